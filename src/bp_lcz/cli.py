@@ -1,0 +1,162 @@
+"""``bp-lcz``: one command for each stage of the pipeline, and a few beside it.
+
+Imports of libraries happen inside the commands: ``bp-lcz --help`` must not load torch.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bp_lcz.errors import UserError
+from bp_lcz.params import load_params
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Local climate zones from Sentinel-1 and Sentinel-2 with band group prompting. "
+    "Stages read params.yaml in the current folder; `dvc repro` runs those that are out of date.",
+)
+
+STAGES = "Stages of dvc.yaml"
+CellName = Annotated[str, typer.Argument(help="Name of an entry of `cells` in params.yaml.")]
+
+
+@app.command(rich_help_panel=STAGES)
+def simulate() -> None:
+    """Make the demo data from a seed, in So2Sat's own HDF5 layout.
+
+    Example: bp-lcz simulate
+    """
+    from bp_lcz.stages import simulate as stage
+
+    stage.run(load_params())
+
+
+@app.command(rich_help_panel=STAGES)
+def validate() -> None:
+    """Check the data set; stop with the failed expectation and the first offending patches.
+
+    Example: bp-lcz validate
+    """
+    from bp_lcz.stages import validate as stage
+
+    stage.run(load_params())
+
+
+@app.command(rich_help_panel=STAGES)
+def pack() -> None:
+    """Write the arrays that training reads, and the statistics of the training split.
+
+    Example: bp-lcz pack
+    """
+    from bp_lcz.stages import pack as stage
+
+    stage.run(load_params())
+
+
+@app.command(rich_help_panel=STAGES)
+def prompts() -> None:
+    """Embed the class x group texts with the frozen encoder.
+
+    Example: bp-lcz prompts
+    """
+    from bp_lcz.stages import prompts as stage
+
+    stage.run(load_params())
+
+
+@app.command(rich_help_panel=STAGES)
+def train(cell: CellName) -> None:
+    """Train one cell; resumes by itself where a killed run of the same inputs stopped.
+
+    Example: bp-lcz train eb_cnn-bp-lcz
+    """
+    from bp_lcz.stages import train as stage
+
+    stage.run(load_params(), cell)
+
+
+@app.command(rich_help_panel=STAGES)
+def evaluate(cell: CellName) -> None:
+    """Metrics of one trained cell on the testing split.
+
+    Example: bp-lcz evaluate eb_cnn-bp-lcz
+    """
+    from bp_lcz.stages import evaluate as stage
+
+    stage.run(load_params(), cell)
+
+
+@app.command(rich_help_panel=STAGES)
+def report() -> None:
+    """Write reports/index.html and reports/report.md from the evaluations of all cells.
+
+    Example: bp-lcz report
+    """
+    from bp_lcz.stages import report as stage
+
+    stage.run(load_params())
+
+
+@app.command()
+def score(
+    file: Annotated[Path, typer.Argument(help="NumPy .npz file with y_true and y_pred, classes 1..17.")],
+) -> None:
+    """Score the predictions of any classifier with the metrics of this project.
+
+    Example: bp-lcz score predictions.npz
+    """
+    from bp_lcz.evaluation.score import score_file
+
+    typer.echo(score_file(file))
+
+
+@app.command()
+def workspace(
+    name: Annotated[str, typer.Argument(help="Name of the folder under .workspaces.")],
+    profile: Annotated[str | None, typer.Option(help="A file of profiles/, merged into params.yaml.")] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="Folder with So2Sat files to run on instead of the demo data.")
+    ] = None,
+) -> None:
+    """Make or renew a git worktree with its own params.yaml, and print its path.
+
+    Example: bp-lcz workspace mydata --dataset /data/my_patches
+    """
+    from bp_lcz.workspace import make_workspace
+
+    typer.echo(make_workspace(name, profile=profile, dataset=dataset))
+
+
+def _die_with_parent() -> None:
+    """Let the kernel end a stage when the `dvc repro` that started it ends.
+
+    DVC removes the lock of a killed `dvc repro` and would start a second trainer beside an orphan.
+    """
+    if sys.platform == "linux" and "DVC_ROOT" in os.environ:
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def main() -> None:
+    """Entry point of the console script: a `UserError` becomes one line and exit status 1."""
+    _die_with_parent()
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Data path: from So2Sat HDF5 files to batches."""

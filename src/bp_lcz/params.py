@@ -1,0 +1,237 @@
+"""``params.yaml`` as frozen models that reject unknown keys and values out of range.
+
+Every knob of the project has its only documentation here and its only default in ``params.yaml``.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from bp_lcz.errors import UserError
+
+SPLITS = ("training", "validation", "testing")
+Split = Literal["training", "validation", "testing"]
+Variant = Literal["plain", "bgp", "bp-lcz"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+SectionT = TypeVar("SectionT", bound=_Section)
+
+
+class Dataset(_Section):
+    """Which data set the pipeline runs on."""
+
+    root: str = Field(min_length=1)
+    """Folder with training.h5, validation.h5 and testing.h5 in So2Sat's keys, and optional _geo.h5 files."""
+
+
+class PerSplit(_Section):
+    """A count for each split."""
+
+    training: PositiveInt
+    validation: PositiveInt
+    testing: PositiveInt
+
+
+class Simulate(_Section):
+    """The demo data."""
+
+    seed: NonNegativeInt
+    patches: PerSplit
+    cities: PerSplit
+    frequencies: Literal["uniform", "so2sat"]
+    """Class frequencies: all equal, or those of So2Sat v2 training."""
+    label_noise: Share
+    """Share of labels drawn from a plausible neighbouring class."""
+
+
+class Validate(_Section):
+    """The quality gate."""
+
+    reflectance_max: PositiveFloat
+    """Largest plausible top-of-atmosphere reflectance; So2Sat's own maximum is 2.8005."""
+    zeros_max: Share
+    """Largest share of zeros in a patch's Sentinel-1 channels."""
+
+
+class Encoder(_Section):
+    """The frozen text encoder."""
+
+    name: str = Field(min_length=1)
+    """``packaged-minilm`` (all-MiniLM-L6-v2 from the installed package), a local folder in transformers'
+    layout, or a model-hub name such as ``openai/clip-vit-base-patch32``."""
+    revision: str | None
+    """Commit of the model on the hub; required for hub names, null otherwise."""
+
+
+class Prompts(_Section):
+    """The class x group texts."""
+
+    template: str
+    """Must contain ``{class}`` and ``{group}``."""
+    encoder: Encoder
+
+    @model_validator(mode="after")
+    def _template_has_fields(self) -> Self:
+        for field in ("{class}", "{group}"):
+            if field not in self.template:
+                raise ValueError(f"template lacks {field}")
+        return self
+
+
+class Train(_Section):
+    """Optimisation, equal for all cells unless a cell overrides it."""
+
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    learning_rate: PositiveFloat
+    """Peak of the one-cycle schedule of AdamW."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    patience: PositiveInt
+    """Epochs without a better validation kappa before training stops."""
+    balance: Share
+    """Exponent of the inverse class frequency that weights the cross-entropy: 0 none, 1 full."""
+    flips: bool
+    """Random dihedral transformations (flips and quarter turns) of training patches."""
+    threads: PositiveInt
+    """CPU threads of the trainer. Part of the result: sums in another order give other last bits."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    device: Literal["auto", "cpu", "cuda"]
+    """``auto``: a GPU when there is one, else the CPU; the log says which."""
+
+
+class Model(_Section):
+    """Band group prompting, equal for all cells unless a cell overrides it."""
+
+    dimension: PositiveInt
+    """Width of the space in which image groups and prompts are compared."""
+    alignment_weight: Annotated[float, Field(ge=0)]
+    """Weight (lambda) of the alignment loss beside the cross-entropy."""
+    target: Literal["identity", "class_group", "graded"]
+    """Supervision matrix of the variant ``bp-lcz``; ``bgp`` always uses ``identity``."""
+    loss: Literal["softmax", "sigmoid"]
+    """Contrastive form of the variant ``bp-lcz``; ``bgp`` always uses ``softmax``."""
+    alpha: Share
+    """Target of a prompt of the right class and another group, used by ``graded``."""
+    augment: Literal["none", "visual", "text", "both"]
+    """What joins the fused feature before the classifier."""
+
+
+class Overrides(_Section):
+    """Values of a cell that differ from the common sections ``train`` and ``model``."""
+
+    train: dict[str, Any] = {}
+    model: dict[str, Any] = {}
+    backbone: dict[str, Any] = {}
+
+
+class Cell(_Section):
+    """One entry of the experiment matrix."""
+
+    backbone: str
+    """Name of a module in ``bp_lcz/model/backbones``."""
+    variant: Variant
+    seed: NonNegativeInt
+    overrides: Overrides = Overrides()
+
+
+class Evaluate(_Section):
+    """Intervals and their resampling."""
+
+    bootstrap_samples: PositiveInt
+    seed: NonNegativeInt
+
+
+class Params(_Section):
+    """All of ``params.yaml``."""
+
+    dataset: Dataset
+    simulate: Simulate
+    validation: Validate = Field(alias="validate")
+    prompts: Prompts
+    train: Train
+    model: Model
+    backbones: dict[str, dict[str, Any]]
+    """Options of each backbone, checked by the backbone itself."""
+    cells: Annotated[dict[str, Cell], Field(min_length=1)]
+    evaluate: Evaluate
+
+    def cell(self, name: str) -> "CellParams":
+        """One cell with its overrides merged into the common sections.
+
+        Raises:
+            UserError: if there is no such cell or an override is unknown or out of range.
+        """
+        if name not in self.cells:
+            raise UserError(f"params.yaml: no cell '{name}'; known: {', '.join(self.cells)}")
+        cell = self.cells[name]
+        where = f"cells.{name}.overrides"
+        return CellParams(
+            name=name,
+            backbone=cell.backbone,
+            variant=cell.variant,
+            seed=cell.seed,
+            train=_parse(Train, {**self.train.model_dump(), **cell.overrides.train}, f"{where}.train"),
+            model=_parse(Model, {**self.model.model_dump(), **cell.overrides.model}, f"{where}.model"),
+            backbone_options={**self.backbones.get(cell.backbone, {}), **cell.overrides.backbone},
+        )
+
+
+class CellParams(_Section):
+    """Everything that decides how one cell is trained, apart from the data."""
+
+    name: str
+    backbone: str
+    variant: Variant
+    seed: NonNegativeInt
+    train: Train
+    model: Model
+    backbone_options: dict[str, Any]
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check ``params.yaml``.
+
+    Raises:
+        UserError: if the file is missing, is no YAML mapping, or has an unknown key or a value out of range;
+            the text names the file, the key and the cause.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run inside a BP-LCZ checkout or workspace") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a mapping of sections")
+    params = _parse(Params, content, "", str(path))
+    for name in params.cells:
+        params.cell(name)
+    return params
+
+
+def _parse(section: type[SectionT], values: dict[str, Any], where: str, file: str = "params.yaml") -> SectionT:
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join([where] * bool(where) + [str(part) for part in first["loc"]])
+        message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        raise UserError(f"{file}: {key}: {message}") from None

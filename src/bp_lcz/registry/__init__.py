@@ -1,0 +1,1 @@
+"""What MLflow remembers: runs of trained cells, and registered models."""

@@ -1,0 +1,1 @@
+"""Text side: class x group prompts and the frozen encoder."""
