@@ -57,8 +57,7 @@ class Channels:
         """Positions in ``names`` of the channels of each group; a group without any channel is absent."""
         position = {name: i for i, name in enumerate(self.names)}
         members = {
-            group: tuple(position[band] for band in bands if band in position)
-            for group, bands in GROUPS.items()
+            group: tuple(position[band] for band in bands if band in position) for group, bands in GROUPS.items()
         }
         return {group: positions for group, positions in members.items() if positions}
 

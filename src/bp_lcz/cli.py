@@ -148,6 +148,11 @@ def _die_with_parent() -> None:
 def main() -> None:
     """Entry point of the console script: a `UserError` becomes one line and exit status 1."""
     _die_with_parent()
+    # As an exception, so that half-written outputs are removed on the way out.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    if not sys.stderr.isatty():
+        # A progress bar in a log: a line every ten seconds.
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
     try:
         app()
     except UserError as error:

@@ -4,7 +4,7 @@ Every knob of the project has its only documentation here and its only default i
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -20,9 +20,11 @@ from pydantic import (
 
 from bp_lcz.errors import UserError
 
-SPLITS = ("training", "validation", "testing")
 Split = Literal["training", "validation", "testing"]
+SPLITS: tuple[Split, ...] = ("training", "validation", "testing")
 Variant = Literal["plain", "bgp", "bp-lcz"]
+Target = Literal["identity", "class_group", "graded"]
+Loss = Literal["softmax", "sigmoid"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 PARAMS_FILE = Path("params.yaml")
@@ -89,7 +91,7 @@ class Prompts(_Section):
     encoder: Encoder
 
     @model_validator(mode="after")
-    def _template_has_fields(self) -> Self:
+    def _template_has_fields(self) -> "Prompts":
         for field in ("{class}", "{group}"):
             if field not in self.template:
                 raise ValueError(f"template lacks {field}")
@@ -124,9 +126,9 @@ class Model(_Section):
     """Width of the space in which image groups and prompts are compared."""
     alignment_weight: Annotated[float, Field(ge=0)]
     """Weight (lambda) of the alignment loss beside the cross-entropy."""
-    target: Literal["identity", "class_group", "graded"]
+    target: Target
     """Supervision matrix of the variant ``bp-lcz``; ``bgp`` always uses ``identity``."""
-    loss: Literal["softmax", "sigmoid"]
+    loss: Loss
     """Contrastive form of the variant ``bp-lcz``; ``bgp`` always uses ``softmax``."""
     alpha: Share
     """Target of a prompt of the right class and another group, used by ``graded``."""
@@ -204,6 +206,16 @@ class CellParams(_Section):
     train: Train
     model: Model
     backbone_options: dict[str, Any]
+
+    @property
+    def alignment_loss(self) -> Loss:
+        """Contrastive form; band group prompting alone is CLIP's."""
+        return self.model.loss if self.variant == "bp-lcz" else "softmax"
+
+    @property
+    def alignment_target(self) -> Target:
+        """Supervision matrix; band group prompting alone knows only its own sample."""
+        return self.model.target if self.variant == "bp-lcz" else "identity"
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

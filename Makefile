@@ -1,0 +1,60 @@
+# `make` alone lists the targets. Everything installs into .venv; nothing outside this folder is touched.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DATASET ?=
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Neither an outer installation nor user packages may leak into results.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+export PYTHONNOUSERSITE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce test test-all lint format constraints clean
+
+help:  ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make reproduce DATASET=/data/my_patches   the same on your own folder of So2Sat files"
+
+install: $(INSTALLED)  ## build the environment in .venv
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+reproduce: $(INSTALLED)  ## every stage, tables, figures, report, a registered model
+ifeq ($(strip $(DATASET)),)
+	@$(BIN)/python -m flows.train_bp_lcz
+else
+	@workspace=$$($(BIN)/bp-lcz workspace "$$(basename "$(DATASET)")" --dataset "$(DATASET)") && \
+	  $(BIN)/python -m flows.train_bp_lcz --workspace "$$workspace"
+endif
+
+test: $(INSTALLED)  ## all tests that fit ten minutes
+	$(BIN)/python -m pytest
+
+test-all: $(INSTALLED)  ## every test, `make reproduce` in a fresh clone included
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(INSTALLED)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+constraints:  ## renew constraints.txt from the bounds of pyproject.toml
+	rm -rf $(VENV).new && $(PYTHON) -m venv $(VENV).new
+	$(VENV).new/bin/python -m pip install --quiet 'torch==2.13.0' -e '.[dev]'
+	{ sed -n '/^#/p' constraints.txt; $(VENV).new/bin/python -m pip freeze --exclude-editable \
+	  | sed -E 's/^(torch==[^+]*).*/\1/' | grep -viE '^(nvidia|cuda|triton)'; } > constraints.new
+	mv constraints.new constraints.txt && rm -rf $(VENV).new
+
+clean:  ## remove all results and caches of this clone, but not .venv
+	rm -rf outputs reports data/demo .scratch .workspaces .dvc/cache .dvc/tmp dvc.lock mlflow.db mlartifacts .prefect
+	git worktree prune

@@ -1,0 +1,337 @@
+"""The quality gate: expectations on the statistics of every patch, checked by Great Expectations.
+
+Great Expectations sees tables only, never pixels, and is imported where it runs: the import takes seconds.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from bp_lcz.bands import Channels
+from bp_lcz.data.data_docs import make_self_contained
+from bp_lcz.data.so2sat import check_dataset, dataset_name, open_split
+from bp_lcz.data.statistics import patch_statistics
+from bp_lcz.errors import UserError
+from bp_lcz.params import SPLITS
+from bp_lcz.paths import staged_file, staged_folder
+from bp_lcz.scheme import CLASS_COUNT, CODES, NAMES
+
+EXAMPLES = 5
+"""Offending rows that a message names."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """Each value of one column of a table lies between two bounds.
+
+    Attributes:
+        name: what is expected, in plain words.
+        target: split, band or array that it is about.
+        table: ``splits``, ``classes`` or ``patches``.
+        column: of that table.
+        minimum: smallest admissible value, or None.
+        maximum: largest admissible value, or None.
+        warning: whether a violation is only reported, and does not stop the pipeline.
+    """
+
+    name: str
+    target: str
+    table: str
+    column: str
+    minimum: float | None = None
+    maximum: float | None = None
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an expectation: how many rows violate it, and the names of the first of them."""
+
+    expectation: Expectation
+    violations: int
+    examples: tuple[str, ...]
+
+    @property
+    def status(self) -> Literal["passed", "warning", "failed"]:
+        """What it means for the pipeline."""
+        if not self.violations:
+            return "passed"
+        return "warning" if self.expectation.warning else "failed"
+
+    def __str__(self) -> str:
+        """The expectation, the number of violations and the first offenders, in one line."""
+        expectation = self.expectation
+        dots = ", ..." if self.violations > len(self.examples) else ""
+        return (
+            f"expectation '{expectation.target}: {expectation.name}' violated by {self.violations} "
+            f"{expectation.table}: {', '.join(self.examples)}{dots}"
+        )
+
+
+def gate(root: Path, out: Path, reflectance_max: float, zeros_max: float) -> dict[str, Any]:
+    """Check a data set; write its statistics, Data Docs and, if it passes, its summary.
+
+    Args:
+        root: folder of the data set.
+        out: folder for ``statistics.parquet`` and ``data_docs/``, written in any case, and ``summary.json``,
+            which is there only if the data set passed. The summary is a function of the data alone.
+        reflectance_max: largest plausible top-of-atmosphere reflectance.
+        zeros_max: largest share of zeros in a patch's Sentinel-1 channels.
+
+    Returns:
+        The summary.
+
+    Raises:
+        UserError: if a file is not in form, or an expectation fails; then the text names it, the number of
+            violations and the first offending patches.
+    """
+    (out / "summary.json").unlink(missing_ok=True)
+    statistics = patch_statistics(root)
+    tables = _tables(statistics)
+    expectations = suite(check_dataset(root), reflectance_max, zeros_max)
+    with staged_file(out / "statistics.parquet") as file:
+        statistics.to_parquet(file, index=False)
+    with staged_folder(out / "data_docs") as folder:
+        outcomes = _run(tables, expectations, folder, dataset_name(root))
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if failed:
+        more = f"; {len(failed) - 1} more failed, see {out / 'data_docs/index.html'}" if failed[1:] else ""
+        raise UserError(f"{root}: {failed[0]}{more}")
+    summary = _summary(root, statistics, outcomes)
+    with staged_file(out / "summary.json") as file:
+        file.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return summary
+
+
+def suite(channels: Channels, reflectance_max: float, zeros_max: float) -> list[Expectation]:
+    """All expectations, in the order in which a failure is reported: causes before their consequences."""
+    patches = "patches"
+    return [
+        Expectation("at least one patch in each split", "split", "splits", "patches", minimum=1.0),
+        Expectation("all values finite", "pixels", patches, "non_finite", maximum=0.0),
+        Expectation("one-hot label", "label", patches, "class", minimum=0.0, maximum=float(CLASS_COUNT - 1)),
+        Expectation("at least two classes in training", "label", "splits", "classes_to_learn", minimum=2.0),
+        *(Expectation("reflectance at least 0", band, patches, f"{band}_min", minimum=0.0) for band in channels.sen2),
+        *(
+            Expectation(
+                f"reflectance at most {reflectance_max:g}",
+                band,
+                patches,
+                f"{band}_max",
+                maximum=reflectance_max,
+            )
+            for band in channels.sen2
+        ),
+        *(
+            Expectation("intensity at least 0", band, patches, f"{band}_min", minimum=0.0)
+            for band in channels.sen1
+            if band.endswith("_intensity")
+        ),
+        Expectation(f"share of zeros at most {zeros_max:g}", "sen1", patches, "zeros_sen1", maximum=zeros_max),
+        Expectation("no identical patch in two splits", "pixels", patches, "splits_with_it", maximum=1.0),
+        Expectation(
+            "no identical patch twice in a split",
+            "pixels",
+            patches,
+            "copies_in_split",
+            maximum=1.0,
+            warning=True,
+        ),
+        Expectation(
+            "each class of testing occurs in training",
+            "label",
+            "classes",
+            "unseen_in_testing",
+            maximum=0.0,
+            warning=True,
+        ),
+    ]
+
+
+def _tables(statistics: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The tables that expectations look at; the first column names a row in messages."""
+    copies = statistics.groupby(["split", "content"])["index"].transform("size")
+    # An identical patch within a split must not count as one in two splits.
+    spread = statistics.groupby("content")["split"].transform("nunique")
+    counts = _class_counts(statistics)
+    classes = pd.DataFrame({"class": [f"LCZ {code} ({name})" for code, name in zip(CODES, NAMES, strict=True)]})
+    for split in SPLITS:
+        classes[split] = counts[split]
+    classes["unseen_in_testing"] = np.where(classes["training"] == 0, classes["testing"], 0)
+    found = {split: int(np.count_nonzero(counts[split])) for split in SPLITS}
+    splits = pd.DataFrame(
+        {
+            "split": [f"{split}.h5" for split in SPLITS],
+            "patches": [int((statistics["split"] == split).sum()) for split in SPLITS],
+            "classes": list(found.values()),
+            # Only training needs several; missing values are not checked.
+            "classes_to_learn": [float(found[split]) if split == "training" else np.nan for split in SPLITS],
+        }
+    )
+    patches = statistics.assign(copies_in_split=copies, splits_with_it=spread)
+    first = ["patch"]
+    return {
+        "splits": splits,
+        "classes": classes,
+        "patches": patches[first + [column for column in patches.columns if column not in first]],
+    }
+
+
+def _run(tables: Mapping[str, pd.DataFrame], expectations: list[Expectation], docs: Path, name: str) -> list[Outcome]:
+    """Let Great Expectations check the tables and write Data Docs into an empty folder."""
+    import great_expectations as gx
+    from great_expectations.core.run_identifier import RunIdentifier
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.expectations.core.expect_column_values_to_be_between import (
+        ExpectColumnValuesToBeBetween,
+    )
+    from great_expectations.expectations.metadata_types import FailureSeverity
+
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    for default in list(context.variables.data_docs_sites or {}):
+        context.delete_data_docs_site(default)
+    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.resolve())}
+    site: Any = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": store}
+    context.add_data_docs_site("gate", site)
+    source = context.data_sources.add_pandas("statistics")
+    outcomes: dict[int, Outcome] = {}
+    for table, rows in tables.items():
+        row_name = str(rows.columns[0])
+        batch = source.add_dataframe_asset(table).add_batch_definition_whole_dataframe(table)
+        checks = context.suites.add(gx.ExpectationSuite(name=table))
+        for number, expectation in enumerate(expectations):
+            if expectation.table == table:
+                checks.add_expectation(
+                    ExpectColumnValuesToBeBetween(
+                        column=expectation.column,
+                        min_value=expectation.minimum,
+                        max_value=expectation.maximum,
+                        severity=FailureSeverity.WARNING if expectation.warning else FailureSeverity.CRITICAL,
+                        description=f"{expectation.target}: {expectation.name}",
+                        meta={"number": number},
+                    )
+                )
+        definition = context.validation_definitions.add(gx.ValidationDefinition(name=table, data=batch, suite=checks))
+        checkpoint = context.checkpoints.add(
+            gx.Checkpoint(
+                name=table,
+                validation_definitions=[definition],
+                result_format={
+                    "result_format": "SUMMARY",
+                    "unexpected_index_column_names": [row_name],
+                    "partial_unexpected_count": EXAMPLES,
+                },
+            )
+        )
+        results = checkpoint.run(batch_parameters={"dataframe": rows}, run_id=RunIdentifier(run_name="gate"))
+        for validation in results.run_results.values():
+            for result in validation.results:
+                config = result.expectation_config
+                assert config is not None
+                assert config.meta is not None
+                number = config.meta["number"]
+                if result.exception_info.get("raised_exception"):
+                    raise RuntimeError(result.exception_info["exception_message"])
+                rows_hit = result.result.get("partial_unexpected_index_list") or []
+                outcomes[number] = Outcome(
+                    expectations[number],
+                    int(result.result["unexpected_count"]),
+                    tuple(str(row[row_name]) for row in rows_hit[:EXAMPLES]),
+                )
+    context.build_data_docs()
+    ordered = [outcomes[number] for number in range(len(expectations))]
+    make_self_contained(
+        docs,
+        title=f"Quality gate of {name}",
+        header=("about", "expectation", "violated by", "first offenders"),
+        rows=[
+            (
+                outcome.status,
+                (
+                    check.target,
+                    check.name,
+                    f"{outcome.violations} of {len(tables[check.table])} {check.table}",
+                    ", ".join(outcome.examples),
+                ),
+            )
+            for check, outcome in zip(expectations, ordered, strict=True)
+        ],
+    )
+    return ordered
+
+
+def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[Outcome]) -> dict[str, Any]:
+    """What later stages need to know of the data set; no times, no absolute paths."""
+    sources = set()
+    for split in SPLITS:
+        with open_split(root, split) as reader:
+            sources.add(reader.source)
+            channels = reader.channels
+    source = "; ".join(sorted(text for text in sources if text)) or None
+    counts = _class_counts(statistics)
+    splits, bands = {}, {}
+    for split in SPLITS:
+        rows = statistics[statistics["split"] == split]
+        splits[split] = {
+            "patches": len(rows),
+            "class_counts": counts[split],
+            "cities": None if rows["city"].isna().all() else int(rows["city"].nunique()),
+        }
+        bands[split] = {band: _band_statistics(rows, band) for band in channels.names}
+    return {
+        "dataset": dataset_name(root),
+        "source": source,
+        "kind": provenance(source),
+        "channels": {"sen1": list(channels.sen1), "sen2": list(channels.sen2)},
+        "splits": splits,
+        "bands": bands,
+        "expectations": [
+            {
+                "expectation": outcome.expectation.name,
+                "target": outcome.expectation.target,
+                "success": outcome.violations == 0,
+                "status": outcome.status,
+                "violations": outcome.violations,
+                "examples": list(outcome.examples),
+            }
+            for outcome in outcomes
+        ],
+        "warnings": [str(outcome) for outcome in outcomes if outcome.violations],
+    }
+
+
+def provenance(source: str | None) -> str:
+    """Kind of a data set, by which results are headed: ``simulated``, ``weak labels`` or ``unstated``."""
+    if source is not None and source.startswith("simulated"):
+        return "simulated"
+    return "weak labels" if source is not None and "weak label" in source else "unstated"
+
+
+def _band_statistics(rows: pd.DataFrame, band: str) -> dict[str, float]:
+    """Statistics over all pixels of a split from those of its patches, which have equally many pixels."""
+    mean = rows[f"{band}_mean"].to_numpy()
+    variance = np.mean(rows[f"{band}_std"].to_numpy() ** 2) + np.var(mean)
+    values = {
+        "mean": np.mean(mean),
+        "std": np.sqrt(variance),
+        "min": rows[f"{band}_min"].min(),
+        "max": rows[f"{band}_max"].max(),
+    }
+    # Fewer digits than float64 has, so that another order of summation does not make the summary new.
+    return {key: float(f"{value:.9g}") for key, value in values.items()}
+
+
+def _class_counts(statistics: pd.DataFrame) -> dict[str, list[int]]:
+    counts: dict[str, list[int]] = {}
+    for split in SPLITS:
+        classes = statistics.loc[statistics["split"] == split, "class"].to_numpy()
+        counts[split] = np.bincount(classes[classes >= 0], minlength=CLASS_COUNT).tolist()
+    return counts

@@ -1,0 +1,441 @@
+"""Figures of the report, as PNG bytes that depend on nothing but the numbers given.
+
+Each figure carries in its head the data set, the split and where the labels come from, so that none of them
+can be quoted without it. Figures are narrow for their type, so that it stays legible on a phone.
+"""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from bp_lcz.evaluation.metrics import Reliability
+from bp_lcz.evaluation.score import fraction
+from bp_lcz.scheme import CLASS_COUNT, CODES, COLORS, ZONES
+
+Evaluation = Mapping[str, Any]
+"""Content of one ``evaluation.json``."""
+
+_WIDTH = 5.4  # inches
+_RESOLUTION = 200  # dots per inch
+_HEAD = 0.58  # inches kept for title and note
+_INK, _MUTED, _RULE, _ABSENT = "#1f2328", "#59636e", "#d1d9e0", "#eceff2"
+_NOTICE = "#8a4600"
+_VARIANT_COLORS = {"plain": "#8c959f", "bgp": "#56b4e9", "bp-lcz": "#0072b2"}
+_STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _MUTED,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.grid": False,
+    "grid.color": _RULE,
+    "grid.linewidth": 0.7,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a figure is about, printed under its title.
+
+    Attributes:
+        text: data set, split and patches.
+        warning: why the numbers say little about the world, such as "simulated data"; empty if nothing does.
+    """
+
+    text: str
+    warning: str
+
+
+def overview(evaluations: Sequence[Evaluation], note: Note) -> bytes:
+    """Overall accuracy and kappa of each cell, with intervals where they are known."""
+    with _figure("Overall accuracy and kappa", note, body=0.85 + 0.42 * len(evaluations)) as drawing:
+        panels = drawing.figure.subplots(1, 2, sharey=True)
+        rows = range(len(evaluations))
+        for axes, metric, label in zip(panels, ("oa", "kappa"), ("overall accuracy", "kappa"), strict=True):
+            for row, evaluation in zip(rows, evaluations, strict=True):
+                _point_with_interval(axes, row, evaluation, metric)
+            axes.set_xlabel(label)
+            axes.grid(axis="x")
+            axes.set_axisbelow(True)
+            axes.spines["left"].set_visible(False)
+            axes.tick_params(axis="y", length=0)
+            axes.margins(x=0.12)
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
+            axes.xaxis.set_major_formatter(_leading_dot())
+        panels[0].set_yticks(rows, [evaluation["cell"] for evaluation in evaluations])
+        panels[0].set_ylim(len(evaluations) - 0.5, -0.8)
+        drawing.figure.supxlabel(_interval_legend(evaluations), fontsize=8.5, color=_MUTED)
+    return drawing.png
+
+
+def _point_with_interval(axes: Axes, row: int, evaluation: Evaluation, metric: str) -> None:
+    value = evaluation[metric]
+    if value is None:
+        axes.text(0.5, row, "undefined", transform=axes.get_yaxis_transform(), color=_MUTED, va="center")
+        return
+    color = _VARIANT_COLORS[evaluation["variant"]]
+    interval = (evaluation["intervals"] or {}).get(metric)
+    if interval is not None:
+        axes.plot(interval, [row, row], color=_pale(color, 0.5), linewidth=4, solid_capstyle="butt")
+    axes.plot([value], [row], marker="o", markersize=7.5, color=color, markeredgecolor="white")
+    axes.annotate(
+        fraction(value, 3),
+        (value, row),
+        (0, 6.5),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize=9,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+    )
+
+
+def _interval_legend(evaluations: Sequence[Evaluation]) -> str:
+    interval = evaluations[0]["interval"]
+    if not any((evaluation["intervals"] or {}).get("oa") for evaluation in evaluations):
+        return f"no intervals: all patches belong to one {interval['unit']}"
+    text = f"bars: {interval['level']:.0%} intervals, resampled by {interval['unit']} ({interval['blocks']:,})"
+    return f"{text}; true ones are wider" if interval["lower_bound"] else text
+
+
+def confusion(evaluation: Evaluation, note: Note) -> bytes:
+    """Counts of true against predicted classes, shaded by the share of the true class."""
+    counts = np.asarray(evaluation["confusion"])
+    support = counts.sum(axis=1)
+    share = np.divide(counts, support[:, None], out=np.zeros(counts.shape), where=support[:, None] > 0)
+    with _figure(f"Confusion matrix of {evaluation['cell']}", note, body=5.5) as drawing:
+        axes = drawing.figure.subplots()
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for row in np.flatnonzero(support == 0):
+            axes.axhspan(row - 0.5, row + 0.5, color=_ABSENT)
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            axes.text(
+                column,
+                row,
+                counts[row, column],
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if share[row, column] > 0.55 else _INK,
+                in_layout=False,
+            )
+        _class_axes(axes, present=support > 0)
+        axes.set_xlabel("predicted class")
+        axes.set_ylabel("true class (grey: no patch)" if (support == 0).any() else "true class")
+    return drawing.png
+
+
+def _class_axes(axes: Axes, present: Any) -> None:
+    positions = np.arange(CLASS_COUNT)
+    swatch: dict[str, Any] = {
+        "marker": "s",
+        "s": 34,
+        "c": COLORS,
+        "edgecolors": _MUTED,
+        "linewidths": 0.4,
+        "clip_on": False,
+    }
+    axes.scatter(positions, np.full(CLASS_COUNT, CLASS_COUNT - 0.1), **swatch)
+    axes.scatter(np.full(CLASS_COUNT, -0.9), positions, **swatch)
+    axes.set_xlim(-0.5, CLASS_COUNT - 0.5)
+    axes.set_ylim(CLASS_COUNT - 0.5, -0.5)
+    axes.set_xticks(positions, CODES)
+    axes.set_yticks(positions, CODES)
+    axes.tick_params(length=0, pad=15)
+    for label, is_present in zip(axes.get_yticklabels(), present, strict=True):
+        label.set_color(_INK if is_present else "#afb8c1")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_xticks(positions[1:] - 0.5, minor=True)
+    axes.set_yticks(positions[1:] - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=0.8)
+    axes.tick_params(which="minor", length=0)
+
+
+def recall(evaluations: Sequence[Evaluation], note: Note) -> bytes:
+    """Recall of each class for each cell, with the number of true patches."""
+    thickness = min(0.12, 0.5 / len(evaluations))
+    pitch = thickness * len(evaluations) + 0.1
+    columns = min(3, len(evaluations))
+    legend_rows = -(-len(evaluations) // columns)
+    with _figure("Recall by class", note, body=0.75 + 0.2 * legend_rows + CLASS_COUNT * pitch) as drawing:
+        axes = drawing.figure.subplots()
+        colors = _cell_colors(evaluations)
+        classes = np.arange(CLASS_COUNT)
+        height = thickness / pitch
+        for i, (evaluation, color) in enumerate(zip(evaluations, colors, strict=True)):
+            values = [row["recall"] or 0 for row in evaluation["per_class"]]
+            offset = (i - (len(evaluations) - 1) / 2) * height
+            axes.barh(classes + offset, values, height=height * 0.92, color=color, label=evaluation["cell"])
+        for row, entry in enumerate(evaluations[0]["per_class"]):
+            text = f"{entry['support']:,}" if entry["support"] else "none"
+            axes.text(1.09, row, text, ha="right", va="center", color=_MUTED, fontsize=8.5)
+        axes.text(1.09, -0.85, "patches", ha="right", va="center", color=_MUTED, fontsize=8.5)
+        axes.set_yticks(classes, [f"{zone.name}  {zone.code}" for zone in ZONES])
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(CLASS_COUNT - 0.4, -0.6)
+        axes.set_xlim(0, 1.1)
+        axes.set_xticks(np.linspace(0, 1, 5))
+        axes.spines["bottom"].set_bounds(0, 1)
+        axes.xaxis.set_major_formatter(_leading_dot())
+        axes.set_xlabel("recall")
+        axes.grid(axis="x")
+        axes.set_axisbelow(True)
+        drawing.figure.legend(loc="outside lower left", ncols=columns)
+    return drawing.png
+
+
+def curves(histories: Mapping[str, Mapping[str, Any]], evaluations: Sequence[Evaluation], note: Note) -> bytes:
+    """Losses and validation kappa by epoch of each cell; a ring marks the epoch whose weights were kept.
+
+    Args:
+        histories: columns of ``history.csv`` by name and ``training_cross_entropy``, for each cell.
+        evaluations: the cells to draw.
+        note: what the data are.
+    """
+    aligned = any(np.any(history["training_alignment"]) for history in histories.values())
+    titles = ["cross-entropy (dashed: training, solid: validation)", "kappa on the validation split (ring: epoch kept)"]
+    if aligned:
+        titles.append("alignment loss on the training split (each form has its own scale)")
+    rows = -(-len(evaluations) // 3)
+    with _figure("Training", note, body=0.5 + 1.85 * len(titles) + 0.2 * rows) as drawing:
+        panels = drawing.figure.subplots(len(titles), 1, sharex=True)
+        for evaluation, color in zip(evaluations, _cell_colors(evaluations), strict=True):
+            history = {name: np.asarray(values) for name, values in histories[evaluation["cell"]].items()}
+            epoch = history["epoch"] + 1  # files count from 0, readers from 1
+            best = epoch == evaluation["best_epoch"] + 1
+            dashes = (0, (2, 1.5))
+            panels[0].plot(epoch, history["training_cross_entropy"], color=color, linestyle=dashes, linewidth=1.3)
+            for axes, column in zip(panels[:2], ("validation_loss", "validation_kappa"), strict=True):
+                axes.plot(epoch, history[column], color=color, linewidth=1.7)
+                axes.plot(
+                    epoch[best],
+                    history[column][best],
+                    marker="o",
+                    markersize=8,
+                    markerfacecolor="white",
+                    markeredgecolor=color,
+                    markeredgewidth=1.8,
+                )
+            if np.any(history["training_alignment"]):
+                panels[2].plot(epoch, history["training_alignment"], color=color, linestyle=dashes, linewidth=1.5)
+        for axes, title in zip(panels, titles, strict=True):
+            axes.set_title(title)
+            axes.grid(axis="y")
+            axes.set_axisbelow(True)
+        if aligned:
+            panels[2].set_yscale("log")
+            panels[2].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panels[2].yaxis.set_major_formatter("{x:g}")
+            panels[2].yaxis.set_minor_locator(NullLocator())
+        panels[1].yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+        panels[1].yaxis.set_major_formatter(_leading_dot())
+        panels[-1].set_xlabel("epoch")
+        panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+        names = [evaluation["cell"] for evaluation in evaluations]
+        handles = [Line2D([], [], color=color, linewidth=1.7) for color in _cell_colors(evaluations)]
+        drawing.figure.legend(handles, names, loc="outside lower left", ncols=min(3, len(names)))
+    return drawing.png
+
+
+def group_similarity(
+    cell: str, groups: Sequence[str], similarity: Float[np.ndarray, "group group"], note: Note
+) -> bytes:
+    """Mean cosine of each image group with each group's prompt of the right class."""
+    with _figure(f"Band groups and prompts: {cell}", note, body=4.5) as drawing:
+        axes = drawing.figure.subplots()
+        limit = _symmetric_limit(similarity)
+        image = axes.imshow(similarity, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        for row, column in np.ndindex(*similarity.shape):
+            value = float(similarity[row, column])
+            dark = abs(value) > 0.6 * limit
+            axes.text(column, row, fraction(value, 2), ha="center", va="center", color="white" if dark else _INK)
+        positions = np.arange(len(groups))
+        axes.set_xticks(positions, groups)
+        axes.set_yticks(positions, groups)
+        axes.tick_params(length=0)
+        axes.set_xlabel("prompt of the right class, by group")
+        axes.set_ylabel("image group")
+        _bare_heat_map(axes)
+        _color_bar(drawing.figure, image, axes)
+    return drawing.png
+
+
+def class_similarity(
+    cell: str, groups: Sequence[str], similarity: Float[np.ndarray, "group klass klass"], note: Note
+) -> bytes:
+    """For each group, mean cosine of the image group with the prompts of all classes, by true class."""
+    columns = 2
+    rows = -(-len(groups) // columns)
+    with _figure(f"Classes and prompts: {cell}", note, body=0.45 + 2.6 * rows) as drawing:
+        panels = drawing.figure.subplots(rows, columns, squeeze=False).ravel()
+        limit = _symmetric_limit(similarity)
+        colors = mpl.colormaps["RdBu_r"].with_extremes(bad="#c4ccd4")
+        positions = np.arange(CLASS_COUNT)
+        for axes, group, matrix in zip(panels, groups, similarity, strict=False):
+            image = axes.imshow(np.ma.masked_invalid(matrix), cmap=colors, vmin=-limit, vmax=limit)
+            axes.set_title(group)
+            axes.set_xticks(positions, CODES, fontsize=6.5)
+            axes.set_yticks(positions, CODES, fontsize=6.5)
+            axes.tick_params(length=0, pad=2)
+            axes.set_xlabel("class of the prompt", fontsize=8)
+            axes.set_ylabel("true class", fontsize=8)
+            _bare_heat_map(axes)
+        for axes in panels[len(groups) :]:
+            axes.set_axis_off()
+        grey = "; grey: no patch of the class" if np.isnan(similarity).any() else ""
+        _color_bar(drawing.figure, image, list(panels), label=f"mean cosine{grey}")
+    return drawing.png
+
+
+def calibration(curves: Mapping[str, Reliability], evaluations: Sequence[Evaluation], note: Note) -> bytes:
+    """Confidence against accuracy of the predicted class; the area of a marker grows with its patches."""
+    with _figure("Calibration", note, body=4.9) as drawing:
+        axes = drawing.figure.subplots()
+        axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, linestyle=(0, (4, 3)), label="calibrated")
+        for evaluation, color in zip(evaluations, _cell_colors(evaluations), strict=True):
+            curve = curves[evaluation["cell"]]
+            filled = curve.count > 0
+            label = f"{evaluation['cell']}, ECE {fraction(curve.ece, 3)}"
+            x, y = curve.confidence[filled], curve.accuracy[filled]
+            axes.plot(x, y, color=color, linewidth=1.5, label=label)
+            area = 8 + 110 * curve.count[filled] / curve.count.sum()
+            axes.scatter(x, y, s=area, color=color, edgecolors="white", linewidths=0.6, zorder=3)
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_aspect("equal")
+        axes.set_xlabel("confidence")
+        axes.set_ylabel("accuracy")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_ticks(np.linspace(0, 1, 6))
+            axis.set_major_formatter(_leading_dot())
+        axes.grid()
+        axes.set_axisbelow(True)
+        drawing.figure.legend(loc="outside lower left", ncols=2)
+    return drawing.png
+
+
+def class_histogram(class_counts: Mapping[str, Sequence[int]], note: Note) -> bytes:
+    """Patches of each class in each split, in the standard colours of the scheme."""
+    with _figure("Patches by class", note, body=0.3 + 1.55 * len(class_counts)) as drawing:
+        panels = drawing.figure.subplots(len(class_counts), 1, sharex=True, squeeze=False).ravel()
+        positions = np.arange(CLASS_COUNT)
+        for axes, (split, counts) in zip(panels, class_counts.items(), strict=True):
+            axes.bar(positions, counts, color=COLORS, edgecolor=_MUTED, linewidth=0.5, width=0.82)
+            for position, count in zip(positions, counts, strict=True):
+                axes.annotate(
+                    f"{count}",
+                    (position, count),
+                    (0, 2),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=7,
+                    color=_INK if count else "#afb8c1",
+                )
+            axes.set_title(f"{split}: {sum(counts):,} patches")
+            axes.set_yticks([])
+            axes.spines["left"].set_visible(False)
+            axes.margins(x=0.01, y=0.16)
+            axes.tick_params(axis="x", length=0, labelbottom=True)
+            axes.set_xticks(positions, CODES)
+        panels[-1].set_xlabel("local climate zone")
+    return drawing.png
+
+
+class _Drawing:
+    """A figure, and its bytes once it is finished."""
+
+    def __init__(self, figure: Figure) -> None:
+        self.figure = figure
+        self.png = b""
+
+
+@contextmanager
+def _figure(title: str, note: Note, body: float) -> Iterator[_Drawing]:
+    with mpl.rc_context():
+        mpl.rcdefaults()  # whatever a matplotlibrc says, the bytes are the same
+        mpl.rcParams.update(_STYLE)
+        height = body + _HEAD
+        layout = ConstrainedLayoutEngine(rect=(0, 0, 1, body / height), w_pad=0.07)
+        figure = Figure(figsize=(_WIDTH, height), layout=layout)
+        FigureCanvasAgg(figure)
+        figure.text(0.012, 1 - 0.08 / height, title, fontsize=12, fontweight="bold", va="top")
+        below = 1 - 0.34 / height
+        text = figure.text(0.012, below, note.text, fontsize=8.5, color=_MUTED, va="top")
+        if note.warning:
+            text.set_text(f"{note.warning} · {note.text}")
+            text.set_color(_NOTICE)
+        drawing = _Drawing(figure)
+        yield drawing
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=_RESOLUTION, metadata={"Software": None})
+        drawing.png = buffer.getvalue()
+
+
+def _cell_colors(evaluations: Sequence[Evaluation]) -> list[tuple[float, float, float]]:
+    """The colour of each cell's variant; further cells of a variant, such as other seeds, get paler."""
+    variants = [evaluation["variant"] for evaluation in evaluations]
+    return [
+        _pale(_VARIANT_COLORS[variant], 0.6 * variants[:i].count(variant) / variants.count(variant))
+        for i, variant in enumerate(variants)
+    ]
+
+
+def _pale(color: str, share_of_white: float) -> tuple[float, float, float]:
+    red, green, blue = (share_of_white + (1 - share_of_white) * part for part in to_rgb(color))
+    return red, green, blue
+
+
+def _leading_dot() -> FuncFormatter:
+    """Ticks with as many digits as they need and no leading zero."""
+
+    def text(value: float, _: int | None = None) -> str:
+        return f"{round(value, 6) + 0.0:g}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:g}"
+
+    return FuncFormatter(text)
+
+
+def _symmetric_limit(similarity: Float[np.ndarray, "..."]) -> float:
+    finite = np.abs(similarity[np.isfinite(similarity)])
+    return max(float(finite.max(initial=0.0)), 0.05)
+
+
+def _bare_heat_map(axes: Axes) -> None:
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _color_bar(figure: Figure, image: ScalarMappable, axes: Any, label: str = "mean cosine") -> None:
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=28, location="bottom", pad=0.02)
+    bar.set_label(label, fontsize=8.5)
+    bar.outline.set_visible(False)
+    bar.ax.xaxis.set_major_formatter(_leading_dot())
+    bar.ax.tick_params(labelsize=8)
+    bar.ax.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], symmetric=True))

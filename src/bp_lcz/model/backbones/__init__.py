@@ -1,0 +1,75 @@
+"""Backbones: images in, one fused feature and one feature for each band group out.
+
+A backbone is one module in this folder that defines ``Options`` (a frozen pydantic model of its own knobs) and
+``Network(channels, options)``, a ``Backbone``. It is found by its module's name, so a new one is one new file.
+"""
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jaxtyping import Float
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from bp_lcz.bands import Channels
+from bp_lcz.errors import UserError
+
+
+class Features(NamedTuple):
+    """What a backbone makes of a batch.
+
+    Attributes:
+        fused: one feature of the whole patch.
+        groups: one feature for each band group, in the order of ``channels.groups``.
+    """
+
+    fused: Float[Tensor, "batch fused_width"]
+    groups: Float[Tensor, "batch group group_width"]
+
+
+class Backbone(nn.Module):
+    """What the rest of the network needs to know of a backbone.
+
+    Its ``forward`` takes standardised sen1 (B, C1, 32, 32) and sen2 (B, C2, 32, 32).
+
+    Attributes:
+        fused_width: length of the fused feature.
+        group_width: length of a group's feature.
+    """
+
+    fused_width: int
+    group_width: int
+
+    if TYPE_CHECKING:  # torch declares the result of calling a module as Any
+
+        def __call__(self, sen1: Tensor, sen2: Tensor) -> Features: ...
+
+
+def build_backbone(name: str, channels: Channels, options: dict[str, Any]) -> Backbone:
+    """Make the backbone that a cell names.
+
+    Args:
+        name: module in this folder.
+        channels: the channels of the data set.
+        options: the backbone's section of ``params.yaml``.
+
+    Returns:
+        The backbone, freshly initialised from torch's global generator.
+
+    Raises:
+        UserError: if there is no such backbone, or an option is unknown or out of range.
+    """
+    known = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    if name not in known:
+        raise UserError(f"params.yaml: unknown backbone '{name}'; known: {', '.join(known)}")
+    module = importlib.import_module(f"{__name__}.{name}")
+    try:
+        checked = module.Options.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        raise UserError(f"params.yaml: backbones.{name}.{key}: {message}") from None
+    backbone: Backbone = module.Network(channels, checked)
+    return backbone

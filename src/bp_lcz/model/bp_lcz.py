@@ -1,0 +1,144 @@
+"""The network: a backbone, band group prompting beside it, and the classifier on the augmented feature."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from bp_lcz.bands import Channels
+from bp_lcz.model.backbones import build_backbone
+from bp_lcz.params import CellParams
+from bp_lcz.scheme import CLASS_COUNT
+
+LARGEST_LOGIT_SCALE = 100.0
+"""Clamp of the learnable logit scale, as in CLIP."""
+
+
+class Output(NamedTuple):
+    """What the network says of a batch.
+
+    Attributes:
+        logits: of the classes.
+        alignment: scaled and biased similarity of image group g and the prompt of class c and group h; None for
+            a plain backbone.
+    """
+
+    logits: Float[Tensor, "batch klass"]
+    alignment: Float[Tensor, "batch group klass group_text"] | None
+
+
+class BandGroupPrompting(nn.Module):
+    """Compares the group features of a backbone with frozen prompts, and augments the fused feature.
+
+    Source: Lan et al. 2025 for the idea; the form of retrieval and augmentation is a choice of this project.
+    """
+
+    prompts: Float[Tensor, "klass group text_width"]
+
+    def __init__(
+        self,
+        prompts: Float[Tensor, "klass group text_width"],
+        group_width: int,
+        fused_width: int,
+        cell: CellParams,
+    ) -> None:
+        super().__init__()
+        dimension, augment = cell.model.dimension, cell.model.augment
+        group_count = prompts.shape[1]
+        self.register_buffer("prompts", prompts)
+        self.project_image = nn.Linear(group_width, dimension)
+        self.project_text = nn.Linear(prompts.shape[2], dimension, bias=False)
+        # Starting points of CLIP and of SigLIP. The bias is learnt only where the loss can see it: a softmax
+        # does not change when all its logits move together.
+        pairwise = cell.alignment_loss == "sigmoid"
+        self.log_scale = nn.Parameter(torch.tensor(10.0 if pairwise else 1 / 0.07).log())
+        self.bias = nn.Parameter(torch.tensor(-10.0)) if pairwise else 0.0
+        self.visual = augment in ("visual", "both")
+        self.text = augment in ("text", "both")
+        added_width = group_count * dimension * (self.visual + self.text)
+        self.augment = nn.Linear(added_width, fused_width, bias=False) if added_width else None
+
+    def forward(
+        self, fused: Float[Tensor, "batch fused_width"], groups: Float[Tensor, "batch group group_width"]
+    ) -> tuple[Float[Tensor, "batch fused_width"], Float[Tensor, "batch group klass group_text"]]:
+        """The augmented fused feature, and the alignment logits."""
+        image = normalize(self.project_image(groups), dim=-1)
+        text = normalize(self.project_text(self.prompts), dim=-1)
+        similarity = self.scale * torch.einsum("bgd,chd->bgch", image, text)
+        if self.augment is not None:
+            added = [image] if self.visual else []
+            if self.text:
+                # Retrieval without the label: each group reads its own prompts, weighted by how well each
+                # class matches.
+                match = similarity.diagonal(dim1=1, dim2=3).softmax(dim=1)
+                added.append(torch.einsum("bcg,cgd->bgd", match, text))
+            fused = fused + self.augment(torch.cat(added, dim=-1).flatten(1))
+        return fused, similarity + self.bias
+
+    @property
+    def scale(self) -> Float[Tensor, ""]:
+        """Factor of the cosine similarity in the alignment logits."""
+        return self.log_scale.exp().clamp(max=LARGEST_LOGIT_SCALE)
+
+    def cosine(
+        self, alignment: Float[Tensor, "batch group klass group_text"]
+    ) -> Float[Tensor, "batch group klass group_text"]:
+        """Cosine similarities from alignment logits."""
+        return (alignment - self.bias) / self.scale
+
+
+class BPLCZ(nn.Module):
+    """Classifier of transformed patches.
+
+    Args:
+        cell: backbone, variant and sizes.
+        channels: the channels of the data set.
+        prompts: embeddings of the prompts of the data set's groups; not used by the variant ``plain``.
+        mean: of each transformed channel in the training split, Sentinel-1 first.
+        std: likewise.
+    """
+
+    mean: Float[Tensor, "channel"]
+    std: Float[Tensor, "channel"]
+
+    def __init__(
+        self,
+        cell: CellParams,
+        channels: Channels,
+        prompts: Float[Tensor, "klass group text_width"],
+        mean: Float[Tensor, "channel"],
+        std: Float[Tensor, "channel"],
+    ) -> None:
+        super().__init__()
+        self.sen1_count = len(channels.sen1)
+        # Normalisation is part of the network, so that a model cannot be served with another data set's.
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self.backbone = build_backbone(cell.backbone, channels, cell.backbone_options)
+        fused_width, group_width = self.backbone.fused_width, self.backbone.group_width
+        self.prompting = (
+            None if cell.variant == "plain" else BandGroupPrompting(prompts, group_width, fused_width, cell)
+        )
+        self.classifier = nn.Linear(fused_width, CLASS_COUNT)
+
+    def forward(
+        self,
+        sen1: Float[Tensor, "batch channel1 row column"],
+        sen2: Float[Tensor, "batch channel2 row column"],
+    ) -> Output:
+        """Class logits, and alignment logits where there is prompting."""
+        fused, groups = self.backbone(
+            self._standardise(sen1, slice(None, self.sen1_count)),
+            self._standardise(sen2, slice(self.sen1_count, None)),
+        )
+        if self.prompting is None:
+            return Output(self.classifier(fused), None)
+        fused, alignment = self.prompting(fused, groups)
+        return Output(self.classifier(fused), alignment)
+
+    def _standardise(
+        self, images: Float[Tensor, "batch channel row column"], part: slice
+    ) -> Float[Tensor, "batch channel row column"]:
+        return (images - self.mean[part, None, None]) / self.std[part, None, None]

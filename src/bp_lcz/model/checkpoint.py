@@ -1,0 +1,125 @@
+"""A trained cell on disk: safetensors and JSON, nothing that could be executed."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+
+from bp_lcz.bands import PATCH_SIDE, Channels
+from bp_lcz.data.transform import transform
+from bp_lcz.errors import UserError
+from bp_lcz.model.bp_lcz import BPLCZ, Output
+from bp_lcz.params import CellParams
+from bp_lcz.scheme import CLASS_COUNT
+
+FORMAT = 1
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained network that takes patches as So2Sat stores them.
+
+    Attributes:
+        network: in evaluation mode.
+        channels: what the arrays must hold.
+        description: content of ``model.json``.
+        device: where the network runs.
+    """
+
+    network: BPLCZ
+    channels: Channels
+    description: dict[str, Any]
+    device: str
+
+    def predict_proba(
+        self,
+        sen1: np.ndarray,
+        sen2: np.ndarray,
+    ) -> Float[np.ndarray, "patch 17"]:
+        """Class probabilities of raw patches.
+
+        Args:
+            sen1: (N, 32, 32, C1) linear Sentinel-1 channels in the order of ``channels.sen1``, any float type.
+            sen2: (N, 32, 32, C2) reflectance in the order of ``channels.sen2``.
+
+        Returns:
+            float32; each row sums to 1.
+
+        Raises:
+            UserError: for another shape, another number of patches, or values that are not finite.
+        """
+        for key, images, bands in (("sen1", sen1, self.channels.sen1), ("sen2", sen2, self.channels.sen2)):
+            expected = (PATCH_SIDE, PATCH_SIDE, len(bands))
+            if images.ndim != 4 or images.shape[1:] != expected:
+                raise UserError(f"{key}: shape {images.shape}; expected (N, {', '.join(map(str, expected))})")
+            if not np.isfinite(images).all():
+                raise UserError(f"{key}: contains values that are not finite")
+        if len(sen1) != len(sen2):
+            raise UserError(f"sen1 has {len(sen1)} patches, sen2 {len(sen2)}")
+        probability = [
+            self.run(transform(sen1[start : start + BATCH], sen2[start : start + BATCH], self.channels))
+            .logits.softmax(1)
+            .cpu()
+            .numpy()
+            for start in range(0, len(sen1), BATCH)
+        ]
+        return np.concatenate([*probability, np.empty((0, CLASS_COUNT), np.float32)])
+
+    @torch.inference_mode()
+    def run(self, images: Float[np.ndarray, "patch 32 32 channel"]) -> Output:
+        """Output of the network for transformed patches, Sentinel-1 channels first."""
+        batch = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
+        return self.network(*batch.split([len(self.channels.sen1), len(self.channels.sen2)], dim=1))
+
+
+def write_checkpoint(folder: Path, network: BPLCZ, description: dict[str, Any]) -> None:
+    """Write a trained network; equal weights and descriptions give equal bytes."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    (folder / WEIGHTS).write_bytes(save(tensors))
+    text = json.dumps({"format": FORMAT, **description}, indent=1, sort_keys=True)
+    (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+
+
+def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
+    """Load a trained cell; nothing in it is executed.
+
+    Raises:
+        UserError: if a file is missing, damaged, of another format, or does not fit the network it describes.
+    """
+    description_file, weights_file = folder / DESCRIPTION, folder / WEIGHTS
+    for file in (description_file, weights_file):
+        if not file.is_file():
+            raise UserError(f"{file}: not found; train the cell first")
+    try:
+        description = json.loads(description_file.read_text(encoding="utf-8"))
+        if description["format"] != FORMAT:
+            raise UserError(f"{description_file}: format {description['format']}; this version reads {FORMAT}")
+        cell = CellParams.model_validate(
+            {key: description[key] for key in CellParams.model_fields if key != "name"} | {"name": description["cell"]}
+        )
+        channels = Channels(**{key: tuple(bands) for key, bands in description["channels"].items()})
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{description_file}: not a readable model description ({reason})") from None
+    try:
+        with safe_open(weights_file, "pt") as file:
+            shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+        prompts = torch.empty(shapes.get("prompting.prompts", (CLASS_COUNT, len(channels.groups), 1)))
+        unknown = torch.empty(len(channels.names))
+        network = BPLCZ(cell, channels, prompts, unknown, unknown.clone())
+        network.load_state_dict(load_file(weights_file, device="cpu"))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{weights_file}: not a readable checkpoint ({reason})") from None
+    network.eval().requires_grad_(False).to(device)
+    return Classifier(network, channels, description, device)

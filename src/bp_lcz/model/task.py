@@ -1,0 +1,140 @@
+"""The training step of a cell, and what is measured after each epoch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from jaxtyping import Float
+from sklearn.metrics import accuracy_score, cohen_kappa_score
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from bp_lcz.data.store import Batch
+from bp_lcz.model.bp_lcz import BPLCZ
+from bp_lcz.model.msm import msm_loss
+from bp_lcz.params import CellParams
+
+History = list[dict[str, int | float]]
+
+
+def class_weights(counts: Sequence[int], exponent: float) -> Float[Tensor, "klass"]:
+    """Weights of the cross-entropy against class imbalance.
+
+    Args:
+        counts: training patches of each class.
+        exponent: 0 weighs all patches alike, 1 all classes alike.
+
+    Returns:
+        ``count ** -exponent``, scaled so that the mean over patches is 1; 0 for absent classes.
+    """
+    count = torch.tensor(counts, dtype=torch.float64)
+    weight = torch.where(count > 0, count.clamp(min=1) ** -exponent, 0.0)
+    return (weight * count.sum() / (weight * count).sum()).float()
+
+
+def dihedral(images: Tensor, element: int) -> Tensor:
+    """Apply one of the eight symmetries of the square to a batch of images (..., row, column)."""
+    if element >= 4:
+        images = images.flip(-1)
+    return images.rot90(element % 4, dims=(-2, -1))
+
+
+class LczTask(lightning.LightningModule):
+    """Trains a network on cross-entropy plus the alignment loss.
+
+    Every random choice is drawn from a generator seeded by (seed, epoch, step), so that a run that resumes
+    continues exactly as an unbroken one.
+
+    Args:
+        network: the network, freshly made.
+        cell: the cell's parameters.
+        weights: of the classes in the cross-entropy.
+        steps: optimiser steps of the whole training, for the learning-rate schedule.
+    """
+
+    weights: Tensor
+
+    def __init__(self, network: BPLCZ, cell: CellParams, weights: Float[Tensor, "klass"], steps: int) -> None:
+        super().__init__()
+        self.network = network
+        self.cell = cell
+        self.steps = steps
+        self.history: History = []
+        self.register_buffer("weights", weights, persistent=False)
+        self._training: list[Tensor] = []
+        self._validation: list[tuple[Tensor, Tensor]] = []
+
+    def training_step(self, batch: Batch, step: int) -> Tensor:
+        """Loss of one batch."""
+        sen1, sen2, label = batch
+        if self.cell.train.flips:
+            element = int(np.random.default_rng([self.cell.seed, self.current_epoch, step]).integers(8))
+            sen1, sen2 = dihedral(sen1, element), dihedral(sen2, element)
+        output = self.network(sen1, sen2)
+        loss = cross_entropy(output.logits.float(), label, self.weights)
+        alignment = torch.zeros_like(loss)
+        if output.alignment is not None:
+            alignment = msm_loss(
+                output.alignment,
+                label,
+                target=self.cell.alignment_target,
+                loss=self.cell.alignment_loss,
+                alpha=self.cell.model.alpha,
+            )
+            loss = loss + self.cell.model.alignment_weight * alignment
+        self._training.append(torch.stack([loss.detach(), alignment.detach()]))
+        return loss
+
+    def validation_step(self, batch: Batch) -> None:
+        """Keeps the logits of one batch."""
+        sen1, sen2, label = batch
+        self._validation.append((self.network(sen1, sen2).logits.float(), label))
+
+    def on_validation_epoch_end(self) -> None:
+        """Adds a row to the history."""
+        logits = torch.cat([logits for logits, _ in self._validation])
+        label = torch.cat([label for _, label in self._validation])
+        training = torch.stack(self._training).mean(0)
+        self._validation.clear()
+        self._training.clear()
+        true, predicted = label.cpu().numpy(), logits.argmax(1).cpu().numpy()
+        row = {
+            "epoch": self.current_epoch,
+            "learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
+            "training_loss": float(training[0]),
+            "training_alignment": float(training[1]),
+            "validation_loss": float(cross_entropy(logits, label)),
+            "validation_oa": float(accuracy_score(true, predicted)),
+            # One class only makes kappa 0/0; chance agreement is then complete, so it says nothing.
+            "validation_kappa": _kappa(true, predicted),
+        }
+        self.history.append(row)
+        self.log("validation_kappa", row["validation_kappa"])
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with decay on matrices only, and one cosine cycle of the learning rate."""
+        train = self.cell.train
+        parameters = list(self.network.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": train.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=train.learning_rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=train.learning_rate, total_steps=self.steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the history with the resume state."""
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the history up again."""
+        self.history = checkpoint["history"]
+
+
+def _kappa(true: Any, predicted: Any) -> float:
+    if len(set(true) | set(predicted)) < 2:
+        return 0.0
+    return float(cohen_kappa_score(true, predicted))

@@ -1,0 +1,246 @@
+"""From a packed data set and a prompt table to a trained cell on disk, resumable after a kill."""
+
+import csv
+import fcntl
+import hashlib
+import json
+import logging
+import platform
+import resource
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+import bp_lcz
+from bp_lcz.bands import Channels
+from bp_lcz.data.module import PatchModule
+from bp_lcz.data.store import read_manifest
+from bp_lcz.errors import UserError
+from bp_lcz.model.bp_lcz import BPLCZ
+from bp_lcz.model.checkpoint import write_checkpoint
+from bp_lcz.model.task import History, LczTask, class_weights
+from bp_lcz.params import CellParams
+from bp_lcz.paths import staged_folder
+from bp_lcz.text.table import PromptTable, read_prompt_table
+
+RESUME_STATE = "last.ckpt"
+
+
+def train_cell(cell: CellParams, packed: Path, prompts: Path, scratch: Path, out: Path) -> None:
+    """Train one cell and write ``model.safetensors``, ``model.json``, ``history.csv`` and ``timings.json``.
+
+    A killed run is taken up after its last finished epoch. The resume state lies in a folder of ``scratch``
+    named by a hash of everything that decides the result, so a changed parameter never meets an old state.
+
+    Args:
+        cell: the cell's parameters.
+        packed: output of the stage ``pack``.
+        prompts: output of the stage ``prompts``.
+        scratch: folder for resume states; must not be an output of DVC, which deletes those.
+        out: folder of the four files; they appear there in one step.
+
+    Raises:
+        UserError: if an input is missing, the device cannot be had, or another process trains the same cell.
+    """
+    manifest = read_manifest(packed)
+    table = read_prompt_table(prompts)
+    device = choose_device(cell)
+    channels = Channels(tuple(manifest["channels"]["sen1"]), tuple(manifest["channels"]["sen2"]))
+    state = scratch / "train" / _state_key(cell, manifest, prompts, device)
+    with _locked(state, cell.name):
+        torch.set_num_threads(cell.train.threads)
+        torch.manual_seed(cell.seed)
+        network = BPLCZ(
+            cell,
+            channels,
+            table.of_groups(list(channels.groups)),
+            torch.tensor(manifest["mean"], dtype=torch.float32),
+            torch.tensor(manifest["std"], dtype=torch.float32),
+        )
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        data = PatchModule(packed, cell.train.batch_size, cell.seed)
+        counts = manifest["class_counts"]["training"]
+        steps = -(-sum(counts) // cell.train.batch_size) * cell.train.epochs
+        task = LczTask(network, cell, class_weights(counts, cell.train.balance), steps)
+        clock = _Clock(cell, sum(counts))
+        best = ModelCheckpoint(
+            state,
+            "best",
+            monitor="validation_kappa",
+            mode="max",
+            save_last=True,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        _quieten()
+        trainer = lightning.Trainer(
+            accelerator="cpu" if device == "cpu" else "gpu",
+            devices=1,
+            precision=cell.train.precision,
+            max_epochs=cell.train.epochs,
+            deterministic=True,
+            callbacks=[best, EarlyStopping("validation_kappa", patience=cell.train.patience, mode="max"), clock],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        parameters = sum(p.numel() for p in network.parameters())
+        print(
+            f"{cell.name}: {cell.backbone} as {cell.variant}, {parameters:,} parameters, seed {cell.seed}, "
+            f"on {device} ({cell.train.threads} threads, {cell.train.precision})",
+            flush=True,
+        )
+        resume = state / RESUME_STATE
+        if resume.exists():
+            print(f"{cell.name}: resuming from {resume}", flush=True)
+        trainer.fit(task, data, ckpt_path=resume if resume.exists() else None, weights_only=True)
+        chosen = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+        task.load_state_dict(chosen["state_dict"], strict=False)
+        description = {
+            **cell.model_dump(exclude={"name"}),
+            "cell": cell.name,
+            "channels": {"sen1": list(channels.sen1), "sen2": list(channels.sen2)},
+            "parameters": parameters,
+            "best_epoch": chosen["epoch"],
+            "validation": {
+                name: task.history[chosen["epoch"]][f"validation_{name}"] for name in ("oa", "kappa", "loss")
+            },
+            **{key: manifest[key] for key in ("dataset", "kind", "source")},
+            "text": None if cell.variant == "plain" else _text(table),
+            "versions": {
+                "bp_lcz": bp_lcz.__version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+            },
+            "device": device,
+        }
+        _publish(out, network, description, task.history, clock)
+        shutil.rmtree(state)
+
+
+def choose_device(cell: CellParams) -> str:
+    """``cpu`` or the name of the GPU.
+
+    Raises:
+        UserError: if the parameters ask for a device or precision that this machine does not have.
+    """
+    available = torch.cuda.is_available()
+    if cell.train.device == "cuda" and not available:
+        raise UserError("params.yaml: train.device: cuda, but torch sees no GPU")
+    device = torch.cuda.get_device_name() if available and cell.train.device != "cpu" else "cpu"
+    if device == "cpu" and cell.train.precision == "16-mixed":
+        raise UserError("params.yaml: train.precision: 16-mixed needs a GPU; use bf16-mixed or 32-true")
+    return device
+
+
+def _state_key(cell: CellParams, manifest: dict[str, Any], prompts: Path, device: str) -> str:
+    package = Path(__file__).parents[1]
+    code = sorted(file for part in ("data", "model", "text") for file in (package / part).rglob("*.py"))
+    identity = {
+        "cell": cell.model_dump(),
+        "data": manifest,
+        "prompts": hashlib.sha256(prompts.read_bytes()).hexdigest(),
+        "code": [hashlib.sha256(file.read_bytes()).hexdigest() for file in code],
+        "torch": torch.__version__,
+        "device": device,
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _locked(state: Path, cell: str) -> Iterator[None]:
+    """Hold the resume state; the kernel lets go of the lock when the process dies, however it dies."""
+    state.mkdir(parents=True, exist_ok=True)
+    with (state.parent / f"{state.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{state}: another process is training cell '{cell}'; wait for it") from None
+        yield
+
+
+def _quieten() -> None:
+    """Drop Lightning's advertising and its notes on what this module has chosen on purpose."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for message in (
+        ".*does not have many workers",
+        ".*`isinstance\\(treespec, LeafSpec\\)`",
+        ".*exists and is not empty",
+        ".*number of training batches",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def _text(table: PromptTable) -> dict[str, Any]:
+    return {
+        "encoder": table.encoder,
+        "revision": table.revision,
+        "sha256": table.sha256,
+        "template": table.template,
+    }
+
+
+def _publish(out: Path, network: BPLCZ, description: dict[str, Any], history: History, clock: "_Clock") -> None:
+    with staged_folder(out) as folder:
+        write_checkpoint(folder, network, description)
+        with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(history[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(history)
+        (folder / "timings.json").write_text(json.dumps(clock.timings(), indent=1) + "\n", encoding="utf-8")
+
+
+class _Clock(Callback):
+    """One line for each epoch, and what the training cost."""
+
+    def __init__(self, cell: CellParams, patches: int) -> None:
+        self.cell = cell
+        self.patches = patches
+        self.seconds = 0.0
+        self.epochs = 0
+        self._start = 0.0
+
+    def on_train_epoch_start(self, *_: object) -> None:
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, _: lightning.Trainer, task: lightning.LightningModule) -> None:
+        seconds = time.perf_counter() - self._start
+        self.seconds += seconds
+        self.epochs += 1
+        assert isinstance(task, LczTask)
+        row = task.history[-1]
+        print(
+            f"{self.cell.name}: epoch {int(row['epoch']) + 1}/{self.cell.train.epochs}  "
+            f"loss {row['training_loss']:.3f}  validation loss {row['validation_loss']:.3f}  "
+            f"kappa {row['validation_kappa']:.3f}  {self.patches / seconds:.0f} patches/s",
+            flush=True,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "epochs": self.epochs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.seconds, self.epochs = state["seconds"], state["epochs"]
+
+    def timings(self) -> dict[str, Any]:
+        kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {
+            "seconds": round(self.seconds, 3),
+            "epochs": self.epochs,
+            "patches_per_second": round(self.epochs * self.patches / self.seconds, 1),
+            # macOS counts bytes where Linux counts KiB.
+            "peak_memory_mib": round(kibibytes / (2**20 if sys.platform == "darwin" else 2**10), 1),
+            "threads": self.cell.train.threads,
+            "machine": f"{platform.system()} {platform.machine()}",
+        }

@@ -1,0 +1,93 @@
+"""What a trained cell came from: the data's md5, the commit, and the hash of its DVC record."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bp_lcz.errors import UserError
+from bp_lcz.params import Params
+from bp_lcz.paths import MODELS
+from bp_lcz.workspace import LOCK_FILE, git
+
+_CODE = ("src", "dvc.yaml", "constraints.txt")
+"""What decides a result apart from parameters and data, which have tags of their own."""
+
+
+def cell_tags(workspace: Path, params: Params, cell: str) -> dict[str, str]:
+    """Everything by which a run or a model version of a cell can be found and traced, as text.
+
+    ``lock_hash`` names the trained and evaluated cell: equal hashes are the same inputs, command and outputs.
+
+    Raises:
+        UserError: if DVC has no record of the cell or of the data, or the cell's files are not there.
+    """
+    description = read_json(workspace / MODELS / cell / "model.json")
+    lock = _read_lock(workspace)
+    commit, is_dirty = _git_state(workspace)
+    return {
+        "cell": cell,
+        "backbone": description["backbone"],
+        "variant": description["variant"],
+        "seed": str(description["seed"]),
+        "dataset": description["dataset"],
+        "kind": description["kind"],
+        "channels": json.dumps(description["channels"]),
+        "data_md5": _data_md5(workspace, lock, params.dataset.root),
+        "git_commit": commit,
+        "git_dirty": str(is_dirty).lower(),
+        "lock_hash": _lock_hash(lock, cell),
+        "versions": json.dumps(description["versions"], sort_keys=True),
+    }
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Content of one of the pipeline's JSON files.
+
+    Raises:
+        UserError: if it is missing or damaged.
+    """
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{file}: not found; run `dvc repro` first") from None
+    except ValueError:
+        raise UserError(f"{file}: not valid JSON") from None
+    return content
+
+
+def _read_lock(workspace: Path) -> dict[str, Any]:
+    file = workspace / LOCK_FILE
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        stages: dict[str, Any] = content["stages"]
+    except FileNotFoundError:
+        raise UserError(f"{file}: not found; run `dvc repro` first") from None
+    except (yaml.YAMLError, KeyError, TypeError):
+        raise UserError(f"{file}: not a DVC lock file") from None
+    return stages
+
+
+def _lock_hash(lock: dict[str, Any], cell: str) -> str:
+    entries = {stage: lock.get(stage) for stage in (f"train@{cell}", f"evaluate@{cell}")}
+    for stage, entry in entries.items():
+        if entry is None:
+            raise UserError(f"{LOCK_FILE}: no record of {stage}; run `dvc repro` first")
+    canonical = json.dumps(entries, sort_keys=True, separators=(",", ":"))
+    return hashlib.md5(canonical.encode(), usedforsecurity=False).hexdigest()
+
+
+def _data_md5(workspace: Path, lock: dict[str, Any], root: str) -> str:
+    folder = os.path.normpath(workspace / root)
+    for dependency in lock.get("validate", {}).get("deps", []):
+        if os.path.normpath(workspace / dependency["path"]) == folder:
+            return str(dependency["md5"])
+    raise UserError(f"{LOCK_FILE}: no record of {root} under validate; run `dvc repro` first")
+
+
+def _git_state(workspace: Path) -> tuple[str, bool]:
+    changed = git(workspace, "status", "--porcelain", "--", *_CODE)
+    return git(workspace, "rev-parse", "HEAD"), bool(changed)

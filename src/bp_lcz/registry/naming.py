@@ -1,0 +1,44 @@
+"""Under which name the models of a data set are kept; models of different data sets never share one."""
+
+import re
+from pathlib import Path
+
+from bp_lcz.data.so2sat import dataset_name
+
+SO2SAT_V2 = {
+    "training.h5": (52_006_404_720, "702bc6a9368ebff4542d791e53469244"),
+    "validation.h5": (3_559_773_496, "71cfa6795de3e22207229d06d6f8775d"),
+    "testing.h5": (3_569_957_344, "e81426102b488623a723beab52b31a8a"),
+}
+"""Bytes and published md5 of the files of So2Sat LCZ42 v2, doi 10.14459/2018mp1483140."""
+
+
+def model_name(workspace: Path, root: str) -> str:
+    """``bp-lcz`` for So2Sat LCZ42 v2 itself, known by its bytes; ``bp-lcz-<data set>`` for all else.
+
+    Args:
+        workspace: checkout or workspace, to which a relative root refers.
+        root: folder of the data set.
+    """
+    if is_so2sat_v2(workspace, root):
+        return "bp-lcz"
+    return "bp-lcz-" + re.sub(r"[^A-Za-z0-9._-]+", "-", dataset_name(workspace / root)).strip("-")
+
+
+def is_so2sat_v2(workspace: Path, root: str) -> bool:
+    """Whether a folder holds the three official files.
+
+    One file would not tell: culture_10 of v3 has the training file of v2.
+    """
+    files = [(workspace / root / name, size, md5) for name, (size, md5) in SO2SAT_V2.items()]
+    if not all(file.is_file() and file.stat().st_size == size for file, size, _ in files):
+        return False
+
+    from dvc.repo import Repo
+    from dvc_data.hashfile.hash import hash_file
+    from dvc_objects.fs.local import LocalFileSystem
+
+    local = LocalFileSystem()
+    # DVC remembers the md5 of what `dvc repro` has just hashed: 59 GB are not read again.
+    with Repo(str(workspace)) as repo:
+        return all(hash_file(str(file), local, "md5", repo.state)[1].value == md5 for file, _, md5 in files)

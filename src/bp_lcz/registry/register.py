@@ -1,0 +1,112 @@
+"""The best cell becomes a version of the data set's registered model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float32
+
+from bp_lcz.model.checkpoint import load_classifier
+from bp_lcz.params import Params
+from bp_lcz.paths import MODELS
+from bp_lcz.registry.lineage import cell_tags, read_json
+from bp_lcz.registry.naming import model_name
+from bp_lcz.registry.package import Package, Patches, code_folder, example_patches, log_package
+from bp_lcz.registry.store import open_store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ALIAS = "challenger"
+
+_KIND_NOTES = {
+    "simulated": "Trained on simulated patches: proves the pipeline, says nothing about real accuracy.",
+    "weak labels": "Trained on weak labels, not on ground truth: says nothing about real accuracy.",
+}
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A version of a registered model; ``models:/<name>@<alias>`` loads it."""
+
+    name: str
+    version: str
+    alias: str
+    cell: str
+
+
+def register_best(workspace: Path, params: Params, runs: Mapping[str, str]) -> Registration | None:
+    """Register the cell of variant ``bp-lcz`` with the best validation kappa as the challenger.
+
+    A cell that is registered already (same ``lock_hash``) gets no second version; the alias moves to it.
+    Before it does, the registered model must give the probabilities of the checkpoint on the example.
+
+    Args:
+        workspace: checkout or workspace with finished cells.
+        params: its parameters.
+        runs: run of each cell, from `mirror_cells`.
+
+    Returns:
+        The version with the alias, or None if there is no cell of variant ``bp-lcz``.
+
+    Raises:
+        UserError: if a cell's files or its DVC record are missing or damaged.
+    """
+    cell = best_cell(workspace, params)
+    if cell is None:
+        return None
+    tags = cell_tags(workspace, params, cell)
+    tags["validation_kappa"] = str(_validation_kappa(workspace, cell))
+    name = model_name(workspace, params.dataset.root)
+    example = example_patches(workspace / params.dataset.root)
+    checkpoint = workspace / MODELS / cell
+    classifier = load_classifier(checkpoint)
+    expected = classifier.predict_proba(example["sen1"], example["sen2"])
+    with open_store(workspace) as client:
+        version = _find_version(client, name, tags["lock_hash"])
+        if version is None or not _gives(f"models:/{name}/{version}", example, expected):
+            code = code_folder(workspace)
+            package = log_package(runs[cell], checkpoint, classifier.channels, example, code)
+            version = _make_version(client, name, runs[cell], package, tags)
+            if not _gives(f"models:/{name}/{version}", example, expected):
+                client.delete_model_version(name, version)
+                raise RuntimeError(f"{name}: the registered model does not give the probabilities of {cell}")
+        client.set_registered_model_alias(name, ALIAS, version)
+    return Registration(name, version, ALIAS, cell)
+
+
+def best_cell(workspace: Path, params: Params) -> str | None:
+    """Name of the ``bp-lcz`` cell with the best validation kappa; of equals, the first by name."""
+    cells = sorted(name for name, cell in params.cells.items() if cell.variant == "bp-lcz")
+    return max(cells, key=lambda cell: _validation_kappa(workspace, cell), default=None)
+
+
+def _validation_kappa(workspace: Path, cell: str) -> float:
+    kappa = read_json(workspace / MODELS / cell / "model.json")["validation"]["kappa"]
+    return -1.0 if kappa is None else float(kappa)  # undefined where all predictions and labels are one class
+
+
+def _find_version(client: "MlflowClient", name: str, lock_hash: str) -> str | None:
+    found = client.search_model_versions(f"name = '{name}' and tags.lock_hash = '{lock_hash}'")
+    return max((str(version.version) for version in found), key=int, default=None)
+
+
+def _make_version(
+    client: "MlflowClient", name: str, run_id: str, package: Package, tags: dict[str, str]
+) -> str:
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name, description=_KIND_NOTES.get(tags["kind"], ""))
+    version = client.create_model_version(name, package.uri, run_id, tags, model_id=package.model_id)
+    return str(version.version)
+
+
+def _gives(uri: str, example: Patches, expected: Float32[np.ndarray, "patch 17"]) -> bool:
+    import mlflow
+
+    try:
+        model = mlflow.pyfunc.load_model(uri)
+    except (mlflow.MlflowException, OSError):  # its artifacts are gone
+        return False
+    return np.array_equal(model.predict(example), expected)

@@ -1,0 +1,76 @@
+"""Where MLflow keeps runs and models: one store for each clone, shared by its workspaces."""
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bp_lcz.workspace import main_checkout
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def tracking_uri(checkout: Path) -> str:
+    """``MLFLOW_TRACKING_URI`` if it is set, else an SQLite file in the main checkout.
+
+    Args:
+        checkout: the main checkout or a workspace of it.
+    """
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{main_checkout(checkout) / 'mlflow.db'}"
+
+
+@contextmanager
+def open_store(checkout: Path) -> Iterator["MlflowClient"]:
+    """A client of the store, for one process of this clone at a time.
+
+    Two processes that open a fresh SQLite store at once break it, and two that look for a run and then make
+    it would make it twice: so the whole use is locked.
+    """
+    import mlflow
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    uri = tracking_uri(checkout)
+    with file_lock(main_checkout(checkout) / "mlflow.db.lock"), _environment(MLFLOW_TRACKING_URI=uri):
+        yield mlflow.MlflowClient(uri)
+
+
+def open_experiment(client: "MlflowClient", name: str, checkout: Path) -> str:
+    """Identifier of the experiment with this name, made if need be."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        is_local = client.tracking_uri.startswith("sqlite:")  # a server has its own place for artifacts
+        location = (main_checkout(checkout) / "mlartifacts").as_uri() if is_local else None
+        return client.create_experiment(name, artifact_location=f"{location}/{name}" if location else None)
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Wait for, then hold, a lock that the kernel releases when the process ends, however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set environment variables for a while. `mlflow.set_tracking_uri` would set its own for ever."""
+    before = {key: os.environ.get(key) for key in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value

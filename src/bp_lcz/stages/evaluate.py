@@ -1,0 +1,99 @@
+"""Stage ``evaluate``: one trained cell on the testing split."""
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from bp_lcz.data.module import EVALUATION_BATCH, BatchOrder
+from bp_lcz.data.store import PackedStore
+from bp_lcz.errors import UserError
+from bp_lcz.evaluation.metrics import evaluate_predictions
+from bp_lcz.evaluation.score import fraction
+from bp_lcz.evaluation.significance import LEVEL, bootstrap_intervals
+from bp_lcz.model.checkpoint import Classifier, load_classifier
+from bp_lcz.params import Params
+from bp_lcz.paths import EVALUATIONS, MODELS, PACKED, staged_folder
+from bp_lcz.scheme import CLASS_COUNT
+
+
+def run(params: Params, cell: str) -> None:
+    """Write ``evaluation.json`` and ``predictions.npz`` of the cell."""
+    settings = params.cell(cell)
+    torch.set_num_threads(settings.train.threads)
+    on_gpu = torch.cuda.is_available() and settings.train.device != "cpu"
+    classifier = load_classifier(MODELS / cell, "cuda" if on_gpu else "cpu")
+    store = PackedStore(PACKED, "testing")
+    if classifier.channels != store.channels:
+        raise UserError(
+            f"{MODELS / cell}: trained on channels {', '.join(classifier.channels.names)}; "
+            f"{PACKED} has {', '.join(store.channels.names)}"
+        )
+    predictions = _predict(classifier, store, cell)
+    true, predicted = predictions["y_true"], predictions["y_pred"]
+    manifest = store.manifest
+    unit = manifest["blocks"]["unit"]
+    intervals = bootstrap_intervals(
+        true, predicted, store.blocks, params.evaluate.bootstrap_samples, params.evaluate.seed
+    )
+    description = classifier.description
+    evaluation = {
+        **{key: description[key] for key in ("cell", "backbone", "variant", "seed", "parameters", "best_epoch")},
+        **{key: manifest[key] for key in ("dataset", "kind", "source")},
+        "validation_kappa": description["validation"]["kappa"],
+        "split": "testing",
+        "patches": len(true),
+        **evaluate_predictions(true, predicted, predictions["probability"]),
+        "intervals": intervals,
+        "interval": {
+            "level": LEVEL,
+            "unit": unit,
+            "blocks": len(np.unique(store.blocks)),
+            "samples": params.evaluate.bootstrap_samples,
+            "seed": params.evaluate.seed,
+            # Patches on a 100 m stride overlap: treating them as independent makes intervals too narrow.
+            "lower_bound": unit == "patch",
+        },
+    }
+    with staged_folder(EVALUATIONS / cell) as folder:
+        text = json.dumps(evaluation, indent=1, sort_keys=True, allow_nan=False)
+        (folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
+        np.savez(folder / "predictions.npz", allow_pickle=False, **predictions)
+    oa, kappa = fraction(evaluation["oa"], 4), fraction(evaluation["kappa"], 4)
+    print(f"{cell}: OA {oa}, kappa {kappa} on {len(true)} testing patches")
+
+
+def _predict(classifier: Classifier, store: PackedStore, cell: str) -> dict[str, np.ndarray]:
+    """Predictions of all patches and, with prompting, mean similarities of groups and prompts."""
+    groups = list(classifier.channels.groups)
+    pair_sum = np.zeros((len(groups), len(groups)))
+    class_sum = np.zeros((len(groups), CLASS_COUNT, CLASS_COUNT))
+    true, probability = [], []
+    order = BatchOrder(len(store), EVALUATION_BATCH, seed=None)
+    prompting = classifier.network.prompting
+    for indices in tqdm(order, desc=f"evaluate {cell}", unit="batch"):
+        sen1, sen2, label = store.gather(indices)
+        with torch.inference_mode():
+            output = classifier.network(sen1.to(classifier.device), sen2.to(classifier.device))
+        true.append(label.numpy())
+        probability.append(output.logits.float().softmax(1).cpu().numpy())
+        if output.alignment is not None and prompting is not None:
+            similarity = prompting.cosine(output.alignment).cpu().numpy()
+            own_class = similarity[np.arange(len(label)), :, label.numpy()]
+            pair_sum += own_class.sum(0)
+            own_group = np.einsum("bgcg->bgc", similarity)
+            np.add.at(class_sum.transpose(1, 0, 2), label.numpy(), own_group)
+    y_true, y_probability = np.concatenate(true), np.concatenate(probability)
+    result: dict[str, Any] = {
+        "y_true": y_true,
+        "y_pred": y_probability.argmax(1),
+        "probability": y_probability,
+        "block": store.blocks,
+    }
+    if prompting is not None:
+        count = np.bincount(y_true, minlength=CLASS_COUNT)[None, :, None]
+        mean = np.divide(class_sum, count, out=np.full_like(class_sum, np.nan), where=count > 0)
+        result |= {"groups": np.array(groups), "group_similarity": pair_sum / len(y_true), "class_similarity": mean}
+    return result

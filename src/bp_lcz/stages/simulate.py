@@ -1,0 +1,18 @@
+"""Stage ``simulate``: the demo data."""
+
+from bp_lcz.data.simulate import simulate
+from bp_lcz.params import Params
+from bp_lcz.paths import DEMO
+
+
+def run(params: Params) -> None:
+    """Write the demo data set, whatever data set the pipeline runs on."""
+    section = params.simulate
+    simulate(
+        DEMO,
+        seed=section.seed,
+        patches=section.patches.model_dump(),
+        cities=section.cities.model_dump(),
+        frequencies=section.frequencies,
+        label_noise=section.label_noise,
+    )

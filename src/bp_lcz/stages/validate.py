@@ -1,0 +1,24 @@
+"""Stage ``validate``: the quality gate."""
+
+import sys
+from pathlib import Path
+
+from bp_lcz.data.quality import gate
+from bp_lcz.params import Params
+from bp_lcz.paths import GATE
+
+
+def run(params: Params) -> None:
+    """Check the data set; write statistics, Data Docs and, if it passes, the summary; print warnings.
+
+    Raises:
+        UserError: if a file is not in form or an expectation fails.
+    """
+    summary = gate(
+        Path(params.dataset.root),
+        GATE,
+        reflectance_max=params.validation.reflectance_max,
+        zeros_max=params.validation.zeros_max,
+    )
+    for warning in summary["warnings"]:
+        print(f"warning: {params.dataset.root}: {warning}", file=sys.stderr)

@@ -1,0 +1,75 @@
+"""The prompt table: embeddings of all class x group texts in one safetensors file."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from bp_lcz.bands import GROUPS
+from bp_lcz.errors import UserError
+from bp_lcz.paths import staged_file
+from bp_lcz.scheme import CLASS_COUNT
+
+
+@dataclass(frozen=True)
+class PromptTable:
+    """Embeddings of the prompts and what made them.
+
+    Attributes:
+        embedding: unit vectors, classes in So2Sat's order, groups in the order of ``bands.GROUPS``.
+        texts: the text of each embedding, ``texts[class][group]``.
+        template: the template that the texts were made from.
+        encoder: name of the text encoder.
+        revision: its commit on the model hub, if it came from there.
+        sha256: of its weights.
+    """
+
+    embedding: Float[Tensor, "class group width"]
+    texts: list[list[str]]
+    template: str
+    encoder: str
+    revision: str | None
+    sha256: str
+
+    def of_groups(self, groups: list[str]) -> Float[Tensor, "class group width"]:
+        """The embeddings of the named groups only, in the order given."""
+        positions = [list(GROUPS).index(group) for group in groups]
+        return self.embedding[:, positions]
+
+    def write(self, path: Path) -> None:
+        """Write the table in one step; equal tables give equal bytes."""
+        # One JSON string: safetensors keeps several metadata entries in an order that varies by process.
+        description = {
+            "texts": self.texts,
+            "template": self.template,
+            "encoder": self.encoder,
+            "revision": self.revision,
+            "sha256": self.sha256,
+        }
+        metadata = {"bp_lcz": json.dumps(description, sort_keys=True)}
+        with staged_file(path) as file:
+            file.write_bytes(save({"embedding": self.embedding.contiguous()}, metadata))
+
+
+def read_prompt_table(path: Path) -> PromptTable:
+    """Read a prompt table.
+
+    Raises:
+        UserError: if the file is missing, damaged, or not a table of 17 classes and 7 groups.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: not found; run `bp-lcz prompts` first")
+    try:
+        with safe_open(path, "pt") as file:
+            embedding = file.get_tensor("embedding")
+            description = json.loads(file.metadata()["bp_lcz"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a readable prompt table ({error})") from None
+    if embedding.shape[:2] != (CLASS_COUNT, len(GROUPS)) or not torch.isfinite(embedding).all():
+        raise UserError(f"{path}: embeddings of shape {tuple(embedding.shape)}; expected (17, 7, width)")
+    return PromptTable(embedding, **description)

@@ -1,0 +1,223 @@
+"""Workspaces: git worktrees under ``.workspaces`` in which anything but the committed parameters is run.
+
+A workspace has its own ``params.yaml``, ``dvc.lock`` and outputs, and shares the DVC cache of the main
+checkout: the main tree stays clean, and what was computed once is restored everywhere. Its ``params.yaml`` is
+written anew whenever the workspace is renewed:
+
+    committed params.yaml  <-  profiles/<profile>.yaml  <-  dataset.root from --dataset
+
+A profile is merged key by key: mappings merge, everything else (numbers, text, lists, null) replaces the
+value below it. So a profile can change or add an entry of a mapping, such as a cell, but not remove one.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bp_lcz.errors import UserError
+from bp_lcz.params import PARAMS_FILE, SPLITS, load_params
+from bp_lcz.paths import staged_file
+
+WORKSPACES = Path(".workspaces")
+PROFILES = Path("profiles")
+LOCK_FILE = Path("dvc.lock")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def make_workspace(name: str, profile: str | None = None, dataset: Path | None = None) -> Path:
+    """Make a workspace at the commit that the main checkout is on, or renew an existing one.
+
+    Renewing moves the workspace to that commit and writes its ``params.yaml`` anew, without a profile or data
+    set that is no longer asked for; its ``dvc.lock`` and outputs stay, so only what changed runs again.
+
+    Args:
+        name: folder under ``.workspaces``; letters, digits, ``.``, ``_`` and ``-``.
+        profile: name of a file in the main checkout's ``profiles``, committed or not.
+        dataset: folder with So2Sat files, relative to the current folder; becomes ``dataset.root``.
+
+    Returns:
+        Absolute path of the workspace.
+
+    Raises:
+        UserError: if the name is no folder name, the profile is unknown or does not fit, the folder has no
+            training.h5, this is no git repository, or the workspace holds edits that renewing would lose.
+    """
+    if not _NAME.fullmatch(name):
+        raise UserError(f"workspace '{name}': a name is made of letters, digits, '.', '_' and '-'")
+    main = main_checkout(Path.cwd())
+    commit = git(main, "rev-parse", "HEAD")
+    folder = main / WORKSPACES / name
+    text = _merged_params(main, commit, profile, dataset)
+    is_new = not folder.exists()
+    if not is_new:
+        _check_renewable(main, folder)
+
+    changed = _changed(main, f":!{LOCK_FILE}", f":!{PROFILES}")
+    if changed:
+        print(
+            f"note: uncommitted changes of {_some(changed)} are not part of workspace {name} "
+            f"(it is at commit {commit[:10]})",
+            file=sys.stderr,
+        )
+    try:
+        if is_new:
+            git(main, "worktree", "prune")  # forget one whose folder was removed by hand
+            git(main, "worktree", "add", "--quiet", "--detach", str(folder), commit)
+        else:
+            _move_to(folder, commit)
+        shared_cache = f"[cache]\n    dir = {_cache_folder(main)}\n"
+        (folder / ".dvc/config.local").write_text(shared_cache, encoding="utf-8")
+        with staged_file(folder / PARAMS_FILE) as file:
+            file.write_text(text, encoding="utf-8")
+    except BaseException:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+            git(main, "worktree", "prune")
+        raise
+    return folder
+
+
+def main_checkout(folder: Path) -> Path:
+    """The checkout to which a folder belongs; for a folder in a workspace, the one that has the workspace.
+
+    Raises:
+        UserError: if the folder is in no git repository, or git is missing.
+    """
+    return Path(git(folder, "rev-parse", "--path-format=absolute", "--git-common-dir")).parent
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Output of a git command in a folder, without the last line end.
+
+    Raises:
+        UserError: with git's own last line, if the command fails.
+    """
+    # Inside a git hook these variables would point every command at the hook's repository.
+    environment = {key: value for key, value in os.environ.items() if key not in _HOOK_VARIABLES}
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+    except FileNotFoundError:
+        raise UserError("git: command not found; BP-LCZ runs inside a git checkout") from None
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines() or [f"git {arguments[0]}: exit status {error.returncode}"]
+        raise UserError(f"{folder}: {lines[-1].removeprefix('fatal: ')}") from None
+    return done.stdout.rstrip("\n")
+
+
+_HOOK_VARIABLES = frozenset(
+    {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"}
+)
+
+
+def _merged_params(main: Path, commit: str, profile: str | None, dataset: Path | None) -> str:
+    """Text of the workspace's ``params.yaml``, checked."""
+    params = yaml.safe_load(git(main, "show", f"{commit}:{PARAMS_FILE}"))
+    sources = [f"{PARAMS_FILE} of the commit"]
+    if profile is not None:
+        params = _merge(params, _read_profile(main, profile))
+        sources.append(f"{PROFILES}/{profile}.yaml")
+    if dataset is not None:
+        params = _merge(params, {"dataset": {"root": str(_dataset_folder(dataset))}})
+        sources.append("the folder given as --dataset")
+    header = f"# Written by `bp-lcz workspace` from {', '.join(sources)}; renewed with the workspace.\n"
+    text = header + yaml.safe_dump(params, sort_keys=False, allow_unicode=True, width=110)
+    with tempfile.TemporaryDirectory() as scratch:
+        merged = Path(scratch) / PARAMS_FILE
+        merged.write_text(text, encoding="utf-8")
+        try:
+            load_params(merged)
+        except UserError as error:
+            raise UserError(str(error).replace(str(merged), " + ".join(sources))) from None
+    return text
+
+
+def _read_profile(main: Path, profile: str) -> dict[str, Any]:
+    file = PROFILES / f"{profile}.yaml"
+    known = sorted(path.stem for path in (main / PROFILES).glob("*.yaml"))
+    if profile not in known:
+        raise UserError(f"{file}: no such profile; known: {', '.join(known) or 'none'}")
+    try:
+        content = yaml.safe_load((main / file).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: expected a mapping of sections")
+    return content
+
+
+def _dataset_folder(dataset: Path) -> Path:
+    # Not resolve(): the name of a linked folder is the name of the data set.
+    folder = Path(os.path.abspath(dataset))  # noqa: PTH100
+    if not folder.is_dir():
+        raise UserError(f"{dataset}: no such folder")
+    for split in SPLITS:
+        if not (folder / f"{split}.h5").is_file():
+            raise UserError(
+                f"{dataset}: has no {split}.h5; a data set is a folder with "
+                f"{', '.join(f'{each}.h5' for each in SPLITS)}"
+            )
+    return folder
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _check_renewable(main: Path, folder: Path) -> None:
+    listed = git(main, "worktree", "list", "--porcelain").splitlines()
+    if f"worktree {folder}" not in listed:
+        raise UserError(f"{folder}: exists but is no workspace of this checkout; move it away")
+    edited = _changed(folder, f":!{PARAMS_FILE}", f":!{LOCK_FILE}")
+    if edited:
+        raise UserError(
+            f"{folder}: {_some(edited)} edited in the workspace; renewing would lose that, "
+            "so commit it in the main checkout or discard it"
+        )
+
+
+def _move_to(folder: Path, commit: str) -> None:
+    """Move an existing workspace to a commit and keep its ``dvc.lock``, also when this is interrupted."""
+    lock, kept = folder / LOCK_FILE, folder / ".dvc/tmp/dvc.lock.kept"
+    if lock.exists() and not kept.exists():
+        kept.parent.mkdir(exist_ok=True)
+        shutil.copyfile(lock, kept.with_suffix(".part"))
+        kept.with_suffix(".part").replace(kept)
+    git(folder, "reset", "--quiet", "--hard", commit)
+    if kept.exists():
+        kept.replace(lock)
+
+
+def _cache_folder(main: Path) -> str:
+    from dvc.config import Config
+
+    configured = Config(str(main / ".dvc"), validate=False).get("cache", {}).get("dir")
+    return str(configured) if configured else str(main / ".dvc/cache")
+
+
+def _changed(folder: Path, *left_out: str) -> list[str]:
+    """Tracked files with uncommitted changes, without .gitignore files, to which DVC adds lines by itself."""
+    patterns = (".", ":!.gitignore", ":!**/.gitignore", *left_out)
+    return git(folder, "diff", "--name-only", "HEAD", "--", *patterns).splitlines()
+
+
+def _some(files: list[str]) -> str:
+    shown = ", ".join(files[:3])
+    return shown if len(files) <= 3 else f"{shown} and {len(files) - 3} more"

@@ -1,0 +1,21 @@
+"""What all tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Shapes in annotations are claims; in tests they are checked. Must run before the package is imported.
+install_import_hook("bp_lcz", "beartype.beartype")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real patches and golden files, which are not part of the project."""
+    folder = Path(os.environ.get("BP_LCZ_SHARED", ROOT / "../shared")) / "data"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} not found: set BP_LCZ_SHARED to run on real patches and golden files")
+    return folder.resolve()

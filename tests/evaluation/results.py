@@ -1,0 +1,203 @@
+"""Synthetic result files of the stages before ``report``, made from a seed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bp_lcz.evaluation.metrics import evaluate_predictions
+from bp_lcz.evaluation.significance import bootstrap_intervals
+from bp_lcz.scheme import CLASS_COUNT
+
+CELLS: dict[str, dict[str, Any]] = {
+    "eb_cnn-plain": {"backbone": "eb_cnn", "variant": "plain", "seed": 1},
+    "eb_cnn-bgp": {"backbone": "eb_cnn", "variant": "bgp", "seed": 1},
+    "eb_cnn-bp-lcz": {"backbone": "eb_cnn", "variant": "bp-lcz", "seed": 1},
+}
+SOURCES = {
+    "simulated": "simulated by bp-lcz, seed 1",
+    "weak labels": "weak labels: arg-max of Sen2LCZ on sen2",
+    "unstated": None,
+}
+TRAIN = {"epochs": 12, "threads": 1, "precision": "32-true"}
+
+
+def write_results(
+    root: Path,
+    cells: Mapping[str, Mapping[str, Any]] = CELLS,
+    *,
+    patches: int = 600,
+    kind: str = "simulated",
+    unit: str = "city",
+    blocks: int = 10,
+    absent: tuple[int, ...] = (),
+    dataset: str = "demo",
+    groups: Sequence[str] = ("VH", "VV", "RGB"),
+) -> None:
+    """Write ``outputs/gate/summary.json``, ``outputs/models`` and ``outputs/evaluations`` under ``root``.
+
+    Args:
+        root: workspace.
+        cells: backbone, variant and seed of each cell.
+        patches: of the testing split.
+        kind: provenance, a key of ``SOURCES``.
+        unit: resampling unit of the intervals.
+        blocks: number of units.
+        absent: class indices without a test patch.
+        dataset: name of the data set.
+        groups: band groups of the cells that have prompts.
+    """
+    generator = np.random.default_rng(0)
+    present = np.setdiff1d(np.arange(CLASS_COUNT), absent)
+    y_true = np.sort(generator.choice(present, size=patches))
+    block = generator.integers(blocks, size=patches)
+    counts = np.bincount(y_true, minlength=CLASS_COUNT)
+    _write_summary(root, counts, kind, dataset)
+    for index, (name, cell) in enumerate(cells.items()):
+        _write_cell(root, name, cell, index, y_true, block, kind, unit, dataset, groups)
+
+
+def write_params(root: Path, cells: Mapping[str, Mapping[str, Any]] = CELLS) -> None:
+    """Write a ``params.yaml`` with these cells under ``root``."""
+    import yaml
+
+    params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"))
+    params["cells"] = {name: dict(cell) for name, cell in cells.items()}
+    params["backbones"] = {cell["backbone"]: {} for cell in cells.values()}
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
+def _write_summary(root: Path, testing: np.ndarray, kind: str, dataset: str) -> None:
+    splits = {
+        split: {"patches": int(counts.sum()), "class_counts": counts.tolist(), "cities": cities}
+        for split, counts, cities in (
+            ("training", testing * 4, 21),
+            ("validation", testing // 2, 5),
+            ("testing", testing, 10),
+        )
+    }
+    channels = {"sen1": ["VH_lee_intensity", "VV_lee_intensity"], "sen2": ["B02", "B03", "B04", "B08"]}
+    summary = {
+        "dataset": dataset,
+        "source": SOURCES[kind],
+        "kind": kind,
+        "channels": channels,
+        "splits": splits,
+        "expectations": [
+            {"expectation": "finite", "target": "sen2", "success": True},
+            {"expectation": "all classes", "target": "label", "success": False},
+        ],
+        "warnings": ["all classes: label lacks E"],
+    }
+    _write_json(root / "outputs/gate/summary.json", summary)
+
+
+def _write_cell(
+    root: Path,
+    name: str,
+    cell: Mapping[str, Any],
+    index: int,
+    y_true: np.ndarray,
+    block: np.ndarray,
+    kind: str,
+    unit: str,
+    dataset: str,
+    groups: Sequence[str],
+) -> None:
+    generator = np.random.default_rng(100 + index)
+    distance = np.abs(np.arange(CLASS_COUNT)[:, None] - np.arange(CLASS_COUNT))
+    city_skill = np.random.default_rng(7).normal(0, 0.5, size=block.max() + 1)[block]
+    logit = -distance[y_true] * 0.5 + generator.gumbel(size=(len(y_true), CLASS_COUNT))
+    logit[np.arange(len(y_true)), y_true] += 1.6 + 0.3 * index + city_skill
+    probability = np.exp(1.4 * logit)
+    probability = (probability / probability.sum(axis=1, keepdims=True)).astype(np.float32)
+    y_pred = probability.argmax(axis=1)
+    arrays: dict[str, np.ndarray] = {
+        "y_true": y_true,
+        "y_pred": y_pred,
+        "probability": probability,
+        "block": block,
+    }
+    if cell["variant"] != "plain":
+        count = len(groups)
+        classes = 0.6 * np.exp(-distance / 2.5) + generator.normal(0, 0.05, size=(count, CLASS_COUNT, CLASS_COUNT))
+        classes[:, np.bincount(y_true, minlength=CLASS_COUNT) == 0] = np.nan
+        arrays["groups"] = np.array(groups)
+        arrays["group_similarity"] = 0.25 + 0.4 * np.eye(count) + generator.normal(0, 0.05, (count, count))
+        arrays["class_similarity"] = classes
+    folder = root / "outputs/evaluations" / name
+    folder.mkdir(parents=True)
+    np.savez_compressed(folder / "predictions.npz", **arrays)
+    best_epoch = 9 + index
+    interval = {
+        "level": 0.95,
+        "unit": unit,
+        "blocks": len(np.unique(block)),
+        "samples": 200,
+        "seed": 1,
+        "lower_bound": unit == "patch",
+    }
+    identity = {"cell": name, **cell, "dataset": dataset, "kind": kind, "source": SOURCES[kind]}
+    evaluation = {
+        **identity,
+        "split": "testing",
+        "patches": len(y_true),
+        **evaluate_predictions(y_true, y_pred, probability),
+        "intervals": bootstrap_intervals(y_true, y_pred, block, samples=200, seed=1),
+        "interval": interval,
+        "parameters": 123_456 + index,
+        "best_epoch": best_epoch,
+        "validation_kappa": 0.6,
+    }
+    _write_json(folder / "evaluation.json", evaluation)
+    _write_model(root / "outputs/models" / name, identity, index, best_epoch)
+
+
+def _write_model(folder: Path, identity: Mapping[str, Any], index: int, best_epoch: int) -> None:
+    text = {
+        "encoder": "packaged-minilm",
+        "revision": None,
+        "sha256": "0" * 64,
+        "template": "a photo of a {class}",
+    }
+    model = {
+        "format": 1,
+        **identity,
+        "backbone_options": {},
+        "train": TRAIN,
+        "model": {"alignment_weight": 0.5},
+        "parameters": 123_456 + index,
+        "best_epoch": best_epoch,
+        "validation": {"oa": 0.6, "kappa": 0.6, "loss": 1.0},
+        "text": None if identity["variant"] == "plain" else text,
+        "versions": {"bp_lcz": "0.1.0", "torch": "2.13.0", "numpy": "2.4.6"},
+        "device": "cpu",
+    }
+    _write_json(folder / "model.json", model)
+    columns = "epoch,learning_rate,training_loss,training_alignment,validation_loss,validation_oa,validation_kappa"
+    generator = np.random.default_rng(200 + index)
+    rows = []
+    for epoch in range(TRAIN["epochs"]):
+        kappa = 0.7 * (1 - np.exp(-(epoch + 1) / 3)) + generator.normal(0, 0.01) - 0.02 * max(0, epoch - best_epoch)
+        loss = 2.8 * np.exp(-epoch / max(2, 5 - 0.4 * index)) + 0.4 + generator.normal(0, 0.03)
+        alignment = 20 * index * np.exp(-epoch / 4)
+        rows.append(
+            f"{epoch},0.001,{loss + 0.5 * alignment},{alignment},{loss + 0.2 + 0.03 * epoch},{kappa + 0.03},{kappa}"
+        )
+    (folder / "history.csv").write_text("\n".join([columns, *rows]) + "\n", encoding="utf-8")
+    timings = {
+        "seconds": 61.2 + index,
+        "epochs": TRAIN["epochs"],
+        "patches_per_second": 512.3,
+        "peak_memory_mib": 812.0,
+        "threads": 1,
+        "machine": "x86_64, 2 cores",
+    }
+    _write_json(folder / "timings.json", timings)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False), encoding="utf-8")

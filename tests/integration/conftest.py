@@ -1,0 +1,120 @@
+"""A DVC project with the form of this project's graph, whose stages are one small script."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+# Prefect reads this when it is imported; flows/__init__.py would choose the checkout's own folder.
+os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="bp-lcz-prefect-")
+
+ROOT = Path(__file__).parents[2]
+
+STAGES = """
+stages:
+  unneeded:
+    cmd: python toy.py unneeded
+    outs: [outputs/unneeded]
+  validate:
+    cmd: python toy.py validate
+    deps: [toy.py]
+    outs: [outputs/validate]
+  prompts:
+    cmd: python toy.py prompts
+    deps: [toy.py]
+    outs: [outputs/prompts]
+  train:
+    foreach: ${cells}
+    do:
+      cmd: python toy.py train ${key}
+      deps: ["outputs/validate", "outputs/prompts", "control/${key}"]
+      outs: ["outputs/models/${key}"]
+  evaluate:
+    foreach: ${cells}
+    do:
+      cmd: python toy.py evaluate ${key}
+      deps: ["outputs/models/${key}"]
+      outs: ["outputs/evaluations/${key}"]
+  report:
+    cmd: python toy.py report
+    deps: [outputs/evaluations]
+    outs: [reports]
+"""
+
+SCRIPT = """
+import json, os, sys, time
+from pathlib import Path
+
+stage, *cell = sys.argv[1:]
+name = "@".join([stage, *cell])
+with open("events.log", "a") as log:
+    print("start", name, file=log, flush=True)
+    command = Path("control", *cell).read_text() if stage == "train" else ""
+    if command == "fail":
+        print("noise before", file=sys.stderr)
+        sys.exit("error: training.h5: label row 3 is not one-hot")
+    if command == "wait":
+        from bp_lcz.cli import _die_with_parent
+
+        _die_with_parent()  # as `bp-lcz` does
+        Path("pid").write_text(str(os.getpid()))
+        time.sleep(600)
+    out = {"train": "outputs/models", "evaluate": "outputs/evaluations", "report": "."}.get(stage, "outputs")
+    folder = Path(out, *cell) if cell else Path(out, "reports" if stage == "report" else stage)
+    folder.mkdir(parents=True, exist_ok=True)
+    score = {"oa": 0.625, "kappa": None if "plain" in name else 0.5, "kind": "simulated"}
+    (folder / "evaluation.json").write_text(json.dumps(score))
+    print("end", name, file=log, flush=True)
+"""
+
+
+class ToyProject:
+    """The small project."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cells = ["plain", "bp-lcz"]
+        (folder / ".dvc").mkdir(parents=True)
+        (folder / ".dvc/config").write_text("[core]\n    analytics = false\n    autostage = false\n")
+        (folder / ".dvc/.gitignore").write_text("/tmp\n/cache\n")
+        (folder / ".gitignore").write_text("/outputs/\n/reports/\n/events.log\n/pid\n")
+        (folder / "dvc.yaml").write_text(STAGES)
+        (folder / "toy.py").write_text(SCRIPT)
+        params = yaml.safe_load((ROOT / "params.yaml").read_text())
+        params["cells"] = {cell: {"backbone": "eb_cnn", "variant": cell, "seed": 1} for cell in self.cells}
+        (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+        (folder / "control").mkdir()
+        for cell in self.cells:
+            self.control(cell, "succeed")
+        subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
+
+    def control(self, cell: str, command: str) -> None:
+        """What training this cell does: succeed, fail or wait."""
+        (self.folder / "control" / cell).write_text(command)
+
+    @property
+    def events(self) -> list[str]:
+        """Starts and ends of stages so far."""
+        log = self.folder / "events.log"
+        return log.read_text().splitlines() if log.exists() else []
+
+    @property
+    def started(self) -> list[str]:
+        return [event.removeprefix("start ") for event in self.events if event.startswith("start ")]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> ToyProject:
+    return ToyProject(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield

@@ -1,0 +1,180 @@
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bp_lcz.registry.register import Registration
+from tests.integration.conftest import ROOT, ToyProject
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Stands in for the registry, which has tests of its own; says what it was asked to do."""
+    calls: list[str] = []
+
+    def mirror_cells(workspace: Path, params: Any) -> dict[str, str]:
+        calls.append("mirror")
+        return dict.fromkeys(params.cells, "run")
+
+    def register_best(workspace: Path, params: Any, runs: dict[str, str]) -> Registration:
+        calls.append("register")
+        return Registration("bp-lcz-demo", "3", "challenger", list(runs)[-1])
+
+    monkeypatch.setattr("bp_lcz.registry.mirror.mirror_cells", mirror_cells)
+    monkeypatch.setattr("bp_lcz.registry.register.register_best", register_best)
+    return calls
+
+
+def run_flow(project: ToyProject, concurrency: int = 2) -> Any:
+    from flows.train_bp_lcz import train_bp_lcz
+
+    return train_bp_lcz(project.folder, concurrency, return_state=True)
+
+
+def test_the_flow_runs_what_the_report_needs_in_order_and_then_nothing(
+    project: ToyProject, registry: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A machine that sets this would hide the fault of depending on __pycache__.
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    state = run_flow(project)
+    assert state.is_completed(), state.message
+    assert set(project.started) == {
+        "validate",
+        "prompts",
+        "report",
+        *(f"{stage}@{cell}" for stage in ("train", "evaluate") for cell in project.cells),
+    }
+    for cell in project.cells:
+        order = ["end validate", f"start train@{cell}", f"end train@{cell}", f"start evaluate@{cell}"]
+        positions = [project.events.index(event) for event in [*order, "start report"]]
+        assert positions == sorted(positions)
+    assert registry == ["mirror", "register"]
+    assert state.result().lines() == [
+        "testing split of simulated data, not comparable with published results:",
+        "cell       OA  kappa",
+        "plain   0.625      -",
+        "bp-lcz  0.625  0.500",
+        "",
+        "stages      7 ran",
+        f"report      {project.folder}/reports/index.html",
+        "registered  bp-lcz-demo version 3 @challenger (cell bp-lcz)",
+    ]
+
+    before = project.events
+    again = run_flow(project)
+    assert project.events == before
+    assert "stages      all 7 were up to date, none ran" in again.result().lines()
+    assert registry == ["mirror", "register"] * 2
+
+    (project.folder / "outputs/models/plain/evaluation.json").unlink()
+    restored = run_flow(project)
+    assert project.events == before
+    assert "stages      1 restored from the cache, 6 up to date" in restored.result().lines()
+
+
+def test_a_failed_stage_fails_the_flow_with_its_own_line(project: ToyProject, registry: list[str]) -> None:
+    project.control("plain", "fail")
+    state = run_flow(project, concurrency=1)
+    assert state.is_failed()
+    assert state.message == "stage train@plain: training.h5: label row 3 is not one-hot"
+    assert "evaluate@plain" not in project.started
+    assert "report" not in project.started
+    assert "evaluate@bp-lcz" in project.started, "what does not need the failed stage is finished"
+    assert project.started.count("train@plain") == 1, "bad data are not retried"
+    assert registry == []
+    ends = [at for at, event in enumerate(project.events) if event.startswith("end")]
+    assert all(project.events[at - 1] == project.events[at].replace("end", "start") for at in ends), (
+        "with a concurrency of 1, none starts before another ends"
+    )
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
+def test_cells_run_side_by_side_and_end_with_the_flow(
+    project: ToyProject, tmp_path: Path, stop: signal.Signals
+) -> None:
+    """The first cell waits for ever; the second is trained and evaluated meanwhile."""
+    project.control("plain", "wait")
+    command = [sys.executable, "-m", "flows.train_bp_lcz", "--workspace", str(project.folder)]
+    environment = os.environ | {"PREFECT_API_URL": api_url()}
+    with (tmp_path / "log").open("w") as log:
+        flow = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        try:
+            wait_for(lambda: "end evaluate@bp-lcz" in project.events, flow)
+            waiting = int((project.folder / "pid").read_text())
+            assert is_alive(waiting)
+            flow.send_signal(stop)
+            assert flow.wait(60) != 0
+            wait_for(lambda: not is_alive(waiting))
+        finally:
+            flow.kill()
+    assert "report" not in project.started
+
+
+def test_a_lock_held_by_another_dvc_is_waited_for(
+    project: ToyProject, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import prefect
+    from flows.train_bp_lcz import run_stage
+
+    monkeypatch.setattr(run_stage, "retry_delay_seconds", [0.5] * 6)
+    (project.folder / ".dvc/tmp").mkdir()
+    held = (project.folder / ".dvc/tmp/lock").open("w")
+    fcntl.flock(held, fcntl.LOCK_EX)
+
+    def release() -> None:
+        wait_for(lambda: "Retry 1/6" in caplog.text)
+        held.close()
+
+    @prefect.flow
+    def one_stage() -> Any:
+        return run_stage("validate", project.folder)
+
+    other = threading.Thread(target=release)
+    other.start()
+    state = one_stage(return_state=True)
+    other.join()
+    assert state.is_completed(), state.message
+    assert "Unable to acquire lock" in caplog.text
+    assert project.started == ["validate"]
+
+
+def test_the_command_ends_with_one_line_and_status_1(project: ToyProject) -> None:
+    (project.folder / "params.yaml").write_text("dataset: {root: data/demo}\nunknown: 1\n")
+    command = [sys.executable, "-m", "flows.train_bp_lcz", "--workspace", str(project.folder)]
+    environment = os.environ | {"PREFECT_API_URL": api_url()}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*params\.yaml: .*", done.stderr.splitlines()[-1])
+    assert "Traceback" not in done.stderr
+
+
+def api_url() -> str:
+    from prefect.settings import PREFECT_API_URL
+
+    return str(PREFECT_API_URL.value())
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(condition: Any, process: subprocess.Popen[Any] | None = None) -> None:
+    for _ in range(1200):
+        if condition():
+            return
+        assert process is None or process.poll() is None, "the flow ended too early"
+        time.sleep(0.1)
+    pytest.fail("waited in vain")

@@ -1,0 +1,47 @@
+"""A packed data set and a prompt table, small enough to train on in a test."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bp_lcz.bands import ALL_CHANNELS
+from bp_lcz.data.pack import pack
+from bp_lcz.params import CellParams
+from bp_lcz.text.prompts import prompt_texts
+from bp_lcz.text.table import PromptTable
+from tests.data.patches import write_dataset
+from tests.model.test_bp_lcz import cell
+
+PATCHES = {"training": 68, "validation": 34, "testing": 34}
+
+
+def small_cell(variant: str = "bp-lcz", **train: object) -> CellParams:
+    content = cell(variant, dimension=8).model_dump()
+    content["train"] |= {"epochs": 3, "batch_size": 16, **train}
+    return CellParams.model_validate(content)
+
+
+def write_inputs(folder: Path, patches: dict[str, int] = PATCHES) -> tuple[Path, Path]:
+    """Write ``packed/`` and ``prompts.safetensors``; return their paths."""
+    root = write_dataset(folder / "data", patches=patches, source="simulated for a test")
+    counts = {split: np.bincount(np.arange(n) % 17, minlength=17).tolist() for split, n in patches.items()}
+    summary = {
+        "dataset": "data",
+        "source": "simulated for a test",
+        "kind": "simulated",
+        "channels": {"sen1": list(ALL_CHANNELS.sen1), "sen2": list(ALL_CHANNELS.sen2)},
+        "splits": {
+            split: {"patches": n, "class_counts": counts[split], "cities": None} for split, n in patches.items()
+        },
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    pack(root, summary, folder / "packed")
+    embedding = torch.nn.functional.normalize(
+        torch.randn(17, 7, 12, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
+    template = "a photo of a {class} with {group} bands"
+    table = PromptTable(embedding, prompt_texts(template), template, "random vectors", None, "0" * 64)
+    table.write(folder / "prompts.safetensors")
+    return folder / "packed", folder / "prompts.safetensors"

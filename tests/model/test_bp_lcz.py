@@ -1,0 +1,116 @@
+"""The network: shapes, what each variant adds, and groups of reduced channel sets."""
+
+import pytest
+import torch
+
+from bp_lcz.bands import ALL_CHANNELS, GROUPS, SEN2_BANDS, Channels
+from bp_lcz.errors import UserError
+from bp_lcz.model.backbones import build_backbone
+from bp_lcz.model.bp_lcz import BPLCZ
+from bp_lcz.params import CellParams, load_params
+from tests.conftest import ROOT
+
+INTENSITIES_ONLY = Channels(("VH_lee_intensity", "VV_lee_intensity"), SEN2_BANDS)
+
+
+def cell(variant: str = "bp-lcz", **model: object) -> CellParams:
+    content = load_params(ROOT / "params.yaml").cell(f"eb_cnn-{variant}").model_dump()
+    content["model"] |= model
+    content["backbone_options"] = {"widths": [4, 8], "fused_width": 16}
+    return CellParams.model_validate(content)
+
+
+def network(channels: Channels = ALL_CHANNELS, settings: CellParams | None = None) -> BPLCZ:
+    torch.manual_seed(0)
+    prompts = torch.randn(17, len(channels.groups), 12)
+    width = len(channels.names)
+    return BPLCZ(settings or cell(), channels, prompts, torch.zeros(width), torch.ones(width))
+
+
+def images(channels: Channels, batch: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return (
+        torch.randn(batch, len(channels.sen1), 32, 32, generator=generator),
+        torch.randn(batch, len(channels.sen2), 32, 32, generator=generator),
+    )
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(ALL_CHANNELS, 7), (INTENSITIES_ONLY, 6)])
+def test_output_has_a_logit_for_each_class_and_a_similarity_for_each_pair(channels: Channels, groups: int) -> None:
+    output = network(channels)(*images(channels))
+    assert output.logits.shape == (3, 17)
+    assert output.alignment is not None
+    assert output.alignment.shape == (3, groups, 17, groups)
+
+
+def test_a_group_without_channels_is_dropped() -> None:
+    assert list(INTENSITIES_ONLY.groups) == [group for group in GROUPS if group != "PolSAR"]
+
+
+def test_plain_has_no_prompting() -> None:
+    plain = network(settings=cell("plain"))
+    assert plain.prompting is None
+    assert plain(*images(ALL_CHANNELS)).alignment is None
+
+
+def test_all_variants_start_from_the_same_backbone() -> None:
+    states = [network(settings=cell(v)).backbone.state_dict() for v in ("plain", "bgp", "bp-lcz")]
+    for other in states[1:]:
+        assert all(torch.equal(states[0][name], other[name]) for name in states[0])
+
+
+def test_a_branch_sees_only_the_channels_of_its_group() -> None:
+    backbone = build_backbone("eb_cnn", ALL_CHANNELS, {"widths": [4, 8]}).eval()
+    sen1, sen2 = images(ALL_CHANNELS, batch=1)
+    before = backbone(sen1, sen2).groups
+    for position, band in enumerate(ALL_CHANNELS.sen2):
+        changed = sen2.clone()
+        changed[:, position] += 1
+        difference = (backbone(sen1, changed).groups - before).abs().sum(dim=(0, 2))
+        touched = [group for group, moved in zip(GROUPS, difference > 0, strict=True) if moved]
+        assert touched == [group for group, bands in GROUPS.items() if band in bands]
+
+
+def test_cosine_similarities_are_cosines() -> None:
+    net = network()
+    output = net(*images(ALL_CHANNELS))
+    assert net.prompting is not None
+    assert output.alignment is not None
+    cosine = net.prompting.cosine(output.alignment)
+    assert cosine.abs().max() <= 1 + 1e-5
+    assert cosine.std() > 0.01
+
+
+def test_retrieved_text_depends_on_the_image_but_not_on_a_label() -> None:
+    net = network(settings=cell(augment="text")).eval()
+    first, second = images(ALL_CHANNELS), tuple(-x for x in images(ALL_CHANNELS))
+    assert not torch.allclose(net(*first).logits, net(*second).logits)
+
+
+@pytest.mark.parametrize("augment", ["none", "visual", "text", "both"])
+def test_augmentation_sizes_follow_the_parameter(augment: str) -> None:
+    prompting = network(settings=cell(augment=augment)).prompting
+    assert prompting is not None
+    widths = {"none": 0, "visual": 1, "text": 1, "both": 2}
+    width = 0 if prompting.augment is None else prompting.augment.in_features
+    assert width == widths[augment] * 7 * cell().model.dimension
+
+
+def test_normalisation_is_inside_the_network() -> None:
+    settings, width = cell("plain"), len(ALL_CHANNELS.names)
+    sen1, sen2 = images(ALL_CHANNELS)
+    torch.manual_seed(0)
+    prompts = torch.randn(17, 7, 12)
+    scaled = BPLCZ(settings, ALL_CHANNELS, prompts, torch.full((width,), 5.0), torch.full((width,), 2.0))
+    plain = network(settings=settings)
+    torch.testing.assert_close(plain(sen1, sen2).logits, scaled(2 * sen1 + 5, 2 * sen2 + 5).logits)
+
+
+def test_an_unknown_backbone_is_named_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match="unknown backbone 'eb_cn'; known: eb_cnn"):
+        build_backbone("eb_cn", ALL_CHANNELS, {})
+
+
+def test_an_unknown_backbone_option_is_named() -> None:
+    with pytest.raises(UserError, match="backbones.eb_cnn.depth: unknown key"):
+        build_backbone("eb_cnn", ALL_CHANNELS, {"depth": 3})

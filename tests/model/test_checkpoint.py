@@ -1,0 +1,111 @@
+"""A trained cell on disk: gives back the network, refuses what is damaged, executes nothing."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bp_lcz.bands import ALL_CHANNELS
+from bp_lcz.errors import UserError
+from bp_lcz.model.checkpoint import load_classifier
+from bp_lcz.model.training import train_cell
+from tests.data.patches import random_patches
+from tests.model.packed import small_cell, write_inputs
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    train_cell(small_cell(epochs=1), *write_inputs(folder), folder / "scratch", folder / "cell")
+    return folder / "cell"
+
+
+@pytest.fixture
+def copy(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "cell"))
+
+
+def test_probabilities_sum_to_one_and_do_not_depend_on_the_batch(trained: Path) -> None:
+    classifier = load_classifier(trained)
+    sen1, sen2, _ = random_patches(300)
+    together = classifier.predict_proba(sen1, sen2)
+    assert together.shape == (300, 17)
+    np.testing.assert_allclose(together.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(together[:5], classifier.predict_proba(sen1[:5], sen2[:5]), atol=1e-5)
+
+
+def test_float32_and_float64_patches_give_the_same_probabilities(trained: Path) -> None:
+    classifier = load_classifier(trained)
+    sen1, sen2, _ = random_patches(20)
+    single, double = sen1.astype(np.float32), sen2.astype(np.float32)
+    np.testing.assert_array_equal(classifier.predict_proba(single, double), classifier.predict_proba(sen1, sen2))
+
+
+def test_no_patches_give_no_probabilities(trained: Path) -> None:
+    sen1, sen2, _ = random_patches(1)
+    assert load_classifier(trained).predict_proba(sen1[:0], sen2[:0]).shape == (0, 17)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda a, b: (a[..., :5], b), r"sen1: shape \(4, 32, 32, 5\); expected \(N, 32, 32, 8\)"),
+        (lambda a, b: (a, b[:, :16]), r"sen2: shape \(4, 16, 32, 10\)"),
+        (lambda a, b: (a[:2], b), "sen1 has 2 patches, sen2 4"),
+        (lambda a, b: (np.where(a == a.max(), np.nan, a), b), "sen1: contains values that are not finite"),
+    ],
+)
+def test_wrong_patches_are_refused(trained: Path, spoil: object, message: str) -> None:
+    sen1, sen2, _ = random_patches(4)
+    with pytest.raises(UserError, match=message):
+        load_classifier(trained).predict_proba(*spoil(sen1, sen2))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
+def test_a_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(UserError, match=f"{name}: not found"):
+        load_classifier(copy)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
+@pytest.mark.parametrize("keep", [0, 7, 500])
+def test_a_truncated_file_is_named(copy: Path, name: str, keep: int) -> None:
+    (copy / name).write_bytes((copy / name).read_bytes()[:keep])
+    with pytest.raises(UserError, match=f"{name}: not a readable"):
+        load_classifier(copy)
+
+
+def test_weights_of_another_network_are_refused(copy: Path) -> None:
+    description = json.loads((copy / "model.json").read_text())
+    description["backbone_options"]["widths"] = [8, 8]
+    (copy / "model.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match=r"model.safetensors: not a readable checkpoint \(.*size mismatch"):
+        load_classifier(copy)
+
+
+def test_another_format_is_refused(copy: Path) -> None:
+    description = json.loads((copy / "model.json").read_text()) | {"format": 99}
+    (copy / "model.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match="format 99; this version reads 1"):
+        load_classifier(copy)
+
+
+def test_a_pickle_in_place_of_weights_is_not_executed(copy: Path, tmp_path: Path) -> None:
+    witness = tmp_path / "executed"
+
+    class Payload:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (str(witness),))
+
+    (copy / "model.safetensors").write_bytes(pickle.dumps(Payload()))
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        load_classifier(copy)
+    assert not witness.exists()
+
+
+def test_channel_names_come_back(trained: Path) -> None:
+    assert load_classifier(trained).channels == ALL_CHANNELS

@@ -1,0 +1,120 @@
+"""The exact form of the alignment loss against the B*G x B*G form that it replaces."""
+
+import itertools
+from typing import get_args
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from bp_lcz.model.msm import msm_loss
+from bp_lcz.params import Loss, Target
+
+TARGETS: tuple[Target, ...] = get_args(Target)
+LOSSES: tuple[Loss, ...] = get_args(Loss)
+
+
+def dense_loss(logits: Tensor, label: Tensor, target: Target, loss: Loss, alpha: float) -> Tensor:
+    """The definition: every image entry against every text entry of the batch."""
+    batch, groups = logits.shape[:2]
+    entries = list(itertools.product(range(batch), range(groups)))
+    matrix = torch.stack([torch.stack([logits[i, g, label[j], h] for j, h in entries]) for i, g in entries])
+    supervision = torch.zeros_like(matrix)
+    for row, (i, g) in enumerate(entries):
+        for column, (j, h) in enumerate(entries):
+            if target == "identity":
+                supervision[row, column] = float((i, g) == (j, h))
+            elif label[i] == label[j]:
+                supervision[row, column] = 1.0 if g == h else (alpha if target == "graded" else 0.0)
+    if loss == "sigmoid":
+        pairs = binary_cross_entropy_with_logits(matrix, supervision, reduction="sum")
+        return pairs / len(entries)
+    rows = cross_entropy(matrix, supervision / supervision.sum(1, keepdim=True))
+    columns = cross_entropy(matrix.T, supervision.T / supervision.T.sum(1, keepdim=True))
+    return (rows + columns) / 2
+
+
+def batch_of(batch: int, groups: int, classes: int, seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = 5 * torch.randn(batch, groups, classes, groups, generator=generator)
+    label = torch.randint(classes, (batch,), generator=generator)
+    return logits, label
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("loss", LOSSES)
+@settings(max_examples=15, deadline=None)
+@given(
+    batch=st.integers(1, 7),
+    groups=st.integers(1, 4),
+    classes=st.integers(1, 6),
+    alpha=st.floats(0, 1),
+    seed=st.integers(0, 2**31),
+)
+def test_exact_form_equals_dense_form_in_value_and_gradient(
+    target: Target, loss: Loss, batch: int, groups: int, classes: int, alpha: float, seed: int
+) -> None:
+    logits, label = batch_of(batch, groups, classes, seed)
+    exact_in, dense_in = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    exact = msm_loss(exact_in, label, target=target, loss=loss, alpha=alpha)
+    dense = dense_loss(dense_in, label, target, loss, alpha)
+    torch.testing.assert_close(exact, dense, rtol=1e-5, atol=1e-5)
+    exact.backward()
+    dense.backward()
+    torch.testing.assert_close(exact_in.grad, dense_in.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_identity_and_class_group_are_the_same_loss_under_softmax() -> None:
+    logits, label = batch_of(12, 7, 4, seed=3)
+    gradients = []
+    for target in ("identity", "class_group"):
+        inputs = logits.clone().requires_grad_()
+        loss = dense_loss(inputs, label, target, "softmax", 0.0)
+        torch.testing.assert_close(loss, msm_loss(inputs, label, target=target, loss="softmax"))
+        gradients.append(torch.autograd.grad(loss, inputs)[0])
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=1e-7)
+
+
+def test_identity_and_class_group_differ_under_sigmoid_when_a_class_repeats() -> None:
+    logits, _ = batch_of(4, 3, 2, seed=5)
+    repeated, distinct = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1])
+    losses = [msm_loss(logits, repeated, target=t, loss="sigmoid") for t in ("identity", "class_group")]
+    assert abs(losses[0] - losses[1]) > 1e-2
+    losses = [msm_loss(logits[:2], distinct, target=t, loss="sigmoid") for t in ("identity", "class_group")]
+    torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_graded_with_alpha_zero_is_class_group() -> None:
+    logits, label = batch_of(9, 5, 4, seed=7)
+    for loss in LOSSES:
+        graded = msm_loss(logits, label, target="graded", loss=loss, alpha=0.0)
+        torch.testing.assert_close(graded, msm_loss(logits, label, target="class_group", loss=loss))
+
+
+def test_order_of_the_batch_does_not_matter() -> None:
+    logits, label = batch_of(20, 3, 6, seed=1)
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
+    for target, loss in itertools.product(TARGETS, LOSSES):
+        straight = msm_loss(logits, label, target=target, loss=loss, alpha=0.1)
+        shuffled = msm_loss(logits[order], label[order], target=target, loss=loss, alpha=0.1)
+        torch.testing.assert_close(straight, shuffled)
+
+
+def test_absent_classes_have_no_gradient() -> None:
+    logits, _ = batch_of(6, 2, 5, seed=2)
+    label = torch.tensor([0, 0, 3, 3, 3, 0])
+    for target, loss in itertools.product(TARGETS, LOSSES):
+        inputs = logits.clone().requires_grad_()
+        msm_loss(inputs, label, target=target, loss=loss, alpha=0.1).backward()
+        assert torch.isfinite(inputs.grad).all()
+        assert inputs.grad[:, :, [1, 2, 4]].abs().max() == 0
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
+def test_alpha_outside_the_unit_interval_is_refused(alpha: float) -> None:
+    logits, label = batch_of(2, 2, 2, seed=0)
+    with pytest.raises(ValueError, match="expected 0 <= alpha <= 1"):
+        msm_loss(logits, label, target="graded", loss="softmax", alpha=alpha)

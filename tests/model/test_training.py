@@ -1,0 +1,182 @@
+"""Training as the stage does it: learns, repeats itself bit for bit, survives a kill."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bp_lcz.bands import ALL_CHANNELS
+from bp_lcz.data.store import PackedStore
+from bp_lcz.errors import UserError
+from bp_lcz.model.checkpoint import load_classifier
+from bp_lcz.model.task import class_weights, dihedral
+from bp_lcz.model.training import train_cell
+from bp_lcz.params import CellParams
+from tests.conftest import ROOT
+from tests.model.packed import small_cell, write_inputs
+
+RESULTS = ("model.safetensors", "model.json", "history.csv")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return write_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+def train(inputs: tuple[Path, Path], folder: Path, cell: CellParams) -> Path:
+    train_cell(cell, *inputs, folder / "scratch", folder / "out")
+    return folder / "out"
+
+
+def history(out: Path) -> list[dict[str, str]]:
+    with (out / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("variant", ["plain", "bgp", "bp-lcz"])
+def test_training_learns_what_the_patches_show(inputs: tuple[Path, Path], tmp_path: Path, variant: str) -> None:
+    out = train(inputs, tmp_path, small_cell(variant, epochs=30, learning_rate=0.01, patience=30))
+    rows = history(out)
+    assert float(rows[-1]["training_loss"]) < 0.8 * float(rows[0]["training_loss"])
+    assert json.loads((out / "model.json").read_text())["validation"]["kappa"] > 0.3
+    assert (float(rows[0]["training_alignment"]) > 0) == (variant != "plain")
+
+
+def test_equal_inputs_give_equal_bytes(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    first, second = (train(inputs, tmp_path / name, small_cell()) for name in ("first", "second"))
+    for name in RESULTS:
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_another_seed_gives_another_model(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    first = train(inputs, tmp_path / "first", small_cell(epochs=1))
+    other = CellParams.model_validate({**small_cell(epochs=1).model_dump(), "seed": 2})
+    second = train(inputs, tmp_path / "second", other)
+    assert (first / RESULTS[0]).read_bytes() != (second / RESULTS[0]).read_bytes()
+
+
+def test_published_weights_are_those_of_the_best_epoch(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    out = train(inputs, tmp_path, small_cell(epochs=4, patience=4))
+    description, rows = json.loads((out / "model.json").read_text()), history(out)
+    kappas = [float(row["validation_kappa"]) for row in rows]
+    assert description["best_epoch"] == kappas.index(max(kappas))
+    store, classifier = PackedStore(inputs[0], "validation"), load_classifier(out)
+    sen1, sen2, label = store.gather(np.arange(len(store)))
+    with torch.inference_mode():
+        predicted = classifier.network(sen1, sen2).logits.argmax(1)
+    assert float((predicted == label).float().mean()) == pytest.approx(description["validation"]["oa"])
+
+
+def test_training_stops_when_validation_no_longer_improves(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    # A learning rate that moves nothing cannot improve anything after the first epoch.
+    out = train(inputs, tmp_path, small_cell(epochs=9, learning_rate=1e-12, patience=2))
+    assert len(history(out)) < 9
+
+
+TRAINER = """
+import sys
+from pathlib import Path
+from bp_lcz.model.training import train_cell
+from bp_lcz.params import CellParams
+packed, prompts, scratch, out, cell = sys.argv[1:]
+train_cell(CellParams.model_validate_json(cell), Path(packed), Path(prompts), Path(scratch), Path(out))
+"""
+
+
+def start_trainer(inputs: tuple[Path, Path], folder: Path, cell: CellParams) -> subprocess.Popen[str]:
+    arguments = [*map(str, inputs), str(folder / "scratch"), str(folder / "out"), cell.model_dump_json()]
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", TRAINER, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def test_a_killed_run_resumes_and_ends_with_the_bytes_of_an_unbroken_one(
+    inputs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    cell = small_cell(epochs=8, patience=8)
+    killed = start_trainer(inputs, tmp_path / "killed", cell)
+    assert killed.stdout is not None
+    for line in killed.stdout:
+        if "epoch 3/" in line:
+            killed.send_signal(signal.SIGKILL)
+            break
+    killed.wait()
+    assert not (tmp_path / "killed" / "out").exists()
+    resumed = start_trainer(inputs, tmp_path / "killed", cell)
+    output, _ = resumed.communicate()
+    assert resumed.returncode == 0
+    assert "resuming from" in output
+    assert "epoch 1/" not in output
+    unbroken = train(inputs, tmp_path / "unbroken", cell)
+    for name in RESULTS:
+        assert (tmp_path / "killed" / "out" / name).read_bytes() == (unbroken / name).read_bytes()
+    assert not list((tmp_path / "killed" / "scratch").rglob("*.ckpt"))
+
+
+def test_a_changed_parameter_never_resumes_old_state(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    killed = start_trainer(inputs, tmp_path, small_cell(epochs=50, patience=50))
+    assert killed.stdout is not None
+    for line in killed.stdout:
+        if "epoch 2/" in line:
+            killed.kill()
+            break
+    killed.wait()
+    other = start_trainer(inputs, tmp_path, small_cell(epochs=2, learning_rate=0.003))
+    output, _ = other.communicate()
+    assert other.returncode == 0
+    assert "resuming" not in output
+
+
+def test_a_second_trainer_of_the_same_cell_is_refused(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    living = start_trainer(inputs, tmp_path, small_cell(epochs=200, patience=200))
+    try:
+        assert living.stdout is not None
+        next(line for line in living.stdout if "epoch 1/" in line)
+        with pytest.raises(UserError, match="another process is training cell"):
+            train(inputs, tmp_path, small_cell(epochs=200, patience=200))
+    finally:
+        living.kill()
+        living.wait()
+
+
+def test_a_missing_packed_folder_is_named(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere/manifest.json: not found; run `bp-lcz pack`"):
+        train_cell(small_cell(), tmp_path / "nowhere", inputs[1], tmp_path / "scratch", tmp_path / "out")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the GPU that the test wants missing")
+def test_a_gpu_that_is_not_there_is_an_error_not_a_fallback(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="torch sees no GPU"):
+        train(inputs, tmp_path, small_cell(device="cuda"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_class_weights_have_mean_one_over_patches_and_none_for_absent_classes() -> None:
+    counts = [10, 0, 90, 400]
+    for exponent in (0.0, 0.5, 1.0):
+        weight = class_weights(counts, exponent).double()
+        assert float(weight @ torch.tensor(counts, dtype=torch.float64)) == pytest.approx(500)
+        assert weight[1] == 0
+    full = class_weights(counts, 1.0)
+    assert float(full[0] * 10) == pytest.approx(float(full[3] * 400))
+    assert class_weights(counts, 0.0)[[0, 2, 3]].tolist() == [1, 1, 1]
+
+
+def test_the_eight_symmetries_are_eight_different_ones() -> None:
+    image = torch.arange(9.0).reshape(1, 3, 3)
+    seen = {tuple(dihedral(image, element).flatten().tolist()) for element in range(8)}
+    assert len(seen) == 8
+
+
+def test_channels_of_the_description_are_those_of_the_data(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    assert load_classifier(train(inputs, tmp_path, small_cell(epochs=1))).channels == ALL_CHANNELS

@@ -1,0 +1,144 @@
+"""A workspace with finished cells, as the stages and DVC leave it, made without running them."""
+
+import csv
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from bp_lcz.bands import ALL_CHANNELS
+from bp_lcz.model.bp_lcz import BPLCZ
+from bp_lcz.model.checkpoint import write_checkpoint
+from bp_lcz.params import SPLITS, Params, load_params
+from bp_lcz.scheme import CLASS_COUNT, ZONES
+
+ROOT = Path(__file__).parents[2]
+DATA_MD5 = "0123456789abcdef0123456789abcdef.dir"
+
+
+class FinishedWorkspace:
+    """A small git repository in which some cells are trained and evaluated."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copy(ROOT / "params.yaml", folder)
+        (folder / ".gitignore").write_text("/outputs/\n/data/\n/mlflow.db*\n/mlartifacts/\n")
+        self._git("init", "--quiet")
+        self._git("add", "--all")
+        self._git("-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", "state")
+        self.commit = self._git("rev-parse", "HEAD")
+        self.use_cells({"one-plain": "plain", "one-bp-lcz": "bp-lcz"})
+        self.lock: dict[str, object] = {
+            "validate": {"cmd": "bp-lcz validate", "deps": [{"path": "data/demo", "md5": DATA_MD5}]}
+        }
+        self._write_data()
+
+    @property
+    def params(self) -> Params:
+        return load_params(self.folder / "params.yaml")
+
+    def use_cells(self, variants: dict[str, str]) -> None:
+        content = yaml.safe_load((self.folder / "params.yaml").read_text())
+        content["backbones"] = {"eb_cnn": {"widths": [4, 4]}}
+        content["model"]["dimension"] = 8
+        content["cells"] = {
+            name: {"backbone": "eb_cnn", "variant": variant, "seed": 1} for name, variant in variants.items()
+        }
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def finish(self, cell: str, kappa: float | None = 0.5, weights_seed: int = 0) -> None:
+        """Write what the stages train and evaluate write, and DVC's record of it."""
+        settings = self.params.cell(cell)
+        torch.manual_seed(weights_seed)
+        width = len(ALL_CHANNELS.names)
+        prompts = torch.randn(CLASS_COUNT, 7, 5)
+        network = BPLCZ(settings, ALL_CHANNELS, prompts, torch.zeros(width), torch.ones(width))
+        model = self.folder / "outputs/models" / cell
+        model.mkdir(parents=True, exist_ok=True)
+        write_checkpoint(
+            model,
+            network,
+            {
+                "cell": cell,
+                **settings.model_dump(exclude={"name"}),
+                "channels": {"sen1": ALL_CHANNELS.sen1, "sen2": ALL_CHANNELS.sen2},
+                "parameters": 1234,
+                "best_epoch": 2,
+                "validation": {"oa": 0.6, "kappa": kappa, "loss": 1.0},
+                "dataset": "demo",
+                "kind": "simulated",
+                "source": "simulated",
+                "text": None,
+                "versions": {"bp_lcz": "0.1.0", "torch": "2.13.0", "numpy": "2.4.6"},
+                "device": "cpu",
+            },
+        )
+        with (model / "history.csv").open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["epoch", "training_loss", "training_alignment", "validation_kappa"])
+            rows.writerows([[1, 2.5, "", 0.25], [2, 2.0, "", 0.5]])
+        (model / "timings.json").write_text(json.dumps({"seconds": 3.5, "epochs": 2, "machine": "test"}))
+        evaluation = self.folder / "outputs/evaluations" / cell
+        evaluation.mkdir(parents=True, exist_ok=True)
+        (evaluation / "evaluation.json").write_text(
+            json.dumps(
+                {
+                    "oa": 0.625,
+                    "aa": 0.5,
+                    "kappa": kappa,
+                    "macro_f1": 0.5,
+                    "oa_built": 0.5,
+                    "oa_natural": None,
+                    "ece": 0.1,
+                    "intervals": {"oa": [0.6, 0.65], "kappa": [0.4, 0.6]},
+                    "per_class": [{"code": zone.code, "f1": 0.5} for zone in ZONES],
+                    "best_epoch": 2,
+                    "parameters": 1234,
+                    "kind": "simulated",
+                }
+            )
+        )
+        outs = [{"path": f"outputs/models/{cell}/model.safetensors", "md5": f"{weights_seed:032x}"}]
+        self.lock[f"train@{cell}"] = {"cmd": f"bp-lcz train {cell}", "outs": outs}
+        self.lock[f"evaluate@{cell}"] = {"cmd": f"bp-lcz evaluate {cell}"}
+        (self.folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": self.lock}))
+
+    def _write_data(self) -> None:
+        rng = np.random.default_rng(1)
+        folder = self.folder / "data/demo"
+        folder.mkdir(parents=True)
+        for split in SPLITS:
+            with h5py.File(folder / f"{split}.h5", "w") as file:
+                file["sen1"] = rng.exponential(0.1, (4, 32, 32, 8))
+                file["sen2"] = rng.uniform(0, 0.5, (4, 32, 32, 10))
+                file["label"] = np.eye(CLASS_COUNT)[:4]
+
+    def _git(self, *arguments: str) -> str:
+        command = ["git", "-C", str(self.folder), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh SQLite store; making one takes seconds, copying it does not."""
+    import mlflow
+
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> FinishedWorkspace:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    finished = FinishedWorkspace(tmp_path)
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    finished.finish("one-plain", 0.7, weights_seed=1)
+    finished.finish("one-bp-lcz", 0.6, weights_seed=2)
+    return finished

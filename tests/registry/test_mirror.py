@@ -1,0 +1,101 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from bp_lcz.errors import UserError
+from bp_lcz.registry.mirror import mirror_cells
+from bp_lcz.registry.store import open_experiment, open_store
+from tests.registry.conftest import DATA_MD5, FinishedWorkspace
+
+
+def count_runs(workspace: FinishedWorkspace) -> int:
+    with open_store(workspace.folder) as client:
+        return len(client.search_runs([open_experiment(client, "bp-lcz-demo", workspace.folder)]))
+
+
+def test_each_cell_becomes_one_run_that_can_be_traced(workspace: FinishedWorkspace) -> None:
+    runs = mirror_cells(workspace.folder, workspace.params)
+    assert list(runs) == ["one-plain", "one-bp-lcz"]
+    with open_store(workspace.folder) as client:
+        run = client.get_run(runs["one-bp-lcz"])
+        history = client.get_metric_history(run.info.run_id, "validation_kappa")
+        files = {Path(file.path).name for file in client.list_artifacts(run.info.run_id)}
+    assert run.info.run_name == "one-bp-lcz"
+    assert run.info.status == "FINISHED"
+    assert {
+        "cell": "one-bp-lcz",
+        "kind": "simulated",
+        "dataset": "demo",
+        "data_md5": DATA_MD5,
+        "git_commit": workspace.commit,
+        "git_dirty": "false",
+    }.items() <= run.data.tags.items()
+    assert run.data.params["train.learning_rate"] == "0.002"
+    assert run.data.params["variant"] == "bp-lcz"
+    assert run.data.metrics["testing_oa"] == 0.625
+    assert run.data.metrics["testing_oa_low"] == 0.6
+    assert run.data.metrics["timing_seconds"] == 3.5
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.25), (2, 0.5)]
+    assert files == {"evaluation.json", "model.json", "history.csv"}
+    assert run.inputs.dataset_inputs[0].dataset.digest == DATA_MD5
+
+
+def test_an_undefined_metric_is_left_out(workspace: FinishedWorkspace) -> None:
+    runs = mirror_cells(workspace.folder, workspace.params)
+    with open_store(workspace.folder) as client:
+        metrics = client.get_run(runs["one-plain"]).data.metrics
+    assert "testing_oa_natural" not in metrics
+    assert "training_alignment" not in metrics
+
+
+def test_a_second_mirror_makes_no_run(workspace: FinishedWorkspace) -> None:
+    first = mirror_cells(workspace.folder, workspace.params)
+    assert mirror_cells(workspace.folder, workspace.params) == first
+    assert count_runs(workspace) == 2
+
+
+def test_a_retrained_cell_makes_a_run_of_its_own(workspace: FinishedWorkspace) -> None:
+    before = mirror_cells(workspace.folder, workspace.params)
+    workspace.finish("one-plain", weights_seed=3)
+    after = mirror_cells(workspace.folder, workspace.params)
+    assert after["one-plain"] != before["one-plain"]
+    assert after["one-bp-lcz"] == before["one-bp-lcz"]
+
+
+def test_a_run_that_a_killed_mirror_left_is_made_again(workspace: FinishedWorkspace) -> None:
+    before = mirror_cells(workspace.folder, workspace.params)
+    with open_store(workspace.folder) as client:
+        client.update_run(before["one-plain"], status="RUNNING")
+    after = mirror_cells(workspace.folder, workspace.params)
+    assert after["one-plain"] != before["one-plain"]
+    assert count_runs(workspace) == 2
+
+
+def test_code_that_differs_from_the_commit_is_marked(workspace: FinishedWorkspace) -> None:
+    (workspace.folder / "src").mkdir()
+    (workspace.folder / "src/new.py").write_text("x = 1\n")
+    runs = mirror_cells(workspace.folder, workspace.params)
+    with open_store(workspace.folder) as client:
+        assert client.get_run(runs["one-plain"]).data.tags["git_dirty"] == "true"
+
+
+def test_artifacts_lie_beside_the_store(workspace: FinishedWorkspace) -> None:
+    mirror_cells(workspace.folder, workspace.params)
+    found = list((workspace.folder / "mlartifacts/bp-lcz-demo").rglob("evaluation.json"))
+    assert len(found) == 2
+    assert json.loads(found[0].read_text())["oa"] == 0.625
+
+
+def test_a_cell_without_a_record_is_an_error(workspace: FinishedWorkspace) -> None:
+    del workspace.lock["evaluate@one-plain"]
+    workspace.finish("one-bp-lcz")
+    with pytest.raises(UserError, match=r"dvc\.lock: no record of evaluate@one-plain"):
+        mirror_cells(workspace.folder, workspace.params)
+
+
+def test_a_cell_without_files_is_an_error(workspace: FinishedWorkspace) -> None:
+    (workspace.folder / "outputs/evaluations/one-plain/evaluation.json").unlink()
+    with pytest.raises(UserError, match=r"one-plain/evaluation\.json: not found"):
+        mirror_cells(workspace.folder, workspace.params)
+    assert count_runs(workspace) == 0

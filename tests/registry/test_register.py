@@ -1,0 +1,129 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bp_lcz.model.checkpoint import load_classifier
+from bp_lcz.registry.mirror import mirror_cells
+from bp_lcz.registry.package import example_patches
+from bp_lcz.registry.register import Registration, best_cell, register_best
+from bp_lcz.registry.store import open_store, tracking_uri
+from tests.registry.conftest import DATA_MD5, FinishedWorkspace
+
+
+def register(workspace: FinishedWorkspace) -> Registration:
+    registration = register_best(
+        workspace.folder, workspace.params, mirror_cells(workspace.folder, workspace.params)
+    )
+    assert registration is not None
+    return registration
+
+
+def test_the_registered_model_gives_the_probabilities_of_the_checkpoint_in_a_fresh_process(
+    workspace: FinishedWorkspace, tmp_path: Path
+) -> None:
+    registration = register(workspace)
+    example = example_patches(workspace.folder / "data/demo", count=4)
+    np.savez(tmp_path / "patches.npz", **example)
+    program = f"""
+import sys
+import mlflow, numpy as np
+mlflow.set_tracking_uri({tracking_uri(workspace.folder)!r})
+model = mlflow.pyfunc.load_model("models:/{registration.name}@{registration.alias}")
+np.save({str(tmp_path / "served.npy")!r}, model.predict(dict(np.load({str(tmp_path / "patches.npz")!r}))))
+import bp_lcz
+print(bp_lcz.__file__, *sorted({{"lightning", "prefect", "dvc", "transformers"}} & set(sys.modules)))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path).stdout.split()
+    classifier = load_classifier(workspace.folder / "outputs/models/one-bp-lcz")
+    np.testing.assert_array_equal(np.load(tmp_path / "served.npy"), classifier.predict_proba(**example))
+    assert len(printed) == 1, "serving needs none of the training stack"
+    assert "mlartifacts" in printed[0], "the model brings its own code"
+
+
+def test_a_version_says_what_it_came_from(workspace: FinishedWorkspace) -> None:
+    registration = register(workspace)
+    assert registration == Registration("bp-lcz-demo", "1", "challenger", "one-bp-lcz")
+    with open_store(workspace.folder) as client:
+        version = client.get_model_version_by_alias("bp-lcz-demo", "challenger")
+        note = client.get_registered_model("bp-lcz-demo").description
+    assert str(version.version) == "1"
+    assert {
+        "cell": "one-bp-lcz",
+        "data_md5": DATA_MD5,
+        "git_commit": workspace.commit,
+        "dataset": "demo",
+        "kind": "simulated",
+        "validation_kappa": "0.6",
+    }.items() <= version.tags.items()
+    assert "VH_real" in version.tags["channels"]
+    assert "simulated" in note
+
+
+def test_the_package_holds_no_pickle_and_names_its_requirements(workspace: FinishedWorkspace) -> None:
+    register(workspace)
+    files = [file for file in (workspace.folder / "mlartifacts").rglob("*") if file.is_file()]
+    names = {file.name for file in files}
+    assert names >= {"MLmodel", "served.py", "model.safetensors", "input_example.json"}
+    assert not [file for file in files if file.suffix in (".pkl", ".pickle", ".pt", ".pth", ".pyc")]
+    requirements = next(file for file in files if file.name == "requirements.txt").read_text().splitlines()
+    assert {line.split("==")[0] for line in requirements} >= {"torch", "mlflow", "safetensors", "numpy"}
+    assert all("==" in line and "+" not in line for line in requirements)
+
+
+def test_a_wrong_shape_and_another_type_are_refused(workspace: FinishedWorkspace) -> None:
+    import mlflow
+
+    register(workspace)
+    example = example_patches(workspace.folder / "data/demo")
+    with open_store(workspace.folder):
+        model = mlflow.pyfunc.load_model("models:/bp-lcz-demo/1")
+    with pytest.raises(mlflow.MlflowException, match="does not match expected shape"):
+        model.predict(example | {"sen1": example["sen1"][..., :7]})
+    with pytest.raises(mlflow.MlflowException, match="does not match expected dtype float64"):
+        model.predict(example | {"sen1": example["sen1"].astype(np.float32)})
+
+
+def test_registering_again_makes_no_version(workspace: FinishedWorkspace) -> None:
+    assert register(workspace) == register(workspace)
+    with open_store(workspace.folder) as client:
+        assert len(client.search_model_versions("name = 'bp-lcz-demo'")) == 1
+
+
+def test_a_better_cell_becomes_the_challenger_and_the_alias_goes_back_to_an_older_best(
+    workspace: FinishedWorkspace,
+) -> None:
+    first = register(workspace)
+    workspace.use_cells({"one-plain": "plain", "one-bp-lcz": "bp-lcz", "two-bp-lcz": "bp-lcz"})
+    workspace.finish("two-bp-lcz", kappa=0.8, weights_seed=3)
+    second = register(workspace)
+    assert (second.cell, second.version) == ("two-bp-lcz", "2")
+
+    workspace.use_cells({"one-plain": "plain", "one-bp-lcz": "bp-lcz"})
+    assert register(workspace) == first
+    with open_store(workspace.folder) as client:
+        assert client.get_model_version_by_alias("bp-lcz-demo", "challenger").version == 1
+
+
+def test_a_version_whose_files_are_gone_is_registered_anew(workspace: FinishedWorkspace) -> None:
+    register(workspace)
+    next((workspace.folder / "mlartifacts").rglob("MLmodel")).unlink()
+    assert register(workspace).version == "2"
+    assert register(workspace).version == "2"
+
+
+def test_only_bp_lcz_cells_are_candidates_and_equals_go_by_name(workspace: FinishedWorkspace) -> None:
+    assert best_cell(workspace.folder, workspace.params) == "one-bp-lcz"  # the plain cell has a better kappa
+    workspace.use_cells({"z-bp-lcz": "bp-lcz", "a-bp-lcz": "bp-lcz", "undefined": "bp-lcz"})
+    workspace.finish("z-bp-lcz", kappa=0.6)
+    workspace.finish("a-bp-lcz", kappa=0.6)
+    workspace.finish("undefined", kappa=None)
+    assert best_cell(workspace.folder, workspace.params) == "a-bp-lcz"
+
+
+def test_without_a_bp_lcz_cell_nothing_is_registered(workspace: FinishedWorkspace) -> None:
+    workspace.use_cells({"one-plain": "plain"})
+    assert register_best(workspace.folder, workspace.params, {}) is None

@@ -1,0 +1,79 @@
+"""Stage ``evaluate``: what it writes, and that it is training's own number."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from bp_lcz.errors import UserError
+from bp_lcz.model.training import train_cell
+from bp_lcz.params import Params, load_params
+from bp_lcz.paths import EVALUATIONS, MODELS, PACKED
+from bp_lcz.stages import evaluate
+from tests.conftest import ROOT
+from tests.model.packed import PATCHES, small_cell, write_inputs
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """A folder in which two cells are trained."""
+    monkeypatch.chdir(tmp_path)
+    packed, prompts = write_inputs(tmp_path)
+    PACKED.parent.mkdir()
+    packed.rename(PACKED)
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content["cells"] = {name: {"backbone": "eb_cnn", "variant": name, "seed": 1} for name in ("plain", "bp-lcz")}
+    content["evaluate"]["bootstrap_samples"] = 50
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    for name in ("plain", "bp-lcz"):
+        train_cell(small_cell(name, epochs=1), PACKED, prompts, Path(".scratch"), MODELS / name)
+    return load_params()
+
+
+def test_an_evaluation_holds_metrics_intervals_and_predictions(workspace: Params) -> None:
+    evaluate.run(workspace, "bp-lcz")
+    result = json.loads((EVALUATIONS / "bp-lcz" / "evaluation.json").read_text())
+    assert result["patches"] == PATCHES["testing"]
+    assert result["kind"] == "simulated"
+    assert result["intervals"]["oa"][0] <= result["oa"] <= result["intervals"]["oa"][1]
+    assert result["interval"]["unit"] == "patch"
+    assert result["interval"]["lower_bound"]
+    with np.load(EVALUATIONS / "bp-lcz" / "predictions.npz", allow_pickle=False) as predictions:
+        assert (predictions["y_true"] == predictions["y_pred"]).mean() == pytest.approx(result["oa"])
+        assert predictions["group_similarity"].shape == (7, 7)
+        assert np.abs(predictions["class_similarity"]).max() <= 1 + 1e-5
+        # Right class and own group, two ways: as a mean over patches and from the means over classes.
+        share = np.bincount(predictions["y_true"], minlength=17) / result["patches"]
+        diagonal = np.einsum("gcc,c->g", predictions["class_similarity"], share)
+        np.testing.assert_allclose(np.diag(predictions["group_similarity"]), diagonal, atol=1e-5)
+
+
+def test_a_plain_cell_has_no_similarities(workspace: Params) -> None:
+    evaluate.run(workspace, "plain")
+    with np.load(EVALUATIONS / "plain" / "predictions.npz") as predictions:
+        assert "group_similarity" not in predictions
+
+
+def test_equal_inputs_give_equal_bytes(workspace: Params) -> None:
+    contents = []
+    for _ in range(2):
+        evaluate.run(workspace, "bp-lcz")
+        contents.append([file.read_bytes() for file in sorted((EVALUATIONS / "bp-lcz").iterdir())])
+    assert contents[0] == contents[1]
+
+
+def test_a_model_of_other_channels_is_refused(workspace: Params) -> None:
+    manifest = json.loads((PACKED / "manifest.json").read_text())
+    manifest["channels"]["sen2"] = manifest["channels"]["sen2"][::-1]
+    (PACKED / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="outputs/models/plain: trained on channels VH_real, .*outputs/packed has"):
+        evaluate.run(workspace, "plain")
+    assert not (EVALUATIONS / "plain").exists()
+
+
+def test_an_untrained_cell_is_named(workspace: Params) -> None:
+    (MODELS / "plain" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"outputs/models/plain/model.safetensors: not found; train the cell"):
+        evaluate.run(workspace, "plain")

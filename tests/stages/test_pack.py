@@ -1,0 +1,56 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bp_lcz.bands import PATCH_SIDE
+from bp_lcz.data.store import PackedStore
+from bp_lcz.errors import UserError
+from bp_lcz.stages import pack, validate
+from tests.data.patches import write_dataset
+from tests.stages.test_validate import params_for
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_what_the_gate_has_passed_is_packed_where_dvc_expects_it(workspace):
+    write_dataset(workspace / "mine", cities={"training": 3, "validation": 2, "testing": 2})
+    validate.run(params_for("mine"))
+    pack.run(params_for("mine"))
+    assert [path.name for path in Path("outputs").iterdir() if path.name.startswith(".")] == []
+    assert len(PackedStore(Path("outputs/packed"), "testing")) == 17
+
+
+def test_packing_needs_the_gate(workspace):
+    write_dataset(workspace / "mine")
+    with pytest.raises(UserError, match=r"^outputs/gate/summary\.json: not found; run `bp-lcz validate`$"):
+        pack.run(params_for("mine"))
+    assert not Path("outputs/packed").exists()
+
+
+def test_a_damaged_summary_is_named(workspace):
+    Path("outputs/gate").mkdir(parents=True)
+    Path("outputs/gate/summary.json").write_text("{")
+    with pytest.raises(UserError, match=r"^outputs/gate/summary\.json: not valid JSON"):
+        pack.run(params_for("mine"))
+
+
+@pytest.mark.shared
+def test_real_patches_are_packed_with_the_channels_that_they_have(shared_data):
+    params = params_for(str(shared_data / "real_mini"))
+    validate.run(params)
+    pack.run(params)
+    manifest = json.loads(Path("outputs/packed/manifest.json").read_text())
+    assert manifest["channels"]["sen1"] == ["VH_lee_intensity", "VV_lee_intensity"]
+    assert manifest["blocks"]["unit"] == "spatial block"
+    store = PackedStore(Path("outputs/packed"), "training")
+    sen1, sen2, label = store.gather(np.arange(len(store)))
+    assert sen1.shape == (720, 2, PATCH_SIDE, PATCH_SIDE)
+    assert sen2.shape == (720, 10, PATCH_SIDE, PATCH_SIDE)
+    assert -35 < manifest["mean"][0] < manifest["mean"][1] < 0  # dB; VH is weaker than VV on land
+    assert len(label.unique()) == 12

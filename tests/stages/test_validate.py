@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from bp_lcz.errors import UserError
+from bp_lcz.params import Dataset, Params, load_params
+from bp_lcz.stages import validate
+from tests.data.patches import edit, random_patches, write_dataset
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+
+
+def params_for(root: str) -> Params:
+    """The committed parameters, on this data set."""
+    return load_params(PARAMS).model_copy(update={"dataset": Dataset(root=root)})
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_gate_is_written_where_dvc_expects_it(workspace):
+    write_dataset(workspace / "mine")
+    validate.run(params_for("mine"))
+    assert sorted(path.name for path in Path("outputs/gate").iterdir()) == [
+        "data_docs",
+        "statistics.parquet",
+        "summary.json",
+    ]
+
+
+def test_thresholds_are_those_of_the_parameters(workspace):
+    write_dataset(workspace / "mine")
+    _, sen2, _ = random_patches(17, seed=2)
+    sen2[4] = 2.9
+    edit(Path("mine"), "testing", "sen2", sen2)
+    validate.run(params_for("mine"))
+    strict = params_for("mine")
+    strict = strict.model_copy(update={"validation": strict.validation.model_copy(update={"reflectance_max": 2.8})})
+    with pytest.raises(
+        UserError, match=r"^mine: expectation 'B02: reflectance at most 2\.8' violated by 1 patches: testing"
+    ):
+        validate.run(strict)
+
+
+def test_warnings_are_printed_and_do_not_stop(workspace, capsys):
+    root = write_dataset(workspace / "mine")
+    edit(root, "training", "label", np.eye(17)[np.arange(34) % 16])
+    validate.run(params_for("mine"))
+    assert (
+        "\nwarning: mine: expectation 'label: each class of testing occurs in training' violated by 1 classes: "
+        "LCZ G (Water)\n"
+    ) in capsys.readouterr().err
+    assert Path("outputs/gate/summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("missing file", r"^mine/testing\.h5: not found"),
+        ("missing key", r"^mine/testing\.h5: key sen1 is missing"),
+        ("wrong shape", r"^mine/testing\.h5: sen2 has shape \(17, 16, 16, 10\)"),
+        ("wrong channel count", r"^mine/testing\.h5: sen1 has 7 channels"),
+        ("truncated", r"^mine/testing\.h5: not a readable HDF5 file"),
+    ],
+)
+def test_files_out_of_form_leave_nothing_behind(workspace, damage, message):
+    root = write_dataset(workspace / "mine")
+    path = root / "testing.h5"
+    if damage == "missing file":
+        path.unlink()
+    elif damage == "missing key":
+        with h5py.File(path, "a") as file:
+            del file["sen1"]
+    elif damage == "wrong shape":
+        edit(root, "testing", "sen2", np.zeros((17, 16, 16, 10)))
+    elif damage == "wrong channel count":
+        edit(root, "testing", "sen1", np.zeros((17, 32, 32, 7)))
+    else:
+        path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(UserError, match=message) as caught:
+        validate.run(params_for("mine"))
+    assert "\n" not in str(caught.value)
+    assert not list(workspace.glob("outputs/**/*.*"))
+
+
+def test_a_stale_summary_does_not_outlive_a_broken_file(workspace):
+    write_dataset(workspace / "mine")
+    validate.run(params_for("mine"))
+    (workspace / "mine/testing.h5").write_bytes(b"")
+    with pytest.raises(UserError, match=r"testing\.h5"):
+        validate.run(params_for("mine"))
+    assert not Path("outputs/gate/summary.json").exists()
+
+
+@pytest.mark.shared
+def test_real_patches_pass(shared_data):
+    root = shared_data / "real_mini"
+    validate.run(params_for(str(root)))
+    assert '"kind": "weak labels"' in Path("outputs/gate/summary.json").read_text()

@@ -1,0 +1,68 @@
+"""The command line as a user meets it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+STAGES = ("simulate", "validate", "pack", "prompts", "train", "evaluate", "report")
+
+
+def bp_lcz(*arguments: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bp_lcz.cli", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **environment},
+    )
+
+
+def test_help_lists_every_stage_and_loads_no_torch() -> None:
+    result = bp_lcz("--help")
+    assert result.returncode == 0
+    assert all(stage in result.stdout for stage in STAGES)
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, bp_lcz.cli; print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert loaded.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("command", [*STAGES, "score", "workspace"])
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    result = bp_lcz(command, "--help")
+    assert result.returncode == 0
+    assert f"Example: bp-lcz {command}" in result.stdout
+
+
+def test_a_user_error_is_one_line_without_traceback(tmp_path: Path) -> None:
+    result = bp_lcz("validate", folder=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == "error: params.yaml: not found; run inside a BP-LCZ checkout or workspace\n"
+
+
+def test_an_unknown_cell_is_a_user_error(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    result = bp_lcz("train", "nothing", folder=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: params.yaml: no cell 'nothing'; known: ")
+
+
+@pytest.mark.parametrize("switch", ["DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DVC_NO_ANALYTICS"])
+def test_no_tool_reports_home_unless_the_user_asks(switch: str) -> None:
+    script = f"import os, bp_lcz; print(os.environ[{switch!r}])"
+    outer = {key: value for key, value in os.environ.items() if key != switch}
+    for environment, expected in ((outer, "true"), ({**outer, switch: "asked"}, "asked")):
+        result = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
+        )
+        assert result.stdout.strip() == expected

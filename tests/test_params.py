@@ -1,0 +1,105 @@
+"""``params.yaml``: what is refused, and how the refusal reads."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bp_lcz.errors import UserError
+from bp_lcz.params import load_params
+from tests.conftest import ROOT
+
+
+def write(folder: Path, change: dict[str, Any]) -> Path:
+    """The committed parameters with some keys set, given as dotted paths."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for dotted, value in change.items():
+        *parents, last = dotted.split(".")
+        section = content
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[last] = value
+    file = folder / "params.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    return file
+
+
+def test_committed_parameters_are_valid() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert {params.cell(name).variant for name in params.cells} == {"plain", "bgp", "bp-lcz"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train.epoch", 3, "train.epoch: unknown key"),
+        ("trian", {}, "trian: unknown key"),
+        ("train.epochs", 0, "train.epochs: Input should be greater than 0"),
+        ("train.epochs", "3", "train.epochs: Input should be a valid integer"),
+        ("train.learning_rate", float("nan"), "train.learning_rate: Input should be"),
+        ("train.precision", "64-true", "train.precision: Input should be '32-true'"),
+        ("model.alpha", 1.5, "model.alpha: Input should be less than or equal to 1"),
+        ("model.target", "eye", "model.target: Input should be 'identity'"),
+        ("simulate.patches.testing", -1, "simulate.patches.testing: Input should be greater than 0"),
+        ("simulate.label_noise", 2, "simulate.label_noise: Input should be less than or equal to 1"),
+        ("prompts.template", "a {class}", "prompts: Value error, template lacks {group}"),
+        ("cells", {}, "cells: Dictionary should have at least 1 item"),
+        ("cells.eb_cnn-plain.variant", "bgpp", "cells.eb_cnn-plain.variant: Input should be 'plain'"),
+        (
+            "cells.eb_cnn-plain.overrides",
+            {"train": {"epoch": 3}},
+            "cells.eb_cnn-plain.overrides.train.epoch: unknown key",
+        ),
+        (
+            "cells.eb_cnn-plain.overrides",
+            {"model": {"alpha": 7}},
+            "cells.eb_cnn-plain.overrides.model.alpha: Input should be less",
+        ),
+    ],
+)
+def test_a_wrong_entry_is_one_line_with_file_key_and_cause(
+    tmp_path: Path, key: str, value: object, message: str
+) -> None:
+    file = write(tmp_path, {key: value})
+    with pytest.raises(UserError) as error:
+        load_params(file)
+    assert str(error.value).startswith(str(file) if "overrides" not in key else "params.yaml")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [", "not valid YAML"), ("- 1", "expected a mapping"), ("", "expected a mapping")],
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        load_params(tmp_path / "params.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not found; run inside a BP-LCZ checkout"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_an_unknown_cell_is_named_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"no cell 'x'; known: eb_cnn-plain, "):
+        load_params(ROOT / "params.yaml").cell("x")
+
+
+def test_overrides_of_a_cell_win_over_the_common_sections(tmp_path: Path) -> None:
+    overrides = {"train": {"epochs": 77}, "model": {"alpha": 0.2}, "backbone": {"widths": [1]}}
+    params = load_params(write(tmp_path, {"cells.eb_cnn-bgp.overrides": overrides}))
+    cell = params.cell("eb_cnn-bgp")
+    assert (cell.train.epochs, cell.model.alpha, cell.backbone_options["widths"]) == (77, 0.2, [1])
+    assert params.cell("eb_cnn-plain").train.epochs == params.train.epochs
+
+
+def test_band_group_prompting_alone_uses_the_identity_matrix_under_softmax() -> None:
+    params = load_params(ROOT / "params.yaml")
+    alone, full = params.cell("eb_cnn-bgp"), params.cell("eb_cnn-bp-lcz")
+    assert (alone.alignment_target, alone.alignment_loss) == ("identity", "softmax")
+    assert (full.alignment_target, full.alignment_loss) == (params.model.target, params.model.loss)

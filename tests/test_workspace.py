@@ -1,0 +1,241 @@
+"""Workspaces in a small git repository that has this project's parameters."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bp_lcz.errors import UserError
+from bp_lcz.params import SPLITS, load_params
+from bp_lcz.workspace import main_checkout, make_workspace
+
+ROOT = Path(__file__).parents[1]
+PROFILE = "train:\n  epochs: 3\nsimulate:\n  patches: {testing: 77}\n"
+
+
+def run_git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), "-c", "user.name=T", "-c", "user.email=t@example.org", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit(folder: Path) -> str:
+    run_git(folder, "add", "--all")
+    run_git(folder, "commit", "--quiet", "--message", "state")
+    return run_git(folder, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "checkout"
+    (folder / ".dvc").mkdir(parents=True)
+    (folder / "profiles").mkdir()
+    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / ".gitignore").write_text("/.workspaces/\n/outputs/\n")
+    (folder / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
+    (folder / ".dvc/config").write_text("[core]\n    analytics = false\n")
+    (folder / "dvc.lock").write_text("schema: '2.0'\n")
+    (folder / "code.py").write_text("first = 1\n")
+    (folder / "profiles/quick.yaml").write_text(PROFILE)
+    run_git(tmp_path, "init", "--quiet", str(folder))
+    commit(folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    folder = tmp_path / "patches"
+    folder.mkdir()
+    for split in SPLITS:
+        (folder / f"{split}.h5").touch()
+    return folder
+
+
+def test_a_workspace_is_a_worktree_at_the_commit_of_the_main_checkout(checkout: Path) -> None:
+    workspace = make_workspace("one")
+    assert workspace == checkout / ".workspaces/one"
+    assert run_git(workspace, "rev-parse", "HEAD") == run_git(checkout, "rev-parse", "HEAD")
+    assert load_params(workspace / "params.yaml") == load_params(checkout / "params.yaml")
+    assert run_git(checkout, "status", "--porcelain") == ""
+
+
+def test_a_profile_is_merged_key_by_key(checkout: Path) -> None:
+    committed = load_params(checkout / "params.yaml")
+    merged = load_params(make_workspace("one", profile="quick") / "params.yaml")
+    assert merged.train == committed.train.model_copy(update={"epochs": 3})
+    assert merged.simulate.patches == committed.simulate.patches.model_copy(update={"testing": 77})
+    assert merged.cells == committed.cells
+
+
+def test_lists_and_scalars_of_a_profile_replace_what_is_below(checkout: Path) -> None:
+    (checkout / "profiles/narrow.yaml").write_text("backbones: {eb_cnn: {widths: [4, 8]}}\n")
+    assert load_params(make_workspace("one", profile="narrow") / "params.yaml").backbones["eb_cnn"] == {
+        "widths": [4, 8]
+    }
+
+
+def test_equal_calls_write_equal_parameters(checkout: Path, dataset: Path) -> None:
+    texts = {(make_workspace(name, profile="quick", dataset=dataset) / "params.yaml").read_bytes() for name in "ab"}
+    assert len(texts) == 1
+
+
+def test_the_dataset_is_relative_to_the_callers_folder(
+    checkout: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(checkout / "profiles")
+    workspace = make_workspace("one", dataset=Path("../../patches"))
+    assert load_params(workspace / "params.yaml").dataset.root == str(dataset)
+
+
+def test_a_linked_dataset_keeps_its_name(checkout: Path, dataset: Path) -> None:
+    link = dataset.with_name("linked")
+    link.symlink_to(dataset)
+    workspace = make_workspace("one", dataset=link)
+    assert load_params(workspace / "params.yaml").dataset.root == str(link)
+
+
+def test_the_cache_of_the_main_checkout_is_shared(checkout: Path) -> None:
+    workspace = make_workspace("one")
+    assert (workspace / ".dvc/config.local").read_text() == f"[cache]\n    dir = {checkout / '.dvc/cache'}\n"
+
+
+def test_a_cache_folder_that_the_main_checkout_chose_is_shared(checkout: Path, tmp_path: Path) -> None:
+    (checkout / ".dvc/config.local").write_text("[cache]\n    dir = ../../big_disk\n")
+    workspace = make_workspace("one")
+    assert f"dir = {tmp_path / 'big_disk'}\n" in (workspace / ".dvc/config.local").read_text()
+
+
+def test_renewing_moves_to_the_new_commit_and_keeps_lock_and_outputs(checkout: Path) -> None:
+    workspace = make_workspace("one", profile="quick")
+    (workspace / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    (workspace / "outputs").mkdir()
+    (workspace / "outputs/model").write_text("trained")
+    (checkout / "code.py").write_text("second = 2\n")
+    (checkout / "dvc.lock").write_text("schema: '2.0' # of the main checkout\n")
+    new = commit(checkout)
+
+    assert make_workspace("one", profile="quick") == workspace
+    assert run_git(workspace, "rev-parse", "HEAD") == new
+    assert (workspace / "code.py").read_text() == "second = 2\n"
+    assert (workspace / "dvc.lock").read_text() == "schema: '2.0'\nstages: {}\n"
+    assert (workspace / "outputs/model").read_text() == "trained"
+
+
+def test_renewing_finishes_a_renewal_that_was_killed(checkout: Path) -> None:
+    workspace = make_workspace("one")
+    (workspace / ".dvc/tmp").mkdir(exist_ok=True)
+    (workspace / ".dvc/tmp/dvc.lock.kept").write_text("schema: '2.0' # kept\n")  # dvc.lock was just reset
+    make_workspace("one")
+    assert (workspace / "dvc.lock").read_text() == "schema: '2.0' # kept\n"
+    assert not (workspace / ".dvc/tmp/dvc.lock.kept").exists()
+
+
+def test_renewing_takes_over_a_changed_and_a_removed_profile(checkout: Path, dataset: Path) -> None:
+    workspace = make_workspace("one", profile="quick", dataset=dataset)
+    (checkout / "profiles/quick.yaml").write_text("train: {epochs: 5}\n")
+    make_workspace("one", profile="quick")
+    renewed = load_params(workspace / "params.yaml")
+    assert renewed.train.epochs == 5
+    assert renewed.dataset.root == "data/demo"
+
+    make_workspace("one")
+    assert load_params(workspace / "params.yaml") == load_params(checkout / "params.yaml")
+
+
+def test_renewing_does_not_throw_away_edits(checkout: Path) -> None:
+    workspace = make_workspace("one")
+    (workspace / "code.py").write_text("edited = 3\n")
+    with pytest.raises(UserError, match=r"code\.py edited in the workspace"):
+        make_workspace("one")
+    assert (workspace / "code.py").read_text() == "edited = 3\n"
+
+
+def test_a_workspace_removed_by_hand_can_be_made_again(checkout: Path) -> None:
+    shutil.rmtree(make_workspace("one"))
+    assert (make_workspace("one") / "params.yaml").exists()
+
+
+def test_a_workspace_can_be_made_from_inside_another(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make_workspace("one"))
+    assert main_checkout(Path.cwd()) == checkout
+    assert make_workspace("two") == checkout / ".workspaces/two"
+
+
+def test_uncommitted_changes_are_named(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_workspace("one")
+    assert capsys.readouterr().err == ""
+    (checkout / "code.py").write_text("changed = 1\n")
+    workspace = make_workspace("two")
+    message = capsys.readouterr().err
+    head = run_git(checkout, "rev-parse", "HEAD")[:10]
+    assert message == (f"note: uncommitted changes of code.py are not part of workspace two (it is at commit {head})\n")
+    assert (workspace / "code.py").read_text() == "first = 1\n"
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "-x", "a b", ".hidden"])
+def test_a_bad_name_is_refused(checkout: Path, name: str) -> None:
+    with pytest.raises(UserError, match="a name is made of letters"):
+        make_workspace(name)
+
+
+def test_an_unknown_profile_is_refused_with_the_known_ones(checkout: Path) -> None:
+    with pytest.raises(UserError, match=r"profiles/fast\.yaml: no such profile; known: quick$"):
+        make_workspace("one", profile="fast")
+    assert not (checkout / ".workspaces").exists()
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        ("train: {epochs: 0}", r"\+ profiles/bad\.yaml: train\.epochs: .*greater than 0"),
+        ("trian: {epochs: 1}", r"\+ profiles/bad\.yaml: trian: unknown key"),
+        ("train: [", r"^profiles/bad\.yaml: not valid YAML"),
+        ("[1, 2]", r"^profiles/bad\.yaml: expected a mapping"),
+    ],
+)
+def test_a_profile_that_does_not_fit_is_refused(checkout: Path, profile: str, message: str) -> None:
+    (checkout / "profiles/bad.yaml").write_text(profile)
+    with pytest.raises(UserError, match=message) as refused:
+        make_workspace("one", profile="bad")
+    assert "\n" not in str(refused.value)
+    assert not (checkout / ".workspaces").exists()
+
+
+def test_a_folder_without_a_data_set_is_refused(checkout: Path, dataset: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere: no such folder"):
+        make_workspace("one", dataset=Path("nowhere"))
+    (dataset / "training.h5").unlink()
+    with pytest.raises(UserError, match=r"has no training\.h5"):
+        make_workspace("one", dataset=dataset)
+    assert not (checkout / ".workspaces").exists()
+
+
+def test_a_folder_that_is_no_workspace_is_left_alone(checkout: Path) -> None:
+    (checkout / ".workspaces/one").mkdir(parents=True)
+    with pytest.raises(UserError, match="is no workspace of this checkout"):
+        make_workspace("one")
+
+
+def test_outside_a_git_repository_there_is_no_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="not a git repository"):
+        make_workspace("one")
+
+
+def test_a_failure_leaves_nothing_half_made(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(main: Path) -> str:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("bp_lcz.workspace._cache_folder", fail)
+    with pytest.raises(OSError, match="disk full"):
+        make_workspace("one")
+    assert not (checkout / ".workspaces/one").exists()
+    assert len(run_git(checkout, "worktree", "list").splitlines()) == 1
+
+
+@pytest.mark.parametrize("profile", sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml")))
+def test_every_profile_of_the_project_fits_its_parameters(checkout: Path, profile: str) -> None:
+    shutil.copytree(ROOT / "profiles", checkout / "profiles", dirs_exist_ok=True)
+    merged = load_params(make_workspace("one", profile=profile) / "params.yaml")
+    assert merged != load_params(checkout / "params.yaml")

