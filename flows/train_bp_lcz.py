@@ -48,7 +48,7 @@ UP_TO_DATE, RESTORED, RAN = "up to date", "restored from the cache", "ran"
 
 _LOCK_RACE = re.compile(r": ERROR: .*(Unable to acquire lock|is busy, it is being blocked by)")
 _CHATTER = re.compile(
-    r"\s*$|(Generating|Updating) lock file|To track the changes|\s+git add |To enable auto staging"
+    r"\s*$|.*:\s+0%\||(Generating|Updating) lock file|To track the changes|\s+git add |To enable auto staging"
     r"|\s+dvc config core.autostage|Use `dvc push`|Data and pipelines are up to date"
 )
 """Lines of DVC that are the same for every stage."""

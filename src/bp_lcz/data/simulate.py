@@ -62,7 +62,7 @@ class City:
     season: Season
     sky: Sky
     radar: Radar
-    shade: Float[np.ndarray, material]  # factor on the reflectance of each material
+    shade: Float[np.ndarray, " material"]  # factor on the reflectance of each material
     epsg: int
     easting: float
     northing: float
@@ -121,7 +121,7 @@ def _generator(seed: int, *key: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
-def class_sequence(seed: int, split: int, count: int, frequencies: str) -> Int[np.ndarray, patch]:
+def class_sequence(seed: int, split: int, count: int, frequencies: str) -> Int[np.ndarray, " patch"]:
     """Classes of the first `count` patches: all 17 first, then whichever lags most behind its share.
 
     A longer sequence begins with the shorter one.
@@ -140,7 +140,7 @@ def class_sequence(seed: int, split: int, count: int, frequencies: str) -> Int[n
     return sequence
 
 
-def city_sequence(seed: int, split: int, count: int, cities: int) -> Int[np.ndarray, patch]:
+def city_sequence(seed: int, split: int, count: int, cities: int) -> Int[np.ndarray, " patch"]:
     """City of each of the first `count` patches: one patch per city in each round, in an order of its own."""
     rounds = -(-count // cities)
     return np.concatenate([_generator(seed, split, 3, r).permutation(cities) for r in range(rounds)])[:count]

@@ -76,7 +76,7 @@ PITCHED: dict[str, Number] = {"tile_roof": 4.0, "dark_roof": 3.5, "gravel_roof":
                               "metal_roof": 0.6, "rust_roof": 0.5}
 OLD_TOWN: dict[str, Number] = {"tile_roof": 4.0, "dark_roof": 3.0, "gravel_roof": 3.0,
                                "metal_roof": 0.7, "concrete": 1.0}
-HALLS: dict[str, Number] = {"metal_roof": 3.5, "white_roof": 2.0, "gravel_roof": 3.0,
+HALLS: dict[str, Number] = {"metal_roof": 3.5, "white_roof": 1.2, "gravel_roof": 3.0,
                             "blue_roof": 0.8, "dark_roof": 1.0, "concrete": 1.5}
 PLANT: dict[str, Number] = {"metal_roof": 1.5, "rust_roof": 3.0, "dark_roof": 2.5, "concrete": 2.0,
                             "blue_roof": 0.6, "gravel_roof": 1.0}
