@@ -97,9 +97,7 @@ def test_the_main_tree_stays_clean(checkout: Checkout, smoke: tuple[Path, str]) 
     assert status.stdout == ""
 
 
-def test_a_renamed_cell_concerns_no_other(
-    checkout: Checkout, smoke: tuple[Path, str]
-) -> None:
+def test_a_renamed_cell_concerns_no_other(checkout: Checkout, smoke: tuple[Path, str]) -> None:
     pending = checkout.run("dvc", "status", "--json", cwd=smoke[0])
     assert json.loads(pending.stdout) == {}
     params = smoke[0] / "params.yaml"
@@ -112,9 +110,7 @@ def test_a_renamed_cell_concerns_no_other(
         params.write_text(before)
 
 
-def test_bad_data_stops_the_flow_with_one_line(
-    checkout: Checkout, smoke: tuple[Path, str], tmp_path: Path
-) -> None:
+def test_bad_data_stops_the_flow_with_one_line(checkout: Checkout, smoke: tuple[Path, str], tmp_path: Path) -> None:
     bad = Path(shutil.copytree(smoke[0] / "data/demo", tmp_path / "bad"))
     for file in bad.iterdir():
         file.chmod(0o644)
