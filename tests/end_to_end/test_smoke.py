@@ -98,14 +98,16 @@ def test_the_main_tree_stays_clean(checkout: Checkout, smoke: tuple[Path, str]) 
 
 
 def test_a_renamed_cell_concerns_no_other(checkout: Checkout, smoke: tuple[Path, str]) -> None:
-    pending = checkout.run("dvc", "status", "--json", cwd=smoke[0])
-    assert json.loads(pending.stdout) == {}
+    def stale() -> set[str]:
+        status = json.loads(checkout.run("dvc", "status", "--json", cwd=smoke[0]).stdout)
+        return set(status) - {"data.dvc"}  # So2Sat itself, which this machine need not have
+
+    assert stale() == set()
     params = smoke[0] / "params.yaml"
     before = params.read_text()
     params.write_text(before.replace("eb_cnn-bgp:", "other-bgp:"))
     try:
-        stale = json.loads(checkout.run("dvc", "status", "--json", cwd=smoke[0]).stdout)
-        assert set(stale) == {"train@other-bgp", "evaluate@other-bgp", "report"}
+        assert stale() == {"train@other-bgp", "evaluate@other-bgp", "report"}
     finally:
         params.write_text(before)
 

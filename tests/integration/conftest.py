@@ -17,30 +17,30 @@ ROOT = Path(__file__).parents[2]
 STAGES = """
 stages:
   unneeded:
-    cmd: python toy.py unneeded
+    cmd: exec python toy.py unneeded
     outs: [outputs/unneeded]
   validate:
-    cmd: python toy.py validate
+    cmd: exec python toy.py validate
     deps: [toy.py]
     outs: [outputs/validate]
   prompts:
-    cmd: python toy.py prompts
+    cmd: exec python toy.py prompts
     deps: [toy.py]
     outs: [outputs/prompts]
   train:
     foreach: ${cells}
     do:
-      cmd: python toy.py train ${key}
+      cmd: exec python toy.py train ${key}
       deps: ["outputs/validate", "outputs/prompts", "control/${key}"]
       outs: ["outputs/models/${key}"]
   evaluate:
     foreach: ${cells}
     do:
-      cmd: python toy.py evaluate ${key}
+      cmd: exec python toy.py evaluate ${key}
       deps: ["outputs/models/${key}"]
       outs: ["outputs/evaluations/${key}"]
   report:
-    cmd: python toy.py report
+    cmd: exec python toy.py report
     deps: [outputs/evaluations]
     outs: [reports]
 """

@@ -109,7 +109,7 @@ def test_cells_run_side_by_side_and_end_with_the_flow(
     with (tmp_path / "log").open("w") as log:
         flow = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         try:
-            wait_for(lambda: "end evaluate@bp-lcz" in project.events, flow)
+            wait_for(lambda: "end evaluate@bp-lcz" in project.events and (project.folder / "pid").exists(), flow)
             waiting = int((project.folder / "pid").read_text())
             assert is_alive(waiting)
             flow.send_signal(stop)

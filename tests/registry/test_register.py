@@ -63,7 +63,8 @@ def test_a_version_says_what_it_came_from(workspace: FinishedWorkspace) -> None:
 
 def test_the_package_holds_no_pickle_and_names_its_requirements(workspace: FinishedWorkspace) -> None:
     register(workspace)
-    files = [file for file in (workspace.folder / "mlartifacts").rglob("*") if file.is_file()]
+    artifacts = (workspace.folder / "mlartifacts").rglob("*")
+    files = [file for file in artifacts if file.is_file() and file.parent.name != "__pycache__"]
     names = {file.name for file in files}
     assert names >= {"MLmodel", "served.py", "model.safetensors", "input_example.json"}
     assert not [file for file in files if file.suffix in (".pkl", ".pickle", ".pt", ".pth", ".pyc")]

@@ -100,7 +100,9 @@ def _hub_snapshot(name: str, revision: str) -> Path:
 
 def _load(name: str, folder: Path, revision: str | None) -> TextEncoder:
     from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModelWithProjection
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # local files load in a moment
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise UserError(f"prompts.encoder: {weights} not found; the encoder must come as safetensors")
