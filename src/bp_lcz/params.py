@@ -62,6 +62,8 @@ class Simulate(_Section):
     """Class frequencies: all equal, or those of So2Sat v2 training."""
     label_noise: Share
     """Share of labels drawn from a plausible neighbouring class."""
+    sen1: Literal["all", "intensities"]
+    """All eight Sentinel-1 channels, or the two filtered intensities of ground-range-detected products."""
 
 
 class Validate(_Section):

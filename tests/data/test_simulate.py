@@ -22,6 +22,7 @@ from bp_lcz.data.simulate_optical import (
     top_of_atmosphere,
 )
 from bp_lcz.data.simulate_radar import refined_lee, speckle
+from bp_lcz.data.so2sat import open_split
 from bp_lcz.errors import UserError
 from bp_lcz.scheme import CODES
 
@@ -392,3 +393,13 @@ def test_held_out_cities_are_hard_and_optical_beats_radar(tmp_path: Path) -> Non
     assert both < 0.80
     assert radar < 0.45
     assert optical > radar + 0.1
+
+
+def test_intensities_alone_are_those_of_the_full_product(demo: Path, tmp_path: Path) -> None:
+    reduced = make(tmp_path / "reduced", sen1="intensities")
+    with h5py.File(demo / "testing.h5") as full, h5py.File(reduced / "testing.h5") as file:
+        assert list(file["sen1"].attrs["bands"]) == ["VH_lee_intensity", "VV_lee_intensity"]
+        np.testing.assert_array_equal(file["sen1"][:], full["sen1"][:][..., 4:6])
+        np.testing.assert_array_equal(file["sen2"][:], full["sen2"][:])
+    with open_split(reduced, "testing") as reader:
+        assert reader.channels.sen1 == ("VH_lee_intensity", "VV_lee_intensity")

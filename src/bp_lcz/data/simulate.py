@@ -12,8 +12,6 @@ simulated patches with equal class counts.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +34,7 @@ from bp_lcz.data.simulate_optical import (
 )
 from bp_lcz.data.simulate_radar import Radar, covariance, sentinel1, speckle
 from bp_lcz.errors import UserError
+from bp_lcz.paths import staged_folder
 from bp_lcz.scheme import CLASS_COUNT, CODES
 
 SPLITS = ("training", "validation", "testing")
@@ -53,6 +52,7 @@ NEIGHBOURS = {
     "F": ("D", "C", "E"), "G": ("D", "F"),
 }  # fmt: skip
 BATCH = 32
+SEN1_INTENSITIES = tuple(band for band in SEN1_BANDS if band.endswith("_intensity"))
 ROOM = 400.0  # metres from a patch's corner to the next one's: 80 m stay free between footprints
 
 PatchImages = tuple[Float[np.ndarray, "patch 32 32 8"], Float[np.ndarray, "patch 32 32 10"]]
@@ -228,6 +228,7 @@ def simulate(
     cities: Mapping[str, int],
     frequencies: Literal["uniform", "so2sat"],
     label_noise: float,
+    sen1: Literal["all", "intensities"] = "all",
 ) -> None:
     """Write a simulated data set: `training.h5`, `validation.h5`, `testing.h5` and a `_geo.h5` beside each.
 
@@ -243,6 +244,7 @@ def simulate(
         cities: number of cities of each split; no city is in two splits.
         frequencies: "uniform", or "so2sat" for the class shares of So2Sat's training split.
         label_noise: share of labels that are replaced by a neighbouring class.
+        sen1: "all" eight channels, or the two filtered "intensities" that ground-range-detected products have.
 
     Raises:
         UserError: if an argument is invalid or the folder cannot be written.
@@ -251,25 +253,20 @@ def simulate(
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: exists and is not a folder; name another one for the simulated data")
+    bands = SEN1_BANDS if sen1 == "all" else SEN1_INTENSITIES
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
-    try:
-        with tqdm(total=sum(patches.values()), desc="simulate", unit="patch") as progress:
+        with (
+            staged_folder(out) as folder,
+            tqdm(total=sum(patches.values()), desc="simulate", unit="patch") as progress,
+        ):
             first_city = 0
             for number, split in enumerate(SPLITS):
                 count = patches[split]
                 batches = _split_batches(seed, number, first_city, count, cities[split], frequencies, label_noise)
-                _write_split(made, split, seed, count, batches, progress.update)
+                _write_split(folder, split, bands, seed, count, batches, progress.update)
                 first_city += cities[split]
-        made.chmod(0o755)
-        _replace(made, out)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error})") from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -307,11 +304,18 @@ def _split_batches(
 
 
 def _write_split(
-    folder: Path, split: str, seed: int, count: int, batches: Iterator[_Batch], advance: Callable[[int], object]
+    folder: Path,
+    split: str,
+    bands: tuple[str, ...],
+    seed: int,
+    count: int,
+    batches: Iterator[_Batch],
+    advance: Callable[[int], object],
 ) -> None:
+    positions = [SEN1_BANDS.index(band) for band in bands]
     with h5py.File(folder / f"{split}.h5", "w") as file, h5py.File(folder / f"{split}_geo.h5", "w") as geo:
         for name, shape in (
-            ("sen1", (PATCH_SIDE, PATCH_SIDE, len(SEN1_BANDS))),
+            ("sen1", (PATCH_SIDE, PATCH_SIDE, len(bands))),
             ("sen2", (PATCH_SIDE, PATCH_SIDE, len(SEN2_BANDS))),
             ("label", (CLASS_COUNT,)),
         ):
@@ -319,6 +323,8 @@ def _write_split(
         # Fixed length: one of variable length would need a heap outside the 2,048 bytes of So2Sat's header.
         source = f"simulated by bp-lcz simulate, seed {seed}: not measured data"
         file["label"].attrs["source"] = np.bytes_(source)
+        if bands != SEN1_BANDS:
+            file["sen1"].attrs["bands"] = list(bands)
         geo.create_dataset("epsg", (count, 1), dtype="i8")
         geo.create_dataset("tfw", (count, 6), dtype="f8")
         geo.create_dataset("city", (count,), dtype="S60")
@@ -326,26 +332,10 @@ def _write_split(
         start = 0
         for batch in batches:
             part = slice(start, start + len(batch.label))
-            for name in ("sen1", "sen2", "label"):
+            file["sen1"][part] = batch.sen1[..., positions]
+            for name in ("sen2", "label"):
                 file[name][part] = getattr(batch, name)
             for name in ("epsg", "tfw", "city", "intended"):
                 geo[name][part] = getattr(batch, name)
             start = part.stop
             advance(len(batch.label))
-
-
-def _replace(made: Path, out: Path) -> None:
-    """Put `made` where `out` is. A folder cannot be overwritten in one call, so the old one steps aside."""
-    if not out.exists():
-        made.rename(out)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
-    old = out.rename(aside / out.name)
-    try:
-        made.rename(out)
-    except OSError:
-        old.rename(out)
-        raise
-    finally:
-        if out.exists():
-            shutil.rmtree(aside, ignore_errors=True)

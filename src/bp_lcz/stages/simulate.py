@@ -15,4 +15,5 @@ def run(params: Params) -> None:
         cities=section.cities.model_dump(),
         frequencies=section.frequencies,
         label_noise=section.label_noise,
+        sen1=section.sen1,
     )
