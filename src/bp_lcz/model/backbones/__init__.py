@@ -1,4 +1,4 @@
-"""Backbones: images in, one fused feature and one feature for each band group out.
+"""Backbones: images in, one fused feature out, and one feature for each band group where there are such branches.
 
 A backbone is one module in this folder that defines ``Options`` (a frozen pydantic model of its own knobs) and
 ``Network(channels, options)``, a ``Backbone``. It is found by its module's name, so a new one is one new file.
@@ -6,6 +6,7 @@ A backbone is one module in this folder that defines ``Options`` (a frozen pydan
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxtyping import Float
@@ -21,11 +22,12 @@ class Features(NamedTuple):
 
     Attributes:
         fused: one feature of the whole patch.
-        groups: one feature for each band group, in the order of ``channels.groups``.
+        groups: one feature for each band group, in the order of ``channels.groups``; None where the backbone has
+            no branches for groups.
     """
 
     fused: Float[Tensor, "batch fused_width"]
-    groups: Float[Tensor, "batch group group_width"]
+    groups: Float[Tensor, "batch group group_width"] | None
 
 
 class Backbone(nn.Module):
@@ -35,11 +37,31 @@ class Backbone(nn.Module):
 
     Attributes:
         fused_width: length of the fused feature.
-        group_width: length of a group's feature.
+        group_width: length of a group's feature; None where the backbone has no branches for groups.
     """
 
     fused_width: int
-    group_width: int
+    group_width: int | None
+
+    def classifier(self, class_count: int) -> nn.Module:
+        """From the (augmented) fused feature to logits (B, ``class_count``)."""
+        return nn.Linear(self.fused_width, class_count)
+
+    def require_sensors(self, channels: Channels, sensors: Sequence[str], option: str = "") -> None:
+        """Refuse a data set without any channel of a sensor.
+
+        Args:
+            channels: the channels of the data set.
+            sensors: out of ``sen1`` and ``sen2``.
+            option: name and value of the option that makes them necessary, if one does.
+
+        Raises:
+            UserError: for the first sensor that is missing.
+        """
+        for sensor in sensors:
+            if not getattr(channels, sensor):
+                name = type(self).__module__.rpartition(".")[2] + f".{option}" * bool(option)
+                raise UserError(f"params.yaml: backbones.{name}: needs {sensor}, but the data set has no such channels")
 
     if TYPE_CHECKING:  # torch declares the result of calling a module as Any
 
