@@ -33,7 +33,8 @@ class Features(NamedTuple):
 class Backbone(nn.Module):
     """What the rest of the network needs to know of a backbone.
 
-    Its ``forward`` takes standardised sen1 (B, C1, 32, 32) and sen2 (B, C2, 32, 32).
+    Its ``forward`` takes standardised sen1 (B, C1, 32, 32) and sen2 (B, C2, 32, 32). For one without branches for
+    groups the network adds a ``GroupEncoder``, in the variants with prompting only.
 
     Attributes:
         fused_width: length of the fused feature.
@@ -90,8 +91,8 @@ def build_backbone(name: str, channels: Channels, options: dict[str, Any]) -> Ba
         checked = module.Options.model_validate(options)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(["backbones", name, *(str(part) for part in first["loc"])])
         message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
-        raise UserError(f"params.yaml: backbones.{name}.{key}: {message}") from None
+        raise UserError(f"params.yaml: {key}: {message}") from None
     backbone: Backbone = module.Network(channels, checked)
     return backbone

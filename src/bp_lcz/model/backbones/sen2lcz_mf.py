@@ -20,7 +20,8 @@ BLOCKS = 4
 """Each but the last halves the image: 32, 16, 8 and 4 pixels a side."""
 
 KERAS_EPSILON = 1e-3
-"""Batch normalisation of the published weights; torch's own default is 1e-5."""
+"""Batch normalisation of the published weights; torch's own default is 1e-5. The momentum of Keras
+is not taken over: it does not touch trained weights, and needs thousands of steps to settle."""
 
 
 class Options(BaseModel):
