@@ -3,15 +3,17 @@
 import pytest
 import torch
 
+from bp_lcz.bands import GROUPS
 from tests.model.networks import images_of, network_of
 
 STREAMED = ("convnext_v2", "resnet", "swin", "vit")
 
 
+@pytest.mark.parametrize("variant", ["plain", "bp-lcz"])
 @pytest.mark.parametrize("fusion", ["sen1", "sen2", "early", "feature", "decision"])
 @pytest.mark.parametrize("backbone", STREAMED)
-def test_a_fusion_sees_the_sensors_it_names_and_no_other(backbone: str, fusion: str) -> None:
-    network = network_of(backbone, fusion=fusion).eval()
+def test_a_fusion_sees_the_sensors_it_names_and_no_other(backbone: str, fusion: str, variant: str) -> None:
+    network = network_of(backbone, variant, fusion=fusion).eval()
     sen1, sen2 = images_of()
     logits = network(sen1, sen2).logits
     sees_sen1 = not torch.equal(logits, network(-sen1, sen2).logits)
@@ -55,9 +57,20 @@ def test_a_single_sensor_has_no_weights_for_the_other(backbone: str) -> None:
     assert counts["sen1"] + counts["sen2"] == counts["feature"] == counts["decision"]
 
 
-@pytest.mark.parametrize("fusion", ["early", "feature", "decision", "sen1", "sen2"])
-def test_every_fusion_works_with_prompting(fusion: str) -> None:
-    output = network_of("resnet", "bp-lcz", fusion=fusion)(*images_of())
-    assert output.logits.shape == (3, 17)
+@pytest.mark.parametrize(
+    ("fusion", "groups"),
+    [("early", 7), ("feature", 7), ("decision", 7), ("sen1", 3), ("sen2", 4)],
+)
+def test_prompting_keeps_to_the_groups_of_the_sensors_in_use(fusion: str, groups: int) -> None:
+    network = network_of("resnet", "bp-lcz", fusion=fusion)
+    output = network(*images_of())
     assert output.alignment is not None
-    assert output.alignment.shape == (3, 7, 17, 7)
+    assert output.alignment.shape == (3, groups, 17, groups)
+    assert network.groups == {3: list(GROUPS)[:3], 4: list(GROUPS)[3:], 7: list(GROUPS)}[groups]
+
+
+def test_prompts_of_the_groups_in_use_are_those_of_the_table() -> None:
+    both, alone = (network_of("resnet", "bp-lcz", fusion=fusion).prompting for fusion in ("early", "sen2"))
+    assert both is not None
+    assert alone is not None
+    assert torch.equal(both.prompts[:, 3:], alone.prompts)

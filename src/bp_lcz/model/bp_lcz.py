@@ -100,6 +100,9 @@ class BPLCZ(nn.Module):
         prompts: embeddings of the prompts of the data set's groups; not used by the variant ``plain``.
         mean: of each transformed channel in the training split, Sentinel-1 first.
         std: likewise.
+
+    Attributes:
+        groups: names of the band groups of the sensors that the backbone looks at; prompting keeps to them.
     """
 
     mean: Float[Tensor, "channel"]
@@ -120,12 +123,18 @@ class BPLCZ(nn.Module):
         self.register_buffer("std", std)
         self.backbone = build_backbone(form.backbone, channels, form.backbone_options)
         fused_width, group_width = self.backbone.fused_width, self.backbone.group_width
+        self.groups = [
+            group
+            for group, (first, *_) in channels.groups.items()
+            if ("sen1" if first < self.sen1_count else "sen2") in self.backbone.sensors
+        ]
         self.group_encoder: GroupEncoder | None = None
         self.prompting: BandGroupPrompting | None = None
         if form.variant != "plain":
             assert form.model is not None  # NetworkParams refuses it
+            prompts = prompts[:, [list(channels.groups).index(group) for group in self.groups]]
             if group_width is None:
-                self.group_encoder = GroupEncoder(channels)
+                self.group_encoder = GroupEncoder(channels, self.groups)
                 group_width = self.group_encoder.group_width
             loss = alignment_loss(form.variant, form.model)
             self.prompting = BandGroupPrompting(prompts, group_width, fused_width, form.model, loss)

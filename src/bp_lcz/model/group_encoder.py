@@ -7,6 +7,7 @@ because each stands first in its group. The first layer halves the image, becaus
 resolution the encoder would take longer than the whole of EB-CNN.
 """
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -27,15 +28,19 @@ SHARED_WIDTHS = (32, 64)
 class GroupEncoder(nn.Module):
     """See the module.
 
+    Args:
+        channels: the channels of the data set.
+        names: of the band groups to encode, all without.
+
     Attributes:
         group_width: length of a group's feature.
     """
 
     group_width = SHARED_WIDTHS[-1]
 
-    def __init__(self, channels: Channels) -> None:
+    def __init__(self, channels: Channels, names: Iterable[str] | None = None) -> None:
         super().__init__()
-        self.stack = GroupStack(channels)
+        self.stack = GroupStack(channels, names)
         count = self.stack.count
         self.own = nn.Sequential(*_halve(self.stack.width * count, OWN_WIDTH * count, groups=count))
         widths = (OWN_WIDTH, *SHARED_WIDTHS)
@@ -46,7 +51,7 @@ class GroupEncoder(nn.Module):
         sen1: Float[Tensor, "batch channel1 row column"],
         sen2: Float[Tensor, "batch channel2 row column"],
     ) -> Float[Tensor, "batch group group_width"]:
-        """Features of standardised images, in the order of ``channels.groups``."""
+        """Features of standardised images, in the order of ``names``."""
         own = self.own(self.stack(sen1, sen2)).unflatten(1, (self.stack.count, OWN_WIDTH))
         maps = own.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         return self.shared(maps).mean(dim=(2, 3)).unflatten(0, (-1, self.stack.count))

@@ -1,5 +1,6 @@
 """The channels of all band groups side by side, each group filled up to the same number of channels."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,10 @@ from bp_lcz.bands import Channels
 class GroupStack(nn.Module):
     """Arranges images for a convolution with as many groups as there are band groups.
 
+    Args:
+        channels: the channels of the data set.
+        names: of the band groups to take, all without.
+
     Attributes:
         count: number of band groups.
         width: channels of each group; short groups end with channels of zeros.
@@ -20,9 +25,9 @@ class GroupStack(nn.Module):
 
     order: Tensor
 
-    def __init__(self, channels: Channels) -> None:
+    def __init__(self, channels: Channels, names: Iterable[str] | None = None) -> None:
         super().__init__()
-        groups = channels.groups
+        groups = channels.groups if names is None else {name: channels.groups[name] for name in names}
         self.count = len(groups)
         self.width = max(len(positions) for positions in groups.values())
         zeros = len(channels.names)

@@ -53,10 +53,12 @@ class StreamBackbone(Backbone):
     def __init__(self, channels: Channels, fusion: Fusion, make: Callable[[int], nn.Module], width: int) -> None:
         super().__init__()
         self.fusion = fusion
-        counts = {"sen1": len(channels.sen1), "sen2": len(channels.sen2)}
-        sensors = [fusion] if fusion in counts else list(counts)
-        self.require_sensors(channels, sensors, f"fusion: {fusion}")
-        streams = {"early": sum(counts.values())} if fusion == "early" else {key: counts[key] for key in sensors}
+        if fusion in self.sensors:
+            self.sensors = (fusion,)
+        self.require_sensors(channels, f"fusion: {fusion}")
+        streams = {sensor: len(getattr(channels, sensor)) for sensor in self.sensors}
+        if fusion == "early":
+            streams = {fusion: sum(streams.values())}
         self.streams = nn.ModuleDict({key: make(count) for key, count in streams.items()})
         self.widths = [width] * len(streams)
         self.fused_width = sum(self.widths)

@@ -43,13 +43,15 @@ def test_params_yaml_has_a_section_that_the_backbone_accepts(backbone: str) -> N
 def test_output_has_a_logit_for_each_class_and_a_similarity_for_each_pair(
     backbone: str, variant: str, channels: Channels
 ) -> None:
-    output = network_of(backbone, variant, channels)(*images_of(channels))
+    network = network_of(backbone, variant, channels)
+    output = network(*images_of(channels))
     assert output.logits.shape == (3, 17)
     assert torch.isfinite(output.logits).all()
     if variant == "plain":
         assert output.alignment is None
     else:
-        groups = len(channels.groups)
+        groups = 4 if backbone == "sen2lcz_mf" else len(channels.groups)
+        assert len(network.groups) == groups
         assert output.alignment is not None
         assert output.alignment.shape == (3, groups, 17, groups)
 

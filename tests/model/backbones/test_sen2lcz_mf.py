@@ -26,8 +26,13 @@ def test_logits_are_the_log_of_probabilities() -> None:
 
 def test_sentinel_1_is_seen_only_on_demand() -> None:
     sen1, sen2 = images_of()
-    for sensors, sees in (("sen2", False), ("both", True)):
-        network = network_of("sen2lcz_mf", sensors=sensors).eval()
+    for sensors, variant, sees in (
+        ("sen2", "plain", False),
+        ("sen2", "bp-lcz", False),
+        ("both", "plain", True),
+        ("both", "bp-lcz", True),
+    ):
+        network = network_of("sen2lcz_mf", variant, sensors=sensors).eval()
         logits = network(sen1, sen2).logits
         assert torch.equal(logits, network(-sen1, sen2).logits) is not sees
         assert not torch.allclose(logits, network(sen1, -sen2).logits)

@@ -6,7 +6,6 @@ A backbone is one module in this folder that defines ``Options`` (a frozen pydan
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxtyping import Float
@@ -39,27 +38,29 @@ class Backbone(nn.Module):
     Attributes:
         fused_width: length of the fused feature.
         group_width: length of a group's feature; None where the backbone has no branches for groups.
+        sensors: what ``forward`` looks at. Prompting keeps to the groups of these, or a network of one sensor would
+            see the other one after all.
     """
 
     fused_width: int
     group_width: int | None
+    sensors: tuple[str, ...] = ("sen1", "sen2")
 
     def classifier(self, class_count: int) -> nn.Module:
         """From the (augmented) fused feature to logits (B, ``class_count``)."""
         return nn.Linear(self.fused_width, class_count)
 
-    def require_sensors(self, channels: Channels, sensors: Sequence[str], option: str = "") -> None:
-        """Refuse a data set without any channel of a sensor.
+    def require_sensors(self, channels: Channels, option: str = "") -> None:
+        """Refuse a data set without any channel of a sensor that the backbone looks at.
 
         Args:
             channels: the channels of the data set.
-            sensors: out of ``sen1`` and ``sen2``.
-            option: name and value of the option that makes them necessary, if one does.
+            option: name and value of the option that chooses the sensors, if one does.
 
         Raises:
             UserError: for the first sensor that is missing.
         """
-        for sensor in sensors:
+        for sensor in self.sensors:
             if not getattr(channels, sensor):
                 name = type(self).__module__.rpartition(".")[2] + f".{option}" * bool(option)
                 raise UserError(f"params.yaml: backbones.{name}: needs {sensor}, but the data set has no such channels")

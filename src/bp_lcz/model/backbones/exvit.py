@@ -98,7 +98,7 @@ class Network(Backbone):
 
     def __init__(self, channels: Channels, options: Options) -> None:
         super().__init__()
-        self.require_sensors(channels, ("sen1", "sen2"))
+        self.require_sensors(channels)
         token_count = (PATCH_SIDE // options.token_size) ** 2
         self.stems = nn.ModuleList(Stem(len(bands), options.token_size) for bands in (channels.sen1, channels.sen2))
         self.positions = nn.Parameter(torch.empty(token_count, WIDTH))

@@ -47,7 +47,9 @@ class Network(Backbone):
     def __init__(self, channels: Channels, options: Options) -> None:
         super().__init__()
         self.both = options.sensors == "both"
-        self.require_sensors(channels, ("sen1", "sen2") if self.both else ("sen2",), f"sensors: {options.sensors}")
+        if not self.both:
+            self.sensors = ("sen2",)
+        self.require_sensors(channels, f"sensors: {options.sensors}")
         widths = [options.width * 2**block for block in range(BLOCKS)]
         width = len(channels.names) if self.both else len(channels.sen2)
         self.blocks = nn.ModuleList()
