@@ -37,7 +37,7 @@ def test_help_lists_every_stage_and_loads_no_torch() -> None:
     assert loaded.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("command", [*STAGES, "score", "workspace"])
+@pytest.mark.parametrize("command", [*STAGES, "score", "import-sen2lcz", "workspace"])
 def test_every_command_has_help_with_an_example(command: str) -> None:
     result = bp_lcz(command, "--help")
     assert result.returncode == 0
@@ -55,6 +55,12 @@ def test_an_unknown_cell_is_a_user_error(tmp_path: Path) -> None:
     result = bp_lcz("train", "nothing", folder=tmp_path)
     assert result.returncode == 1
     assert result.stderr.startswith("error: params.yaml: no cell 'nothing'; known: ")
+
+
+def test_an_import_without_its_file_is_a_user_error(tmp_path: Path) -> None:
+    result = bp_lcz("import-sen2lcz", "nothing.hdf5", "--out", "model", folder=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == "error: nothing.hdf5: not found\n"
 
 
 @pytest.mark.parametrize("switch", ["DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DVC_NO_ANALYTICS"])

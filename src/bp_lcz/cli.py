@@ -119,6 +119,20 @@ def score(
 
 
 @app.command()
+def import_sen2lcz(
+    weights: Annotated[Path, typer.Argument(help="Keras weights of Sen2LCZ-MF, an HDF5 file.")],
+    out: Annotated[Path, typer.Option(help="Folder to make: a checkpoint of this project.")],
+) -> None:
+    """Turn the published weights of Sen2LCZ-MF into a checkpoint, and print its path.
+
+    Example: bp-lcz import-sen2lcz sen2lcz.hdf5 --out outputs/sen2lcz
+    """
+    from bp_lcz.model.sen2lcz_weights import import_sen2lcz as write
+
+    typer.echo(write(weights, out))
+
+
+@app.command()
 def workspace(
     name: Annotated[str, typer.Argument(help="Name of the folder under .workspaces.")],
     profile: Annotated[str | None, typer.Option(help="A file of profiles/, merged into params.yaml.")] = None,

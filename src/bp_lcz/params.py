@@ -198,26 +198,44 @@ class Params(_Section):
         )
 
 
-class CellParams(_Section):
+class NetworkParams(_Section):
+    """Everything that decides the form of a network, apart from the channels: what a checkpoint must tell."""
+
+    backbone: str
+    variant: Variant
+    model: Model | None
+    """None only for a plain network from elsewhere, to which this section was never applied."""
+    backbone_options: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _prompting_has_a_model(self) -> "NetworkParams":
+        if self.model is None and self.variant != "plain":
+            raise ValueError(f"variant {self.variant} needs the section model")
+        return self
+
+
+class CellParams(NetworkParams):
     """Everything that decides how one cell is trained, apart from the data."""
 
     name: str
-    backbone: str
-    variant: Variant
     seed: NonNegativeInt
     train: Train
     model: Model
-    backbone_options: dict[str, Any]
 
     @property
     def alignment_loss(self) -> Loss:
-        """Contrastive form; band group prompting alone is CLIP's."""
-        return self.model.loss if self.variant == "bp-lcz" else "softmax"
+        """Contrastive form; see the function."""
+        return alignment_loss(self.variant, self.model)
 
     @property
     def alignment_target(self) -> Target:
         """Supervision matrix; band group prompting alone knows only its own sample."""
         return self.model.target if self.variant == "bp-lcz" else "identity"
+
+
+def alignment_loss(variant: Variant, model: Model) -> Loss:
+    """Contrastive form of a variant; band group prompting alone is CLIP's."""
+    return model.loss if variant == "bp-lcz" else "softmax"
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

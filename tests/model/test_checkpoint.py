@@ -87,6 +87,13 @@ def test_weights_of_another_network_are_refused(copy: Path) -> None:
         load_classifier(copy)
 
 
+def test_prompting_without_its_section_is_refused(copy: Path) -> None:
+    description = json.loads((copy / "model.json").read_text()) | {"model": None}
+    (copy / "model.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match=r"model.json: not a readable .*variant bp-lcz needs the section model"):
+        load_classifier(copy)
+
+
 def test_another_format_is_refused(copy: Path) -> None:
     description = json.loads((copy / "model.json").read_text()) | {"format": 99}
     (copy / "model.json").write_text(json.dumps(description))

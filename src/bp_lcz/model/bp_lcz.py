@@ -9,7 +9,8 @@ from torch.nn.functional import normalize
 
 from bp_lcz.bands import Channels
 from bp_lcz.model.backbones import build_backbone
-from bp_lcz.params import CellParams
+from bp_lcz.model.group_encoder import GroupEncoder
+from bp_lcz.params import Loss, Model, NetworkParams, alignment_loss
 from bp_lcz.scheme import CLASS_COUNT
 
 LARGEST_LOGIT_SCALE = 100.0
@@ -42,17 +43,18 @@ class BandGroupPrompting(nn.Module):
         prompts: Float[Tensor, "klass group text_width"],
         group_width: int,
         fused_width: int,
-        cell: CellParams,
+        model: Model,
+        loss: Loss,
     ) -> None:
         super().__init__()
-        dimension, augment = cell.model.dimension, cell.model.augment
+        dimension, augment = model.dimension, model.augment
         group_count = prompts.shape[1]
         self.register_buffer("prompts", prompts)
         self.project_image = nn.Linear(group_width, dimension)
         self.project_text = nn.Linear(prompts.shape[2], dimension, bias=False)
         # Starting points of CLIP and of SigLIP. The bias is learnt only where the loss can see it: a softmax
         # does not change when all its logits move together.
-        pairwise = cell.alignment_loss == "sigmoid"
+        pairwise = loss == "sigmoid"
         self.log_scale = nn.Parameter(torch.tensor(10.0 if pairwise else 1 / 0.07).log())
         self.bias = nn.Parameter(torch.tensor(-10.0)) if pairwise else 0.0
         self.visual = augment in ("visual", "both")
@@ -93,11 +95,14 @@ class BPLCZ(nn.Module):
     """Classifier of transformed patches.
 
     Args:
-        cell: backbone, variant and sizes.
+        form: backbone, variant and sizes.
         channels: the channels of the data set.
         prompts: embeddings of the prompts of the data set's groups; not used by the variant ``plain``.
         mean: of each transformed channel in the training split, Sentinel-1 first.
         std: likewise.
+
+    Attributes:
+        groups: names of the band groups of the sensors that the backbone looks at; prompting keeps to them.
     """
 
     mean: Float[Tensor, "channel"]
@@ -105,7 +110,7 @@ class BPLCZ(nn.Module):
 
     def __init__(
         self,
-        cell: CellParams,
+        form: NetworkParams,
         channels: Channels,
         prompts: Float[Tensor, "klass group text_width"],
         mean: Float[Tensor, "channel"],
@@ -116,12 +121,24 @@ class BPLCZ(nn.Module):
         # Normalisation is part of the network, so that a model cannot be served with another data set's.
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        self.backbone = build_backbone(cell.backbone, channels, cell.backbone_options)
+        self.backbone = build_backbone(form.backbone, channels, form.backbone_options)
         fused_width, group_width = self.backbone.fused_width, self.backbone.group_width
-        self.prompting = (
-            None if cell.variant == "plain" else BandGroupPrompting(prompts, group_width, fused_width, cell)
-        )
-        self.classifier = nn.Linear(fused_width, CLASS_COUNT)
+        self.groups = [
+            group
+            for group, (first, *_) in channels.groups.items()
+            if ("sen1" if first < self.sen1_count else "sen2") in self.backbone.sensors
+        ]
+        self.group_encoder: GroupEncoder | None = None
+        self.prompting: BandGroupPrompting | None = None
+        if form.variant != "plain":
+            assert form.model is not None  # NetworkParams refuses it
+            prompts = prompts[:, [list(channels.groups).index(group) for group in self.groups]]
+            if group_width is None:
+                self.group_encoder = GroupEncoder(channels, self.groups)
+                group_width = self.group_encoder.group_width
+            loss = alignment_loss(form.variant, form.model)
+            self.prompting = BandGroupPrompting(prompts, group_width, fused_width, form.model, loss)
+        self.classifier = self.backbone.classifier(CLASS_COUNT)
 
     def forward(
         self,
@@ -129,12 +146,13 @@ class BPLCZ(nn.Module):
         sen2: Float[Tensor, "batch channel2 row column"],
     ) -> Output:
         """Class logits, and alignment logits where there is prompting."""
-        fused, groups = self.backbone(
-            self._standardise(sen1, slice(None, self.sen1_count)),
-            self._standardise(sen2, slice(self.sen1_count, None)),
-        )
+        sen1 = self._standardise(sen1, slice(None, self.sen1_count))
+        sen2 = self._standardise(sen2, slice(self.sen1_count, None))
+        fused, groups = self.backbone(sen1, sen2)
         if self.prompting is None:
             return Output(self.classifier(fused), None)
+        if self.group_encoder is not None:
+            groups = self.group_encoder(sen1, sen2)
         fused, alignment = self.prompting(fused, groups)
         return Output(self.classifier(fused), alignment)
 

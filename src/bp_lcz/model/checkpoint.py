@@ -16,7 +16,7 @@ from bp_lcz.bands import PATCH_SIDE, Channels
 from bp_lcz.data.transform import transform
 from bp_lcz.errors import UserError
 from bp_lcz.model.bp_lcz import BPLCZ, Output
-from bp_lcz.params import CellParams
+from bp_lcz.params import NetworkParams
 from bp_lcz.scheme import CLASS_COUNT
 
 FORMAT = 1
@@ -49,7 +49,8 @@ class Classifier:
         """Class probabilities of raw patches.
 
         Args:
-            sen1: (N, 32, 32, C1) linear Sentinel-1 channels in the order of ``channels.sen1``, any float type.
+            sen1: (N, 32, 32, C1) linear Sentinel-1 channels in the order of ``channels.sen1``, any float type;
+                (N, 32, 32, 0) for a network of Sentinel-2 alone.
             sen2: (N, 32, 32, C2) reflectance in the order of ``channels.sen2``.
 
         Returns:
@@ -104,9 +105,7 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
         description = json.loads(description_file.read_text(encoding="utf-8"))
         if description["format"] != FORMAT:
             raise UserError(f"{description_file}: format {description['format']}; this version reads {FORMAT}")
-        cell = CellParams.model_validate(
-            {key: description[key] for key in CellParams.model_fields if key != "name"} | {"name": description["cell"]}
-        )
+        form = NetworkParams.model_validate({key: description[key] for key in NetworkParams.model_fields})
         channels = Channels(**{key: tuple(bands) for key, bands in description["channels"].items()})
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         reason = " ".join(str(error).split())[:160]
@@ -114,9 +113,10 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
     try:
         with safe_open(weights_file, "pt") as file:
             shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
-        prompts = torch.empty(shapes.get("prompting.prompts", (CLASS_COUNT, len(channels.groups), 1)))
+        text_width = shapes.get("prompting.prompts", (0,))[-1]
+        prompts = torch.empty(CLASS_COUNT, len(channels.groups), text_width)
         unknown = torch.empty(len(channels.names))
-        network = BPLCZ(cell, channels, prompts, unknown, unknown.clone())
+        network = BPLCZ(form, channels, prompts, unknown, unknown.clone())
         network.load_state_dict(load_file(weights_file, device="cpu"))
     except (SafetensorError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:160]

@@ -69,8 +69,10 @@ class LczTask(lightning.LightningModule):
     def training_step(self, batch: Batch, step: int) -> Tensor:
         """Loss of one batch."""
         sen1, sen2, label = batch
+        random = np.random.default_rng([self.cell.seed, self.current_epoch, step])
+        element = int(random.integers(8))
+        torch.manual_seed(int(random.integers(2**63)))  # dropout and stochastic depth draw from it
         if self.cell.train.flips:
-            element = int(np.random.default_rng([self.cell.seed, self.current_epoch, step]).integers(8))
             sen1, sen2 = dihedral(sen1, element), dihedral(sen2, element)
         output = self.network(sen1, sen2)
         loss = cross_entropy(output.logits.float(), label, self.weights)

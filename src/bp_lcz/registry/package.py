@@ -16,8 +16,8 @@ from bp_lcz.scheme import CLASS_COUNT
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
-REQUIREMENTS = ("h5py", "jaxtyping", "mlflow", "numpy", "pydantic", "pyyaml", "safetensors", "torch")
-"""What loading and running a trained cell imports; its own code travels with it."""
+REQUIREMENTS = ("h5py", "jaxtyping", "mlflow", "numpy", "pydantic", "pyyaml", "safetensors", "torch", "transformers")
+"""What loading and running a trained cell imports, whatever its backbone; its own code travels with it."""
 
 Patches = dict[str, Float[np.ndarray, "patch 32 32 channel"]]
 

@@ -67,7 +67,7 @@ def run(params: Params, cell: str) -> None:
 
 def _predict(classifier: Classifier, store: PackedStore, cell: str) -> dict[str, np.ndarray]:
     """Predictions of all patches and, with prompting, mean similarities of groups and prompts."""
-    groups = list(classifier.channels.groups)
+    groups = classifier.network.groups
     pair_sum = np.zeros((len(groups), len(groups)))
     class_sum = np.zeros((len(groups), CLASS_COUNT, CLASS_COUNT))
     true, probability = [], []

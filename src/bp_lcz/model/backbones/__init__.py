@@ -1,4 +1,4 @@
-"""Backbones: images in, one fused feature and one feature for each band group out.
+"""Backbones: images in, one fused feature out, and one feature for each band group where there are such branches.
 
 A backbone is one module in this folder that defines ``Options`` (a frozen pydantic model of its own knobs) and
 ``Network(channels, options)``, a ``Backbone``. It is found by its module's name, so a new one is one new file.
@@ -21,25 +21,49 @@ class Features(NamedTuple):
 
     Attributes:
         fused: one feature of the whole patch.
-        groups: one feature for each band group, in the order of ``channels.groups``.
+        groups: one feature for each band group, in the order of ``channels.groups``; None where the backbone has
+            no branches for groups.
     """
 
     fused: Float[Tensor, "batch fused_width"]
-    groups: Float[Tensor, "batch group group_width"]
+    groups: Float[Tensor, "batch group group_width"] | None
 
 
 class Backbone(nn.Module):
     """What the rest of the network needs to know of a backbone.
 
-    Its ``forward`` takes standardised sen1 (B, C1, 32, 32) and sen2 (B, C2, 32, 32).
+    Its ``forward`` takes standardised sen1 (B, C1, 32, 32) and sen2 (B, C2, 32, 32). For one without branches for
+    groups the network adds a ``GroupEncoder``, in the variants with prompting only.
 
     Attributes:
         fused_width: length of the fused feature.
-        group_width: length of a group's feature.
+        group_width: length of a group's feature; None where the backbone has no branches for groups.
+        sensors: what ``forward`` looks at. Prompting keeps to the groups of these, or a network of one sensor would
+            see the other one after all.
     """
 
     fused_width: int
-    group_width: int
+    group_width: int | None
+    sensors: tuple[str, ...] = ("sen1", "sen2")
+
+    def classifier(self, class_count: int) -> nn.Module:
+        """From the (augmented) fused feature to logits (B, ``class_count``)."""
+        return nn.Linear(self.fused_width, class_count)
+
+    def require_sensors(self, channels: Channels, option: str = "") -> None:
+        """Refuse a data set without any channel of a sensor that the backbone looks at.
+
+        Args:
+            channels: the channels of the data set.
+            option: name and value of the option that chooses the sensors, if one does.
+
+        Raises:
+            UserError: for the first sensor that is missing.
+        """
+        for sensor in self.sensors:
+            if not getattr(channels, sensor):
+                name = type(self).__module__.rpartition(".")[2] + f".{option}" * bool(option)
+                raise UserError(f"params.yaml: backbones.{name}: needs {sensor}, but the data set has no such channels")
 
     if TYPE_CHECKING:  # torch declares the result of calling a module as Any
 
@@ -68,8 +92,8 @@ def build_backbone(name: str, channels: Channels, options: dict[str, Any]) -> Ba
         checked = module.Options.model_validate(options)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(["backbones", name, *(str(part) for part in first["loc"])])
         message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
-        raise UserError(f"params.yaml: backbones.{name}.{key}: {message}") from None
+        raise UserError(f"params.yaml: {key}: {message}") from None
     backbone: Backbone = module.Network(channels, checked)
     return backbone

@@ -7,13 +7,13 @@ Strides instead of pooling, because most of a small network's time on a CPU goes
 
 from typing import Annotated
 
-import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
 from bp_lcz.bands import Channels
 from bp_lcz.model.backbones import Backbone, Features
+from bp_lcz.model.group_stack import GroupStack
 
 
 class Options(BaseModel):
@@ -30,40 +30,31 @@ class Options(BaseModel):
 class Network(Backbone):
     """See the module."""
 
-    order: Tensor
-
     def __init__(self, channels: Channels, options: Options) -> None:
         super().__init__()
-        groups = channels.groups
-        self.group_count = len(groups)
+        self.stack = GroupStack(channels)
         self.group_width = options.widths[-1]
         self.fused_width = options.fused_width
-        # A grouped convolution wants branches of equal width: short groups are filled up with a channel of
-        # zeros, which stands behind the real ones.
-        branch_width = max(len(positions) for positions in groups.values())
-        zeros = len(channels.names)
-        order = [[*positions, *[zeros] * (branch_width - len(positions))] for positions in groups.values()]
-        self.register_buffer("order", torch.tensor(order).flatten(), persistent=False)
         layers: list[nn.Module] = []
-        width = branch_width
+        width = self.stack.width
         for depth, next_width in enumerate(options.widths):
             layers += [
                 nn.Conv2d(
-                    width * self.group_count,
-                    next_width * self.group_count,
+                    width * self.stack.count,
+                    next_width * self.stack.count,
                     kernel_size=3,
                     stride=1 if depth == len(options.widths) - 1 else 2,
                     padding=1,
-                    groups=self.group_count,
+                    groups=self.stack.count,
                     bias=False,
                 ),
-                nn.BatchNorm2d(next_width * self.group_count),
+                nn.BatchNorm2d(next_width * self.stack.count),
                 nn.ReLU(inplace=True),
             ]
             width = next_width
         self.branches = nn.Sequential(*layers)
         self.merge = nn.Sequential(
-            nn.Conv2d(width * self.group_count, self.fused_width, kernel_size=1, bias=False),
+            nn.Conv2d(width * self.stack.count, self.fused_width, kernel_size=1, bias=False),
             nn.BatchNorm2d(self.fused_width),
             nn.ReLU(inplace=True),
         )
@@ -74,8 +65,7 @@ class Network(Backbone):
         sen2: Float[Tensor, "batch channel2 row column"],
     ) -> Features:
         """Features of standardised images; see ``Features`` for the shapes."""
-        images = nn.functional.pad(torch.cat([sen1, sen2], dim=1), (0, 0, 0, 0, 0, 1))
-        maps = self.branches(images[:, self.order].contiguous(memory_format=torch.channels_last))
+        maps = self.branches(self.stack(sen1, sen2))
         fused = self.merge(maps).mean(dim=(2, 3))
-        groups = maps.mean(dim=(2, 3)).unflatten(1, (self.group_count, self.group_width))
+        groups = maps.mean(dim=(2, 3)).unflatten(1, (self.stack.count, -1))
         return Features(fused, groups)

@@ -1,0 +1,157 @@
+"""What holds for every backbone, alone and inside band group prompting."""
+
+import pkgutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bp_lcz.bands import ALL_CHANNELS, SEN1_BANDS, SEN2_BANDS, Channels
+from bp_lcz.data.transform import transform
+from bp_lcz.errors import UserError
+from bp_lcz.model import backbones
+from bp_lcz.model.backbones import build_backbone
+from bp_lcz.model.checkpoint import load_classifier, write_checkpoint
+from bp_lcz.params import load_params
+from tests.conftest import ROOT
+from tests.data.patches import random_patches
+from tests.model.networks import INTENSITIES_ONLY, SMALL, VARIANTS, cell_of, images_of, network_of
+
+BACKBONES = sorted(SMALL)
+
+# What all tokens share moves every score alike, and a softmax over the scores does not see it.
+INVISIBLE_TO_SOFTMAX = {
+    "exvit": ("score.0.bias", "score.1.bias"),
+    "vit": ("k_proj.bias",),
+    "swin": ("k_proj.bias",),
+}
+
+
+def test_every_backbone_is_tested_here() -> None:
+    assert sorted(module.name for module in pkgutil.iter_modules(backbones.__path__)) == BACKBONES
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_params_yaml_has_a_section_that_the_backbone_accepts(backbone: str) -> None:
+    build_backbone(backbone, ALL_CHANNELS, load_params(ROOT / "params.yaml").backbones[backbone])
+
+
+@pytest.mark.parametrize("channels", [ALL_CHANNELS, INTENSITIES_ONLY], ids=["all", "intensities"])
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_output_has_a_logit_for_each_class_and_a_similarity_for_each_pair(
+    backbone: str, variant: str, channels: Channels
+) -> None:
+    network = network_of(backbone, variant, channels)
+    output = network(*images_of(channels))
+    assert output.logits.shape == (3, 17)
+    assert torch.isfinite(output.logits).all()
+    if variant == "plain":
+        assert output.alignment is None
+    else:
+        groups = 4 if backbone == "sen2lcz_mf" else len(channels.groups)
+        assert len(network.groups) == groups
+        assert output.alignment is not None
+        assert output.alignment.shape == (3, groups, 17, groups)
+
+
+@pytest.mark.parametrize("variant", ["plain", "bp-lcz"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_gradient_reaches_every_parameter(backbone: str, variant: str) -> None:
+    # In evaluation mode, since batch statistics would cancel the bias of the convolution before them.
+    network = network_of(backbone, variant).eval()
+    output = network(*images_of())
+    loss = output.logits.square().sum()
+    if output.alignment is not None:
+        loss = loss + output.alignment.square().sum()
+    loss.backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        if not name.endswith(INVISIBLE_TO_SOFTMAX.get(backbone, ())):
+            assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_features_have_the_widths_that_the_backbone_states(backbone: str) -> None:
+    network = build_backbone(backbone, ALL_CHANNELS, SMALL[backbone])
+    features = network(*images_of())
+    assert features.fused.shape == (3, network.fused_width)
+    if network.group_width is None:
+        assert features.groups is None
+    else:
+        assert features.groups is not None
+        assert features.groups.shape == (3, 7, network.group_width)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_equal_seeds_give_equal_weights_and_others_do_not(backbone: str) -> None:
+    first, again, other = (network_of(backbone, seed=seed).backbone.state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_all_variants_start_from_the_same_backbone(backbone: str) -> None:
+    states = [network_of(backbone, variant).backbone.state_dict() for variant in VARIANTS]
+    for other in states[1:]:
+        assert all(torch.equal(states[0][name], other[name]) for name in states[0])
+
+
+@pytest.mark.parametrize("variant", ["plain", "bp-lcz"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_checkpoint_gives_back_the_network(backbone: str, variant: str, tmp_path: Path) -> None:
+    network = network_of(backbone, variant).eval()
+    channels = {"sen1": list(SEN1_BANDS), "sen2": list(SEN2_BANDS)}
+    description = {**cell_of(backbone, variant).model_dump(exclude={"name"}), "cell": "x", "channels": channels}
+    write_checkpoint(tmp_path, network, description)
+    sen1, sen2, _ = random_patches(4)
+    images = torch.from_numpy(transform(sen1, sen2, ALL_CHANNELS)).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        expected = network(*images.split([8, 10], dim=1)).logits.softmax(1)
+    probability = load_classifier(tmp_path).predict_proba(sen1, sen2)
+    np.testing.assert_allclose(probability, expected.numpy(), atol=1e-6)
+    assert np.ptp(probability, axis=0).max() > 1e-6
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_an_unknown_option_is_named(backbone: str) -> None:
+    with pytest.raises(UserError, match=rf"params.yaml: backbones.{backbone}.colour: unknown key"):
+        build_backbone(backbone, ALL_CHANNELS, {"colour": 3})
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options", "message"),
+    [
+        ("exvit", {"token_size": 3}, r"backbones.exvit.token_size: Input should be 1, 2, 4, 8, 16 or 32"),
+        ("vit", {"token_size": 5}, r"backbones.vit.token_size: Input should be 2, 4, 8 or 16"),
+        ("vit", {"width": 90}, r"backbones.vit: Value error, 4 heads do not divide width 90"),
+        ("swin", {"width": 24}, r"backbones.swin: Value error, head_width 16 does not divide width 24"),
+        ("resnet", {"depths": [1]}, r"backbones.resnet: Value error, 3 widths but 1 depths"),
+        ("convnext_v2", {"widths": [8]}, r"backbones.convnext_v2: Value error, 1 widths but 3 depths"),
+        ("resnet", {"fusion": "late"}, r"backbones.resnet.fusion: Input should be 'early', 'feature'"),
+        ("sen2lcz_mf", {"sensors": "sen1"}, r"backbones.sen2lcz_mf.sensors: Input should be 'sen2' or 'both'"),
+        ("sen2lcz_mf", {"dropout": 1.0}, r"backbones.sen2lcz_mf.dropout: Input should be less than 1"),
+    ],
+)
+def test_an_option_out_of_range_is_named(backbone: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_backbone(backbone, ALL_CHANNELS, options)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options", "channels", "message"),
+    [
+        ("exvit", {}, Channels((), SEN2_BANDS), "backbones.exvit: needs sen1, but the data set has no such channels"),
+        ("sen2lcz_mf", {}, Channels(SEN1_BANDS, ()), "backbones.sen2lcz_mf.sensors: sen2: needs sen2"),
+        ("sen2lcz_mf", {"sensors": "both"}, Channels((), SEN2_BANDS), "sen2lcz_mf.sensors: both: needs sen1"),
+        ("resnet", {"fusion": "sen1"}, Channels((), SEN2_BANDS), "backbones.resnet.fusion: sen1: needs sen1"),
+        ("vit", {"fusion": "sen2"}, Channels(SEN1_BANDS, ()), "backbones.vit.fusion: sen2: needs sen2"),
+        ("swin", {"fusion": "early"}, Channels(SEN1_BANDS, ()), "backbones.swin.fusion: early: needs sen2"),
+    ],
+)
+def test_a_sensor_that_the_data_set_lacks_is_named(
+    backbone: str, options: dict[str, object], channels: Channels, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        build_backbone(backbone, channels, SMALL[backbone] | options)

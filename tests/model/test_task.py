@@ -1,0 +1,23 @@
+"""The training step: its random choices are those of the seed, the epoch and the step alone."""
+
+import torch
+
+from bp_lcz.model.task import LczTask
+from tests.model.networks import cell_of, images_of, network_of
+
+
+def loss_of_step(number: int, global_seed: int) -> float:
+    """Loss of one training step of a network with dropout, whatever was drawn before."""
+    cell = cell_of("sen2lcz_mf")
+    cell = cell.model_copy(update={"train": cell.train.model_copy(update={"flips": False})})
+    task = LczTask(network_of("sen2lcz_mf", dropout=0.5), cell, torch.ones(17), 10)
+    torch.manual_seed(global_seed)
+    return task.training_step((*images_of(), torch.tensor([0, 1, 2])), number).item()
+
+
+def test_dropout_of_a_step_does_not_depend_on_what_was_drawn_before() -> None:
+    assert loss_of_step(4, global_seed=1) == loss_of_step(4, global_seed=2)
+
+
+def test_dropout_differs_from_step_to_step() -> None:
+    assert len({loss_of_step(number, global_seed=1) for number in range(4)}) == 4
