@@ -14,6 +14,7 @@ import typer
 
 from bp_lcz.errors import UserError
 from bp_lcz.params import load_params
+from bp_lcz.paths import DEMO
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -130,6 +131,34 @@ def import_sen2lcz(
     from bp_lcz.model.sen2lcz_weights import import_sen2lcz as write
 
     typer.echo(write(weights, out))
+
+
+@app.command()
+def judge(
+    weights: Annotated[Path, typer.Argument(help="Keras weights of Sen2LCZ-MF, an HDF5 file.")],
+    dataset: Annotated[Path, typer.Option(help="Simulated data set to judge.")] = DEMO,
+    model: Annotated[Path | None, typer.Option(help="Trained cell to compare on real patches.")] = None,
+    real: Annotated[Path | None, typer.Option(help="Folder of real patches, for --model.")] = None,
+) -> None:
+    """How real the simulation is to a network that was trained on real So2Sat.
+
+    With --model and --real: how often a cell that was trained on simulated patches agrees with that network on real
+    ones.
+
+    Example: bp-lcz judge sen2lcz.hdf5
+
+    Example: bp-lcz judge sen2lcz.hdf5 --model outputs/models/eb_cnn-plain --real /data/real_patches
+    """
+    from bp_lcz.judge import agreement
+    from bp_lcz.judge import judge as verdict_on
+
+    if (model is None) != (real is None):
+        raise UserError("judge: --model and --real go together")
+    if model is not None and real is not None:
+        share, count = agreement(weights, model, real)
+        typer.echo(f"{model.name} and Sen2LCZ-MF give the same class to {share:.3f} of {count} patches of {real.name}")
+    else:
+        typer.echo("\n".join(verdict_on(weights, dataset).lines()))
 
 
 @app.command()
