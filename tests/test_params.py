@@ -44,6 +44,7 @@ def test_committed_parameters_are_valid() -> None:
         ("simulate.patches.testing", -1, "simulate.patches.testing: Input should be greater than 0"),
         ("simulate.label_noise", 2, "simulate.label_noise: Input should be less than or equal to 1"),
         ("prompts.template", "a {class}", "prompts: Value error, template lacks {group}"),
+        ("prompts.class_template", "a photo", "prompts: Value error, class_template lacks {class}"),
         ("cells", {}, "cells: Dictionary should have at least 1 item"),
         ("cells.eb_cnn-plain.variant", "bgpp", "cells.eb_cnn-plain.variant: Input should be 'plain'"),
         (

@@ -41,9 +41,7 @@ class Verdict:
     def shares(self) -> list[float | None]:
         """Share of the patches of each class to which the judge gives that class; None without a patch."""
         counts = self.confusion.sum(1)
-        return [
-            float(self.confusion[c, c] / counts[c]) if counts[c] else None for c in range(CLASS_COUNT)
-        ]
+        return [float(self.confusion[c, c] / counts[c]) if counts[c] else None for c in range(CLASS_COUNT)]
 
     @property
     def overall(self) -> float:
@@ -108,9 +106,10 @@ def _sen2lcz(weights: Path) -> Classifier:
 
 
 def _classify(classifier: Classifier, root: Path, split: Split) -> Integer[np.ndarray, "patch"]:
-    with open_split(root, split) as reader, tqdm(
-        total=reader.count, desc=f"{classifier.description['cell']} {split}", unit="patch"
-    ) as progress:
+    with (
+        open_split(root, split) as reader,
+        tqdm(total=reader.count, desc=f"{classifier.description['cell']} {split}", unit="patch") as progress,
+    ):
         for key in ("sen1", "sen2"):
             wanted, present = getattr(classifier.channels, key), getattr(reader.channels, key)
             if wanted and wanted != present:

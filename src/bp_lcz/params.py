@@ -22,7 +22,7 @@ from bp_lcz.errors import UserError
 
 Split = Literal["training", "validation", "testing"]
 SPLITS: tuple[Split, ...] = ("training", "validation", "testing")
-Variant = Literal["plain", "bgp", "bp-lcz"]
+Variant = Literal["plain", "bgp", "msm", "bp-lcz"]
 Target = Literal["identity", "class_group", "graded"]
 Loss = Literal["softmax", "sigmoid"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -90,6 +90,8 @@ class Prompts(_Section):
 
     template: str
     """Must contain ``{class}`` and ``{group}``."""
+    class_template: str
+    """Text of a class without a group, for the variant ``msm``; must contain ``{class}``."""
     encoder: Encoder
 
     @model_validator(mode="after")
@@ -97,6 +99,8 @@ class Prompts(_Section):
         for field in ("{class}", "{group}"):
             if field not in self.template:
                 raise ValueError(f"template lacks {field}")
+        if "{class}" not in self.class_template:
+            raise ValueError("class_template lacks {class}")
         return self
 
 
@@ -229,13 +233,13 @@ class CellParams(NetworkParams):
 
     @property
     def alignment_target(self) -> Target:
-        """Supervision matrix; band group prompting alone knows only its own sample."""
-        return self.model.target if self.variant == "bp-lcz" else "identity"
+        """Supervision matrix: without MSM an image knows only its own sample, and without groups nothing is graded."""
+        return {"bp-lcz": self.model.target, "msm": "class_group"}.get(self.variant, "identity")
 
 
 def alignment_loss(variant: Variant, model: Model) -> Loss:
-    """Contrastive form of a variant; band group prompting alone is CLIP's."""
-    return model.loss if variant == "bp-lcz" else "softmax"
+    """Contrastive form of a variant: band group prompting alone is CLIP's; MSM alone would be a no-op under softmax."""
+    return {"bp-lcz": model.loss, "msm": "sigmoid"}.get(variant, "softmax")
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

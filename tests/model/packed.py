@@ -42,6 +42,9 @@ def write_inputs(folder: Path, patches: dict[str, int] = PATCHES) -> tuple[Path,
         torch.randn(17, 7, 12, generator=torch.Generator().manual_seed(0)), dim=-1
     )
     template = "a photo of a {class} with {group} bands"
-    table = PromptTable(embedding, prompt_texts(template), template, "random vectors", None, "0" * 64)
+    classes = torch.nn.functional.normalize(embedding.mean(1), dim=-1)
+    table = PromptTable(
+        embedding, classes, prompt_texts(template), template, "a photo of a {class}", "random vectors", None, "0" * 64
+    )
     table.write(folder / "prompts.safetensors")
     return folder / "packed", folder / "prompts.safetensors"

@@ -14,7 +14,7 @@ INTENSITIES_ONLY = Channels(("VH_lee_intensity", "VV_lee_intensity"), SEN2_BANDS
 
 
 def cell(variant: str = "bp-lcz", **model: object) -> CellParams:
-    content = load_params(ROOT / "params.yaml").cell(f"eb_cnn-{variant}").model_dump()
+    content = load_params(ROOT / "params.yaml").cell("eb_cnn-plain").model_dump() | {"variant": variant}
     content["model"] |= model
     content["backbone_options"] = {"widths": [4, 8], "fused_width": 16}
     return CellParams.model_validate(content)
@@ -114,3 +114,16 @@ def test_an_unknown_backbone_is_named_with_the_known_ones() -> None:
 def test_an_unknown_backbone_option_is_named() -> None:
     with pytest.raises(UserError, match="backbones.eb_cnn.depth: unknown key"):
         build_backbone("eb_cnn", ALL_CHANNELS, {"depth": 3})
+
+
+def test_msm_alone_compares_one_feature_of_the_patch_with_the_classes() -> None:
+    settings = cell("msm")
+    torch.manual_seed(0)
+    width = len(ALL_CHANNELS.names)
+    net = BPLCZ(settings, ALL_CHANNELS, torch.randn(17, 1, 12), torch.zeros(width), torch.ones(width))
+    output = net(*images(ALL_CHANNELS))
+    assert output.alignment is not None
+    assert output.alignment.shape == (3, 1, 17, 1)
+    assert net.prompting is not None
+    assert net.prompting.augment is None
+    assert (settings.alignment_target, settings.alignment_loss) == ("class_group", "sigmoid")

@@ -40,7 +40,7 @@ def history(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("variant", ["plain", "bgp", "bp-lcz"])
+@pytest.mark.parametrize("variant", ["plain", "bgp", "msm", "bp-lcz"])
 def test_training_learns_what_the_patches_show(inputs: tuple[Path, Path], tmp_path: Path, variant: str) -> None:
     out = train(inputs, tmp_path, small_cell(variant, epochs=30, learning_rate=0.01, patience=30))
     rows = history(out)

@@ -14,9 +14,7 @@ from tests.registry.conftest import DATA_MD5, FinishedWorkspace
 
 
 def register(workspace: FinishedWorkspace) -> Registration:
-    registration = register_best(
-        workspace.folder, workspace.params, mirror_cells(workspace.folder, workspace.params)
-    )
+    registration = register_best(workspace.folder, workspace.params, mirror_cells(workspace.folder, workspace.params))
     assert registration is not None
     return registration
 

@@ -11,7 +11,7 @@ from bp_lcz.bands import GROUPS
 from bp_lcz.errors import UserError
 from bp_lcz.text import encoder as encoder_module
 from bp_lcz.text.encoder import PACKAGED_MINILM, TextEncoder, load_encoder
-from bp_lcz.text.prompts import prompt_texts
+from bp_lcz.text.prompts import class_texts, prompt_texts
 from bp_lcz.text.table import PromptTable, read_prompt_table
 
 TEMPLATE = "a photo of a {class} with {group} bands"
@@ -49,6 +49,10 @@ def test_there_is_one_distinct_text_for_each_class_and_group() -> None:
     assert len({text for of_class in texts for text in of_class}) == 17 * 7
     assert texts[0][0] == "a photo of a compact high-rise with VH bands"
     assert texts[16][-1] == "a photo of a water with SWIR bands"
+
+
+def test_a_class_has_a_text_of_its_own() -> None:
+    assert class_texts("a photo of a {class}")[6] == "a photo of a lightweight low-rise"
 
 
 def test_packaged_encoder_gives_unit_vectors_that_know_meaning(minilm: TextEncoder) -> None:
@@ -106,6 +110,8 @@ def test_a_damaged_folder_is_named(clip_folder: Path, tmp_path: Path) -> None:
 def table(**changes: object) -> PromptTable:
     fields = {
         "embedding": torch.arange(17 * 7 * 3.0).reshape(17, 7, 3),
+        "class_embedding": torch.arange(17 * 3.0).reshape(17, 3),
+        "class_template": "a photo of a {class}",
         "texts": prompt_texts(TEMPLATE),
         "template": TEMPLATE,
         "encoder": "e",
@@ -121,6 +127,7 @@ def test_a_table_comes_back_as_written_and_in_equal_bytes(tmp_path: Path) -> Non
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
     back = read_prompt_table(tmp_path / "a.safetensors")
     assert torch.equal(back.embedding, table().embedding)
+    assert torch.equal(back.class_embedding, table().class_embedding)
     assert back.texts == prompt_texts(TEMPLATE)
 
 

@@ -17,6 +17,10 @@ LARGEST_LOGIT_SCALE = 100.0
 """Clamp of the learnable logit scale, as in CLIP."""
 
 
+WHOLE_PATCH = "patch"
+"""Stands for a band group where there are none."""
+
+
 class Output(NamedTuple):
     """What the network says of a batch.
 
@@ -97,12 +101,14 @@ class BPLCZ(nn.Module):
     Args:
         form: backbone, variant and sizes.
         channels: the channels of the data set.
-        prompts: embeddings of the prompts of the data set's groups; not used by the variant ``plain``.
+        prompts: embeddings of the prompts of the data set's groups, or for the variant ``msm`` of the classes, as a
+            single group; not used by the variant ``plain``.
         mean: of each transformed channel in the training split, Sentinel-1 first.
         std: likewise.
 
     Attributes:
-        groups: names of the band groups of the sensors that the backbone looks at; prompting keeps to them.
+        groups: names of the band groups of the sensors that the backbone looks at; prompting keeps to them. A single
+            one, the whole patch, for the variant ``msm``.
     """
 
     mean: Float[Tensor, "channel"]
@@ -123,21 +129,30 @@ class BPLCZ(nn.Module):
         self.register_buffer("std", std)
         self.backbone = build_backbone(form.backbone, channels, form.backbone_options)
         fused_width, group_width = self.backbone.fused_width, self.backbone.group_width
-        self.groups = [
-            group
-            for group, (first, *_) in channels.groups.items()
-            if ("sen1" if first < self.sen1_count else "sen2") in self.backbone.sensors
-        ]
+        self.groups = (
+            [WHOLE_PATCH]
+            if form.variant == "msm"
+            else [
+                group
+                for group, (first, *_) in channels.groups.items()
+                if ("sen1" if first < self.sen1_count else "sen2") in self.backbone.sensors
+            ]
+        )
         self.group_encoder: GroupEncoder | None = None
         self.prompting: BandGroupPrompting | None = None
         if form.variant != "plain":
             assert form.model is not None  # NetworkParams refuses it
-            prompts = prompts[:, [list(channels.groups).index(group) for group in self.groups]]
+            model = form.model
+            if form.variant == "msm":
+                # MSM alone: one feature of the patch against the classes, which augments nothing.
+                group_width, model = fused_width, model.model_copy(update={"augment": "none"})
+            else:
+                prompts = prompts[:, [list(channels.groups).index(group) for group in self.groups]]
             if group_width is None:
                 self.group_encoder = GroupEncoder(channels, self.groups)
                 group_width = self.group_encoder.group_width
-            loss = alignment_loss(form.variant, form.model)
-            self.prompting = BandGroupPrompting(prompts, group_width, fused_width, form.model, loss)
+            loss = alignment_loss(form.variant, model)
+            self.prompting = BandGroupPrompting(prompts, group_width, fused_width, model, loss)
         self.classifier = self.backbone.classifier(CLASS_COUNT)
 
     def forward(
@@ -153,6 +168,8 @@ class BPLCZ(nn.Module):
             return Output(self.classifier(fused), None)
         if self.group_encoder is not None:
             groups = self.group_encoder(sen1, sen2)
+        if self.groups == [WHOLE_PATCH]:
+            groups = fused.unsqueeze(1)
         fused, alignment = self.prompting(fused, groups)
         return Output(self.classifier(fused), alignment)
 

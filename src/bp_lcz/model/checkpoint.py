@@ -114,7 +114,7 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
         with safe_open(weights_file, "pt") as file:
             shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
         text_width = shapes.get("prompting.prompts", (0,))[-1]
-        prompts = torch.empty(CLASS_COUNT, len(channels.groups), text_width)
+        prompts = torch.empty(CLASS_COUNT, 1 if form.variant == "msm" else len(channels.groups), text_width)
         unknown = torch.empty(len(channels.names))
         network = BPLCZ(form, channels, prompts, unknown, unknown.clone())
         network.load_state_dict(load_file(weights_file, device="cpu"))

@@ -63,7 +63,7 @@ def train_cell(cell: CellParams, packed: Path, prompts: Path, scratch: Path, out
         network = BPLCZ(
             cell,
             channels,
-            table.of_groups(list(channels.groups)),
+            table.class_embedding[:, None] if cell.variant == "msm" else table.of_groups(list(channels.groups)),
             torch.tensor(manifest["mean"], dtype=torch.float32),
             torch.tensor(manifest["std"], dtype=torch.float32),
         )
@@ -117,7 +117,7 @@ def train_cell(cell: CellParams, packed: Path, prompts: Path, scratch: Path, out
                 name: task.history[chosen["epoch"]][f"validation_{name}"] for name in ("oa", "kappa", "loss")
             },
             **{key: manifest[key] for key in ("dataset", "kind", "source")},
-            "text": None if cell.variant == "plain" else _text(table),
+            "text": None if cell.variant == "plain" else _text(table, cell),
             "versions": {
                 "bp_lcz": bp_lcz.__version__,
                 "torch": torch.__version__,
@@ -182,12 +182,12 @@ def _quieten() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def _text(table: PromptTable) -> dict[str, Any]:
+def _text(table: PromptTable, cell: CellParams) -> dict[str, Any]:
     return {
         "encoder": table.encoder,
         "revision": table.revision,
         "sha256": table.sha256,
-        "template": table.template,
+        "template": table.class_template if cell.variant == "msm" else table.template,
     }
 
 

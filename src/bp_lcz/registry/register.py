@@ -93,9 +93,7 @@ def _find_version(client: "MlflowClient", name: str, lock_hash: str) -> str | No
     return max((str(version.version) for version in found), key=int, default=None)
 
 
-def _make_version(
-    client: "MlflowClient", name: str, run_id: str, package: Package, tags: dict[str, str]
-) -> str:
+def _make_version(client: "MlflowClient", name: str, run_id: str, package: Package, tags: dict[str, str]) -> str:
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, description=_KIND_NOTES.get(tags["kind"], ""))
     version = client.create_model_version(name, package.uri, run_id, tags, model_id=package.model_id)

@@ -4,6 +4,16 @@ from bp_lcz.bands import GROUPS
 from bp_lcz.scheme import ZONES
 
 
+def class_texts(template: str) -> list[str]:
+    """Fill the template for every class; its only field is ``{class}``.
+
+    Example:
+        >>> class_texts("a photo of a {class}")[16]
+        'a photo of a water'
+    """
+    return [template.replace("{class}", zone.name.lower()) for zone in ZONES]
+
+
 def prompt_texts(template: str) -> list[list[str]]:
     """Fill the template for every class and every band group.
 

@@ -22,16 +22,20 @@ class PromptTable:
 
     Attributes:
         embedding: unit vectors, classes in So2Sat's order, groups in the order of ``bands.GROUPS``.
+        class_embedding: unit vectors of the classes without a group.
         texts: the text of each embedding, ``texts[class][group]``.
         template: the template that the texts were made from.
+        class_template: the template of the classes without a group.
         encoder: name of the text encoder.
         revision: its commit on the model hub, if it came from there.
         sha256: of its weights.
     """
 
     embedding: Float[Tensor, "class group width"]
+    class_embedding: Float[Tensor, "class width"]
     texts: list[list[str]]
     template: str
+    class_template: str
     encoder: str
     revision: str | None
     sha256: str
@@ -47,13 +51,15 @@ class PromptTable:
         description = {
             "texts": self.texts,
             "template": self.template,
+            "class_template": self.class_template,
             "encoder": self.encoder,
             "revision": self.revision,
             "sha256": self.sha256,
         }
         metadata = {"bp_lcz": json.dumps(description, sort_keys=True)}
         with staged_file(path) as file:
-            file.write_bytes(save({"embedding": self.embedding.contiguous()}, metadata))
+            tensors = {"embedding": self.embedding, "class_embedding": self.class_embedding}
+            file.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata))
 
 
 def read_prompt_table(path: Path) -> PromptTable:
@@ -66,10 +72,10 @@ def read_prompt_table(path: Path) -> PromptTable:
         raise UserError(f"{path}: not found; run `bp-lcz prompts` first")
     try:
         with safe_open(path, "pt") as file:
-            embedding = file.get_tensor("embedding")
+            embedding, class_embedding = file.get_tensor("embedding"), file.get_tensor("class_embedding")
             description = json.loads(file.metadata()["bp_lcz"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a readable prompt table ({error})") from None
     if embedding.shape[:2] != (CLASS_COUNT, len(GROUPS)) or not torch.isfinite(embedding).all():
         raise UserError(f"{path}: embeddings of shape {tuple(embedding.shape)}; expected (17, 7, width)")
-    return PromptTable(embedding, **description)
+    return PromptTable(embedding, class_embedding, **description)
