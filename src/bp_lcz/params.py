@@ -22,7 +22,7 @@ from bp_lcz.errors import UserError
 
 Split = Literal["training", "validation", "testing"]
 SPLITS: tuple[Split, ...] = ("training", "validation", "testing")
-Variant = Literal["plain", "bgp", "bp-lcz"]
+Variant = Literal["plain", "msm", "bgp", "bp-lcz"]
 Target = Literal["identity", "class_group", "graded"]
 Loss = Literal["softmax", "sigmoid"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -164,6 +164,8 @@ class Evaluate(_Section):
 class Params(_Section):
     """All of ``params.yaml``."""
 
+    profile: str | None
+    """File of ``profiles/`` that was merged in; ``bp-lcz workspace`` writes it."""
     dataset: Dataset
     simulate: Simulate
     validation: Validate = Field(alias="validate")
@@ -216,6 +218,11 @@ class CellParams(_Section):
     def alignment_target(self) -> Target:
         """Supervision matrix; band group prompting alone knows only its own sample."""
         return self.model.target if self.variant == "bp-lcz" else "identity"
+
+
+def backbone_names() -> list[str]:
+    """The modules in ``bp_lcz/model/backbones``, found without loading torch."""
+    return sorted(file.stem for file in (Path(__file__).parent / "model/backbones").glob("[a-z]*.py"))
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from sklearn.decomposition import PCA
 from tqdm import tqdm
 
 from bp_lcz.data.module import EVALUATION_BATCH, BatchOrder
@@ -66,11 +68,11 @@ def run(params: Params, cell: str) -> None:
 
 
 def _predict(classifier: Classifier, store: PackedStore, cell: str) -> dict[str, np.ndarray]:
-    """Predictions of all patches and, with prompting, mean similarities of groups and prompts."""
+    """Predictions and features of all patches and, with prompting, mean similarities of groups and prompts."""
     groups = list(classifier.channels.groups)
     pair_sum = np.zeros((len(groups), len(groups)))
     class_sum = np.zeros((len(groups), CLASS_COUNT, CLASS_COUNT))
-    true, probability = [], []
+    true, probability, feature = [], [], []
     order = BatchOrder(len(store), EVALUATION_BATCH, seed=None)
     prompting = classifier.network.prompting
     for indices in tqdm(order, desc=f"evaluate {cell}", unit="batch"):
@@ -79,6 +81,7 @@ def _predict(classifier: Classifier, store: PackedStore, cell: str) -> dict[str,
             output = classifier.network(sen1.to(classifier.device), sen2.to(classifier.device))
         true.append(label.numpy())
         probability.append(output.logits.float().softmax(1).cpu().numpy())
+        feature.append(output.feature.float().cpu().numpy())
         if output.alignment is not None and prompting is not None:
             similarity = prompting.cosine(output.alignment).cpu().numpy()
             own_class = similarity[np.arange(len(label)), :, label.numpy()]
@@ -91,9 +94,21 @@ def _predict(classifier: Classifier, store: PackedStore, cell: str) -> dict[str,
         "y_pred": y_probability.argmax(1),
         "probability": y_probability,
         "block": store.blocks,
+        **_embedding(np.concatenate(feature)),
     }
     if prompting is not None:
         count = np.bincount(y_true, minlength=CLASS_COUNT)[None, :, None]
         mean = np.divide(class_sum, count, out=np.full_like(class_sum, np.nan), where=count > 0)
         result |= {"groups": np.array(groups), "group_similarity": pair_sum / len(y_true), "class_similarity": mean}
     return result
+
+
+def _embedding(feature: Float[np.ndarray, "patch width"]) -> dict[str, np.ndarray]:
+    """The fused features in two dimensions, for a figure, and the share of variance that each explains."""
+    if len(feature) < 2:
+        return {"embedding": np.zeros((len(feature), 2), np.float32), "embedding_share": np.zeros(2)}
+    components = PCA(2, svd_solver="full").fit(feature.astype(np.float64))
+    return {
+        "embedding": components.transform(feature).astype(np.float32),
+        "embedding_share": np.nan_to_num(components.explained_variance_ratio_),
+    }
