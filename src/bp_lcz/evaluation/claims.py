@@ -168,11 +168,13 @@ class Outcome:
 
     def entries(self) -> list[str]:
         """The columns of ``HEADER``."""
-        paper = fraction(self.paper, 3) if self.paper is not None else "not accessible"
+        paper = "not accessible" if self.paper is None else fraction(self.paper, 3)
+        if self.direction is not None:
+            paper = "higher, by how much not accessible" if self.paper is None else f"higher by {paper}"
         return [
             self.claim,
             paper,
-            " against ".join(_reproduced_text(cells) for cells in self.reproduced) or "-",
+            _reproduced_text(self.reproduced),
             difference_text(self.difference, self.interval, self.lower_bound),
             self.verdict,
             self.direction or "-",
@@ -357,8 +359,12 @@ def _reproduced(label: str, values: Sequence[float]) -> Reproduced:
     return Reproduced(label, statistics.fmean(values), deviation, len(values))
 
 
-def _reproduced_text(cells: Reproduced) -> str:
-    text = fraction(cells.mean, 3)
-    if cells.deviation is not None:
-        text += f" ± {fraction(cells.deviation, 3)}"
-    return f"{text} ({cells.cells}, {cells.seeds} seed{'s' if cells.seeds != 1 else ''})"
+def _reproduced_text(reproduced: Sequence[Reproduced]) -> str:
+    if not reproduced:
+        return "-"
+    parts = []
+    for cells in reproduced:
+        deviation = "" if cells.deviation is None else f" ± {fraction(cells.deviation, 3)}"
+        parts.append(f"{cells.cells} {fraction(cells.mean, 3)}{deviation}")
+    seeds = reproduced[0].seeds  # the same for all
+    return f"{' against '.join(parts)} ({seeds} seed{'s' if seeds != 1 else ''})"
