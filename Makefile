@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DATASET ?=
+SO2SAT := data/so2sat
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Neither an outer installation nor user packages may leak into results.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test test-all lint format constraints clean
+.PHONY: help install reproduce tables ablation paper test test-all lint format constraints clean
 
 help:  ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +33,26 @@ else
 	@workspace=$$($(BIN)/bp-lcz workspace "$$(basename "$(DATASET)")" --dataset "$(DATASET)") && \
 	  $(BIN)/python -m flows.train_bp_lcz --workspace "$$workspace"
 endif
+
+# A matrix of profiles/ in a workspace of its own, then what it says of the paper's claims.
+define run_profile
+	@workspace=$$($(BIN)/bp-lcz workspace $@ --profile $@ $(1)) && \
+	  $(BIN)/python -m flows.train_bp_lcz --workspace "$$workspace" && \
+	  echo && cd "$$workspace" && PYTHONPATH=src bp-lcz verify
+endef
+
+tables: $(INSTALLED)  ## EB-CNN and ExViT, plain, bgp, bp-lcz, three seeds, on the demo data
+	$(call run_profile)
+
+ablation: $(INSTALLED)  ## each part and choice of the method by itself, three seeds, on the demo data
+	$(call run_profile)
+
+paper: $(INSTALLED)  ## every backbone and variant, five seeds, on So2Sat LCZ42 v2; needs the data and a GPU
+	@missing=$$(for split in training validation testing; do \
+	    test -f $(SO2SAT)/$$split.h5 || printf ' %s' $(SO2SAT)/$$split.h5; done); \
+	  test -z "$$missing" || { echo "error: missing$$missing: download So2Sat LCZ42 v2 (59 GB) from \
+https://doi.org/10.14459/2018mp1483140, e.g. rsync://m1483140@dataserv.ub.tum.de/m1483140/ (password m1483140)" >&2; exit 1; }
+	$(call run_profile,--dataset $(SO2SAT))
 
 test: $(INSTALLED)  ## all tests that fit ten minutes
 	$(BIN)/python -m pytest

@@ -1,4 +1,4 @@
-"""The flow ``train-bp-lcz``: every stage that the report needs, then MLflow.
+"""The flow ``train-bp-lcz``: the report, the paper's claims, every stage that they need, then MLflow.
 
 The stages and their order come from dvc.yaml through DVC; each is a task that runs ``dvc repro -s <stage>``,
 so what is up to date is not run. After them the cells are mirrored to MLflow and the best one is registered.
@@ -43,7 +43,7 @@ from bp_lcz.workspace import main_checkout
 if TYPE_CHECKING:
     from bp_lcz.registry.register import Registration
 
-TARGET = "report"
+TARGET = "verify"
 UP_TO_DATE, RESTORED, RAN = "up to date", "restored from the cache", "ran"
 
 _LOCK_RACE = re.compile(r": ERROR: .*(Unable to acquire lock|is busy, it is being blocked by)")
@@ -213,10 +213,10 @@ def train_bp_lcz(workspace: Path = Path(), concurrency: PositiveInt = 2) -> Summ
 
 
 def stage_graph(workspace: Path) -> dict[str, set[str]]:
-    """The stages that the report needs, each with the stages that come right before it, in an order to run.
+    """The last stage and those it needs, each with the stages that come right before it, in an order to run.
 
     Raises:
-        UserError: if dvc.yaml cannot be read or has no stage ``report``.
+        UserError: if dvc.yaml cannot be read or has no stage ``verify``.
     """
     import networkx
     from dvc.exceptions import DvcException
@@ -330,8 +330,8 @@ def main() -> None:
     """Run the flow here and print its summary."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.train_bp_lcz",
-        description="Bring every stage that the report needs up to date, then mirror the cells to MLflow and "
-        "register the best one.",
+        description="Bring the report, the claims and every stage that they need up to date, then mirror the cells "
+        "to MLflow and register the best one.",
         epilog="Example: python -m flows.train_bp_lcz --workspace .workspaces/mydata --concurrency 4",
     )
     parser.add_argument("--workspace", type=Path, default=Path(), help="checkout or workspace (default: here)")

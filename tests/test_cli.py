@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-STAGES = ("simulate", "validate", "pack", "prompts", "train", "evaluate", "report")
+STAGES = ("simulate", "validate", "pack", "prompts", "train", "evaluate", "report", "verify")
 
 
 def bp_lcz(*arguments: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:

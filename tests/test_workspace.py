@@ -75,6 +75,20 @@ def test_lists_and_scalars_of_a_profile_replace_what_is_below(checkout: Path) ->
     }
 
 
+def test_the_cells_of_a_profile_replace_the_committed_ones(checkout: Path) -> None:
+    cells = "{only-s2: {backbone: eb_cnn, variant: plain, seed: 2}}"
+    (checkout / "profiles/other.yaml").write_text(f"cells: {cells}\n")
+    merged = load_params(make_workspace("one", profile="other") / "params.yaml")
+    assert list(merged.cells) == ["only-s2"]
+    assert merged.train == load_params(checkout / "params.yaml").train
+
+
+def test_the_parameters_say_from_which_profile_they_are(checkout: Path) -> None:
+    assert load_params(checkout / "params.yaml").profile is None
+    assert load_params(make_workspace("one", profile="quick") / "params.yaml").profile == "quick"
+    assert load_params(make_workspace("one") / "params.yaml").profile is None
+
+
 def test_equal_calls_write_equal_parameters(checkout: Path, dataset: Path) -> None:
     texts = {(make_workspace(name, profile="quick", dataset=dataset) / "params.yaml").read_bytes() for name in "ab"}
     assert len(texts) == 1

@@ -106,6 +106,17 @@ def report() -> None:
     stage.run(load_params())
 
 
+@app.command(rich_help_panel=STAGES)
+def verify() -> None:
+    """Print each claim of paper.yaml with what this run's cells say of it; fail if a comparable one fails.
+
+    Example: bp-lcz verify
+    """
+    from bp_lcz.stages import verify as stage
+
+    stage.run(load_params())
+
+
 @app.command()
 def score(
     file: Annotated[Path, typer.Argument(help="NumPy .npz file with y_true and y_pred, classes 1..17.")],

@@ -22,7 +22,7 @@ from bp_lcz.errors import UserError
 
 Split = Literal["training", "validation", "testing"]
 SPLITS: tuple[Split, ...] = ("training", "validation", "testing")
-Variant = Literal["plain", "bgp", "msm", "bp-lcz"]
+Variant = Literal["plain", "msm", "bgp", "bp-lcz"]
 Target = Literal["identity", "class_group", "graded"]
 Loss = Literal["softmax", "sigmoid"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -170,6 +170,8 @@ class Evaluate(_Section):
 class Params(_Section):
     """All of ``params.yaml``."""
 
+    profile: str | None
+    """File of ``profiles/`` that was merged in; ``bp-lcz workspace`` writes it."""
     dataset: Dataset
     simulate: Simulate
     validation: Validate = Field(alias="validate")
@@ -240,6 +242,11 @@ class CellParams(NetworkParams):
 def alignment_loss(variant: Variant, model: Model) -> Loss:
     """Contrastive form of a variant: band group prompting alone is CLIP's; MSM alone would be a no-op under softmax."""
     return {"bp-lcz": model.loss, "msm": "sigmoid"}.get(variant, "softmax")
+
+
+def backbone_names() -> list[str]:
+    """The modules in ``bp_lcz/model/backbones``, found without loading torch."""
+    return sorted(file.stem for file in (Path(__file__).parent / "model/backbones").glob("[a-z]*.py"))
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

@@ -18,6 +18,8 @@ PROMPTS = OUTPUTS / "prompts.safetensors"
 MODELS = OUTPUTS / "models"
 EVALUATIONS = OUTPUTS / "evaluations"
 REPORTS = Path("reports")
+CLAIMS = OUTPUTS / "claims.json"
+PAPER = Path("paper.yaml")
 SCRATCH = Path(".scratch")
 
 

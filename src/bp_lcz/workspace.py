@@ -7,7 +7,8 @@ written anew whenever the workspace is renewed:
     committed params.yaml  <-  profiles/<profile>.yaml  <-  dataset.root from --dataset
 
 A profile is merged key by key: mappings merge, everything else (numbers, text, lists, null) replaces the
-value below it. So a profile can change or add an entry of a mapping, such as a cell, but not remove one.
+value below it. The one exception is ``cells``: a profile that has it names all cells of its matrix, and the
+committed ones are gone. ``profile`` is set to the profile's name, so that the report can say how it was made.
 """
 
 import os
@@ -128,7 +129,10 @@ def _merged_params(main: Path, commit: str, profile: str | None, dataset: Path |
     params = yaml.safe_load(git(main, "show", f"{commit}:{PARAMS_FILE}"))
     sources = [f"{PARAMS_FILE} of the commit"]
     if profile is not None:
-        params = _merge(params, _read_profile(main, profile))
+        overrides = _read_profile(main, profile)
+        if "cells" in overrides:
+            params["cells"] = {}
+        params = _merge(params, {**overrides, "profile": profile})
         sources.append(f"{PROFILES}/{profile}.yaml")
     if dataset is not None:
         params = _merge(params, {"dataset": {"root": str(_dataset_folder(dataset))}})

@@ -58,6 +58,7 @@ def test_the_summary_tells_what_the_data_set_is(passed):
     assert summary["dataset"] == "mine"
     assert summary["source"] == "simulated from seed 1"
     assert summary["kind"] == "simulated"
+    assert summary["release"] is None
     assert summary["channels"] == {"sen1": list(INTENSITIES.sen1), "sen2": list(INTENSITIES.sen2)}
     assert summary["splits"]["training"] == {"patches": 34, "class_counts": [2] * 17, "cities": 9}
     assert summary["splits"]["testing"] == {"patches": 17, "class_counts": [1] * 17, "cities": 3}

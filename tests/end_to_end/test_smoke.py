@@ -72,6 +72,8 @@ def test_the_flow_ends_with_a_table_a_report_and_a_registered_model(smoke: tuple
     assert "registered  bp-lcz-demo version 1 @challenger (cell eb_cnn-bp-lcz)" in printed
     page = (workspace / "reports/index.html").read_text()
     assert "Simulated data" in page
+    assert "bp-lcz workspace smoke --profile smoke" in page
+    assert json.loads((workspace / "outputs/claims.json").read_text())["comparable"] is False
     assert "not comparable" in printed
 
 
@@ -107,7 +109,7 @@ def test_a_renamed_cell_concerns_no_other(checkout: Checkout, smoke: tuple[Path,
     before = params.read_text()
     params.write_text(before.replace("eb_cnn-bgp:", "other-bgp:"))
     try:
-        assert stale() == {"train@other-bgp", "evaluate@other-bgp", "report"}
+        assert stale() == {"train@other-bgp", "evaluate@other-bgp", "report", "verify"}
     finally:
         params.write_text(before)
 

@@ -83,8 +83,9 @@ def test_a_single_epoch_and_a_single_group_can_be_drawn():
         "training_alignment": [3.0],
         "validation_loss": [1.2],
         "validation_kappa": [0.1],
+        "best_epoch": 0,
     }
-    size(figures.curves({"eb_cnn-plain": history}, [evaluation()], NOTE))
+    size(figures.curves({"eb_cnn-plain": [history]}, [evaluation()], NOTE))
     size(figures.group_similarity("cell", ["RGB"], np.array([[0.3]]), NOTE))
     size(figures.class_histogram({"testing": [0] * 16 + [3]}, NOTE))
 
@@ -96,10 +97,11 @@ def test_alignment_has_a_panel_where_a_cell_is_aligned():
         "training_alignment": [0.0, 0.0],
         "validation_loss": [1.2, 1.1],
         "validation_kappa": [0.1, 0.2],
+        "best_epoch": 0,
     }
-    without = figures.curves({"eb_cnn-plain": history}, [evaluation()], NOTE)
+    without = figures.curves({"eb_cnn-plain": [history]}, [evaluation()], NOTE)
     aligned = {**history, "training_alignment": [50.0, 30.0]}
-    assert size(figures.curves({"eb_cnn-plain": aligned}, [evaluation()], NOTE))[1] > size(without)[1]
+    assert size(figures.curves({"eb_cnn-plain": [aligned]}, [evaluation()], NOTE))[1] > size(without)[1]
 
 
 @pytest.mark.parametrize(
@@ -108,3 +110,20 @@ def test_alignment_has_a_panel_where_a_cell_is_aligned():
 )
 def test_ticks_are_never_rounded_to_another_value(value, text):
     assert figures._leading_dot()(value, None) == text
+
+
+def test_the_overview_marks_each_seed():
+    seeds = {"seeds": [1, 2], "by_seed": {"oa": [0.6, 0.8], "kappa": [0.5, 0.7]}}
+    moved = {"seeds": [1, 2], "by_seed": {"oa": [0.5, 0.9], "kappa": [0.5, 0.7]}}
+    assert figures.overview([evaluation(**seeds)], NOTE) != figures.overview([evaluation(**moved)], NOTE)
+
+
+def test_embeddings_have_a_panel_for_each_cell_and_the_same_bytes_every_time():
+    points = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
+    one = {"plain": figures.Embedding(points, np.array([0.6, 0.2]))}
+    y_true = np.array([0, 0, 3, 16])
+    drawn = figures.embedding(one, y_true, 1, NOTE)
+    assert drawn == figures.embedding(one, y_true, 1, NOTE)
+    three = dict.fromkeys(("plain", "bgp", "bp-lcz"), one["plain"])
+    assert figures.embedding(three, y_true, 1, NOTE) != drawn
+    assert figures.embedding(one, y_true[::-1].copy(), 1, NOTE) != drawn

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from bp_lcz.errors import UserError
-from bp_lcz.evaluation.report import read_result, read_summary, write_report
-from tests.evaluation.results import CELLS, write_results
+from bp_lcz.evaluation.claims import judge, load_paper
+from bp_lcz.evaluation.report import write_report
+from bp_lcz.evaluation.results import Matrix, read_result, read_summary
+from tests.evaluation.results import CELLS, ROOT, write_results
 
 PLAIN = {"eb_cnn-plain": CELLS["eb_cnn-plain"]}
 TWO = {name: CELLS[name] for name in ("eb_cnn-plain", "eb_cnn-bgp")}
+BACKBONES = ("eb_cnn", "exvit")
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
@@ -42,14 +45,30 @@ class Page(HTMLParser):
             self.text.append(data)
 
 
+def read(root: Path, cells=CELLS) -> Matrix:
+    outputs = root / "outputs"
+    results = [
+        read_result(
+            outputs / "evaluations" / name,
+            outputs / "models" / name,
+            {f"{part}.{k}": v for part, values in cell.get("overrides", {}).items() for k, v in values.items()},
+        )
+        for name, cell in cells.items()
+    ]
+    return Matrix(read_summary(outputs / "gate/summary.json"), results)
+
+
+def write(out: Path, matrix: Matrix) -> None:
+    paper = load_paper(ROOT / "paper.yaml", BACKBONES)
+    outcomes = judge(paper, matrix.summary, matrix.results)
+    write_report(out, matrix, outcomes=outcomes, manifest={"sha256": {"a.npy": "0"}}, command="make reproduce")
+
+
 def make_report(root: Path, cells=CELLS, **options) -> Path:
     write_results(root, cells, **options)
     out = root / "reports"
     out.mkdir()
-    outputs = root / "outputs"
-    summary = read_summary(outputs / "gate/summary.json")
-    results = [read_result(outputs / "evaluations" / cell, outputs / "models" / cell) for cell in cells]
-    write_report(out, summary=summary, results=results)
+    write(out, read(root, cells))
     return out
 
 
@@ -78,14 +97,14 @@ def test_page_and_markdown_show_the_same_figures_and_no_file_is_left_over(demo):
     linked = re.findall(r"!\[[^\]]+\]\((figures/[^)]+)\)", markdown)
     on_disk = {path.relative_to(demo).as_posix() for path in demo.glob("figures/*")}
     assert set(linked) == on_disk
-    assert len(linked) == len(page.images) == len(on_disk) == 9
+    assert len(linked) == len(page.images) == len(on_disk) == 10
     assert {path.name for path in demo.iterdir()} == {"index.html", "report.md", "figures"}
 
 
 def test_equal_inputs_give_equal_bytes(demo, tmp_path):
     again = make_report(tmp_path, TWO)
     files = [path.relative_to(demo) for path in demo.rglob("*") if path.is_file()]
-    assert len(files) == 11
+    assert len(files) == 12
     for file in files:
         assert (demo / file).read_bytes() == (again / file).read_bytes(), file
 
@@ -131,29 +150,93 @@ def test_a_single_block_is_said_to_give_no_intervals(tmp_path):
     assert "In brackets" not in text
 
 
-def test_cells_are_compared_with_the_plain_cell_of_their_own_backbone_and_seed(tmp_path):
+def table(out, start):
+    """Rows of the Markdown table whose caption begins so."""
+    lines = (out / "report.md").read_text().splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith(f"**{start}")) + 4
+    last = next(i for i in range(first, len(lines)) if not lines[i].startswith("|"))
+    return [[entry.strip() for entry in line.split("|")[1:-1]] for line in lines[first:last]]
+
+
+def of(root, name, key):
+    return json.loads((root / f"outputs/evaluations/{name}/evaluation.json").read_text())[key]
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory):
+    """Two variants with two seeds each, and an override of one of them."""
     cells = {
-        f"{variant}-{seed}": {"backbone": "eb_cnn", "variant": variant, "seed": seed}
-        for seed in (1, 2)
+        f"{variant}-s{seed}": {"backbone": "eb_cnn", "variant": variant, "seed": seed}
+        for seed in (2, 1)
         for variant in ("plain", "bgp")
     }
-    out = make_report(tmp_path, cells, patches=200, groups=("RGB",))
-    lines = (out / "report.md").read_text().splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("**Differences"))
-    rows = [[entry.strip() for entry in line.split("|")[1:-1]] for line in lines[start + 4 : start + 6]]
-    assert [(row[0], row[-1]) for row in rows] == [("bgp-1", "plain-1"), ("bgp-2", "plain-2")]
+    for seed in (1, 2):
+        overrides = {"model": {"alpha": 0.05}}
+        cells[f"bgp-low-s{seed}"] = {"backbone": "eb_cnn", "variant": "bgp", "seed": seed, "overrides": overrides}
+    return make_report(tmp_path_factory.mktemp("seeds"), cells, patches=200, groups=("RGB",))
 
 
-def test_mean_and_deviation_are_shown_for_cells_that_differ_in_the_seed_alone(tmp_path):
-    cells = {f"s{seed}": {"backbone": "eb_cnn", "variant": "plain", "seed": seed} for seed in (1, 2)}
-    out = make_report(tmp_path, cells, patches=200)
-    values = [
-        json.loads((tmp_path / f"outputs/evaluations/{cell}/evaluation.json").read_text())["oa"] for cell in cells
-    ]
-    row = next(line for line in (out / "report.md").read_text().splitlines() if line.startswith("| eb_cnn plain"))
-    mean, deviation = re.findall(r"\.\d+", row)[:2]
+def test_mean_and_deviation_are_shown_for_cells_that_differ_in_the_seed_alone(seeds):
+    rows = table(seeds, "Results")
+    assert [row[0] for row in rows] == ["plain", "bgp", "bgp-low"]
+    values = [of(seeds.parent, f"bgp-s{seed}", "oa") for seed in (1, 2)]
+    mean, deviation = re.findall(r"\.\d+", rows[1][1])[:2]
     assert float(mean) == pytest.approx(np.mean(values), abs=0.0005)
     assert float(deviation) == pytest.approx(np.std(values, ddof=1), abs=0.0005)
+    assert [row[5] for row in rows] == ["2", "2", "2"]
+    assert rows[2][-1] == "alpha .05"
+
+
+def test_differences_are_those_of_equal_seeds_averaged(seeds):
+    rows = table(seeds, "Differences")
+    assert [(row[0], row[-1]) for row in rows] == [("bgp", "plain"), ("bgp-low", "plain")]
+    expected = np.mean(
+        [of(seeds.parent, f"bgp-s{seed}", "oa") - of(seeds.parent, f"plain-s{seed}", "oa") for seed in (1, 2)]
+    )
+    assert float(rows[0][1].split()[0]) == pytest.approx(expected, abs=0.0005)
+    assert len(rows[0][5].split(",")) == 2, "McNemar's p of each seed"
+
+
+def test_the_ablation_is_grouped_by_factor_around_its_default(seeds):
+    rows = table(seeds, "Ablation")
+    assert [row[:2] for row in rows] == [["eb_cnn bgp: alpha", ".1"], ["eb_cnn bgp: alpha", ".05"]]
+    assert rows[0][4] == rows[0][5] == "default"
+    assert re.fullmatch(r"[+-]?\.\d{3} \[.*\]", rows[1][4])
+
+
+def test_every_cell_is_in_the_table_of_single_cells_and_of_cost(seeds):
+    names = {path.name for path in (seeds.parent / "outputs/models").iterdir()}
+    assert {row[0] for row in table(seeds, "Each cell")} == names
+    assert {row[0] for row in table(seeds, "Cost")} == names
+
+
+def test_the_report_shows_every_claim_and_how_it_is_made_again(seeds):
+    paper = load_paper(ROOT / "paper.yaml", BACKBONES)
+    assert [row[0] for row in table(seeds, "Claims")] == [claim.claim for claim in paper.claims.values()]
+    for text in (text_of(seeds), (seeds / "report.md").read_text()):
+        assert "fresh clone of the same commit: " in text
+        assert re.search(r"SHA-256 `?\s?[0-9a-f]{64}", text)
+
+
+def test_a_missing_seed_is_named(tmp_path):
+    cells = {
+        **{f"plain-s{seed}": {"backbone": "eb_cnn", "variant": "plain", "seed": seed} for seed in (1, 2)},
+        "bgp-s1": {"backbone": "eb_cnn", "variant": "bgp", "seed": 1},
+    }
+    with pytest.raises(UserError, match=r"^params\.yaml: cells: bgp-s1 lacks seed 2, which other cells have; [^\n]*$"):
+        make_report(tmp_path, cells, patches=50)
+
+
+def test_the_same_cell_under_two_names_is_refused(tmp_path):
+    cells = {name: {"backbone": "eb_cnn", "variant": "plain", "seed": 1} for name in ("a", "b")}
+    with pytest.raises(UserError, match="cells: a and b differ in nothing, not even in the seed"):
+        make_report(tmp_path, cells, patches=50)
+
+
+def test_official_data_are_not_called_unstated(tmp_path):
+    text = text_of(make_report(tmp_path, PLAIN, kind="unstated", release="so2sat-v2", patches=100))
+    assert "Provenance not stated" not in text
+    assert "The labels are those of So2Sat LCZ42 v2" in text
 
 
 def test_expectations_that_are_not_met_are_listed(demo):
@@ -167,8 +250,9 @@ def test_epochs_are_counted_from_one(demo):
     assert f"| {model['best_epoch'] + 1} of 12 |" in (demo / "report.md").read_text()
 
 
-def test_one_seed_gives_no_table_of_seeds(demo):
-    assert "over seeds" not in text_of(demo)
+def test_one_seed_gives_no_deviations_and_no_second_table(demo):
+    assert "±" not in text_of(demo)[: text_of(demo).index("Claims of the paper: ")]
+    assert "Each cell" not in text_of(demo)
 
 
 def test_markup_in_the_files_stays_text(tmp_path):
@@ -180,8 +264,7 @@ def test_markup_in_the_files_stays_text(tmp_path):
     path.write_text(json.dumps(summary))
     out = root / "reports"
     out.mkdir()
-    result = read_result(root / "outputs/evaluations/eb_cnn-plain", root / "outputs/models/eb_cnn-plain")
-    write_report(out, summary=read_summary(path), results=[result])
+    write(out, read(root, PLAIN))
     assert "<script" not in (out / "index.html").read_text()
     assert "<script>alert(1)</script> *bold* [link](http://example.org) new line" in text_of(out)
     markdown = (out / "report.md").read_text()
@@ -193,13 +276,10 @@ def test_markup_in_the_files_stays_text(tmp_path):
 def test_cells_evaluated_on_different_patches_are_refused(tmp_path):
     write_results(tmp_path / "a", TWO, patches=100)
     write_results(tmp_path / "b", TWO, patches=101)
-    results = [
-        read_result(tmp_path / root / "outputs/evaluations" / cell, tmp_path / root / "outputs/models" / cell)
-        for root, cell in zip("ab", TWO, strict=True)
-    ]
-    summary = read_summary(tmp_path / "a/outputs/gate/summary.json")
+    one, other = (read(tmp_path / root, TWO) for root in "ab")
+    mixed = Matrix(one.summary, [one.results[0], other.results[1]])
     with pytest.raises(UserError, match=r"eb_cnn-plain and eb_cnn-bgp were evaluated on different patches"):
-        write_report(tmp_path, summary=summary, results=results)
+        write(tmp_path, mixed)
 
 
 @pytest.mark.parametrize(
@@ -232,5 +312,5 @@ def test_unusable_result_files_are_named(tmp_path, file, content, message):
     else:
         (outputs / file).write_bytes(content)
     with pytest.raises(UserError, match=message) as error:
-        read_result(outputs / "evaluations/eb_cnn-plain", outputs / "models/eb_cnn-plain")
+        read_result(outputs / "evaluations/eb_cnn-plain", outputs / "models/eb_cnn-plain", {})
     assert "\n" not in str(error.value)

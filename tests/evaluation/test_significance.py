@@ -135,3 +135,45 @@ def test_mcnemar_counts_what_only_one_has_right_and_is_exact():
 def test_mcnemar_of_classifiers_that_never_differ_is_one():
     y_true = np.array([1, 2, 3])
     assert mcnemar(y_true, y_true, y_true) == {"b": 0, "c": 0, "p": 1.0}
+
+
+@pytest.mark.parametrize("blocks", [10, 400], ids=["cities", "patches"])
+def test_equal_seeds_stacked_give_the_interval_of_one(blocks):
+    y_true, worse, block = skilled(400, blocks, skill=0.5)
+    better = np.where(np.random.default_rng(9).random(400) < 0.3, y_true, worse)
+    one = bootstrap_differences(y_true, better, worse, block, samples=60, seed=1)
+    three = bootstrap_differences(y_true, np.stack([better] * 3), np.stack([worse] * 3), block, samples=60, seed=1)
+    for name in INTERVAL_METRICS:
+        assert three[name] == pytest.approx(one[name])
+    assert bootstrap_intervals(y_true, np.stack([better] * 2), block, samples=60, seed=1)["oa"] == pytest.approx(
+        bootstrap_intervals(y_true, better, block, samples=60, seed=1)["oa"]
+    )
+
+
+def test_seeds_are_resampled_jointly_with_the_same_blocks():
+    """Two classifiers that are right in opposite cities: their mean is the same in every resample."""
+    y_true = np.zeros(200, dtype=np.int64)
+    city = np.arange(200) // 20
+    right = city % 2 == 0
+    stack = np.stack([np.where(right, 0, 1), np.where(right, 1, 0)])
+    assert bootstrap_intervals(y_true, stack, city, samples=100, seed=1)["oa"] == [0.5, 0.5]
+    single = bootstrap_intervals(y_true, stack[0], city, samples=100, seed=1)["oa"]
+    assert single[1] - single[0] > 0.2
+
+
+def test_the_mean_over_seeds_of_a_difference_lies_in_its_interval():
+    y_true, base, block = skilled(600, 12, skill=0.5)
+    generator = np.random.default_rng(2)
+    worse = np.stack([np.where(generator.random(600) < 0.1, y_true, base) for _ in range(3)])
+    better = np.stack([np.where(generator.random(600) < 0.4, y_true, base) for _ in range(3)])
+    point = (better == y_true).mean() - (worse == y_true).mean()
+    low, high = bootstrap_differences(y_true, better, worse, block, samples=400, seed=1)["oa"]
+    assert 0 < low < point < high
+
+
+def test_single_patches_as_blocks_give_the_binomial_interval_for_several_seeds_too():
+    y_true, y_pred, block = skilled(2000, 2000)
+    stack = np.stack([y_pred, y_pred])
+    low, high = bootstrap_intervals(y_true, stack, block, samples=4000, seed=1)["oa"]
+    point = (y_pred == y_true).mean()
+    assert (high - low) / (2 * 1.96 * np.sqrt(point * (1 - point) / 2000)) == pytest.approx(1, abs=0.08)

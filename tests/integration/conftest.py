@@ -43,6 +43,10 @@ stages:
     cmd: exec python toy.py report
     deps: [outputs/evaluations]
     outs: [reports]
+  verify:
+    cmd: python toy.py verify
+    deps: [reports]
+    outs: [outputs/verify]
 """
 
 SCRIPT = """

@@ -41,7 +41,7 @@ def run_flow(project: ToyProject, concurrency: int = 2) -> Any:
     return train_bp_lcz(project.folder, concurrency, return_state=True)
 
 
-def test_the_flow_runs_what_the_report_needs_in_order_and_then_nothing(
+def test_the_flow_runs_what_the_last_stage_needs_in_order_and_then_nothing(
     project: ToyProject, registry: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A machine that sets this would hide the fault of depending on __pycache__.
@@ -52,11 +52,12 @@ def test_the_flow_runs_what_the_report_needs_in_order_and_then_nothing(
         "validate",
         "prompts",
         "report",
+        "verify",
         *(f"{stage}@{cell}" for stage in ("train", "evaluate") for cell in project.cells),
     }
     for cell in project.cells:
         order = ["end validate", f"start train@{cell}", f"end train@{cell}", f"start evaluate@{cell}"]
-        positions = [project.events.index(event) for event in [*order, "start report"]]
+        positions = [project.events.index(event) for event in [*order, "start report", "start verify"]]
         assert positions == sorted(positions)
     assert registry == ["mirror", "register"]
     assert state.result().lines() == [
@@ -65,7 +66,7 @@ def test_the_flow_runs_what_the_report_needs_in_order_and_then_nothing(
         "plain   0.625      -",
         "bp-lcz  0.625  0.500",
         "",
-        "stages      7 ran",
+        "stages      8 ran",
         f"report      {project.folder}/reports/index.html",
         "registered  bp-lcz-demo version 3 @challenger (cell bp-lcz)",
     ]
@@ -73,13 +74,13 @@ def test_the_flow_runs_what_the_report_needs_in_order_and_then_nothing(
     before = project.events
     again = run_flow(project)
     assert project.events == before
-    assert "stages      all 7 were up to date, none ran" in again.result().lines()
+    assert "stages      all 8 were up to date, none ran" in again.result().lines()
     assert registry == ["mirror", "register"] * 2
 
     (project.folder / "outputs/models/plain/evaluation.json").unlink()
     restored = run_flow(project)
     assert project.events == before
-    assert "stages      1 restored from the cache, 6 up to date" in restored.result().lines()
+    assert "stages      1 restored from the cache, 7 up to date" in restored.result().lines()
 
 
 def test_a_failed_stage_fails_the_flow_with_its_own_line(project: ToyProject, registry: list[str]) -> None:

@@ -44,6 +44,11 @@ def test_an_evaluation_holds_metrics_intervals_and_predictions(workspace: Params
         assert (predictions["y_true"] == predictions["y_pred"]).mean() == pytest.approx(result["oa"])
         assert predictions["group_similarity"].shape == (7, 7)
         assert np.abs(predictions["class_similarity"]).max() <= 1 + 1e-5
+        assert predictions["embedding"].shape == (PATCHES["testing"], 2)
+        first, second = predictions["embedding"].var(axis=0)
+        assert first >= second > 0
+        share = predictions["embedding_share"]
+        assert first / second == pytest.approx(share[0] / share[1], rel=1e-3)
         # Right class and own group, two ways: as a mean over patches and from the means over classes.
         share = np.bincount(predictions["y_true"], minlength=17) / result["patches"]
         diagonal = np.einsum("gcc,c->g", predictions["class_similarity"], share)

@@ -48,14 +48,14 @@ def test_the_report_replaces_an_older_one_as_a_whole(workspace, plain_cell):
     Path("reports/figures/old.png").write_bytes(b"old")
     report.run(plain_cell)
     assert not Path("reports/figures/old.png").exists()
-    assert sorted(path.name for path in workspace.iterdir()) == ["outputs", "params.yaml", "reports"]
+    assert sorted(path.name for path in workspace.iterdir()) == ["outputs", "paper.yaml", "params.yaml", "reports"]
 
 
 def test_a_failure_leaves_the_older_report_and_nothing_half_written(workspace, plain_cell, monkeypatch):
     Path("reports").mkdir()
     Path("reports/index.html").write_text("old")
 
-    def fail(out, **_):
+    def fail(out, *_, **__):
         (out / "index.html").write_text("half")
         raise OSError("disk full")
 
@@ -64,7 +64,7 @@ def test_a_failure_leaves_the_older_report_and_nothing_half_written(workspace, p
         report.run(plain_cell)
     assert files(workspace / "reports") == ["index.html"]
     assert Path("reports/index.html").read_text() == "old"
-    assert sorted(path.name for path in workspace.iterdir()) == ["outputs", "params.yaml", "reports"]
+    assert sorted(path.name for path in workspace.iterdir()) == ["outputs", "paper.yaml", "params.yaml", "reports"]
 
 
 @pytest.mark.parametrize(("folder", "stage"), [("outputs/models", "train"), ("outputs/evaluations", "evaluate")])
@@ -121,4 +121,43 @@ def test_results_of_another_cell_or_data_set_are_refused(plain_cell, key, value)
 def test_a_missing_summary_of_the_gate_is_named(plain_cell):
     Path("outputs/gate/summary.json").unlink()
     with pytest.raises(UserError, match=r"^outputs/gate/summary\.json: not found; run `dvc repro`$"):
+        report.run(plain_cell)
+
+
+def test_a_claim_that_points_nowhere_stops_the_report(plain_cell):
+    text = Path("paper.yaml").read_text().replace("variant: msm", "variant: unknown")
+    Path("paper.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"^paper\.yaml: claims\..*variant: Input should be"):
+        report.run(plain_cell)
+    assert not Path("reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("profile", "root", "command"),
+    [
+        (None, "data/demo", "make reproduce"),
+        (None, "data/so2sat", "make reproduce DATASET=data/so2sat"),
+        (None, "/home/someone/my patches", "make reproduce DATASET='/path/to/my patches'"),
+        ("tables", "data/demo", "make tables"),
+        ("paper", "data/so2sat", "make paper"),
+        (
+            "smoke",
+            "data/demo",
+            "bp-lcz workspace smoke --profile smoke && python -m flows.train_bp_lcz --workspace .workspaces/smoke",
+        ),
+        (
+            "tables",
+            "/data/mine",
+            "bp-lcz workspace tables --profile tables --dataset /path/to/mine && "
+            "python -m flows.train_bp_lcz --workspace .workspaces/tables",
+        ),
+    ],
+)
+def test_the_command_that_rebuilds_names_profile_and_data_but_no_machine(profile, root, command):
+    assert report.rebuild_command(profile, root) == command
+
+
+def test_a_missing_manifest_of_the_packed_arrays_is_named(plain_cell):
+    Path("outputs/packed/manifest.json").unlink()
+    with pytest.raises(UserError, match=r"^outputs/packed/manifest\.json: not found; run `dvc repro`$"):
         report.run(plain_cell)

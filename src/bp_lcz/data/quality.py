@@ -15,6 +15,7 @@ import pandas as pd
 
 from bp_lcz.bands import Channels
 from bp_lcz.data.data_docs import make_self_contained
+from bp_lcz.data.releases import FIRST_LABELS, release
 from bp_lcz.data.so2sat import check_dataset, dataset_name, open_split
 from bp_lcz.data.statistics import patch_statistics
 from bp_lcz.errors import UserError
@@ -277,6 +278,7 @@ def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[Outcome]) -> d
             channels = reader.channels
     source = "; ".join(sorted(text for text in sources if text)) or None
     counts = _class_counts(statistics)
+    testing = statistics[statistics["split"] == "testing"].sort_values("index")
     splits, bands = {}, {}
     for split in SPLITS:
         rows = statistics[statistics["split"] == split]
@@ -290,6 +292,7 @@ def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[Outcome]) -> d
         "dataset": dataset_name(root),
         "source": source,
         "kind": provenance(source),
+        "release": release(counts, testing["class"].head(FIRST_LABELS).tolist()),
         "channels": {"sen1": list(channels.sen1), "sen2": list(channels.sen2)},
         "splits": splits,
         "bands": bands,

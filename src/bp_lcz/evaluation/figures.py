@@ -8,11 +8,11 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
@@ -27,14 +27,14 @@ from bp_lcz.evaluation.score import fraction
 from bp_lcz.scheme import CLASS_COUNT, CODES, COLORS, ZONES
 
 Evaluation = Mapping[str, Any]
-"""Content of one ``evaluation.json``."""
+"""Content of one ``evaluation.json``, or the same pooled over seeds with ``seeds`` and ``by_seed`` beside it."""
 
 _WIDTH = 5.4  # inches
 _RESOLUTION = 200  # dots per inch
 _HEAD = 0.58  # inches kept for title and note
 _INK, _MUTED, _RULE, _ABSENT = "#1f2328", "#59636e", "#d1d9e0", "#eceff2"
 _NOTICE = "#8a4600"
-_VARIANT_COLORS = {"plain": "#8c959f", "bgp": "#56b4e9", "bp-lcz": "#0072b2"}
+_VARIANT_COLORS = {"plain": "#8c959f", "msm": "#e69f00", "bgp": "#56b4e9", "bp-lcz": "#0072b2"}
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -104,6 +104,10 @@ def _point_with_interval(axes: Axes, row: int, evaluation: Evaluation, metric: s
     interval = (evaluation["intervals"] or {}).get(metric)
     if interval is not None:
         axes.plot(interval, [row, row], color=_pale(color, 0.5), linewidth=4, solid_capstyle="butt")
+    by_seed = evaluation.get("by_seed", {}).get(metric, [])
+    if len(by_seed) > 1:
+        ticks: dict[str, Any] = {"marker": "|", "markersize": 9, "markeredgewidth": 1.1, "linestyle": "none"}
+        axes.plot(by_seed, [row] * len(by_seed), color=_INK, **ticks)
     axes.plot([value], [row], marker="o", markersize=7.5, color=color, markeredgecolor="white")
     axes.annotate(
         fraction(value, 3),
@@ -122,7 +126,9 @@ def _interval_legend(evaluations: Sequence[Evaluation]) -> str:
     if not any((evaluation["intervals"] or {}).get("oa") for evaluation in evaluations):
         return f"no intervals: all patches belong to one {interval['unit']}"
     text = f"bars: {interval['level']:.0%} intervals, resampled by {interval['unit']} ({interval['blocks']:,})"
-    return f"{text}; true ones are wider" if interval["lower_bound"] else text
+    if interval["lower_bound"]:
+        text += "; true ones are wider"
+    return f"{text}; ticks: seeds" if len(evaluations[0].get("seeds", ())) > 1 else text
 
 
 def confusion(evaluation: Evaluation, note: Note) -> bytes:
@@ -130,6 +136,9 @@ def confusion(evaluation: Evaluation, note: Note) -> bytes:
     counts = np.asarray(evaluation["confusion"])
     support = counts.sum(axis=1)
     share = np.divide(counts, support[:, None], out=np.zeros(counts.shape), where=support[:, None] > 0)
+    seeds = len(evaluation.get("seeds", ()))
+    note = Note(f"{note.text}, sum of {seeds} seeds", note.warning) if seeds > 1 else note
+    digits = len(str(counts.max()))
     with _figure(f"Confusion matrix of {evaluation['cell']}", note, body=5.5) as drawing:
         axes = drawing.figure.subplots()
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -142,7 +151,7 @@ def confusion(evaluation: Evaluation, note: Note) -> bytes:
                 counts[row, column],
                 ha="center",
                 va="center",
-                fontsize=7,
+                fontsize=7 if digits < 5 else 5.5,
                 color="white" if share[row, column] > 0.55 else _INK,
                 in_layout=False,
             )
@@ -212,15 +221,18 @@ def recall(evaluations: Sequence[Evaluation], note: Note) -> bytes:
     return drawing.png
 
 
-def curves(histories: Mapping[str, Mapping[str, Any]], evaluations: Sequence[Evaluation], note: Note) -> bytes:
-    """Losses and validation kappa by epoch of each cell; a ring marks the epoch whose weights were kept.
+def curves(
+    histories: Mapping[str, Sequence[Mapping[str, Any]]], evaluations: Sequence[Evaluation], note: Note
+) -> bytes:
+    """Losses and validation kappa by epoch, a line for each seed; a ring marks the epoch whose weights were kept.
 
     Args:
-        histories: columns of ``history.csv`` by name and ``training_cross_entropy``, for each cell.
+        histories: for each cell and each of its seeds, columns of ``history.csv`` by name, with
+            ``training_cross_entropy`` and the number ``best_epoch``.
         evaluations: the cells to draw.
         note: what the data are.
     """
-    aligned = any(np.any(history["training_alignment"]) for history in histories.values())
+    aligned = any(np.any(history["training_alignment"]) for seeds in histories.values() for history in seeds)
     titles = ["cross-entropy (dashed: training, solid: validation)", "kappa on the validation split (ring: epoch kept)"]
     if aligned:
         titles.append("alignment loss on the training split (each form has its own scale)")
@@ -228,24 +240,8 @@ def curves(histories: Mapping[str, Mapping[str, Any]], evaluations: Sequence[Eva
     with _figure("Training", note, body=0.5 + 1.85 * len(titles) + 0.2 * rows) as drawing:
         panels = drawing.figure.subplots(len(titles), 1, sharex=True)
         for evaluation, color in zip(evaluations, _cell_colors(evaluations), strict=True):
-            history = {name: np.asarray(values) for name, values in histories[evaluation["cell"]].items()}
-            epoch = history["epoch"] + 1  # files count from 0, readers from 1
-            best = epoch == evaluation["best_epoch"] + 1
-            dashes = (0, (2, 1.5))
-            panels[0].plot(epoch, history["training_cross_entropy"], color=color, linestyle=dashes, linewidth=1.3)
-            for axes, column in zip(panels[:2], ("validation_loss", "validation_kappa"), strict=True):
-                axes.plot(epoch, history[column], color=color, linewidth=1.7)
-                axes.plot(
-                    epoch[best],
-                    history[column][best],
-                    marker="o",
-                    markersize=8,
-                    markerfacecolor="white",
-                    markeredgecolor=color,
-                    markeredgewidth=1.8,
-                )
-            if np.any(history["training_alignment"]):
-                panels[2].plot(epoch, history["training_alignment"], color=color, linestyle=dashes, linewidth=1.5)
+            for history in histories[evaluation["cell"]]:
+                _draw_history(panels, history, color, is_thin=len(histories[evaluation["cell"]]) > 1)
         for axes, title in zip(panels, titles, strict=True):
             axes.set_title(title)
             axes.grid(axis="y")
@@ -263,6 +259,28 @@ def curves(histories: Mapping[str, Mapping[str, Any]], evaluations: Sequence[Eva
         handles = [Line2D([], [], color=color, linewidth=1.7) for color in _cell_colors(evaluations)]
         drawing.figure.legend(handles, names, loc="outside lower left", ncols=min(3, len(names)))
     return drawing.png
+
+
+def _draw_history(panels: Any, history: Mapping[str, Any], color: Any, is_thin: bool) -> None:
+    values = {name: np.asarray(column) for name, column in history.items()}
+    epoch = values["epoch"] + 1  # files count from 0, readers from 1
+    best = epoch == history["best_epoch"] + 1
+    width = 0.55 if is_thin else 1.0
+    dashes = (0, (2, 1.5))
+    panels[0].plot(epoch, values["training_cross_entropy"], color=color, linestyle=dashes, linewidth=1.3 * width)
+    for axes, column in zip(panels[:2], ("validation_loss", "validation_kappa"), strict=True):
+        axes.plot(epoch, values[column], color=color, linewidth=1.7 * width)
+        axes.plot(
+            epoch[best],
+            values[column][best],
+            marker="o",
+            markersize=8 * width,
+            markerfacecolor="white",
+            markeredgecolor=color,
+            markeredgewidth=1.8 * width,
+        )
+    if np.any(values["training_alignment"]):
+        panels[2].plot(epoch, values["training_alignment"], color=color, linestyle=dashes, linewidth=1.5 * width)
 
 
 def group_similarity(
@@ -339,6 +357,48 @@ def calibration(curves: Mapping[str, Reliability], evaluations: Sequence[Evaluat
         axes.grid()
         axes.set_axisbelow(True)
         drawing.figure.legend(loc="outside lower left", ncols=2)
+    return drawing.png
+
+
+class Embedding(NamedTuple):
+    """Features of patches in two dimensions.
+
+    Attributes:
+        points: first two principal components of the fused feature of each patch.
+        share: of the variance that each of the two explains.
+    """
+
+    points: Float[np.ndarray, "patch 2"]
+    share: Float[np.ndarray, "2"]
+
+
+def embedding(
+    embeddings: Mapping[str, Embedding], y_true: Integer[np.ndarray, "patch"], seed: int, note: Note
+) -> bytes:
+    """Fused features of the test patches, coloured by their true class; a panel for each cell."""
+    columns = min(2, len(embeddings))
+    rows = -(-len(embeddings) // columns)
+    note = Note(f"{note.text}, seed {seed}", note.warning)
+    with _figure("Fused features: two principal components", note, body=1.0 + rows * 5.0 / columns) as drawing:
+        panels = drawing.figure.subplots(rows, columns, squeeze=False).ravel()
+        order = np.random.default_rng(0).permutation(len(y_true))  # so that no class hides all others
+        colors = np.asarray(COLORS)[y_true[order]]
+        size = float(np.clip(4000 / len(y_true), 0.6, 9))
+        for axes, (name, (points, share)) in zip(panels, embeddings.items(), strict=False):
+            axes.scatter(*points[order].T, c=colors, s=size, linewidths=0.15, edgecolors=_INK, rasterized=True)
+            axes.set_title(name)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            for direction, value in (("x", share[0]), ("y", share[1])):
+                label = f"{value:.0%} of the variance"
+                (axes.set_xlabel if direction == "x" else axes.set_ylabel)(label, fontsize=8.5, color=_MUTED)
+        for axes in panels[len(embeddings) :]:
+            axes.set_axis_off()
+        present = np.unique(y_true)
+        swatch: dict[str, Any] = {"linestyle": "none", "marker": "o", "markeredgecolor": _MUTED, "markeredgewidth": 0.4}
+        handles = [Line2D([], [], color=COLORS[c], markersize=6, **swatch) for c in present]
+        names = [CODES[c] for c in present]
+        drawing.figure.legend(handles, names, loc="outside lower left", ncols=9, columnspacing=1.0, handletextpad=0.2)
     return drawing.png
 
 

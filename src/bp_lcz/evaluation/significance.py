@@ -4,10 +4,12 @@ Patches of one city, and overlapping patches all the more, err together. So whol
 metric of a resample is a function of the sum of its blocks' confusion matrices: no patch is touched twice.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Integer
+from scipy.sparse import csr_array
 from scipy.stats import binomtest
 
 from bp_lcz.scheme import CLASS_COUNT
@@ -52,7 +54,7 @@ def confusion_metrics(
 
 def bootstrap_intervals(
     y_true: Integer[np.ndarray, "patch"],
-    y_pred: Integer[np.ndarray, "patch"],
+    y_pred: Integer[np.ndarray, "*seed patch"],
     block: Integer[np.ndarray, "patch"],
     samples: int,
     seed: int,
@@ -63,7 +65,8 @@ def bootstrap_intervals(
 
     Args:
         y_true: class index of each patch, 0..16.
-        y_pred: predicted class index of each patch, 0..16.
+        y_pred: predicted class index of each patch, 0..16; with a row for each training seed, the interval is
+            that of the mean over seeds, all of which see the same resample.
         block: resampling unit of each patch (city, spatial block, or the patch itself).
         samples: number of resamples.
         seed: of the resampling.
@@ -72,33 +75,23 @@ def bootstrap_intervals(
         ``[low, high]`` for each of ``INTERVAL_METRICS``; None with a single block, whose resamples are all
         alike, and for a metric that is undefined in every resample.
     """
-    confusion = _block_confusion(y_true, y_pred, block)
-    if len(confusion) == 1:
-        return dict.fromkeys(INTERVAL_METRICS)
-    drawn = [confusion_metrics(resample) for resample in _resamples(confusion, samples, seed)]
-    return _intervals(drawn)
+    return _bootstrap(y_true, np.atleast_2d(y_pred)[None], block, samples, seed)
 
 
 def bootstrap_differences(
     y_true: Integer[np.ndarray, "patch"],
-    pred_a: Integer[np.ndarray, "patch"],
-    pred_b: Integer[np.ndarray, "patch"],
+    pred_a: Integer[np.ndarray, "*seed patch"],
+    pred_b: Integer[np.ndarray, "*seed patch"],
     block: Integer[np.ndarray, "patch"],
     samples: int,
     seed: int,
 ) -> dict[str, Interval]:
     """95 % intervals of how much ``pred_a`` beats ``pred_b``, both resampled with the same blocks.
 
-    Arguments and result as in `bootstrap_intervals`; values are differences a - b of the metrics.
+    Arguments and result as in `bootstrap_intervals`; values are differences a - b of the metrics, with rows
+    for several seeds the mean of the differences of equal rows.
     """
-    a, b = _block_confusion(y_true, pred_a, block), _block_confusion(y_true, pred_b, block)
-    if len(a) == 1:
-        return dict.fromkeys(INTERVAL_METRICS)
-    drawn = []
-    for pair in _resamples(np.stack([a, b], axis=1), samples, seed):
-        metrics = confusion_metrics(pair)
-        drawn.append({name: values[:, 0] - values[:, 1] for name, values in metrics.items()})
-    return _intervals(drawn)
+    return _bootstrap(y_true, np.stack([np.atleast_2d(pred_a), np.atleast_2d(pred_b)]), block, samples, seed)
 
 
 def mcnemar(
@@ -123,41 +116,62 @@ def mcnemar(
     return {"b": only_a, "c": only_b, "p": p}
 
 
-def _block_confusion(
+def _bootstrap(
     y_true: Integer[np.ndarray, "patch"],
-    y_pred: Integer[np.ndarray, "patch"],
+    y_pred: Integer[np.ndarray, "side seed patch"],
     block: Integer[np.ndarray, "patch"],
-) -> Int[np.ndarray, "block klass klass"]:
+    samples: int,
+    seed: int,
+) -> dict[str, Interval]:
+    """Intervals of the mean over seeds of one side, or of the first side minus the second."""
+    if (block == block[0]).all():
+        return dict.fromkeys(INTERVAL_METRICS)
+    distinct, times = _distinct_blocks(y_true, y_pred.reshape(-1, len(y_true)), block)
+    drawn = []
+    for sums in _resamples(distinct, times, samples, seed):
+        metrics = confusion_metrics(sums.reshape(len(sums), *y_pred.shape[:2], CLASS_COUNT, CLASS_COUNT))
+        over_seeds = {name: values.mean(axis=2) for name, values in metrics.items()}
+        drawn.append({name: side[:, 0] - side[:, 1:].sum(axis=1) for name, side in over_seeds.items()})
+    return _intervals(drawn)
+
+
+def _distinct_blocks(
+    y_true: Integer[np.ndarray, "patch"],
+    y_pred: Integer[np.ndarray, "classifier patch"],
+    block: Integer[np.ndarray, "patch"],
+) -> tuple[csr_array, Int[np.ndarray, "distinct"]]:
+    """The confusion matrices of each block, flattened and one after the other, and how many blocks have them.
+
+    Blocks that are alike are drawn as one, in proportion to their number, which keeps single patches as blocks
+    affordable. The order of the result is that of the matrices, whatever the blocks are called.
+    """
     names, position = np.unique(block, return_inverse=True)
-    cells = CLASS_COUNT**2
     pair = y_true.astype(np.int64) * CLASS_COUNT + y_pred
-    counts = np.bincount(position * cells + pair, minlength=len(names) * cells)
-    return counts.reshape(len(names), CLASS_COUNT, CLASS_COUNT)
+    cells = CLASS_COUNT**2
+    if len(names) == len(block):
+        columns, times = np.unique(pair, axis=1, return_counts=True)
+        flat = columns + cells * np.arange(len(pair))[:, None]
+        ones, ends = np.ones(flat.size, dtype=np.int64), np.arange(0, flat.size + 1, len(pair))
+        return csr_array((ones, flat.T.ravel(), ends), shape=(len(times), len(pair) * cells)), times
+    counts = [np.bincount(position * cells + row, minlength=len(names) * cells).reshape(-1, cells) for row in pair]
+    flat = np.concatenate(counts, axis=1)
+    as_bytes = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1]))).ravel()
+    _, first, times = np.unique(as_bytes, return_index=True, return_counts=True)
+    return csr_array(flat[first]), times
 
 
 def _resamples(
-    blocks: Int[np.ndarray, "block *matrix"], samples: int, seed: int
-) -> list[Int[np.ndarray, "sample *matrix"]]:
-    """Sums over as many blocks as there are, drawn with replacement, ``samples`` times.
-
-    Blocks with equal matrices are drawn as one, in proportion to their number: with single patches as blocks
-    there are at most 17 x 17 of them.
-    """
-    flat = np.ascontiguousarray(blocks.reshape(len(blocks), -1))
-    as_bytes = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1]))).ravel()
-    _, first, multiplicity = np.unique(as_bytes, return_index=True, return_counts=True)
-    distinct = flat[first].astype(np.float64)  # exact below 2**53, and a fast matrix product
+    distinct: csr_array, times: Int[np.ndarray, "distinct"], samples: int, seed: int
+) -> Iterator[Int[np.ndarray, "sample cell"]]:
+    """Sums over as many blocks as there are, drawn with replacement, ``samples`` times."""
     generator = np.random.default_rng(seed)
-    drawn = []
     for start in range(0, samples, _CHUNK):
         size = min(_CHUNK, samples - start)
-        times = generator.multinomial(len(blocks), multiplicity / len(blocks), size=size)
-        sums = (times.astype(np.float64) @ distinct).astype(np.int64)
-        drawn.append(sums.reshape(size, *blocks.shape[1:]))
-    return drawn
+        drawn = generator.multinomial(times.sum(), times / times.sum(), size=size)
+        yield (distinct.T @ drawn.T).T
 
 
-def _intervals(drawn: list[dict[str, Float[np.ndarray, "sample"]]]) -> dict[str, Interval]:
+def _intervals(drawn: list[dict[str, Float[np.ndarray, "_"]]]) -> dict[str, Interval]:
     tail = (1 - LEVEL) / 2
     intervals: dict[str, Interval] = {}
     for name in INTERVAL_METRICS:

@@ -28,10 +28,12 @@ class Output(NamedTuple):
         logits: of the classes.
         alignment: scaled and biased similarity of image group g and the prompt of class c and group h; None for
             a plain backbone.
+        feature: the fused feature that was classified.
     """
 
     logits: Float[Tensor, "batch klass"]
     alignment: Float[Tensor, "batch group klass group_text"] | None
+    feature: Float[Tensor, "batch fused_width"]
 
 
 class BandGroupPrompting(nn.Module):
@@ -165,13 +167,13 @@ class BPLCZ(nn.Module):
         sen2 = self._standardise(sen2, slice(self.sen1_count, None))
         fused, groups = self.backbone(sen1, sen2)
         if self.prompting is None:
-            return Output(self.classifier(fused), None)
+            return Output(self.classifier(fused), None, fused)
         if self.group_encoder is not None:
             groups = self.group_encoder(sen1, sen2)
         if self.groups == [WHOLE_PATCH]:
             groups = fused.unsqueeze(1)
         fused, alignment = self.prompting(fused, groups)
-        return Output(self.classifier(fused), alignment)
+        return Output(self.classifier(fused), alignment, fused)
 
     def _standardise(
         self, images: Float[Tensor, "batch channel row column"], part: slice

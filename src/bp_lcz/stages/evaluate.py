@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from sklearn.decomposition import PCA
 from tqdm import tqdm
 
 from bp_lcz.data.module import EVALUATION_BATCH, BatchOrder
@@ -13,6 +15,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.evaluation.metrics import evaluate_predictions
 from bp_lcz.evaluation.score import fraction
 from bp_lcz.evaluation.significance import LEVEL, bootstrap_intervals
+from bp_lcz.model.bp_lcz import WHOLE_PATCH
 from bp_lcz.model.checkpoint import Classifier, load_classifier
 from bp_lcz.params import Params
 from bp_lcz.paths import EVALUATIONS, MODELS, PACKED, staged_folder
@@ -66,19 +69,21 @@ def run(params: Params, cell: str) -> None:
 
 
 def _predict(classifier: Classifier, store: PackedStore, cell: str) -> dict[str, np.ndarray]:
-    """Predictions of all patches and, with prompting, mean similarities of groups and prompts."""
+    """Predictions and features of all patches and, with prompting, mean similarities of groups and prompts."""
     groups = classifier.network.groups
     pair_sum = np.zeros((len(groups), len(groups)))
     class_sum = np.zeros((len(groups), CLASS_COUNT, CLASS_COUNT))
-    true, probability = [], []
+    true, probability, feature = [], [], []
     order = BatchOrder(len(store), EVALUATION_BATCH, seed=None)
-    prompting = classifier.network.prompting
+    # A single feature of the whole patch has no groups to compare.
+    prompting = None if groups == [WHOLE_PATCH] else classifier.network.prompting
     for indices in tqdm(order, desc=f"evaluate {cell}", unit="batch"):
         sen1, sen2, label = store.gather(indices)
         with torch.inference_mode():
             output = classifier.network(sen1.to(classifier.device), sen2.to(classifier.device))
         true.append(label.numpy())
         probability.append(output.logits.float().softmax(1).cpu().numpy())
+        feature.append(output.feature.float().cpu().numpy())
         if output.alignment is not None and prompting is not None:
             similarity = prompting.cosine(output.alignment).cpu().numpy()
             own_class = similarity[np.arange(len(label)), :, label.numpy()]
@@ -91,9 +96,21 @@ def _predict(classifier: Classifier, store: PackedStore, cell: str) -> dict[str,
         "y_pred": y_probability.argmax(1),
         "probability": y_probability,
         "block": store.blocks,
+        **_embedding(np.concatenate(feature)),
     }
     if prompting is not None:
         count = np.bincount(y_true, minlength=CLASS_COUNT)[None, :, None]
         mean = np.divide(class_sum, count, out=np.full_like(class_sum, np.nan), where=count > 0)
         result |= {"groups": np.array(groups), "group_similarity": pair_sum / len(y_true), "class_similarity": mean}
     return result
+
+
+def _embedding(feature: Float[np.ndarray, "patch width"]) -> dict[str, np.ndarray]:
+    """The fused features in two dimensions, for a figure, and the share of variance that each explains."""
+    if len(feature) < 2:
+        return {"embedding": np.zeros((len(feature), 2), np.float32), "embedding_share": np.zeros(2)}
+    components = PCA(2, svd_solver="full").fit(feature.astype(np.float64))
+    return {
+        "embedding": components.transform(feature).astype(np.float32),
+        "embedding_share": np.nan_to_num(components.explained_variance_ratio_),
+    }

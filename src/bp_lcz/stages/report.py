@@ -1,66 +1,55 @@
 """Stage ``report``: tables and figures of all cells as a static page and as Markdown."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from bp_lcz import paths
-from bp_lcz.errors import UserError
-from bp_lcz.evaluation.report import PAGE, CellResult, interval_text, read_result, read_summary, write_report
+from bp_lcz.evaluation.claims import interval_text, judge, load_paper
+from bp_lcz.evaluation.report import PAGE, write_report
+from bp_lcz.evaluation.results import CellResult, read_manifest, read_matrix
 from bp_lcz.evaluation.score import fraction
-from bp_lcz.params import Params
+from bp_lcz.params import Params, backbone_names
+
+_OWN_TARGETS = ("tables", "ablation", "paper")
+"""Profiles that have a target in the Makefile."""
 
 
 def run(params: Params) -> None:
     """Write the report of exactly the cells of ``params.yaml`` and print a short table.
 
     Raises:
-        UserError: if a cell is missing, a folder of another cell is left over, a file is unreadable, or a
-            file belongs to another cell or data set than it should.
+        UserError: if a cell or seed is missing, a folder of another cell is left over, a file is unreadable, a
+            file belongs to another cell or data set than it should, or an entry of ``paper.yaml`` points nowhere.
     """
-    for folder, stage in ((paths.MODELS, "train"), (paths.EVALUATIONS, "evaluate")):
-        _check_cells(folder, stage, params)
-    summary = read_summary(paths.SUMMARY)
-    results = [read_result(paths.EVALUATIONS / cell, paths.MODELS / cell) for cell in params.cells]
-    for name, result in zip(params.cells, results, strict=True):
-        _check_identity(name, result, params, str(summary["dataset"]))
+    paper = load_paper(paths.PAPER, backbone_names())
+    matrix = read_matrix(params)
+    outcomes = judge(paper, matrix.summary, matrix.results)
+    manifest = read_manifest(paths.PACKED / "manifest.json")
+    command = rebuild_command(params.profile, params.dataset.root)
     with paths.staged_folder(paths.REPORTS) as folder:
-        write_report(folder, summary=summary, results=results)
-    print(_short_table(results))
+        write_report(folder, matrix, outcomes=outcomes, manifest=manifest, command=command)
+    print(_short_table(matrix.results))
+    summary = matrix.summary
     print(f"\n{summary['dataset']} ({summary['kind']}), testing split: {paths.REPORTS / PAGE}")
 
 
-def _check_cells(folder: Path, stage: str, params: Params) -> None:
-    # DVC leaves its .gitignore behind where a cell was removed: a folder with nothing else is no result.
-    present = {
-        path.name
-        for path in sorted(folder.glob("*/"))
-        if not path.name.startswith(".") and any(entry.name != ".gitignore" for entry in path.iterdir())
-    }
-    left_over = sorted(present - set(params.cells))
-    if left_over:
-        folders = " ".join(str(folder / name) for name in left_over)
-        raise UserError(f"{folders}: not among the cells of params.yaml; remove with `rm -r {folders}`")
-    missing = [name for name in params.cells if name not in present]
-    if missing:
-        raise UserError(f"{folder / missing[0]}: not found; run `dvc repro {stage}@{missing[0]}`")
+def rebuild_command(profile: str | None, root: str) -> str:
+    """What makes the report again in a fresh clone of the same commit; of a folder elsewhere only its name."""
+    folder = root if not Path(root).is_absolute() else f"/path/to/{Path(root).name}"
+    is_demo = Path(root) == paths.DEMO
+    if profile in _OWN_TARGETS and (is_demo or not Path(root).is_absolute()):
+        return f"make {profile}"
+    if profile is None:
+        return "make reproduce" if is_demo else f"make reproduce DATASET={shlex.quote(folder)}"
+    dataset = "" if is_demo else f" --dataset {shlex.quote(folder)}"
+    return (
+        f"bp-lcz workspace {profile} --profile {profile}{dataset} && "
+        f"python -m flows.train_bp_lcz --workspace .workspaces/{profile}"
+    )
 
 
-def _check_identity(name: str, result: CellResult, params: Params, dataset: str) -> None:
-    cell = params.cells[name]
-    expected = {
-        "cell": name,
-        "backbone": cell.backbone,
-        "variant": cell.variant,
-        "seed": cell.seed,
-        "dataset": dataset,
-    }
-    for key, value in expected.items():
-        found = result.evaluation[key]
-        if found != value:
-            file = paths.EVALUATIONS / name / "evaluation.json"
-            raise UserError(f"{file}: {key} is {found!r}, expected {value!r}; run `dvc repro`")
-
-
-def _short_table(results: list[CellResult]) -> str:
+def _short_table(results: Sequence[CellResult]) -> str:
     width = max(len("cell"), *(len(result.name) for result in results))
     lines = [f"{'cell':<{width}}  {'OA':<18}  {'kappa':<18}".rstrip()]
     for result in results:

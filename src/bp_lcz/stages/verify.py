@@ -1,0 +1,26 @@
+"""Stage ``verify``: the paper's claims against the cells of this run."""
+
+from bp_lcz import paths
+from bp_lcz.errors import UserError
+from bp_lcz.evaluation.claims import claims_json, claims_text, failures, judge, load_paper
+from bp_lcz.evaluation.results import read_matrix
+from bp_lcz.params import Params, backbone_names
+
+
+def run(params: Params) -> None:
+    """Print the table of claims and write ``outputs/claims.json``.
+
+    Raises:
+        UserError: if a claim that is comparable with the paper fails, after the table and the file are written;
+            or for the reasons of the stage ``report``.
+    """
+    paper = load_paper(paths.PAPER, backbone_names())
+    summary, results = read_matrix(params)
+    outcomes = judge(paper, summary, results)
+    with paths.staged_file(paths.CLAIMS) as file:
+        file.write_text(claims_json(outcomes, summary), encoding="utf-8")
+    print(claims_text(outcomes, summary), flush=True)
+    failed = failures(outcomes)
+    if failed:
+        names = ", ".join(outcome.name for outcome in failed)
+        raise UserError(f"{paths.PAPER}: {len(failed)} of {len(outcomes)} claims fail on comparable data: {names}")

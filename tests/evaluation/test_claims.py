@@ -1,0 +1,281 @@
+"""The paper's claims against synthetic results whose order is known."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from bp_lcz.errors import UserError
+from bp_lcz.evaluation.claims import claims_json, claims_text, failures, judge, load_paper
+from bp_lcz.evaluation.significance import bootstrap_differences
+from bp_lcz.params import backbone_names
+from tests.evaluation.results import ROOT, write_results
+from tests.evaluation.test_report import read
+
+NAMES = ("eb_cnn", "exvit")
+CELLS = {
+    f"eb_cnn-{variant}-s{seed}": {"backbone": "eb_cnn", "variant": variant, "seed": seed}
+    for variant in ("plain", "bgp", "bp-lcz")
+    for seed in (1, 2, 3)
+}
+SKILL = {"plain": 0.0, "bgp": 0.0, "msm": 0.5, "bp-lcz": 1.0}
+OFFICIAL = {"kind": "unstated", "release": "so2sat-v2"}
+COMPARISON = {
+    "claim": "better",
+    "where": "a table",
+    "value": None,
+    "reason": "not accessible",
+    "check": {
+        "stage": "evaluate",
+        "key": "oa",
+        "cells": {"backbone": "eb_cnn", "variant": "bp-lcz"},
+        "than": {"backbone": "eb_cnn", "variant": "plain"},
+    },
+}
+NUMBER = {
+    "claim": "a number",
+    "where": "a table",
+    "value": None,
+    "reason": "not accessible",
+    "tolerance": 0.02,
+    "check": {"stage": "evaluate", "key": "oa", "cells": {"backbone": "eb_cnn", "variant": "plain"}},
+}
+
+
+def changed(claim, **values):
+    """A claim with some keys set; a double underscore goes a level deeper."""
+    claim = json.loads(json.dumps(claim))
+    for dotted, value in values.items():
+        *parents, last = dotted.split("__")
+        section = claim
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    return claim
+
+
+def paper_of(folder, **claims):
+    path = folder / "paper.yaml"
+    path.write_text(yaml.safe_dump({"title": "t", "doi": "d", "claims": claims}, sort_keys=False))
+    return load_paper(path, NAMES)
+
+
+def judged(folder, claim, cells=CELLS, **options):
+    options = {"patches": 300, "skill": SKILL, "groups": ("RGB",), **options}
+    write_results(folder, cells, **options)
+    (outcome,) = judge(paper_of(folder, it=claim), *read(folder, cells))
+    return outcome
+
+
+def swapped(claim):
+    return changed(claim, check__cells=claim["check"]["than"], check__than=claim["check"]["cells"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kind": "simulated"},
+        {"kind": "weak labels", "unit": "patch"},
+        {"kind": "unstated"},
+        {"kind": "simulated", "release": "so2sat-v2"},
+    ],
+)
+@pytest.mark.parametrize(
+    "claim", [COMPARISON, NUMBER, changed(NUMBER, value=0.5)], ids=["comparison", "null", "number"]
+)
+def test_nothing_but_the_official_data_is_ever_set_against_the_paper(tmp_path, options, claim):
+    outcome = judged(tmp_path, claim, **options)
+    assert outcome.verdict == "not comparable"
+    assert failures([outcome]) == []
+    if claim is COMPARISON:
+        assert outcome.direction == "holds"
+    else:
+        assert outcome.direction is outcome.difference is outcome.interval is None
+
+
+@pytest.mark.parametrize(
+    ("claim", "expected"),
+    [
+        (COMPARISON, "holds"),
+        (swapped(COMPARISON), "fails"),
+        (changed(COMPARISON, check__cells__variant="bgp"), "undecided"),
+    ],
+    ids=["better", "worse", "equal"],
+)
+@pytest.mark.parametrize("options", [{}, OFFICIAL], ids=["demo", "official"])
+def test_a_direction_follows_the_interval(tmp_path, claim, expected, options):
+    outcome = judged(tmp_path, claim, **options)
+    assert outcome.direction == expected
+    assert outcome.verdict == (expected if options else "not comparable")
+    low, high = outcome.interval
+    assert {"holds": low > 0, "fails": high < 0, "undecided": low <= 0 <= high}[expected]
+    assert low <= outcome.difference <= high
+
+
+def test_the_difference_is_that_of_equal_seeds_averaged_with_blocks_resampled_jointly(tmp_path):
+    outcome = judged(tmp_path, COMPARISON)
+    results = {result.name: result for result in read(tmp_path, CELLS).results}
+    sides = [[results[f"eb_cnn-{v}-s{seed}"] for seed in (1, 2, 3)] for v in ("bp-lcz", "plain")]
+    leads = [a.evaluation["oa"] - b.evaluation["oa"] for a, b in zip(*sides, strict=True)]
+    assert outcome.difference == pytest.approx(np.mean(leads))
+    predictions = [np.stack([each.predictions["y_pred"] for each in side]) for side in sides]
+    shared = sides[0][0].predictions
+    expected = bootstrap_differences(shared["y_true"], *predictions, shared["block"], 200, 1)["oa"]
+    assert outcome.interval == pytest.approx(expected)
+    assert [cells.seeds for cells in outcome.reproduced] == [3, 3]
+
+
+def test_cells_with_overrides_do_not_count(tmp_path):
+    low = {
+        f"low-s{seed}": {"backbone": "eb_cnn", "variant": "plain", "seed": seed, "overrides": {"model": {"alpha": 0.2}}}
+        for seed in (1, 2, 3)
+    }
+    outcome = judged(tmp_path, NUMBER, {**low, **CELLS})
+    assert outcome.reproduced[0].cells == "eb_cnn-plain"
+
+
+@pytest.mark.parametrize(("options", "verdict"), [({}, "not comparable"), (OFFICIAL, "undecided")])
+@pytest.mark.parametrize(
+    "claim", [changed(COMPARISON, check__than__variant="msm"), changed(NUMBER, check__cells__variant="msm")]
+)
+def test_cells_that_are_not_part_of_the_run_leave_a_claim_undecided_and_in_the_table(tmp_path, options, verdict, claim):
+    outcome = judged(tmp_path, claim, **options)
+    assert outcome.verdict == verdict
+    assert "no such cells in this run" in outcome.note
+    assert outcome.direction == ("undecided" if claim["check"].get("than") else None)
+    assert outcome.claim in claims_text([outcome], read(tmp_path, CELLS).summary)
+
+
+def test_a_number_of_the_paper_that_is_not_accessible_is_said_to_be_so_beside_the_reproduced_one(tmp_path):
+    outcome = judged(tmp_path, NUMBER, **OFFICIAL)
+    assert (outcome.verdict, outcome.note) == ("not accessible", "not accessible")
+    values = [r.evaluation["oa"] for r in read(tmp_path, CELLS).results if r.evaluation["variant"] == "plain"]
+    assert outcome.reproduced[0].mean == pytest.approx(np.mean(values))
+    assert outcome.reproduced[0].deviation == pytest.approx(np.std(values, ddof=1))
+    assert outcome.difference is None
+
+
+@pytest.mark.parametrize(("away", "verdict"), [(0.01, "holds"), (-0.4, "fails"), (0.4, "fails"), (0.03, "undecided")])
+def test_an_accessible_number_is_judged_by_its_tolerance_and_fails_only_beyond_chance(tmp_path, away, verdict):
+    write_results(tmp_path, CELLS, patches=300, skill=SKILL, groups=("RGB",), **OFFICIAL)
+    matrix = read(tmp_path, CELLS)
+    mean = np.mean([r.evaluation["oa"] for r in matrix.results if r.evaluation["variant"] == "plain"])
+    claim = changed(NUMBER, value=float(mean - away))
+    (outcome,) = judge(paper_of(tmp_path, it=claim), *matrix)
+    assert outcome.difference == pytest.approx(away)
+    assert outcome.verdict == verdict
+
+
+def test_a_backbone_with_other_options_than_the_papers_is_not_comparable(tmp_path):
+    cells = {name: {**cell, "overrides": {"backbone": {"token_size": 4}}} for name, cell in CELLS.items()}
+    write_results(tmp_path, cells, patches=200, skill=SKILL, groups=("RGB",), **OFFICIAL)
+    plain = {name: {**cell, "overrides": {}} for name, cell in cells.items()}  # set for all cells, not overridden
+    claim = changed(COMPARISON, check__cells__options={"token_size": 1})
+    (outcome,) = judge(paper_of(tmp_path, it=claim), *read(tmp_path, plain))
+    assert (outcome.verdict, outcome.direction) == ("not comparable", "holds")
+    assert "eb_cnn-bp-lcz has token_size 4, the paper 1" in outcome.note
+
+
+def test_a_single_block_decides_nothing(tmp_path):
+    outcome = judged(tmp_path, COMPARISON, blocks=1)
+    assert (outcome.direction, outcome.interval) == ("undecided", None)
+    assert "no interval" in outcome.note
+
+
+def test_intervals_by_patch_are_marked_as_a_lower_bound(tmp_path):
+    outcome = judged(tmp_path, COMPARISON, unit="patch")
+    assert outcome.lower_bound
+    assert "]†" in outcome.entries()[3]
+
+
+def test_the_text_table_has_a_row_for_each_claim_and_says_what_the_data_are(tmp_path):
+    write_results(tmp_path, CELLS, patches=200, skill=SKILL, groups=("RGB",))
+    summary, results = read(tmp_path, CELLS)
+    paper = load_paper(ROOT / "paper.yaml", NAMES)
+    lines = claims_text(judge(paper, summary, results), summary).splitlines()
+    assert "simulated data, never comparable with the paper" in lines[0]
+    assert lines[2].split(" | ")[0].strip() == "claim"
+    assert [line.split(" | ")[0].strip() for line in lines[4:]] == [claim.claim for claim in paper.claims.values()]
+    assert all(" | not comparable" in line for line in lines[4:])
+    lift = next(line for line in lines if line.startswith("BP-LCZ lifts EB-CNN, OA"))
+    assert "± " in lift
+    assert "3 seeds" in lift
+    assert "holds" in lift
+
+
+def test_the_json_has_equal_bytes_for_equal_inputs_and_every_claim(tmp_path):
+    write_results(tmp_path, CELLS, patches=200, skill=SKILL, groups=("RGB",))
+    summary, results = read(tmp_path, CELLS)
+    paper = load_paper(ROOT / "paper.yaml", NAMES)
+    texts = {claims_json(judge(paper, summary, results), summary) for _ in range(2)}
+    assert len(texts) == 1
+    content = json.loads(texts.pop())
+    assert list(content["claims"]) == sorted(paper.claims)
+    assert content["comparable"] is False
+
+
+@pytest.mark.parametrize(
+    ("claim", "message"),
+    [
+        (changed(COMPARISON, check__key="accuracy"), "claims.it.check.key: Input should be 'oa', "),
+        (changed(COMPARISON, check__stage="train"), "claims.it.check.stage: Input should be 'evaluate'"),
+        (changed(COMPARISON, check__cells__variant="gpt"), "claims.it.check.cells.variant: Input should be 'plain', "),
+        (
+            changed(COMPARISON, check__than__backbone="vgg"),
+            "claims.it.check.than: unknown backbone 'vgg'; known: eb_cnn, exvit",
+        ),
+        (changed(NUMBER, check__cells__backbone="vgg"), "claims.it.check.cells: unknown backbone 'vgg'"),
+        (changed(COMPARISON, page=3), "claims.it.page: unknown key"),
+        (changed(COMPARISON, check__metric="oa"), "claims.it.check.metric: unknown key"),
+        (changed(COMPARISON, reason=None), "claims.it: Value error, null needs a reason"),
+        (changed(NUMBER, tolerance=None), "claims.it: Value error, a number needs a tolerance"),
+        (changed(COMPARISON, tolerance=0.1), "claims.it: Value error, a number needs a tolerance"),
+        (changed(NUMBER, value="0.7"), "claims.it.value: Input should be a valid number"),
+    ],
+)
+def test_an_entry_that_points_nowhere_is_one_line_with_file_key_and_cause(tmp_path, claim, message):
+    with pytest.raises(UserError) as error:
+        paper_of(tmp_path, it=claim)
+    assert str(error.value).startswith(f"{tmp_path / 'paper.yaml'}: ")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "not valid YAML"), ("[1]", "Input should be"), ("{}", "Field required")]
+)
+def test_a_file_that_holds_no_claims_is_refused(tmp_path, text, message):
+    (tmp_path / "paper.yaml").write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        load_paper(tmp_path / "paper.yaml", NAMES)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="not found"):
+        load_paper(tmp_path / "none.yaml", NAMES)
+
+
+def test_no_number_of_the_paper_is_invented():
+    paper = load_paper(ROOT / "paper.yaml", NAMES)
+    assert all(claim.value is None and claim.reason for claim in paper.claims.values())
+
+
+def test_the_committed_claims_point_at_backbones_of_this_project():
+    load_paper(ROOT / "paper.yaml", backbone_names())
+
+
+@pytest.mark.parametrize("key", ["oa", "kappa"])
+def test_the_committed_claims_hold_the_papers_statements(key):
+    checks = [claim.check for claim in load_paper(ROOT / "paper.yaml", NAMES).claims.values()]
+    stated = {
+        (check.cells.backbone, check.cells.variant, check.than.variant)
+        for check in checks
+        if check is not None and check.than is not None and check.key == key
+    }
+    assert stated == {
+        ("eb_cnn", "bp-lcz", "plain"),
+        ("exvit", "bp-lcz", "plain"),
+        ("eb_cnn", "bgp", "plain"),
+        ("eb_cnn", "msm", "plain"),
+        ("eb_cnn", "bp-lcz", "bgp"),
+        ("eb_cnn", "bp-lcz", "msm"),
+    }

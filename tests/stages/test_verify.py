@@ -1,0 +1,74 @@
+"""Stage ``verify``: what it prints, writes and how it ends."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bp_lcz.errors import UserError
+from bp_lcz.params import load_params
+from bp_lcz.stages import verify
+from tests.evaluation.results import write_params, write_results
+from tests.evaluation.test_claims import CELLS, COMPARISON, OFFICIAL, SKILL, swapped
+from tests.test_cli import bp_lcz
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def prepare(workspace, claims, **options):
+    write_params(workspace, CELLS)
+    write_results(workspace, CELLS, patches=200, skill=SKILL, groups=("RGB",), **options)
+    Path("paper.yaml").write_text(yaml.safe_dump({"title": "t", "doi": "d", "claims": claims}, sort_keys=False))
+
+
+CLAIMS = {"good": COMPARISON, "bad": swapped(COMPARISON)}
+
+
+def test_a_comparable_claim_that_fails_ends_with_status_1_after_table_and_file(workspace):
+    prepare(workspace, CLAIMS, **OFFICIAL)
+    done = bp_lcz("verify", folder=workspace)
+    assert done.returncode == 1
+    assert done.stderr == "error: paper.yaml: 1 of 2 claims fail on comparable data: bad\n"
+    assert [line.count("fails") for line in done.stdout.splitlines()[4:]] == [0, 2]
+    verdicts = {
+        name: claim["verdict"] for name, claim in json.loads(Path("outputs/claims.json").read_text())["claims"].items()
+    }
+    assert verdicts == {"good": "holds", "bad": "fails"}
+
+
+def test_the_same_claim_on_simulated_data_is_not_comparable_and_ends_with_status_0(workspace):
+    prepare(workspace, CLAIMS)
+    done = bp_lcz("verify", folder=workspace)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    rows = [[entry.strip() for entry in line.split(" | ")] for line in done.stdout.splitlines()[4:]]
+    assert [(row[4], row[5]) for row in rows] == [("not comparable", "holds"), ("not comparable", "fails")]
+
+
+def test_comparable_claims_that_hold_pass(workspace, capsys):
+    prepare(workspace, {"good": COMPARISON}, **OFFICIAL)
+    verify.run(load_params())
+    assert "comparable with the paper" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_a_missing_cell_is_named(workspace):
+    prepare(workspace, CLAIMS)
+    for path in Path("outputs/evaluations/eb_cnn-bgp-s2").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="eb_cnn-bgp-s2: not found"):
+        verify.run(load_params())
+    assert not Path("outputs/claims.json").exists()
+
+
+def test_a_missing_seed_is_named(workspace):
+    cells = {name: cell for name, cell in CELLS.items() if name != "eb_cnn-bgp-s2"}
+    write_params(workspace, cells)
+    write_results(workspace, cells, patches=100)
+    Path("paper.yaml").write_text(yaml.safe_dump({"title": "t", "doi": "d", "claims": CLAIMS}, sort_keys=False))
+    with pytest.raises(UserError, match="eb_cnn-bgp lacks seed 2"):
+        verify.run(load_params())
