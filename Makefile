@@ -11,10 +11,10 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce tables ablation paper test test-all lint format constraints clean
+.PHONY: help install reproduce tables ablation ablation-template paper test test-all lint format constraints clean
 
 help:  ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make reproduce DATASET=/data/my_patches   the same on your own folder of So2Sat files"
 
@@ -45,6 +45,9 @@ tables: $(INSTALLED)  ## EB-CNN and ExViT, plain, bgp, bp-lcz, three seeds, on t
 	$(call run_profile)
 
 ablation: $(INSTALLED)  ## each part and choice of the method by itself, three seeds, on the demo data
+	$(call run_profile)
+
+ablation-template: $(INSTALLED)  ## the same with another prompt template
 	$(call run_profile)
 
 paper: $(INSTALLED)  ## every backbone and variant, five seeds, on So2Sat LCZ42 v2; needs the data and a GPU

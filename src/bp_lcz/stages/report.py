@@ -11,7 +11,7 @@ from bp_lcz.evaluation.results import CellResult, read_manifest, read_matrix
 from bp_lcz.evaluation.score import fraction
 from bp_lcz.params import Params, backbone_names
 
-_OWN_TARGETS = ("tables", "ablation", "paper")
+_OWN_TARGETS = ("tables", "ablation", "ablation-template", "paper")
 """Profiles that have a target in the Makefile."""
 
 
