@@ -44,7 +44,7 @@ stages:
     deps: [outputs/evaluations]
     outs: [reports]
   verify:
-    cmd: python toy.py verify
+    cmd: exec python toy.py verify
     deps: [reports]
     outs: [outputs/verify]
 """

@@ -99,6 +99,17 @@ def test_a_failed_stage_fails_the_flow_with_its_own_line(project: ToyProject, re
     )
 
 
+def test_a_failed_claim_fails_the_flow_after_the_model_is_registered(project: ToyProject, registry: list[str]) -> None:
+    definition = (project.folder / "dvc.yaml").read_text()
+    failing = "\"sh -c 'echo error: claim x fails >&2; exit 1'\""
+    assert "exec python toy.py verify" in definition
+    (project.folder / "dvc.yaml").write_text(definition.replace("exec python toy.py verify", failing))
+    state = run_flow(project)
+    assert state.is_failed()
+    assert state.message == "stage verify: claim x fails"
+    assert registry == ["mirror", "register"]
+
+
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
 def test_cells_run_side_by_side_and_end_with_the_flow(
     project: ToyProject, tmp_path: Path, stop: signal.Signals

@@ -4,10 +4,7 @@ No pixel is measured and no place is real. Each patch is a ground scene (`simula
 Sentinel-2 (`simulate_optical`) and Sentinel-1 (`simulate_radar`). Cities differ in light, haze, season, soil, roofs,
 streets and calibration, so that held-out cities are harder than known ones, as in So2Sat.
 
-Measured on the default demo data (seed 1, uniform, 15 % label noise), overall accuracy on testing: logistic regression
-on means and standard deviations of all channels .675, of Sentinel-1 alone .368, of Sentinel-2 alone .675; a plain
-EB-CNN of one seed and 14 epochs .727. A Sen2LCZ network trained on real So2Sat gives the intended class to .62 of
-simulated patches with equal class counts.
+How hard and how real the demo data are, measured: docs/simulation.md.
 """
 
 from __future__ import annotations
