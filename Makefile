@@ -30,7 +30,7 @@ reproduce: $(INSTALLED)  ## every stage, tables, figures, report, a registered m
 ifeq ($(strip $(DATASET)),)
 	@$(BIN)/python -m flows.train_bp_lcz
 else
-	@workspace=$$($(BIN)/bp-lcz workspace "$$(basename "$(DATASET)")" --dataset "$(DATASET)") && \
+	@workspace=$$($(BIN)/bp-lcz workspace "$$(basename "$(DATASET)" | tr -c 'A-Za-z0-9._\n-' '_')" --dataset "$(DATASET)") && \
 	  $(BIN)/python -m flows.train_bp_lcz --workspace "$$workspace"
 endif
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from prefect import flow, get_client, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -339,19 +340,31 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, default=Path(), help="checkout or workspace (default: here)")
     parser.add_argument("--concurrency", type=int, default=2, help="stages side by side (default: 2)")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, _interrupted)
     try:
         _await_server(arguments.workspace)
         state = train_bp_lcz(arguments.workspace, arguments.concurrency, return_state=True)
     except UserError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
     if not state.is_completed():
         sys.exit(f"error: {state.message}")
     summary = state.result()
     assert isinstance(summary, Summary)
     print("", *summary.lines(), sep="\n")
+
+
+def _interrupted(*_: object) -> None:
+    """Ctrl-C: end everything that this process has started, and this process at once.
+
+    A terminal sends the signal to the flow's own server as well, and Prefect would go on asking that server for a
+    minute before it gave up.
+    """
+    _stop_running()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            process.terminate()
+    os.write(2, b"interrupted; run again to go on from here\n")
+    os._exit(130)
 
 
 def _await_server(workspace: Path) -> None:

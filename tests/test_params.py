@@ -37,14 +37,17 @@ def test_committed_parameters_are_valid() -> None:
         ("trian", {}, "trian: unknown key"),
         ("train.epochs", 0, "train.epochs: Input should be greater than 0"),
         ("train.epochs", "3", "train.epochs: Input should be a valid integer"),
+        ("train.learning_rate", float("inf"), "train.learning_rate: Input should be"),
         ("train.learning_rate", float("nan"), "train.learning_rate: Input should be"),
         ("train.precision", "64-true", "train.precision: Input should be '32-true'"),
         ("model.alpha", 1.5, "model.alpha: Input should be less than or equal to 1"),
         ("model.target", "eye", "model.target: Input should be 'identity'"),
         ("simulate.patches.testing", -1, "simulate.patches.testing: Input should be greater than 0"),
         ("simulate.label_noise", 2, "simulate.label_noise: Input should be less than or equal to 1"),
-        ("prompts.template", "a {class}", "prompts: Value error, template lacks {group}"),
-        ("prompts.class_template", "a photo", "prompts: Value error, class_template lacks {class}"),
+        ("prompts.template", "a {class}", "prompts: template lacks {group}"),
+        ("prompts.class_template", "a photo", "prompts: class_template lacks {class}"),
+        ("prompts.template", "{class} {group} {foo}", "prompts: template has fields other than {class} and {group}"),
+        ("cells.eb_cnn-plain.backbone", "os", "cells.eb_cnn-plain.backbone: unknown backbone 'os'; known: "),
         ("cells", {}, "cells: Dictionary should have at least 1 item"),
         ("cells.eb_cnn-plain.variant", "bgpp", "cells.eb_cnn-plain.variant: Input should be 'plain'"),
         (
@@ -72,13 +75,31 @@ def test_a_wrong_entry_is_one_line_with_file_key_and_cause(
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a: [", "not valid YAML"), ("- 1", "expected a mapping"), ("", "expected a mapping")],
+    [
+        ("train:\n  epochs: 1\n  epochs: 2\n", "duplicate key epochs in line 3"),
+        ("a: [", "not valid YAML"),
+        ("- 1", "expected a mapping"),
+        ("", "expected a mapping"),
+    ],
 )
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(UserError, match=message) as error:
         load_params(tmp_path / "params.yaml")
     assert "\n" not in str(error.value)
+
+
+def test_a_mistyped_key_is_named_rather_than_the_one_it_lacks(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text().replace("  epochs:", "  epoch:")
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match="train.epoch: unknown key"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_a_binary_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_bytes(bytes(range(256)))
+    with pytest.raises(UserError, match="params.yaml: not a text file in UTF-8"):
+        load_params(tmp_path / "params.yaml")
 
 
 def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:

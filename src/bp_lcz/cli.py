@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+import bp_lcz
 from bp_lcz.errors import UserError
 from bp_lcz.params import load_params
 from bp_lcz.paths import DEMO
@@ -27,6 +28,21 @@ app = typer.Typer(
 
 STAGES = "Stages of dvc.yaml"
 CellName = Annotated[str, typer.Argument(help="Name of an entry of `cells` in params.yaml.")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bp-lcz {bp_lcz.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
 
 
 @app.command(rich_help_panel=STAGES)

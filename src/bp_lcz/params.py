@@ -31,7 +31,7 @@ PARAMS_FILE = Path("params.yaml")
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
 
 
 SectionT = TypeVar("SectionT", bound=_Section)
@@ -96,11 +96,16 @@ class Prompts(_Section):
 
     @model_validator(mode="after")
     def _template_has_fields(self) -> "Prompts":
-        for field in ("{class}", "{group}"):
-            if field not in self.template:
-                raise ValueError(f"template lacks {field}")
-        if "{class}" not in self.class_template:
-            raise ValueError("class_template lacks {class}")
+        for name, template, fields in (
+            ("template", self.template, ("{class}", "{group}")),
+            ("class_template", self.class_template, ("{class}",)),
+        ):
+            for field in fields:
+                if field not in template:
+                    raise ValueError(f"{name} lacks {field}")
+                template = template.replace(field, "")
+            if "{" in template or "}" in template:
+                raise ValueError(f"{name} has fields other than {' and '.join(fields)}")
         return self
 
 
@@ -257,24 +262,42 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
             the text names the file, the key and the cause.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run inside a BP-LCZ checkout or workspace") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping of sections")
     params = _parse(Params, content, "", str(path))
-    for name in params.cells:
+    for name, cell in params.cells.items():
+        if cell.backbone not in backbone_names():
+            known = ", ".join(backbone_names())
+            raise UserError(f"{path}: cells.{name}.backbone: unknown backbone '{cell.backbone}'; known: {known}")
         params.cell(name)
     return params
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.YAMLError(f"duplicate key {key.value} in line {key.start_mark.line + 1}")
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep)
 
 
 def _parse(section: type[SectionT], values: dict[str, Any], where: str, file: str = "params.yaml") -> SectionT:
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A mistyped key is also a missing one; the mistake is the more helpful of the two.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         key = ".".join([where] * bool(where) + [str(part) for part in first["loc"]])
-        message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
         raise UserError(f"{file}: {key}: {message}") from None

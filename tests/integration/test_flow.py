@@ -110,7 +110,7 @@ def test_a_failed_claim_fails_the_flow_after_the_model_is_registered(project: To
     assert registry == ["mirror", "register"]
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_cells_run_side_by_side_and_end_with_the_flow(
     project: ToyProject, tmp_path: Path, stop: signal.Signals
 ) -> None:
@@ -126,6 +126,9 @@ def test_cells_run_side_by_side_and_end_with_the_flow(
             assert is_alive(waiting)
             flow.send_signal(stop)
             assert flow.wait(60) != 0
+            if stop == signal.SIGINT:
+                assert flow.returncode == 130
+                assert (tmp_path / "log").read_text().splitlines()[-1].startswith("interrupted")
             wait_for(lambda: not is_alive(waiting))
         finally:
             flow.kill()

@@ -1,5 +1,6 @@
 """A trained cell on disk: gives back the network, refuses what is damaged, executes nothing."""
 
+import hashlib
 import json
 import pickle
 import shutil
@@ -94,6 +95,21 @@ def test_prompting_without_its_section_is_refused(copy: Path) -> None:
         load_classifier(copy)
 
 
+def test_a_flipped_bit_in_the_weights_is_noticed(copy: Path) -> None:
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    (copy / "model.safetensors").write_bytes(weights)
+    with pytest.raises(UserError, match=r"model.safetensors: not a readable checkpoint \(its sha256 is not the one in"):
+        load_classifier(copy)
+
+
+def test_an_unknown_backbone_is_blamed_on_the_description(copy: Path) -> None:
+    description = json.loads((copy / "model.json").read_text()) | {"backbone": "os"}
+    (copy / "model.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match=r"model.json: unknown backbone 'os'; known: "):
+        load_classifier(copy)
+
+
 def test_another_format_is_refused(copy: Path) -> None:
     description = json.loads((copy / "model.json").read_text()) | {"format": 99}
     (copy / "model.json").write_text(json.dumps(description))
@@ -108,7 +124,11 @@ def test_a_pickle_in_place_of_weights_is_not_executed(copy: Path, tmp_path: Path
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (Path.touch, (str(witness),))
 
-    (copy / "model.safetensors").write_bytes(pickle.dumps(Payload()))
+    hostile = pickle.dumps(Payload())
+    (copy / "model.safetensors").write_bytes(hostile)
+    description = json.loads((copy / "model.json").read_text())
+    description["weights_sha256"] = hashlib.sha256(hostile).hexdigest()
+    (copy / "model.json").write_text(json.dumps(description))
     with pytest.raises(UserError, match="not a readable checkpoint"):
         load_classifier(copy)
     assert not witness.exists()

@@ -80,6 +80,12 @@ def test_training_stops_when_validation_no_longer_improves(inputs: tuple[Path, P
     assert len(history(out)) < 9
 
 
+def test_a_training_that_diverges_is_an_error_and_leaves_no_model(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="training diverged, its loss is .* in epoch 1; lower train.learning_rate"):
+        train(inputs, tmp_path, small_cell(learning_rate=1e30))
+    assert not (tmp_path / "out").exists()
+
+
 TRAINER = """
 import sys
 from pathlib import Path

@@ -1,5 +1,6 @@
 """A trained cell on disk: safetensors and JSON, nothing that could be executed."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +87,10 @@ class Classifier:
 def write_checkpoint(folder: Path, network: BPLCZ, description: dict[str, Any]) -> None:
     """Write a trained network; equal weights and descriptions give equal bytes."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    (folder / WEIGHTS).write_bytes(save(tensors))
-    text = json.dumps({"format": FORMAT, **description}, indent=1, sort_keys=True)
+    weights = save(tensors)
+    (folder / WEIGHTS).write_bytes(weights)
+    content = {"format": FORMAT, "weights_sha256": hashlib.sha256(weights).hexdigest(), **description}
+    text = json.dumps(content, indent=1, sort_keys=True)
     (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
 
 
@@ -105,11 +108,14 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
         description = json.loads(description_file.read_text(encoding="utf-8"))
         if description["format"] != FORMAT:
             raise UserError(f"{description_file}: format {description['format']}; this version reads {FORMAT}")
+        expected_sha256 = description["weights_sha256"]
         form = NetworkParams.model_validate({key: description[key] for key in NetworkParams.model_fields})
         channels = Channels(**{key: tuple(bands) for key, bands in description["channels"].items()})
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:160]
         raise UserError(f"{description_file}: not a readable model description ({reason})") from None
+    if hashlib.sha256(weights_file.read_bytes()).hexdigest() != expected_sha256:
+        raise UserError(f"{weights_file}: not a readable checkpoint (its sha256 is not the one in {DESCRIPTION})")
     try:
         with safe_open(weights_file, "pt") as file:
             shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
@@ -118,6 +124,8 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
         unknown = torch.empty(len(channels.names))
         network = BPLCZ(form, channels, prompts, unknown, unknown.clone())
         network.load_state_dict(load_file(weights_file, device="cpu"))
+    except UserError as error:  # of the backbone, which takes its options for those of params.yaml
+        raise UserError(f"{description_file}: {str(error).removeprefix('params.yaml: ')}") from None
     except (SafetensorError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{weights_file}: not a readable checkpoint ({reason})") from None

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bp_lcz.data.store import Batch
+from bp_lcz.errors import UserError
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.msm import msm_loss
 from bp_lcz.params import CellParams
@@ -101,6 +102,11 @@ class LczTask(lightning.LightningModule):
         training = torch.stack(self._training).mean(0)
         self._validation.clear()
         self._training.clear()
+        if not torch.isfinite(training[0]):
+            raise UserError(
+                f"{self.cell.name}: training diverged, its loss is {float(training[0])} in epoch "
+                f"{self.current_epoch + 1}; lower train.learning_rate"
+            )
         true, predicted = label.cpu().numpy(), logits.argmax(1).cpu().numpy()
         row = {
             "epoch": self.current_epoch,
