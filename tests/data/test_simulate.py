@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bp_lcz.data import simulate as simulation
+from bp_lcz.data.releases import V2_CLASS_COUNTS
 from bp_lcz.data.simulate import class_sequence, draw_city, noisy_label, render, simulate
 from bp_lcz.data.simulate_form import CELL, SCENE_CELLS, Style, cast_shadows, smooth_noise
 from bp_lcz.data.simulate_optical import (
@@ -126,7 +127,7 @@ def test_uniform_frequencies_give_every_class_its_equal_share(demo: Path) -> Non
 
 def test_so2sat_frequencies_follow_the_published_counts() -> None:
     share = np.bincount(class_sequence(1, 0, 5000, "so2sat"), minlength=17) / 5000
-    published = np.array(simulation.SO2SAT_COUNTS) / 352_366
+    published = np.array(V2_CLASS_COUNTS["training"]) / 352_366
     assert np.abs(share - published).max() < 0.002
     assert set(class_sequence(1, 0, 17, "so2sat")) == set(range(17))
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 SO2SAT_V2 = "so2sat-v2"
 """Name of So2Sat LCZ42 v2, doi 10.14459/2018mp1483140."""
 
-_V2_CLASS_COUNTS = {
+V2_CLASS_COUNTS = {
     "training": [
         *(5068, 24431, 31693, 8651, 16493, 35290, 3269, 39326, 13584, 11954),
         *(42902, 9514, 9165, 41377, 2392, 7898, 49359),
@@ -17,6 +17,7 @@ _V2_CLASS_COUNTS = {
     "validation": [256, 1254, 2353, 849, 757, 1906, 474, 3395, 1914, 860, 2287, 382, 1202, 2747, 202, 672, 2609],
     "testing": [266, 1262, 2465, 857, 763, 1936, 503, 3496, 2013, 908, 2368, 433, 1166, 2435, 205, 572, 2540],
 }
+"""Patches of each class in So2Sat LCZ42 v2 (Zhu et al. 2020)."""
 # 17 10 9 17 8 13 3 3 12 11 6 6 1 14 14 14 11 7 8 17 in the numbers of the scheme, which begin with 1.
 _V2_FIRST_TESTING = [16, 9, 8, 16, 7, 12, 2, 2, 11, 10, 5, 5, 0, 13, 13, 13, 10, 6, 7, 16]
 
@@ -35,4 +36,4 @@ def release(class_counts: Mapping[str, Sequence[int]], first_testing: Sequence[i
         ``so2sat-v2``, or None for anything else.
     """
     counts = {split: list(count) for split, count in class_counts.items()}
-    return SO2SAT_V2 if counts == _V2_CLASS_COUNTS and list(first_testing) == _V2_FIRST_TESTING else None
+    return SO2SAT_V2 if counts == V2_CLASS_COUNTS and list(first_testing) == _V2_FIRST_TESTING else None

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from bp_lcz.bands import PATCH_SIDE, SEN1_BANDS, SEN2_BANDS
+from bp_lcz.data.releases import V2_CLASS_COUNTS
 from bp_lcz.data.simulate_form import CELLS_PER_PIXEL, MARGIN_PIXELS, PIXEL, Style, build_scene
 from bp_lcz.data.simulate_optical import (
     MATERIALS,
@@ -31,15 +32,10 @@ from bp_lcz.data.simulate_optical import (
 )
 from bp_lcz.data.simulate_radar import Radar, covariance, sentinel1, speckle
 from bp_lcz.errors import UserError
+from bp_lcz.params import SPLITS
 from bp_lcz.paths import staged_folder
 from bp_lcz.scheme import CLASS_COUNT, CODES
 
-SPLITS = ("training", "validation", "testing")
-# Patches per class in So2Sat v2 training (Zhu et al. 2020).
-SO2SAT_COUNTS = (
-    5068, 24431, 31693, 8651, 16493, 35290, 3269, 39326, 13584, 11954,
-    42902, 9514, 9165, 41377, 2392, 7898, 49359,
-)  # fmt: skip
 # What an expert would take a patch for instead, likeliest first. So2Sat's labels have an expert confidence of 85 %,
 # and 8-5, 5-2 and 1-3 are among the confusions that Zhu et al. (2020) name.
 NEIGHBOURS = {
@@ -128,7 +124,7 @@ def class_sequence(seed: int, split: int, count: int, frequencies: str) -> Int[n
 
     A longer sequence begins with the shorter one.
     """
-    counts = np.ones(CLASS_COUNT) if frequencies == "uniform" else np.array(SO2SAT_COUNTS)
+    counts = np.ones(CLASS_COUNT) if frequencies == "uniform" else np.array(V2_CLASS_COUNTS["training"])
     share = counts / counts.sum()
     rng = _generator(seed, split, 0)
     sequence = np.empty(count, dtype=np.int64)

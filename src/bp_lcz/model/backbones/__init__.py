@@ -5,7 +5,6 @@ A backbone is one module in this folder that defines ``Options`` (a frozen pydan
 """
 
 import importlib
-import pkgutil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxtyping import Float
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from bp_lcz.bands import Channels
 from bp_lcz.errors import UserError
+from bp_lcz.params import backbone_names
 
 
 class Features(NamedTuple):
@@ -84,7 +84,7 @@ def build_backbone(name: str, channels: Channels, options: dict[str, Any]) -> Ba
     Raises:
         UserError: if there is no such backbone, or an option is unknown or out of range.
     """
-    known = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    known = backbone_names()
     if name not in known:
         raise UserError(f"params.yaml: unknown backbone '{name}'; known: {', '.join(known)}")
     module = importlib.import_module(f"{__name__}.{name}")
