@@ -16,7 +16,7 @@ from bp_lcz.bands import ALL_CHANNELS
 from bp_lcz.data.store import PackedStore
 from bp_lcz.errors import UserError
 from bp_lcz.model.checkpoint import load_classifier
-from bp_lcz.model.task import class_weights, dihedral
+from bp_lcz.model.task import class_weights, dihedral, spread_dihedral
 from bp_lcz.model.training import train_cell
 from bp_lcz.params import CellParams
 from tests.conftest import ROOT
@@ -182,6 +182,16 @@ def test_the_eight_symmetries_are_eight_different_ones() -> None:
     image = torch.arange(9.0).reshape(1, 3, 3)
     seen = {tuple(dihedral(image, element).flatten().tolist()) for element in range(8)}
     assert len(seen) == 8
+
+
+def test_a_batch_meets_every_symmetry_once_around_and_both_sensors_the_same_one() -> None:
+    image = torch.arange(9.0).reshape(1, 1, 3, 3)
+    batch = spread_dihedral(image.expand(8, 2, 3, 3))
+    assert len({tuple(patch[0].flatten().tolist()) for patch in batch}) == 8
+    torch.testing.assert_close(batch[:, 0], batch[:, 1])
+    torch.testing.assert_close(batch[3:4, :1], dihedral(image, 3))
+    for count in (1, 3, 17):
+        assert spread_dihedral(image.expand(count, 2, 3, 3)).shape == (count, 2, 3, 3)
 
 
 def test_channels_of_the_description_are_those_of_the_data(inputs: tuple[Path, Path], tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def draw_city(seed: int, split: int, number: int, name: str) -> City:
         sky=Sky(
             aerosol=float(np.clip(rng.gamma(2.2, 0.08), 0.03, 0.6)),
             angstrom=float(rng.uniform(0.9, 1.6)),
-            sun_factor=float(rng.normal(0.91, 0.06)),
+            sun_factor=float(rng.normal(0.91, 0.10)),
         ),
         radar=Radar(
             gain=float(10 ** (rng.normal(1.5, 1.2) / 10)),
@@ -183,7 +183,7 @@ def _local_sky(sky: Sky, rng: np.random.Generator) -> Sky:
     return replace(
         sky,
         aerosol=float(np.clip(sky.aerosol * np.exp(rng.normal(0, 0.4)), 0.02, 0.8)),
-        sun_factor=float(sky.sun_factor * np.exp(rng.normal(0, 0.14))),
+        sun_factor=float(sky.sun_factor * np.exp(rng.normal(0, 0.15))),
     )
 
 

@@ -42,6 +42,15 @@ def dihedral(images: Tensor, element: int) -> Tensor:
     return images.rot90(element % 4, dims=(-2, -1))
 
 
+def spread_dihedral(images: Tensor) -> Tensor:
+    """Apply all eight symmetries of the square, each to an eighth of a batch (B, channel, row, column).
+
+    The order of the batch is shuffled in each epoch, so every patch meets a random symmetry, and no step sees
+    one symmetry alone. Contiguous parts need no index and no second pass over the memory.
+    """
+    return torch.cat([dihedral(part, element) for element, part in enumerate(images.tensor_split(8))])
+
+
 class LczTask(lightning.LightningModule):
     """Trains a network on cross-entropy plus the alignment loss.
 
@@ -71,10 +80,9 @@ class LczTask(lightning.LightningModule):
         """Loss of one batch."""
         sen1, sen2, label = batch
         random = np.random.default_rng([self.cell.seed, self.current_epoch, step])
-        element = int(random.integers(8))
         torch.manual_seed(int(random.integers(2**63)))  # dropout and stochastic depth draw from it
         if self.cell.train.flips:
-            sen1, sen2 = dihedral(sen1, element), dihedral(sen2, element)
+            sen1, sen2 = spread_dihedral(sen1), spread_dihedral(sen2)
         output = self.network(sen1, sen2)
         loss = cross_entropy(output.logits.float(), label, self.weights)
         alignment = torch.zeros_like(loss)
