@@ -34,6 +34,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 from pydantic import PositiveInt
 
+from bp_lcz.data.provenance import leak_mark
 from bp_lcz.errors import UserError
 from bp_lcz.params import PARAMS_FILE, Params, load_params
 from bp_lcz.paths import EVALUATIONS, REPORTS
@@ -67,6 +68,7 @@ class Summary:
         outcomes: of each stage, ``ran``, ``restored from the cache`` or ``up to date``.
         scores: overall accuracy and kappa of each cell on the testing split.
         kind: of the data set, such as ``simulated``.
+        leak_mark: ``leaky split`` where the splits of the data set overlap, else nothing.
         registration: the registered version, or None without a cell of variant ``bp-lcz``.
     """
 
@@ -74,6 +76,7 @@ class Summary:
     outcomes: Mapping[str, str]
     scores: Mapping[str, tuple[float | None, float | None]]
     kind: str
+    leak_mark: str
     registration: "Registration | None"
 
     @property
@@ -86,7 +89,7 @@ class Summary:
         """The summary as plain text."""
         width = max(len("cell"), *(len(cell) for cell in self.scores))
         return [
-            f"{_HEADS.get(self.kind, 'testing split')}:",
+            f"{', '.join(filter(None, [_HEADS.get(self.kind, 'testing split'), self.leak_mark]))}:",
             f"{'cell':<{width}}  {'OA':>5}  {'kappa':>5}",
             *(f"{cell:<{width}}  {_score(oa)}  {_score(kappa)}" for cell, (oa, kappa) in self.scores.items()),
             "",
@@ -314,8 +317,8 @@ def _cause(lines: list[str], status: int) -> str:
 def _summary(workspace: Path, params: Params, outcomes: dict[str, str], registration: "Registration | None") -> Summary:
     evaluations = {cell: read_json(workspace / EVALUATIONS / cell / "evaluation.json") for cell in params.cells}
     scores = {cell: (evaluation["oa"], evaluation["kappa"]) for cell, evaluation in evaluations.items()}
-    kind = next(evaluation["kind"] for evaluation in evaluations.values())
-    return Summary(workspace, outcomes, scores, kind, registration)
+    first = next(iter(evaluations.values()))
+    return Summary(workspace, outcomes, scores, first["kind"], leak_mark(first["leakage"]), registration)
 
 
 def _registered(registration: "Registration | None") -> str:

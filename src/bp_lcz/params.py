@@ -73,6 +73,8 @@ class Validate(_Section):
     """Largest plausible top-of-atmosphere reflectance; So2Sat's own maximum is 2.8005."""
     zeros_max: Share
     """Largest share of zeros in a patch's Sentinel-1 channels."""
+    leakage: Literal["error", "mark"]
+    """Patches of two splits that overlap: ``error`` stops; ``mark`` heads every result with "leaky split"."""
 
 
 class Encoder(_Section):

@@ -81,7 +81,8 @@ def write_geo(root: Path, split: str, count: int, cities: int) -> None:
     city = np.arange(count) % cities
     easting = 500_000.0 + 320.0 * (np.arange(count) // cities)
     tfw = np.zeros((count, 6))
-    tfw[:, 0], tfw[:, 3], tfw[:, 4], tfw[:, 5] = 10, -10, easting, 5_000_000 + 100_000 * city
+    south = 5_000_000 + 10_000 * list(COUNTS).index(split)  # splits lie apart
+    tfw[:, 0], tfw[:, 3], tfw[:, 4], tfw[:, 5] = 10, -10, easting, south + 100_000 * city
     with h5py.File(root / f"{split}_geo.h5", "w") as file:
         file["city"] = np.array([f"{split} city {c}".encode() for c in city])
         file["epsg"] = np.full((count, 1), 32632)

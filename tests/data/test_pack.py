@@ -28,6 +28,7 @@ def summary(channels: Channels = ALL_CHANNELS, counts: dict[str, int] = COUNTS) 
         "dataset": "mine",
         "source": "simulated from seed 1",
         "kind": "simulated",
+        "leakage": {"status": "none", "pairs": 0, "distance": None},
         "channels": {"sen1": list(channels.sen1), "sen2": list(channels.sen2)},
         "splits": {split: {"patches": count} for split, count in counts.items()},
     }
@@ -73,8 +74,8 @@ def test_statistics_do_not_see_the_other_splits(tmp_path):
 
 def test_manifest_names_the_data_set_and_the_hash_of_each_file(tmp_path):
     folder, manifest = packed(tmp_path)
-    assert {key: manifest[key] for key in ("dataset", "source", "kind", "channels")} == {
-        key: summary()[key] for key in ("dataset", "source", "kind", "channels")
+    assert {key: manifest[key] for key in ("dataset", "source", "kind", "leakage", "channels")} == {
+        key: summary()[key] for key in ("dataset", "source", "kind", "leakage", "channels")
     }
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.npy")}
     assert manifest["sha256"] == files

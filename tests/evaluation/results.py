@@ -22,6 +22,7 @@ SOURCES = {
     "unstated": None,
 }
 ROOT = Path(__file__).parents[2]
+NO_LEAKAGE: dict[str, Any] = {"status": "none", "pairs": 0, "distance": None}
 COORDINATES = 3 * np.random.default_rng(3).normal(size=(CLASS_COUNT, 2))
 MODEL = {"alignment_weight": 0.5, "target": "graded", "loss": "sigmoid", "alpha": 0.1, "augment": "both"}
 TRAIN = {"epochs": 12, "threads": 1, "precision": "32-true"}
@@ -39,6 +40,7 @@ def write_results(
     dataset: str = "demo",
     groups: Sequence[str] = ("VH", "VV", "RGB"),
     release: str | None = None,
+    leakage: Mapping[str, Any] = NO_LEAKAGE,
     skill: Mapping[str, float] | None = None,
 ) -> None:
     """Write ``outputs/packed/manifest.json``, ``outputs/gate/summary.json``, ``outputs/models`` and ``outputs/evaluations`` under ``root``.
@@ -54,6 +56,7 @@ def write_results(
         dataset: name of the data set.
         groups: band groups of the cells that have prompts.
         release: of So2Sat, as the gate names it.
+        leakage: between splits, as the gate describes it.
         skill: how good the cells of each variant are; by default each cell is better than the one before it.
     """
     generator = np.random.default_rng(0)
@@ -61,7 +64,7 @@ def write_results(
     y_true = np.sort(generator.choice(present, size=patches))
     block = generator.integers(blocks, size=patches)
     counts = np.bincount(y_true, minlength=CLASS_COUNT)
-    _write_summary(root, counts, kind, dataset, release)
+    _write_summary(root, counts, kind, dataset, release, leakage)
     _write_json(root / "outputs/packed/manifest.json", {"sha256": {"testing.images.npy": "0" * 64}})
     for index, (name, cell) in enumerate(cells.items()):
         better = 0.3 * index if skill is None else skill[cell["variant"]]
@@ -81,7 +84,9 @@ def write_params(root: Path, cells: Mapping[str, Mapping[str, Any]] = CELLS) -> 
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 
-def _write_summary(root: Path, testing: np.ndarray, kind: str, dataset: str, release: str | None) -> None:
+def _write_summary(
+    root: Path, testing: np.ndarray, kind: str, dataset: str, release: str | None, leakage: Mapping[str, Any]
+) -> None:
     splits = {
         split: {"patches": int(counts.sum()), "class_counts": counts.tolist(), "cities": cities}
         for split, counts, cities in (
@@ -95,6 +100,7 @@ def _write_summary(root: Path, testing: np.ndarray, kind: str, dataset: str, rel
         "dataset": dataset,
         "source": SOURCES[kind],
         "kind": kind,
+        "leakage": leakage,
         "release": release,
         "channels": channels,
         "splits": splits,
@@ -156,7 +162,8 @@ def _write_cell(
         "lower_bound": unit == "patch",
     }
     described = {key: cell[key] for key in ("backbone", "variant", "seed")}
-    identity = {"cell": name, **described, "dataset": dataset, "kind": kind, "source": SOURCES[kind]}
+    identity = {"cell": name, **described, "dataset": dataset, "kind": kind, "leakage": NO_LEAKAGE}
+    identity["source"] = SOURCES[kind]
     evaluation = {
         **identity,
         "split": "testing",

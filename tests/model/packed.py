@@ -31,6 +31,7 @@ def write_inputs(folder: Path, patches: dict[str, int] = PATCHES) -> tuple[Path,
         "dataset": "data",
         "source": "simulated for a test",
         "kind": "simulated",
+        "leakage": {"status": "none", "pairs": 0, "distance": None},
         "channels": {"sen1": list(ALL_CHANNELS.sen1), "sen2": list(ALL_CHANNELS.sen2)},
         "splits": {
             split: {"patches": n, "class_counts": counts[split], "cities": None} for split, n in patches.items()

@@ -73,6 +73,7 @@ class FinishedWorkspace:
                 "validation": {"oa": 0.6, "kappa": kappa, "loss": 1.0},
                 "dataset": "demo",
                 "kind": "simulated",
+                "leakage": {"status": "none", "pairs": 0, "distance": None},
                 "source": "simulated",
                 "text": None,
                 "versions": {"bp_lcz": "0.1.0", "torch": "2.13.0", "numpy": "2.4.6"},
@@ -101,6 +102,7 @@ class FinishedWorkspace:
                     "best_epoch": 2,
                     "parameters": 1234,
                     "kind": "simulated",
+                    "leakage": {"status": "none", "pairs": 0, "distance": None},
                 }
             )
         )

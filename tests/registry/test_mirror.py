@@ -26,6 +26,7 @@ def test_each_cell_becomes_one_run_that_can_be_traced(workspace: FinishedWorkspa
     assert {
         "cell": "one-bp-lcz",
         "kind": "simulated",
+        "leakage": "none",
         "dataset": "demo",
         "data_md5": DATA_MD5,
         "git_commit": workspace.commit,

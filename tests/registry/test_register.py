@@ -55,6 +55,7 @@ def test_a_version_says_what_it_came_from(workspace: FinishedWorkspace) -> None:
         "git_commit": workspace.commit,
         "dataset": "demo",
         "kind": "simulated",
+        "leakage": "none",
         "validation_kappa": "0.6",
     }.items() <= version.tags.items()
     assert "VH_real" in version.tags["channels"]

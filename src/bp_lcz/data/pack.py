@@ -129,6 +129,7 @@ def pack(root: Path, summary: dict[str, Any], out: Path) -> None:
             "dataset": summary["dataset"],
             "source": summary["source"],
             "kind": summary["kind"],
+            "leakage": summary["leakage"],
             "channels": summary["channels"],
             "mean": moments.mean.tolist(),
             "std": moments.std.tolist(),

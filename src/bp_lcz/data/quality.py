@@ -15,6 +15,7 @@ import pandas as pd
 
 from bp_lcz.bands import Channels
 from bp_lcz.data.data_docs import make_self_contained
+from bp_lcz.data.leakage import EQUAL_BLOCKS, NEAREST_M, OVERLAP_M, REMEDY, find_neighbours, is_split_so
 from bp_lcz.data.releases import FIRST_LABELS, release
 from bp_lcz.data.so2sat import check_dataset, dataset_name, open_split
 from bp_lcz.data.statistics import patch_statistics
@@ -75,7 +76,9 @@ class Outcome:
         )
 
 
-def gate(root: Path, out: Path, reflectance_max: float, zeros_max: float) -> dict[str, Any]:
+def gate(
+    root: Path, out: Path, reflectance_max: float, zeros_max: float, leakage: Literal["error", "mark"] = "error"
+) -> dict[str, Any]:
     """Check a data set; write its statistics, Data Docs and, if it passes, its summary.
 
     Args:
@@ -84,6 +87,7 @@ def gate(root: Path, out: Path, reflectance_max: float, zeros_max: float) -> dic
             which is there only if the data set passed. The summary is a function of the data alone.
         reflectance_max: largest plausible top-of-atmosphere reflectance.
         zeros_max: largest share of zeros in a patch's Sentinel-1 channels.
+        leakage: whether overlapping splits are an ``error``, or a warning that marks every result.
 
     Returns:
         The summary.
@@ -95,7 +99,10 @@ def gate(root: Path, out: Path, reflectance_max: float, zeros_max: float) -> dic
     (out / "summary.json").unlink(missing_ok=True)
     statistics = patch_statistics(root)
     tables = _tables(statistics)
-    expectations = suite(check_dataset(root), reflectance_max, zeros_max)
+    neighbours = find_neighbours(root)
+    tables["neighbours"] = neighbours.table
+    accepted = leakage == "mark" or is_split_so(_release(statistics))
+    expectations = suite(check_dataset(root), reflectance_max, zeros_max) + leakage_suite(accepted)
     with staged_file(out / "statistics.parquet") as file:
         statistics.to_parquet(file, index=False)
     with staged_folder(out / "data_docs") as folder:
@@ -103,8 +110,9 @@ def gate(root: Path, out: Path, reflectance_max: float, zeros_max: float) -> dic
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed:
         more = f"; {len(failed) - 1} more failed, see {out / 'data_docs/index.html'}" if failed[1:] else ""
-        raise UserError(f"{root}: {failed[0]}{more}")
-    summary = _summary(root, statistics, outcomes)
+        hint = f"; {REMEDY}" if failed[0].expectation.table == "neighbours" else ""
+        raise UserError(f"{root}: {failed[0]}{hint}{more}")
+    summary = {**_summary(root, statistics, outcomes), "leakage": neighbours.summary()}
     with staged_file(out / "summary.json") as file:
         file.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return summary
@@ -153,6 +161,33 @@ def suite(channels: Channels, reflectance_max: float, zeros_max: float) -> list[
             warning=True,
         ),
     ]
+
+
+def leakage_suite(accepted: bool) -> list[Expectation]:
+    """Splits do not show the same ground; only a warning where that is accepted."""
+    return [
+        Expectation(
+            f"at least {OVERLAP_M:g} m between splits",
+            "footprints",
+            "neighbours",
+            "distance",
+            minimum=NEAREST_M,
+            warning=accepted,
+        ),
+        Expectation(
+            "no near-duplicates in two splits",
+            "pixels",
+            "neighbours",
+            "equal_blocks",
+            maximum=float(EQUAL_BLOCKS - 1),
+            warning=accepted,
+        ),
+    ]
+
+
+def _release(statistics: pd.DataFrame) -> str | None:
+    testing = statistics[statistics["split"] == "testing"].sort_values("index")
+    return release(_class_counts(statistics), testing["class"].head(FIRST_LABELS).tolist())
 
 
 def _tables(statistics: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -278,7 +313,6 @@ def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[Outcome]) -> d
             channels = reader.channels
     source = "; ".join(sorted(text for text in sources if text)) or None
     counts = _class_counts(statistics)
-    testing = statistics[statistics["split"] == "testing"].sort_values("index")
     splits, bands = {}, {}
     for split in SPLITS:
         rows = statistics[statistics["split"] == split]
@@ -292,7 +326,7 @@ def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[Outcome]) -> d
         "dataset": dataset_name(root),
         "source": source,
         "kind": provenance(source),
-        "release": release(counts, testing["class"].head(FIRST_LABELS).tolist()),
+        "release": _release(statistics),
         "channels": {"sen1": list(channels.sen1), "sen2": list(channels.sen2)},
         "splits": splits,
         "bands": bands,

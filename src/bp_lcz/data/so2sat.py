@@ -108,6 +108,18 @@ class SplitReader:
                 piece = slice(start, start + rows)
                 yield first + start, sen1[piece], sen2[piece], label[piece]
 
+    def sen1_chunks(self, rows: int) -> Iterator[Float[np.ndarray, "patch 32 32 c1"]]:
+        """Sentinel-1 alone of all patches in stored order, in slabs of at least `rows` patches but the last.
+
+        Raises:
+            UserError: if the file cannot be read to its end.
+        """
+        step = max(rows, self._sen1.chunks[0] if self._sen1.chunks else 0)
+        for first in range(0, self.count, step):
+            with _readable(self.path):
+                sen1 = self._sen1[first : first + step]
+            yield sen1
+
 
 @contextmanager
 def open_split(root: Path, split: Split) -> Iterator[SplitReader]:
@@ -126,7 +138,13 @@ def open_split(root: Path, split: Split) -> Iterator[SplitReader]:
         ...     for start, sen1, sen2, label in reader.chunks(rows=256):
         ...         ...
     """
-    path = root / f"{split}.h5"
+    with open_patches(root / f"{split}.h5") as reader:
+        yield reader
+
+
+@contextmanager
+def open_patches(path: Path) -> Iterator[SplitReader]:
+    """Open one file of any name read-only and check its form; errors as `open_split`."""
     with _open(path) as file:
         yield SplitReader(path, file)
 
@@ -168,7 +186,12 @@ def read_geo(root: Path, split: Split, count: int | None = None) -> Geo | None:
         UserError: if the file is unreadable, lacks a key, has another number of patches, or its pixels are
             not 10 m wide (the first 2025 release of v4 had another order of ``tfw``).
     """
-    path = root / f"{split}_geo.h5"
+    return read_geo_of(root / f"{split}.h5", count)
+
+
+def read_geo_of(patches: Path, count: int | None = None) -> Geo | None:
+    """Where the patches of a file of any name lie, from the ``_geo.h5`` beside it; otherwise as `read_geo`."""
+    path = patches.with_name(f"{patches.stem}_geo.h5")
     if not path.exists():
         return None
     with _open(path) as file:
@@ -184,7 +207,7 @@ def read_geo(root: Path, split: Split, count: int | None = None) -> Geo | None:
         ("tfw", tfw, [(expected, 6)]),
     ):
         if values.shape not in shapes:
-            raise UserError(f"{path}: {key} has shape {values.shape}; {split}.h5 needs {shapes[-1]}")
+            raise UserError(f"{path}: {key} has shape {values.shape}; {patches.name} needs {shapes[-1]}")
     # World-file order A, D, B, E, C, F.
     off = np.flatnonzero((np.abs(tfw[:, 0]) != PIXEL_M) | (np.abs(tfw[:, 3]) != PIXEL_M))
     if off.size:

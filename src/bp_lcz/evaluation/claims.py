@@ -14,6 +14,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
+from bp_lcz.data.provenance import leak_mark
 from bp_lcz.data.releases import SO2SAT_V2
 from bp_lcz.errors import UserError
 from bp_lcz.evaluation.results import METRICS, CellResult, Group, check_same_patches, group_seeds, value_text
@@ -184,7 +185,8 @@ class Outcome:
 
 def is_comparable(summary: Mapping[str, Any]) -> bool:
     """Whether results on a data set may be set against the paper's: only on the official So2Sat v2."""
-    return summary["kind"] == "unstated" and summary["release"] == SO2SAT_V2
+    is_official = summary["kind"] == "unstated" and summary["release"] == SO2SAT_V2
+    return is_official and not leak_mark(summary["leakage"])
 
 
 def judge(paper: Paper, summary: Mapping[str, Any], results: Sequence[CellResult]) -> list[Outcome]:
@@ -220,7 +222,7 @@ def claims_text(outcomes: Sequence[Outcome], summary: Mapping[str, Any]) -> str:
 def claims_json(outcomes: Sequence[Outcome], summary: Mapping[str, Any]) -> str:
     """The outcomes as JSON, the same bytes for the same inputs."""
     content = {
-        **{key: summary[key] for key in ("dataset", "kind", "release", "source")},
+        **{key: summary[key] for key in ("dataset", "kind", "leakage", "release", "source")},
         "comparable": is_comparable(summary),
         "claims": {outcome.name: {**asdict(outcome), "name": None} for outcome in outcomes},
     }
@@ -351,7 +353,9 @@ def _blocked(summary: Mapping[str, Any], selected: Any) -> str:
 
 def _why_not_comparable(summary: Mapping[str, Any]) -> str:
     reasons = {"simulated": "simulated data", "weak labels": "weak labels"}
-    return reasons.get(summary["kind"], "not the official So2Sat v2")
+    if summary["release"] != SO2SAT_V2:
+        reasons["unstated"] = "not the official So2Sat v2"
+    return ", ".join(filter(None, [leak_mark(summary["leakage"]), reasons.get(summary["kind"])]))
 
 
 def _reproduced(label: str, values: Sequence[float]) -> Reproduced:

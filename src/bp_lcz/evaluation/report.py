@@ -21,6 +21,7 @@ import jinja2
 import numpy as np
 from tqdm import tqdm
 
+from bp_lcz.data.provenance import leak_mark
 from bp_lcz.evaluation import figures, tables
 from bp_lcz.evaluation.claims import Outcome, data_text, is_comparable
 from bp_lcz.evaluation.figures import Note
@@ -252,6 +253,8 @@ def _context(
     return {
         "dataset": summary["dataset"],
         "kind": summary["kind"],
+        "leak_mark": leak_mark(summary["leakage"]),
+        "leakage": summary["leakage"],
         "is_official": is_comparable(summary),
         "source": " ".join(summary["source"].split()) if summary["source"] else None,
         "channels": summary["channels"],

@@ -21,7 +21,7 @@ from bp_lcz.params import Params
 METRICS = {"oa": "OA", "aa": "AA", "kappa": "kappa", "macro_f1": "macro-F1"}
 
 _EVALUATION_KEYS = (
-    *("cell", "backbone", "variant", "seed", "dataset", "kind", "split", "patches", *METRICS),
+    *("cell", "backbone", "variant", "seed", "dataset", "kind", "leakage", "split", "patches", *METRICS),
     *("oa_built", "oa_natural", "ece", "intervals", "interval", "per_class", "confusion"),
     *("parameters", "best_epoch"),
 )
@@ -29,7 +29,7 @@ _MODEL_KEYS = ("backbone_options", "train", "model", "parameters", "best_epoch",
 _HISTORY_KEYS = ("epoch", "training_loss", "training_alignment", "validation_loss", "validation_kappa")
 _TIMING_KEYS = ("seconds", "epochs", "patches_per_second", "peak_memory_mib", "threads", "machine")
 _PREDICTION_KEYS = ("y_true", "y_pred", "probability", "block", "embedding", "embedding_share")
-_SUMMARY_KEYS = ("dataset", "source", "kind", "release", "channels", "splits", "expectations")
+_SUMMARY_KEYS = ("dataset", "source", "kind", "leakage", "release", "channels", "splits", "expectations")
 
 
 @dataclass(frozen=True)

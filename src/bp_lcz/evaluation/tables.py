@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from bp_lcz.data.provenance import leak_mark
 from bp_lcz.evaluation.claims import HEADER, Outcome, interval_text, is_comparable, signed
 from bp_lcz.evaluation.results import METRICS, CellResult, Group, overrides_text, value_text
 from bp_lcz.evaluation.score import fraction
@@ -239,7 +240,9 @@ def patches(summary: Mapping[str, Any]) -> int:
 
 def warning(summary: Mapping[str, Any]) -> str:
     """What to bear in mind of the data, in a few words."""
-    return "So2Sat LCZ42 v2" if is_comparable(summary) else _WARNINGS[summary["kind"]]
+    if is_comparable(summary):
+        return "So2Sat LCZ42 v2"
+    return ", ".join(filter(None, [leak_mark(summary["leakage"]), _WARNINGS[summary["kind"]]]))
 
 
 def _differences(group: Group, other: Group) -> list[Entry]:

@@ -72,6 +72,7 @@ def import_sen2lcz(weights: Path, out: Path) -> Path:
         "validation": None,
         "dataset": None,
         "kind": None,
+        "leakage": None,
         "source": f"{origin}; imported from {weights.name}, sha256 {digest}",
         "text": None,
         "versions": {"bp_lcz": bp_lcz.__version__, "torch": torch.__version__, "numpy": np.__version__},

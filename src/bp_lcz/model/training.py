@@ -116,7 +116,7 @@ def train_cell(cell: CellParams, packed: Path, prompts: Path, scratch: Path, out
             "validation": {
                 name: task.history[chosen["epoch"]][f"validation_{name}"] for name in ("oa", "kappa", "loss")
             },
-            **{key: manifest[key] for key in ("dataset", "kind", "source")},
+            **{key: manifest[key] for key in ("dataset", "kind", "leakage", "source")},
             "text": None if cell.variant == "plain" else _text(table, cell),
             "versions": {
                 "bp_lcz": bp_lcz.__version__,

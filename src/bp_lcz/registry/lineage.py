@@ -35,6 +35,7 @@ def cell_tags(workspace: Path, params: Params, cell: str) -> dict[str, str]:
         "seed": str(description["seed"]),
         "dataset": description["dataset"],
         "kind": description["kind"],
+        "leakage": description["leakage"]["status"],
         "channels": json.dumps(description["channels"]),
         "data_md5": _data_md5(workspace, lock, params.dataset.root),
         "git_commit": commit,

@@ -44,7 +44,7 @@ def run(params: Params, cell: str) -> None:
     description = classifier.description
     evaluation = {
         **{key: description[key] for key in ("cell", "backbone", "variant", "seed", "parameters", "best_epoch")},
-        **{key: manifest[key] for key in ("dataset", "kind", "source")},
+        **{key: manifest[key] for key in ("dataset", "kind", "leakage", "source")},
         "validation_kappa": description["validation"]["kappa"],
         "split": "testing",
         "patches": len(true),

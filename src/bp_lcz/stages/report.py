@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bp_lcz import paths
+from bp_lcz.data.provenance import leak_mark
 from bp_lcz.evaluation.claims import interval_text, judge, load_paper
 from bp_lcz.evaluation.report import PAGE, write_report
 from bp_lcz.evaluation.results import CellResult, read_manifest, read_matrix
@@ -31,7 +32,8 @@ def run(params: Params) -> None:
         write_report(folder, matrix, outcomes=outcomes, manifest=manifest, command=command)
     print(_short_table(matrix.results))
     summary = matrix.summary
-    print(f"\n{summary['dataset']} ({summary['kind']}), testing split: {paths.REPORTS / PAGE}")
+    kind = ", ".join(filter(None, [summary["kind"], leak_mark(summary["leakage"])]))
+    print(f"\n{summary['dataset']} ({kind}), testing split: {paths.REPORTS / PAGE}")
 
 
 def rebuild_command(profile: str | None, root: str) -> str:

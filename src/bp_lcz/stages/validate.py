@@ -19,6 +19,7 @@ def run(params: Params) -> None:
         GATE,
         reflectance_max=params.validation.reflectance_max,
         zeros_max=params.validation.zeros_max,
+        leakage=params.validation.leakage,
     )
     for warning in summary["warnings"]:
         print(f"warning: {params.dataset.root}: {warning}", file=sys.stderr)
