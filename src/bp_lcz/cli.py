@@ -189,6 +189,84 @@ def judge(
 
 
 @app.command()
+def split(
+    folders: Annotated[list[Path], typer.Argument(help="Folders with files of patches and their _geo.h5.")],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    by: Annotated[str, typer.Option(help="What stays together: city or block.")] = "block",
+    block_size: Annotated[
+        float | None, typer.Option(help="Side of a block in m; without it a sixth of the largest city, 640 to 5000.")
+    ] = None,
+    gap: Annotated[float, typer.Option(help="Distance between splits in m.")] = 320.0,
+    shares: Annotated[tuple[float, float, float], typer.Option(help="Shares of training, validation and testing.")] = (
+        0.7,
+        0.1,
+        0.2,
+    ),
+    seed: Annotated[int, typer.Option(help="Of the order in which cities or blocks are dealt out.")] = 1,
+) -> None:
+    """Divide patches with geo files into splits that do not show the same ground.
+
+    Example: bp-lcz split /data/berlin /data/paris --out /data/mine --by block --shares 0.7 0.1 0.2
+    """
+    from bp_lcz.data.split import rule_from, split_folders
+
+    typer.echo("\n".join(split_folders(folders, out, rule_from(by, shares, block_size, gap, seed))))
+
+
+@app.command()
+def tile(
+    s1: Annotated[Path, typer.Option(help="Sentinel-1 GeoTIFF: VV and VH, or So2Sat's eight channels.")],
+    s2: Annotated[Path, typer.Option(help="Sentinel-2 GeoTIFF of 10, 12 or 13 bands, or with band names.")],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    labels: Annotated[Path | None, typer.Option(help="GeoTIFF of local climate zones; without it no labels.")] = None,
+    label_map: Annotated[
+        Path | None, typer.Option(help='JSON from values of another raster to LCZ codes, {"1": "G", "9": null}.')
+    ] = None,
+    city: Annotated[str | None, typer.Option(help="Name in the geo file; without it that of the folder.")] = None,
+    stride: Annotated[int, typer.Option(help="Between neighbouring patches, in m.")] = 100,
+    min_share: Annotated[float, typer.Option(help="Of the 100 m cell in a patch's middle for its class.")] = 0.5,
+    s1_units: Annotated[str, typer.Option(help="auto, db or linear.")] = "auto",
+    s1_bands: Annotated[str | None, typer.Option(help="Names in stored order, such as VH,VV.")] = None,
+    s2_units: Annotated[str, typer.Option(help="auto, dn or reflectance.")] = "auto",
+    s2_offset: Annotated[
+        float | None, typer.Option(help="To take off, in digital numbers: 0 or 1000; without it, it is looked for.")
+    ] = None,
+    s2_bands: Annotated[str | None, typer.Option(help="Names in stored order, such as B02,B03,...")] = None,
+    by: Annotated[str, typer.Option("--split", help="block, or none: all patches in one file.")] = "block",
+    block_size: Annotated[float | None, typer.Option(help="See `bp-lcz split`.")] = None,
+    gap: Annotated[float, typer.Option(help="Distance between splits in m.")] = 320.0,
+    shares: Annotated[tuple[float, float, float], typer.Option(help="Shares of training, validation and testing.")] = (
+        0.7,
+        0.1,
+        0.2,
+    ),
+    seed: Annotated[int, typer.Option(help="See `bp-lcz split`.")] = 1,
+) -> None:
+    """Cut co-registered Sentinel scenes into a data set of patches.
+
+    Example: bp-lcz tile --s1 S1.tif --s2 S2.tif --labels LCZ.tif --out /data/berlin
+    """
+    from bp_lcz.data.split import rule_from
+    from bp_lcz.data.tile import TileOptions
+    from bp_lcz.data.tile import tile as cut
+
+    if by not in ("block", "none"):
+        raise UserError(f"--split {by}: expected block or none")
+    options = TileOptions(
+        city=city,
+        stride_m=stride,
+        s1_units=s1_units,
+        s2_units=s2_units,
+        s2_offset=s2_offset,
+        s1_bands=None if s1_bands is None else tuple(s1_bands.split(",")),
+        s2_bands=None if s2_bands is None else tuple(s2_bands.split(",")),
+        min_share=min_share,
+        split=None if by == "none" else rule_from("block", shares, block_size, gap, seed),
+    )
+    typer.echo("\n".join(cut(s1, s2, out, labels, label_map, options)))
+
+
+@app.command()
 def workspace(
     name: Annotated[str, typer.Argument(help="Name of the folder under .workspaces.")],
     profile: Annotated[str | None, typer.Option(help="A file of profiles/, merged into params.yaml.")] = None,

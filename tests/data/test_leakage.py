@@ -93,7 +93,7 @@ def test_rounding_of_coordinates_is_no_overlap(tmp_path):
 
 
 def test_corners_that_are_apart_in_one_direction_only_do_not_overlap(tmp_path):
-    diagonal = {"training": row(0), "validation": row(5000), "testing": row(0) + [[10.0, 320.0]]}
+    diagonal = {"training": row(0), "validation": row(5000), "testing": row(0) + np.array([[10.0, 320.0]])}
     assert find_neighbours(write_footprints(tmp_path, diagonal)).status == "none"
 
 
@@ -265,7 +265,7 @@ def berlin(folder: Path) -> Corners:
     rings = np.stack([np.frombuffer(shape[13:], "<f8").reshape(5, 2) for shape in table["geometry"]])
     easting, northing = transform("EPSG:4326", "EPSG:32633", rings[..., 0].ravel(), rings[..., 1].ravel())
     centre = np.stack([easting, northing], axis=1).reshape(-1, 5, 2)[:, :4].mean(axis=1)
-    return centre + [-160.0, 160.0]
+    return centre + np.array([-160.0, 160.0])
 
 
 @pytest.mark.shared

@@ -168,7 +168,9 @@ class PixelSample:
         pixel = _mixed(pixel)
         patch, row, column = np.nonzero(pixel[:, :-1, :-1] % _ONE_IN == 0)
         corners = [pixel[patch, row + down, column + right] for down in (0, 1) for right in (0, 1)]
-        block = sum((corner * factor for corner, factor in zip(corners, factors[-4:], strict=True)), np.uint64(0))
+        block = np.zeros(len(patch), dtype=np.uint64)
+        for corner, factor in zip(corners, factors[-4:], strict=True):
+            block += corner * factor
         # Filled pixels are equal everywhere.
         varied = np.any([corner != corners[0] for corner in corners], axis=0)
         self._patch.append((patch[varied] + self.count).astype(np.int32))
