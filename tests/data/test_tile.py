@@ -145,6 +145,8 @@ def test_splits_of_a_scene_do_not_overlap(tmp_path):
 def test_bands_are_found_by_name_or_by_the_order_of_the_product(scene, tmp_path, bands, names):
     stored = names or {10: list(SEN2_BANDS), 12: [n for n in L1C if n != "B10"], 13: L1C}[bands]
     values = optical(bands=bands)
+    if bands == 13:
+        values[10] = 12  # cirrus: nearly nothing
     scene["s2"] = write_tif(tmp_path / "other.tif", values, names=names)
     run(scene, tmp_path / "out")
     found = arrays(tmp_path / "out")["sen2"][0, 0, 0]
@@ -285,8 +287,7 @@ def test_natural_zones_may_be_numbered_from_101(scene, tmp_path):
 def test_scenes_that_do_not_fit_are_one_line_and_leave_nothing(scene, tmp_path, damage, message):
     options, label_map = ONE_FILE, None
     if damage == "no crs":
-        with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
-            write_tif(scene["s1"], radar(), crs=None, transform=None)
+        write_tif(scene["s1"], radar(), crs=None, transform=None)
     elif damage == "elsewhere":
         write_tif(scene["s1"], radar(), west=WEST + 50_000)
     elif damage == "no tif":

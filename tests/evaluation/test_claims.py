@@ -79,6 +79,7 @@ def swapped(claim):
         {"kind": "weak labels", "unit": "patch"},
         {"kind": "unstated"},
         {"kind": "simulated", "release": "so2sat-v2"},
+        {**OFFICIAL, "leakage": {"status": "overlap", "pairs": 1, "distance": 100.0}},
     ],
 )
 @pytest.mark.parametrize(

@@ -137,6 +137,18 @@ def test_weak_labels_are_headed_so_with_the_words_of_the_files(tmp_path):
     assert "testing split of mine (weak labels), 600 patches" in text
 
 
+def test_every_table_of_splits_that_overlap_is_marked(tmp_path):
+    leakage = {"status": "overlap", "pairs": 1234, "distance": 100.0}
+    out = make_report(tmp_path, PLAIN, kind="unstated", release="so2sat-v2", leakage=leakage)
+    text = text_of(out)
+    assert "Leaky split. Patches of two splits show the same ground (1,234 pairs, nearest 100.0 m apart)" in text
+    assert "testing split of demo (leaky split, provenance not stated), 600 patches" in text
+    assert "may be set against published ones" not in text
+    captions = [line for line in (out / "report.md").read_text().splitlines() if "testing split of demo (" in line]
+    assert len(captions) > 1
+    assert all("(leaky split, " in line for line in captions)
+
+
 def test_unstated_provenance_is_said_to_be_unstated(tmp_path):
     text = text_of(make_report(tmp_path, PLAIN, kind="unstated"))
     assert "Provenance not stated in the files." in text

@@ -1,6 +1,5 @@
 """Patches with geo files into training, validation and testing that do not show the same ground."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -81,10 +80,6 @@ def new_folder(out: Path) -> Iterator[Path]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: exists and is not empty; name a new folder")
     with staged_folder(out) as folder:
-        # mkdtemp's folders are private; a data set is as readable as any other folder.
-        mask = os.umask(0)
-        os.umask(mask)
-        folder.chmod(0o777 & ~mask)
         yield folder
 
 
