@@ -102,7 +102,7 @@ def gate(
     neighbours = find_neighbours(root)
     tables["neighbours"] = neighbours.table
     accepted = leakage == "mark" or is_split_so(_release(statistics))
-    expectations = suite(check_dataset(root), reflectance_max, zeros_max) + leakage_suite(accepted)
+    expectations = suite(check_dataset(root), reflectance_max, zeros_max, accepted)
     with staged_file(out / "statistics.parquet") as file:
         statistics.to_parquet(file, index=False)
     with staged_folder(out / "data_docs") as folder:
@@ -118,7 +118,9 @@ def gate(
     return summary
 
 
-def suite(channels: Channels, reflectance_max: float, zeros_max: float) -> list[Expectation]:
+def suite(
+    channels: Channels, reflectance_max: float, zeros_max: float, leakage_accepted: bool = False
+) -> list[Expectation]:
     """All expectations, in the order in which a failure is reported: causes before their consequences."""
     patches = "patches"
     return [
@@ -160,6 +162,7 @@ def suite(channels: Channels, reflectance_max: float, zeros_max: float) -> list[
             maximum=0.0,
             warning=True,
         ),
+        *leakage_suite(leakage_accepted),
     ]
 
 

@@ -195,7 +195,10 @@ class _Strips:
         step = int(self._options.stride_m // PIXEL_M)
         rows = range(0, self._grid.height - PATCH_SIDE + 1, step)
         with h5py.File(path, "w") as file, h5py.File(_geo(path), "w") as geo:
-            shapes = {"sen1": (PATCH_SIDE, PATCH_SIDE, len(sen1_bands)), "sen2": (PATCH_SIDE, PATCH_SIDE, 10)}
+            shapes: dict[str, tuple[int, ...]] = {
+                "sen1": (PATCH_SIDE, PATCH_SIDE, len(sen1_bands)),
+                "sen2": (PATCH_SIDE, PATCH_SIDE, 10),
+            }
             if self._lookup is not None:
                 shapes["label"] = (CLASS_COUNT,)
             sets = {
@@ -228,7 +231,7 @@ class _Strips:
         sen1, seen = self._layers["sen1"].strip(row)
         # Undeclared fill: products write 0 in every band.
         known = known & seen & (sen2 != 0).any(axis=0) & (sen1 != 0).any(axis=0)
-        keep = _windows(known[None], step).all(axis=(1, 2, 3))
+        keep: Bool[np.ndarray, " patch"] = _windows(known[None], step).reshape(-1, PATCH_SIDE**2).all(axis=1)
         self._no_data += int((~keep).sum())
         arrays: dict[str, np.ndarray] = {}
         if self._lookup is not None:
@@ -377,7 +380,7 @@ def _sen1_bands(path: Path, radar: Any, named: tuple[str, ...] | None) -> dict[s
     if named is not None and len(named) != radar.count:
         raise UserError(f"{path}: has {radar.count} bands, but --s1-bands names {len(named)}")
     texts = list(named) if named is not None else [text or "" for text in radar.descriptions]
-    found = {}
+    found: dict[str, int] = {}
     for number, text in enumerate(texts, start=1):
         words = re.split(r"[^A-Z0-9]+", text.upper())
         for polarisation, band in (("VH", INTENSITIES[0]), ("VV", INTENSITIES[1])):
