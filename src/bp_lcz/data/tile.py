@@ -231,7 +231,7 @@ class _Strips:
         sen1, seen = self._layers["sen1"].strip(row)
         # Undeclared fill: products write 0 in every band.
         known = known & seen & (sen2 != 0).any(axis=0) & (sen1 != 0).any(axis=0)
-        keep: Bool[np.ndarray, " patch"] = _windows(known[None], step).reshape(-1, PATCH_SIDE**2).all(axis=1)
+        keep = np.asarray(_windows(known[None], step).reshape(-1, PATCH_SIDE**2).all(axis=1))
         self._no_data += int((~keep).sum())
         arrays: dict[str, np.ndarray] = {}
         if self._lookup is not None:
