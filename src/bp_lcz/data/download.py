@@ -18,7 +18,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from tqdm import tqdm
 
@@ -255,7 +254,7 @@ class _Part:
         self.size = 0
         self._digest = _md5()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "_Part":
         try:
             self.raw = self.path.open("a+b", buffering=0)
         except OSError as error:
