@@ -35,10 +35,11 @@ def checkout(tmp_path: Path, source: Path) -> Path:
     subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
     # Hard links, since an inode does not show reflinks, which the project's own configuration prefers.
     (folder / ".dvc/config").write_text(
-        f"[core]\n    analytics = false\n    site_cache_dir = {tmp_path}/site\n[cache]\n    type = hardlink\n"
+        f"[core]\n    analytics = false\n    site_cache_dir = {tmp_path}/site\n    remote = lab\n"
+        f"[cache]\n    type = hardlink\n['remote \"lab\"']\n    url = {tmp_path}/remote\n"
     )
     (folder / "data/.gitignore").write_text("/so2sat\n")
-    pins, files = "outs:\n", []
+    pins, files = "# what is pinned\nouts:\n", []
     for name in NAMES:
         content = (source / name).read_bytes()
         md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
@@ -78,6 +79,7 @@ def test_after_a_download_dvc_is_up_to_date_and_no_byte_lies_on_the_disk_twice(
     git_status = subprocess.run(["git", "-C", str(checkout), "status", "--porcelain"], capture_output=True, text=True)
     assert "so2sat" not in git_status.stdout
 
+    assert dvc(checkout, "push", "data.dvc").returncode == 0
     again = bp_lcz("download", *release, "--mirror", "http://127.0.0.1:1", folder=checkout)
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("there already, verified") == 3

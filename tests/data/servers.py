@@ -1,6 +1,7 @@
 """Real servers on this machine that behave badly in the ways that real ones do."""
 
 import gzip
+import os
 import shutil
 import socket
 import subprocess
@@ -102,7 +103,7 @@ def ftp_server(folder: Path, breaks: int = 0, rest: bool = True) -> Iterator[tup
         handler.proto_cmds = {key: value for key, value in FTPHandler.proto_cmds.items() if key != "REST"}
     server = ThreadedFTPServer(("127.0.0.1", 0), handler)
     port = server.socket.getsockname()[1]
-    threading.Thread(target=server.serve_forever, kwargs={"timeout": 0.02}, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"timeout": 0.02, "handle_exit": False}, daemon=True).start()
     try:
         yield f"ftp://m1:m1@127.0.0.1:{port}", offsets
     finally:
@@ -120,6 +121,7 @@ def rsync_server(folder: Path, scratch: Path) -> Iterator[str]:
     (scratch / "rsyncd.conf").write_text(
         f"use chroot = no\naddress = 127.0.0.1\nport = {port}\n[m1]\npath = {folder}\nread only = yes\n"
         f"auth users = m1\nsecrets file = {scratch / 'secrets'}\n"
+        + ("uid = 0\ngid = 0\n" if os.getuid() == 0 else "")  # by default root becomes nobody
     )
     daemon = subprocess.Popen(
         [binary, "--daemon", "--no-detach", f"--config={scratch / 'rsyncd.conf'}", f"--log-file={scratch / 'log'}"],
