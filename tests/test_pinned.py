@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bp_lcz.data.releases import RELEASES
+from bp_lcz.data.releases import RELEASES, read_release
 from bp_lcz.errors import UserError
 from bp_lcz.pinned import check_pins, commit_pins
 from tests.data.servers import Manners, http_server
@@ -96,19 +96,25 @@ def test_another_release_does_not_go_where_data_dvc_pins_one(checkout: Path) -> 
 
 def test_a_linked_folder_is_said_not_to_be_committed(checkout: Path, source: Path) -> None:
     (checkout / "data/so2sat").symlink_to(source)
-    said = commit_pins(checkout / "data/so2sat")
+    said = commit_pins(read_release(source.parent / "small.json"), checkout / "data/so2sat")
     assert said is not None
     assert "is a link" in said
     assert not (checkout / ".dvc/cache").exists()
 
 
-def test_a_folder_outside_any_checkout_or_with_files_missing_is_left_alone(checkout: Path, source: Path) -> None:
-    assert commit_pins(source) is None
-    (checkout / "data/so2sat").mkdir()
-    assert commit_pins(checkout / "data/so2sat") is None
+def test_nothing_is_committed_but_the_files_that_the_release_has_verified(checkout: Path, source: Path) -> None:
+    release = read_release(source.parent / "small.json")
+    folder = checkout / "data/so2sat"
+    assert commit_pins(release, source) is None  # outside any checkout
+    source.rename(folder)
+    part = release.model_copy(update={"files": release.files[:2]})
+    assert commit_pins(part, folder) is None  # nobody has looked at the third
+    (folder / "testing.h5").unlink()
+    assert commit_pins(release, folder) is None
+    assert not (checkout / ".dvc/cache").exists()
 
 
 def test_a_damaged_data_dvc_is_a_user_error(checkout: Path) -> None:
     (checkout / "data.dvc").write_text("outs: 3\n")
     with pytest.raises(UserError, match=r"data\.dvc: not a DVC file"):
-        commit_pins(checkout / "data/so2sat")
+        commit_pins(RELEASES["so2sat-v2"], checkout / "data/so2sat")

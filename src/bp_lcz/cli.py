@@ -246,7 +246,7 @@ def download(
         return
     check_pins(wanted, folder)
     bring(wanted, folder, mirror or (), replace=replace)
-    if said := commit_pins(folder):
+    if said := commit_pins(wanted, folder):
         typer.echo(said, err=True)
 
 

@@ -33,20 +33,22 @@ def check_pins(release: Release, folder: Path) -> None:
             )
 
 
-def commit_pins(folder: Path) -> str | None:
-    """Tell DVC of the pinned files after all of them were verified in a folder.
+def commit_pins(release: Release, folder: Path) -> str | None:
+    """Tell DVC of the pinned files after those of a release were verified in a folder.
 
     With a cache on the same disk they are linked into it, not copied (`cache.type` in .dvc/config), and become
     read-only.
 
     Returns:
-        What was done or why nothing could be, for people; None where no `data.dvc` pins files of the folder.
+        What was done or why nothing could be, for people; None where no `data.dvc` pins files of the folder, or
+        others than those of the release.
 
     Raises:
         UserError: if `dvc commit` fails.
     """
     checkout, pins = _pins_in(folder)
-    if not pins or not all((folder / name).is_file() for name in pins):
+    verified = {file.name: file.md5 for file in release.files if (folder / file.name).is_file()}
+    if not pins or not pins.items() <= verified.items():
         return None
     if folder.resolve() != checkout.resolve() / _absolute(folder).relative_to(checkout):
         return f"{folder} is a link, which DVC cannot commit: {PINS} stays without its files"
