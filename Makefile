@@ -53,8 +53,8 @@ ablation-template: $(INSTALLED)  ## the same with another prompt template
 paper: $(INSTALLED)  ## every backbone and variant, five seeds, on So2Sat LCZ42 v2; needs the data and a GPU
 	@missing=$$(for split in training validation testing; do \
 	    test -f $(SO2SAT)/$$split.h5 || printf ' %s' $(SO2SAT)/$$split.h5; done); \
-	  test -z "$$missing" || { echo "error: missing$$missing: download So2Sat LCZ42 v2 (59 GB) from \
-https://doi.org/10.14459/2018mp1483140, e.g. rsync://m1483140@dataserv.ub.tum.de/m1483140/ (password m1483140)" >&2; exit 1; }
+	  test -z "$$missing" || { echo "error: missing$$missing: \`bp-lcz download --out $(SO2SAT)\` brings So2Sat LCZ42 v2 \
+(59 GB, docs/data.md)" >&2; exit 1; }
 	$(call run_profile,--dataset $(SO2SAT))
 
 test: $(INSTALLED)  ## all tests that fit ten minutes

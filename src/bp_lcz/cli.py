@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import sys
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -264,6 +265,67 @@ def tile(
         split=None if by == "none" else rule_from("block", shares, block_size, gap, seed),
     )
     typer.echo("\n".join(cut(s1, s2, out, labels, label_map, options)))
+
+
+@app.command()
+def releases(
+    json: Annotated[
+        bool, typer.Option("--json", help="As JSON, in the form that --release-file takes one of.")
+    ] = False,
+) -> None:
+    """List the published releases of So2Sat LCZ42: files, sizes, checksums, licence, mirrors.
+
+    Example: bp-lcz releases
+    """
+    from bp_lcz.data.releases import releases_json, releases_table
+
+    typer.echo(dumps(releases_json(), indent=1) if json else releases_table())
+
+
+@app.command()
+def download(
+    release: Annotated[str | None, typer.Argument(help="A name of `bp-lcz releases`; default so2sat-v2.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the files; default data/so2sat, data/so2sat-v3-... for v3.")
+    ] = None,
+    mirror: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder on an ftp, http, https or rsync server that holds the files; may be repeated."),
+    ] = None,
+    release_file: Annotated[
+        Path | None, typer.Option(help="A release of your own as JSON (docs/data.md) instead of a published one.")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Download nothing; check the files that are there.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Remove files of these names that are not those of the release.")
+    ] = False,
+) -> None:
+    """Download a release, verified by size and md5; run again after any failure, it goes on where it stopped.
+
+    Example: bp-lcz download
+
+    Example: bp-lcz download so2sat-v3-block --out /data/block
+
+    Example: bp-lcz download --mirror https://files.example.org/so2sat
+
+    Example: bp-lcz download --verify --out /data/so2sat
+    """
+    from bp_lcz.data.download import download as bring
+    from bp_lcz.data.download import verify as check
+    from bp_lcz.data.releases import SO2SAT_V2, known_release, read_release
+    from bp_lcz.pinned import check_pins, commit_pins
+
+    if release is not None and release_file is not None:
+        raise UserError("download: give the name of a release or --release-file, not both")
+    wanted = read_release(release_file) if release_file else known_release(release or SO2SAT_V2)
+    folder = out or Path("data") / (wanted.folder or wanted.name)
+    if verify:
+        check(wanted, folder)
+        return
+    check_pins(wanted, folder)
+    bring(wanted, folder, mirror or (), replace=replace)
+    if said := commit_pins(wanted, folder):
+        typer.echo(said, err=True)
 
 
 @app.command()

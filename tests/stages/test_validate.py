@@ -102,3 +102,12 @@ def test_real_patches_pass(shared_data):
     root = shared_data / "real_mini"
     validate.run(params_for(str(root)))
     assert '"kind": "weak labels"' in Path("outputs/gate/summary.json").read_text()
+
+
+def test_files_of_different_releases_are_told_before_a_patch_is_read(workspace):
+    (workspace / "mine").mkdir()
+    for name, size in (("training.h5", 52_006_404_720), ("testing.h5", 11_791_717_296)):  # of v2 and of v3 random
+        with (workspace / "mine" / name).open("wb") as file:
+            file.truncate(size)  # sparse
+    with pytest.raises(UserError, match=r"mine: files of different releases: .*testing\.h5 is of so2sat-v3-random"):
+        validate.run(params_for("mine"))

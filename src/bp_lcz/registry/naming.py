@@ -3,13 +3,10 @@
 import re
 from pathlib import Path
 
+from bp_lcz.data import releases
 from bp_lcz.data.so2sat import dataset_name
 
-SO2SAT_V2 = {
-    "training.h5": (52_006_404_720, "702bc6a9368ebff4542d791e53469244"),
-    "validation.h5": (3_559_773_496, "71cfa6795de3e22207229d06d6f8775d"),
-    "testing.h5": (3_569_957_344, "e81426102b488623a723beab52b31a8a"),
-}
+SO2SAT_V2 = {file.name: (file.size, file.md5) for file in releases.RELEASES[releases.SO2SAT_V2].files}
 """Bytes and published md5 of the files of So2Sat LCZ42 v2, doi 10.14459/2018mp1483140."""
 
 

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from bp_lcz.data.quality import gate
+from bp_lcz.data.releases import check_not_mixed
 from bp_lcz.params import Params
 from bp_lcz.paths import GATE
 
@@ -12,10 +13,12 @@ def run(params: Params) -> None:
     """Check the data set; write statistics, Data Docs and, if it passes, the summary; print warnings.
 
     Raises:
-        UserError: if a file is not in form or an expectation fails.
+        UserError: if files of different releases are mixed, a file is not in form or an expectation fails.
     """
+    root = Path(params.dataset.root)
+    check_not_mixed(root)
     summary = gate(
-        Path(params.dataset.root),
+        root,
         GATE,
         reflectance_max=params.validation.reflectance_max,
         zeros_max=params.validation.zeros_max,
