@@ -84,7 +84,9 @@ def prefect_server(environment: Mapping[str, str]) -> Server:
     if not is_local(host):
         _require(environment, host, "PREFECT_SERVER_API_AUTH_STRING")
     if login and not re.fullmatch("[^:]+:.{12,}", login):
-        raise UserError("PREFECT_SERVER_API_AUTH_STRING: expected user:password with a password of 12 characters or more")
+        raise UserError(
+            "PREFECT_SERVER_API_AUTH_STRING: expected user:password with a password of 12 characters or more"
+        )
     _database(
         environment, "PREFECT_SERVER_DATABASE_CONNECTION_URL", {"postgresql+asyncpg": "asyncpg", "sqlite+aiosqlite": ""}
     )
@@ -276,7 +278,9 @@ def _write_login_configuration(folder: Path, database: URL) -> Path:
             "[mlflow]\n"
             "default_permission = READ\n"
             f"database_uri = {uri.replace('%', '%%')}\n"
-            "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n",
+            "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+            # Checking a password is slow on purpose, and logging a model takes dozens of requests.
+            "auth_cache_ttl_seconds = 30\n",
             encoding="utf-8",
         )
     return file

@@ -48,16 +48,25 @@ def running_postgres() -> Iterator[Postgres]:
             done = subprocess.run(command, cwd=folder, user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             assert done.returncode == 0, f"{program}: status {done.returncode}"
 
-        run("initdb", "-D", "data", "-U", "bp_lcz", "--auth=scram-sha-256", "--pwfile=password", "--no-sync")
-        options = f"-c listen_addresses=127.0.0.1 -c port={postgres.port} -c unix_socket_directories={folder} -c fsync=off"
+        run("initdb", "-D", "data", "-U", "postgres", "--auth=scram-sha-256", "--pwfile=password", "--no-sync")
+        options = (
+            f"-c listen_addresses=127.0.0.1 -c port={postgres.port} -c unix_socket_directories={folder} -c fsync=off"
+        )
         run("pg_ctl", "-D", "data", "-l", "log", "-w", "-o", options, "start")
         try:
-            subprocess.run(
-                [programs[-1] / "psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", ROOT / "deploy/databases.sql"],
-                env={"PGHOST": "127.0.0.1", "PGPORT": str(postgres.port), "PGUSER": "bp_lcz", "PGDATABASE": "postgres"}
-                | {"PGPASSWORD": postgres.password},
-                check=True,
-            )
+            role = f"CREATE ROLE bp_lcz LOGIN CREATEDB PASSWORD '{postgres.password}'"
+            for user_name, what in (("postgres", ("-c", role)), ("bp_lcz", ("-f", ROOT / "deploy/databases.sql"))):
+                subprocess.run(
+                    [programs[-1] / "psql", "-q", "-v", "ON_ERROR_STOP=1", *what],
+                    env={
+                        "PGHOST": "127.0.0.1",
+                        "PGPORT": str(postgres.port),
+                        "PGUSER": user_name,
+                        "PGDATABASE": "postgres",
+                        "PGPASSWORD": postgres.password,
+                    },
+                    check=True,
+                )
             yield postgres
         finally:
             run("pg_ctl", "-D", "data", "-m", "immediate", "stop")

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from flows.servers import Server, find_running, is_local, mlflow_server, prefect_server, start, stop
 
 from bp_lcz.errors import UserError
 from bp_lcz.model.checkpoint import load_classifier
 from bp_lcz.registry.mirror import mirror_cells
 from bp_lcz.registry.package import example_patches
 from bp_lcz.registry.register import register_best
-from flows.servers import Server, find_running, is_local, mlflow_server, prefect_server, start, stop
 from tests.integration.postgres import Postgres, free_port, running_postgres
 from tests.registry.conftest import FinishedWorkspace
 
@@ -111,13 +111,17 @@ def test_a_port_that_is_none_is_refused(port: str, folder: Path) -> None:
         prefect_server({"PREFECT_SERVER_API_PORT": port})
 
 
-@pytest.mark.parametrize("url", ["postgres://u:hidden@h/d", "mysql://u:hidden@h/d", "u:hidden", "postgresql://u:hidden@h:x/d"])
+@pytest.mark.parametrize(
+    "url", ["postgres://u:hidden@h/d", "mysql://u:hidden@h/d", "u:hidden", "postgresql://u:hidden@h:x/d"]
+)
 def test_a_wrong_database_url_is_one_line_without_the_password(url: str, folder: Path) -> None:
     for make in (
         lambda: prefect_server({"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}),
         lambda: mlflow_server({"MLFLOW_BACKEND_STORE_URI": url}, folder),
     ):
-        with pytest.raises(UserError, match="^(PREFECT_SERVER_DATABASE_CONNECTION_URL|MLFLOW_BACKEND_STORE_URI): ") as caught:
+        with pytest.raises(
+            UserError, match="^(PREFECT_SERVER_DATABASE_CONNECTION_URL|MLFLOW_BACKEND_STORE_URI): "
+        ) as caught:
             make()
         assert "hidden" not in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -144,7 +148,9 @@ def test_a_taken_port_and_a_missing_database_are_one_line(folder: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = str(other.getsockname()[1])
-        with pytest.raises(UserError, match=f"^mlflow: cannot listen on 127.0.0.1 port {port}: Address already in use$"):
+        with pytest.raises(
+            UserError, match=f"^mlflow: cannot listen on 127.0.0.1 port {port}: Address already in use$"
+        ):
             start(mlflow_server({"MLFLOW_PORT": port}, folder), folder)
     free = str(free_port())
     url = f"://bp_lcz:hidden@127.0.0.1:{free_port()}/nothing"
@@ -159,8 +165,12 @@ def test_a_taken_port_and_a_missing_database_are_one_line(folder: Path) -> None:
 
 def test_a_server_that_dies_is_an_error_with_its_own_last_line(folder: Path) -> None:
     program = "import sys; print('noise', file=sys.stderr); raise ValueError('no such table: flow')"
-    server = Server("prefect", [sys.executable, "-c", program], dict(os.environ), "127.0.0.1", free_port(), "/health", {})
-    with pytest.raises(UserError, match=r"^prefect: ended with status 1: ValueError: no such table: flow; see .*\.log$"):
+    server = Server(
+        "prefect", [sys.executable, "-c", program], dict(os.environ), "127.0.0.1", free_port(), "/health", {}
+    )
+    with pytest.raises(
+        UserError, match=r"^prefect: ended with status 1: ValueError: no such table: flow; see .*\.log$"
+    ):
         start(server, folder)
     assert find_running("prefect", folder) is None
 
@@ -224,7 +234,9 @@ def test_a_wrong_database_password_is_one_line_without_it(folder: Path, postgres
         "MLFLOW_BACKEND_STORE_URI": wrong.url("postgresql", "mlflow"),
     }
     for server in (prefect_server(environment), mlflow_server(environment, folder)):
-        with pytest.raises(UserError, match='(CONNECTION_URL|STORE_URI): .*password authentication failed for user "bp_lcz"') as caught:
+        with pytest.raises(
+            UserError, match='(CONNECTION_URL|STORE_URI): .*password authentication failed for user "bp_lcz"'
+        ) as caught:
             start(server, folder)
         assert "hidden" not in str(caught.value)
 
@@ -344,12 +356,12 @@ def test_models_are_registered_on_an_mlflow_server_on_postgresql_and_s3(
 
 
 @pytest.mark.slow
-def test_a_second_user_reads_but_does_not_change_what_is_not_theirs(folder: Path) -> None:
+def test_a_second_user_changes_only_what_was_granted(folder: Path) -> None:
     """The permission that every user has by default."""
     server = mlflow_server(clean_environment(MLFLOW_PORT=str(free_port()), **LOGIN), folder)
     url = str(server.clients["MLFLOW_TRACKING_URI"])
     program = """
-import os
+import os, sys
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.server import get_app_client
@@ -363,13 +375,17 @@ try:
     client.create_run(experiment)
 except MlflowException as error:
     print(error.get_http_status_code())
+os.environ.update(MLFLOW_TRACKING_USERNAME="admin", MLFLOW_TRACKING_PASSWORD=sys.argv[1])
+users.grant_user_permission("reader", "experiment", experiment, "EDIT")
+os.environ.update(MLFLOW_TRACKING_USERNAME="reader", MLFLOW_TRACKING_PASSWORD="a password of a reader")
+print(client.create_run(experiment).info.status)
 """
     start(server, folder)
     try:
         login = {"MLFLOW_TRACKING_URI": url, "MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
-        run = [sys.executable, "-W", "ignore", "-c", program]
+        run = [sys.executable, "-W", "ignore", "-c", program, PASSWORD]
         done = subprocess.run(run, env=clean_environment(**login), capture_output=True, text=True, check=False)
-        assert done.stdout == "team\n403\n", done.stderr
+        assert done.stdout == "team\n403\nRUNNING\n", done.stderr
     finally:
         stop("mlflow", folder)
 
