@@ -11,7 +11,8 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce tables ablation ablation-template paper test test-all lint format constraints clean
+.PHONY: help install reproduce tables ablation ablation-template paper server mlflow server-stop test test-all lint format \
+  constraints clean
 
 help:  ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +58,15 @@ paper: $(INSTALLED)  ## every backbone and variant, five seeds, on So2Sat LCZ42 
 (59 GB, docs/data.md)" >&2; exit 1; }
 	$(call run_profile,--dataset $(SO2SAT))
 
+server: $(INSTALLED)  ## a Prefect server in the background; settings from the environment, docs/servers.md
+	@$(BIN)/python -m flows.servers start prefect
+
+mlflow: $(INSTALLED)  ## an MLflow server in the background, on the runs and models of this checkout or of a team
+	@$(BIN)/python -m flows.servers start mlflow
+
+server-stop: $(INSTALLED)  ## stop both
+	@$(BIN)/python -m flows.servers stop
+
 test: $(INSTALLED)  ## all tests that fit ten minutes
 	$(BIN)/python -m pytest
 
@@ -79,6 +89,7 @@ constraints:  ## renew constraints.txt from the bounds of pyproject.toml
 	  | sed -E 's/^(torch==[^+]*).*/\1/' | grep -viE '^(nvidia|cuda|triton)'; } > constraints.new
 	mv constraints.new constraints.txt && rm -rf $(VENV).new
 
-clean:  ## remove all results and caches of this clone, but not .venv
-	rm -rf outputs reports data/demo .scratch .workspaces .dvc/cache .dvc/tmp dvc.lock mlflow.db mlartifacts .prefect
+clean:  ## stop the servers, remove all results and caches of this clone, but not .venv
+	@test ! -d .servers || $(BIN)/python -m flows.servers stop
+	rm -rf outputs reports data/demo .scratch .workspaces .dvc/cache .dvc/tmp dvc.lock mlflow.db mlartifacts .prefect .servers
 	git worktree prune
