@@ -185,6 +185,7 @@ def test_a_process_that_got_the_number_of_a_dead_server_is_left_alone(folder: Pa
 # With real servers.
 
 
+@pytest.mark.slow
 def test_a_prefect_server_is_started_once_and_stopped(tmp_path: Path) -> None:
     """As `make server` does, in a checkout of its own."""
     checkout = tmp_path / "checkout"
