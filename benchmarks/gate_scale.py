@@ -1,7 +1,7 @@
 """How fast the passes over the pixels are against reading the same file, and how much memory they take.
 
     python benchmarks/gate_scale.py make FOLDER --gigabytes 10     # simulated patches, tiled to the wanted size
-    python benchmarks/gate_scale.py time FOLDER                    # prints a table; see docs/scale.md
+    python benchmarks/gate_scale.py time FOLDER                    # prints a table
 
 ``make`` writes contiguous float64 files of So2Sat's exact layout in constant memory. Tiles differ by a factor of a
 millionth each, so that no patch is a copy of another. ``time`` lets `cat` and each pass take turns on the same file,

@@ -1,7 +1,7 @@
 """One row of statistics for each patch: the table on which the quality gate works.
 
 One pass over the pixels, in slabs that fit a processor's cache, by several threads; its result does not depend on
-their number. Speed against the disk's: docs/scale.md.
+their number. Speed against the disk's: benchmarks/gate_scale.py.
 """
 
 from pathlib import Path
