@@ -308,7 +308,7 @@ def test_real_patches_violate_nothing(shared_data):
 @pytest.mark.slow
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_great_expectations_sees_what_the_tables_show(clean, tmp_path, monkeypatch, defect):
-    inject, name, offender = DEFECTS[defect]
+    inject, name, _ = DEFECTS[defect]
     arrays = {split: dict(content) for split, content in clean.items()}
     inject(arrays)
     root = save(tmp_path / "data", arrays)
