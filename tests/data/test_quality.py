@@ -112,7 +112,9 @@ def test_data_docs_need_nothing_from_elsewhere(passed):
 def test_the_index_of_data_docs_lists_every_expectation(passed):
     text = (passed / "data_docs/index.html").read_text()
     assert "Quality gate of mine" in text
-    assert len(re.findall(r'<td class="(?:passed|not checked)">', text)) == len(suite(INTENSITIES, 3.0, 0.5)) + len(leakage_suite(False))
+    assert len(re.findall(r'<td class="(?:passed|not checked)">', text)) == len(suite(INTENSITIES, 3.0, 0.5)) + len(
+        leakage_suite(False)
+    )
 
 
 def test_nothing_else_is_left(passed):
