@@ -26,7 +26,7 @@ def random_patches(
     sen1 = rng.normal(scale=0.1, size=(count, PATCH_SIDE, PATCH_SIDE, len(channels.sen1)))
     for position, band in enumerate(channels.sen1):
         if band.endswith("_intensity"):
-            sen1[..., position] = rng.exponential(0.05, size=sen1.shape[:3])
+            sen1[..., position] = rng.exponential(0.2 if band.startswith("VV") else 0.05, size=sen1.shape[:3])
     level = 0.05 + 0.02 * classes[:, None, None, None]
     sen2 = level * rng.uniform(0.8, 1.2, size=(count, PATCH_SIDE, PATCH_SIDE, len(channels.sen2)))
     return sen1.astype(dtype), sen2.astype(dtype), np.eye(CLASS_COUNT)[classes].astype(dtype)

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from bp_lcz.bands import ALL_CHANNELS
@@ -85,3 +86,23 @@ def test_city_is_that_of_the_geo_file(tmp_path):
         "validation": 1,
         "testing": 2,
     }
+
+
+def test_the_table_does_not_depend_on_the_number_of_threads(tmp_path):
+    write_dataset(tmp_path)
+    pd.testing.assert_frame_equal(patch_statistics(tmp_path, workers=1), patch_statistics(tmp_path, workers=3))
+
+
+def test_the_share_of_the_tail_is_counted_in_filtered_radar_channels(tmp_path):
+    write_dataset(tmp_path)
+    sen1, _, _ = random_patches(17, seed=2)
+    sen1[6, 0, :16, 5] = 20
+    sen1[7, 0, :8, 7] = -20
+    sen1[8, 0, :, 0] = 20
+    edit(tmp_path, "testing", "sen1", sen1)
+    table = patch_statistics(tmp_path).set_index("patch")
+    tails = table[[column for column in table if column.endswith("_tail")]]
+    assert tails.columns.tolist() == [f"{band}_tail" for band in ALL_CHANNELS.sen1[4:]]
+    assert tails["VV_lee_intensity_tail"]["testing.h5[6]"] == 16 / 1024
+    assert tails["C12_lee_imag_tail"]["testing.h5[7]"] == 8 / 1024
+    assert np.count_nonzero(tails) == 2

@@ -111,8 +111,7 @@ def pack(root: Path, summary: dict[str, Any], out: Path) -> None:
                     _NpyWriter.open(images_file, shape, np.dtype("<f4")) as images,
                     tqdm(total=reader.count, desc=f"pack {split}", unit="patch") as progress,
                 ):
-                    for _, sen1, sen2, _ in reader.chunks(ROWS):
-                        values = transform(sen1, sen2, channels)
+                    for values in reader.map(lambda _, s1, s2, __: transform(s1, s2, channels), ROWS):
                         images.write(values)
                         if split == "training":
                             moments.add(values)

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
-from bp_lcz.bands import Channels
 from bp_lcz.data.data_docs import make_self_contained
+from bp_lcz.data.expectations import Expectation, band_statistics, class_counts, suite, tables
 from bp_lcz.data.leakage import EQUAL_BLOCKS, NEAREST_M, OVERLAP_M, REMEDY, find_neighbours, is_split_so
 from bp_lcz.data.releases import FIRST_LABELS, release
 from bp_lcz.data.so2sat import check_dataset, dataset_name, open_split
@@ -22,46 +21,28 @@ from bp_lcz.data.statistics import patch_statistics
 from bp_lcz.errors import UserError
 from bp_lcz.params import SPLITS
 from bp_lcz.paths import staged_file, staged_folder
-from bp_lcz.scheme import CLASS_COUNT, CODES, NAMES
 
 EXAMPLES = 5
 """Offending rows that a message names."""
 
 
 @dataclass(frozen=True)
-class Expectation:
-    """Each value of one column of a table lies between two bounds.
+class Outcome:
+    """What became of an expectation: how many rows violate it, and the names of the first of them.
 
-    Attributes:
-        name: what is expected, in plain words.
-        target: split, band or array that it is about.
-        table: ``splits``, ``classes`` or ``patches``.
-        column: of that table.
-        minimum: smallest admissible value, or None.
-        maximum: largest admissible value, or None.
-        warning: whether a violation is only reported, and does not stop the pipeline.
+    ``checked`` is the number of rows that it could be checked on.
     """
 
-    name: str
-    target: str
-    table: str
-    column: str
-    minimum: float | None = None
-    maximum: float | None = None
-    warning: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of an expectation: how many rows violate it, and the names of the first of them."""
-
     expectation: Expectation
+    checked: int
     violations: int
     examples: tuple[str, ...]
 
     @property
-    def status(self) -> Literal["passed", "warning", "failed"]:
+    def status(self) -> Literal["passed", "warning", "failed", "not checked"]:
         """What it means for the pipeline."""
+        if not self.checked:
+            return "not checked"
         if not self.violations:
             return "passed"
         return "warning" if self.expectation.warning else "failed"
@@ -97,16 +78,17 @@ def gate(
             violations and the first offending patches.
     """
     (out / "summary.json").unlink(missing_ok=True)
+    channels = check_dataset(root)
     statistics = patch_statistics(root)
-    tables = _tables(statistics)
+    tabled = tables(root, statistics, channels)
     neighbours = find_neighbours(root)
-    tables["neighbours"] = neighbours.table
+    tabled["neighbours"] = neighbours.table
     accepted = leakage == "mark" or is_split_so(_release(statistics))
-    expectations = suite(check_dataset(root), reflectance_max, zeros_max, accepted)
+    expectations = [*suite(channels, reflectance_max, zeros_max), *leakage_suite(accepted)]
     with staged_file(out / "statistics.parquet") as file:
         statistics.to_parquet(file, index=False)
     with staged_folder(out / "data_docs") as folder:
-        outcomes = _run(tables, expectations, folder, dataset_name(root))
+        outcomes = _run(tabled, expectations, folder, dataset_name(root))
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed:
         more = f"; {len(failed) - 1} more failed, see {out / 'data_docs/index.html'}" if failed[1:] else ""
@@ -116,54 +98,6 @@ def gate(
     with staged_file(out / "summary.json") as file:
         file.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return summary
-
-
-def suite(
-    channels: Channels, reflectance_max: float, zeros_max: float, leakage_accepted: bool = False
-) -> list[Expectation]:
-    """All expectations, in the order in which a failure is reported: causes before their consequences."""
-    patches = "patches"
-    return [
-        Expectation("at least one patch in each split", "split", "splits", "patches", minimum=1.0),
-        Expectation("all values finite", "pixels", patches, "non_finite", maximum=0.0),
-        Expectation("one-hot label", "label", patches, "class", minimum=0.0, maximum=float(CLASS_COUNT - 1)),
-        Expectation("at least two classes in training", "label", "splits", "classes_to_learn", minimum=2.0),
-        *(Expectation("reflectance at least 0", band, patches, f"{band}_min", minimum=0.0) for band in channels.sen2),
-        *(
-            Expectation(
-                f"reflectance at most {reflectance_max:g}",
-                band,
-                patches,
-                f"{band}_max",
-                maximum=reflectance_max,
-            )
-            for band in channels.sen2
-        ),
-        *(
-            Expectation("intensity at least 0", band, patches, f"{band}_min", minimum=0.0)
-            for band in channels.sen1
-            if band.endswith("_intensity")
-        ),
-        Expectation(f"share of zeros at most {zeros_max:g}", "sen1", patches, "zeros_sen1", maximum=zeros_max),
-        Expectation("no identical patch in two splits", "pixels", patches, "splits_with_it", maximum=1.0),
-        Expectation(
-            "no identical patch twice in a split",
-            "pixels",
-            patches,
-            "copies_in_split",
-            maximum=1.0,
-            warning=True,
-        ),
-        Expectation(
-            "each class of testing occurs in training",
-            "label",
-            "classes",
-            "unseen_in_testing",
-            maximum=0.0,
-            warning=True,
-        ),
-        *leakage_suite(leakage_accepted),
-    ]
 
 
 def leakage_suite(accepted: bool) -> list[Expectation]:
@@ -190,36 +124,7 @@ def leakage_suite(accepted: bool) -> list[Expectation]:
 
 def _release(statistics: pd.DataFrame) -> str | None:
     testing = statistics[statistics["split"] == "testing"].sort_values("index")
-    return release(_class_counts(statistics), testing["class"].head(FIRST_LABELS).tolist())
-
-
-def _tables(statistics: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The tables that expectations look at; the first column names a row in messages."""
-    copies = statistics.groupby(["split", "content"])["index"].transform("size")
-    # An identical patch within a split must not count as one in two splits.
-    spread = statistics.groupby("content")["split"].transform("nunique")
-    counts = _class_counts(statistics)
-    classes = pd.DataFrame({"class": [f"LCZ {code} ({name})" for code, name in zip(CODES, NAMES, strict=True)]})
-    for split in SPLITS:
-        classes[split] = counts[split]
-    classes["unseen_in_testing"] = np.where(classes["training"] == 0, classes["testing"], 0)
-    found = {split: int(np.count_nonzero(counts[split])) for split in SPLITS}
-    splits = pd.DataFrame(
-        {
-            "split": [f"{split}.h5" for split in SPLITS],
-            "patches": [int((statistics["split"] == split).sum()) for split in SPLITS],
-            "classes": list(found.values()),
-            # Only training needs several; missing values are not checked.
-            "classes_to_learn": [float(found[split]) if split == "training" else np.nan for split in SPLITS],
-        }
-    )
-    patches = statistics.assign(copies_in_split=copies, splits_with_it=spread)
-    first = ["patch"]
-    return {
-        "splits": splits,
-        "classes": classes,
-        "patches": patches[first + [column for column in patches.columns if column not in first]],
-    }
+    return release(class_counts(statistics), testing["class"].head(FIRST_LABELS).tolist())
 
 
 def _run(tables: Mapping[str, pd.DataFrame], expectations: list[Expectation], docs: Path, name: str) -> list[Outcome]:
@@ -244,10 +149,18 @@ def _run(tables: Mapping[str, pd.DataFrame], expectations: list[Expectation], do
     outcomes: dict[int, Outcome] = {}
     for table, rows in tables.items():
         row_name = str(rows.columns[0])
+        counts = rows.count()
+        # Only the columns that are looked at: each expectation copies the table.
+        columns = {e.column for e in expectations if e.table == table and counts[e.column]}
+        rows = rows[[row_name, *sorted(columns)]]
         batch = source.add_dataframe_asset(table).add_batch_definition_whole_dataframe(table)
         checks = context.suites.add(gx.ExpectationSuite(name=table))
         for number, expectation in enumerate(expectations):
-            if expectation.table == table:
+            if expectation.table != table:
+                continue
+            if expectation.column not in columns:
+                outcomes[number] = Outcome(expectation, 0, 0, ())
+            else:
                 checks.add_expectation(
                     ExpectColumnValuesToBeBetween(
                         column=expectation.column,
@@ -258,6 +171,8 @@ def _run(tables: Mapping[str, pd.DataFrame], expectations: list[Expectation], do
                         meta={"number": number},
                     )
                 )
+        if not columns:
+            continue
         definition = context.validation_definitions.add(gx.ValidationDefinition(name=table, data=batch, suite=checks))
         checkpoint = context.checkpoints.add(
             gx.Checkpoint(
@@ -282,6 +197,7 @@ def _run(tables: Mapping[str, pd.DataFrame], expectations: list[Expectation], do
                 rows_hit = result.result.get("partial_unexpected_index_list") or []
                 outcomes[number] = Outcome(
                     expectations[number],
+                    int(counts[expectations[number].column]),
                     int(result.result["unexpected_count"]),
                     tuple(str(row[row_name]) for row in rows_hit[:EXAMPLES]),
                 )
@@ -297,7 +213,7 @@ def _run(tables: Mapping[str, pd.DataFrame], expectations: list[Expectation], do
                 (
                     check.target,
                     check.name,
-                    f"{outcome.violations} of {len(tables[check.table])} {check.table}",
+                    f"{outcome.violations} of {outcome.checked} {check.table}" if outcome.checked else "",
                     ", ".join(outcome.examples),
                 ),
             )
@@ -315,7 +231,7 @@ def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[Outcome]) -> d
             sources.add(reader.source)
             channels = reader.channels
     source = "; ".join(sorted(text for text in sources if text)) or None
-    counts = _class_counts(statistics)
+    counts = class_counts(statistics)
     splits, bands = {}, {}
     for split in SPLITS:
         rows = statistics[statistics["split"] == split]
@@ -324,7 +240,7 @@ def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[Outcome]) -> d
             "class_counts": counts[split],
             "cities": None if rows["city"].isna().all() else int(rows["city"].nunique()),
         }
-        bands[split] = {band: _band_statistics(rows, band) for band in channels.names}
+        bands[split] = {band: _rounded(band_statistics(rows, band)) for band in channels.names}
     return {
         "dataset": dataset_name(root),
         "source": source,
@@ -343,6 +259,10 @@ def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[Outcome]) -> d
                 "examples": list(outcome.examples),
             }
             for outcome in outcomes
+            if outcome.checked
+        ],
+        "not_checked": [
+            f"{outcome.expectation.target}: {outcome.expectation.name}" for outcome in outcomes if not outcome.checked
         ],
         "warnings": [str(outcome) for outcome in outcomes if outcome.violations],
     }
@@ -355,23 +275,6 @@ def provenance(source: str | None) -> str:
     return "weak labels" if source is not None and "weak label" in source else "unstated"
 
 
-def _band_statistics(rows: pd.DataFrame, band: str) -> dict[str, float]:
-    """Statistics over all pixels of a split from those of its patches, which have equally many pixels."""
-    mean = rows[f"{band}_mean"].to_numpy()
-    variance = np.mean(rows[f"{band}_std"].to_numpy() ** 2) + np.var(mean)
-    values = {
-        "mean": np.mean(mean),
-        "std": np.sqrt(variance),
-        "min": rows[f"{band}_min"].min(),
-        "max": rows[f"{band}_max"].max(),
-    }
-    # Fewer digits than float64 has, so that another order of summation does not make the summary new.
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """Fewer digits than float64 has, so that another order of summation does not make the summary new."""
     return {key: float(f"{value:.9g}") for key, value in values.items()}
-
-
-def _class_counts(statistics: pd.DataFrame) -> dict[str, list[int]]:
-    counts: dict[str, list[int]] = {}
-    for split in SPLITS:
-        classes = statistics.loc[statistics["split"] == split, "class"].to_numpy()
-        counts[split] = np.bincount(classes[classes >= 0], minlength=CLASS_COUNT).tolist()
-    return counts

@@ -182,9 +182,10 @@ RELEASES: Final[Mapping[str, Release]] = {
 """The published releases by name."""
 
 # 17 10 9 17 8 13 3 3 12 11 6 6 1 14 14 14 11 7 8 17 in the numbers of the scheme, which begin with 1.
-_V2_FIRST_TESTING = [16, 9, 8, 16, 7, 12, 2, 2, 11, 10, 5, 5, 0, 13, 13, 13, 10, 6, 7, 16]
+V2_FIRST_TESTING = [16, 9, 8, 16, 7, 12, 2, 2, 11, 10, 5, 5, 0, 13, 13, 13, 10, 6, 7, 16]
+"""Classes 0..16 of the first patches of its testing split."""
 
-FIRST_LABELS = len(_V2_FIRST_TESTING)
+FIRST_LABELS = len(V2_FIRST_TESTING)
 """How many labels of the testing split tell a release from another split of the same patches."""
 
 
@@ -202,7 +203,7 @@ def release(class_counts: Mapping[str, Sequence[int]], first_testing: Sequence[i
         ``so2sat-v2``, or None for anything else.
     """
     counts = {split: list(count) for split, count in class_counts.items()}
-    return SO2SAT_V2 if counts == V2_CLASS_COUNTS and list(first_testing) == _V2_FIRST_TESTING else None
+    return SO2SAT_V2 if counts == V2_CLASS_COUNTS and list(first_testing) == V2_FIRST_TESTING else None
 
 
 def known_release(name: str) -> Release:

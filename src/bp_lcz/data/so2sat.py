@@ -16,10 +16,14 @@ that does not grow with N.
 Data: Zhu et al. 2020, doi 10.1109/MGRS.2020.2964708, CC BY 4.0.
 """
 
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -33,8 +37,16 @@ from bp_lcz.scheme import CLASS_COUNT
 KEYS = ("sen1", "sen2", "label")
 PIXEL_M = 10.0
 
-_SLAB_BYTES = 2**29
+WORKERS = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
+"""Threads of a pass over the pixels: one for each processor that this process may use."""
+
+_SLAB_BYTES = 2**28
 """Most that one read holds of a chunked file, so that memory stays bounded for chunks of many patches."""
+
+_AHEAD = 4
+"""Slabs in work for each thread, so that none waits for the one that takes the results."""
+
+T = TypeVar("T")
 
 Slab = tuple[
     int,
@@ -61,19 +73,57 @@ class Geo:
     northing: Float[np.ndarray, " patch"]
 
 
+@dataclass(frozen=True)
+class StoredArray:
+    """How an array lies in its file.
+
+    Attributes:
+        key: ``sen1``, ``sen2`` or ``label``.
+        shape: patches first.
+        dtype: of the stored values.
+        offset: byte of the file at which its values begin, or None if they are not one plain run of bytes
+            (chunked, compressed, without any patch).
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int | None
+
+    def read(self, descriptor: int, first: int, last: int) -> np.ndarray:
+        """Patches first..last - 1 of an array that is one run of bytes.
+
+        Raises:
+            OSError: if the file ends before them.
+        """
+        assert self.offset is not None
+        values = np.empty((last - first, *self.shape[1:]), dtype=self.dtype)
+        room = values.reshape(-1).view(np.uint8).data
+        position = self.offset + first * (values.nbytes // max(last - first, 1))
+        while room:
+            got = os.preadv(descriptor, [room], position)
+            if not got:
+                raise OSError("end of file")
+            room, position = room[got:], position + got
+        return values
+
+
 class SplitReader:
     """One open split whose form has been checked; `open_split` makes it.
 
     Attributes:
         path: the HDF5 file.
         count: number of patches N.
+        arrays: how sen1, sen2 and label are stored.
         channels: names of the channels in stored order.
         source: provenance as the file states it, or None.
     """
 
-    def __init__(self, path: Path, file: h5py.File) -> None:
+    def __init__(self, path: Path, file: h5py.File, descriptor: int) -> None:
         self.path = path
         self._sen1, self._sen2, self._label = (_dataset(path, file, key) for key in KEYS)
+        self.arrays = tuple(_array(dataset) for dataset in (self._sen1, self._sen2, self._label))
+        self._descriptor = descriptor
         self.count: int = self._label.shape[0]
         self.channels = Channels(_bands(path, "sen1", self._sen1), _bands(path, "sen2", self._sen2))
         source = self._label.attrs.get("source")
@@ -98,6 +148,10 @@ class SplitReader:
         """
         # A chunk is decompressed as a whole: read whole chunks and hand them out in pieces.
         step = max([rows] + [dataset.chunks[0] for dataset in (self._sen1, self._sen2) if dataset.chunks])
+        if all(array.offset is not None for array in self.arrays):
+            for first in range(0, self.count, rows):
+                yield self._contiguous(first, min(first + rows, self.count))
+            return
         patch_bytes = sum(int(np.prod(d.shape[1:])) * d.dtype.itemsize for d in (self._sen1, self._sen2))
         step = max(rows, min(step, _SLAB_BYTES // patch_bytes))
         for first in range(0, self.count, step):
@@ -119,6 +173,45 @@ class SplitReader:
             with _readable(self.path):
                 sen1 = self._sen1[first : first + step]
             yield sen1
+
+    def map(self, function: Callable[..., T], rows: int, workers: int = WORKERS) -> Iterator[T]:
+        """`function(start, sen1, sen2, label)` of each slab of `chunks(rows)`, in stored order.
+
+        Several threads read contiguous files and run the function, which should therefore spend its time in
+        numpy; the results do not depend on their number.
+
+        Raises:
+            UserError: if the file cannot be read to its end.
+        """
+        if all(array.offset is not None for array in self.arrays):
+            tasks: Iterator[Callable[[], T]] = (
+                lambda first=first: function(*self._contiguous(first, min(first + rows, self.count)))
+                for first in range(0, self.count, rows)
+            )
+        else:
+            # HDF5 decompresses under a lock of its own: read here, compute there.
+            tasks = (lambda slab=slab: function(*slab) for slab in self.chunks(rows))
+        with ThreadPoolExecutor(workers) as pool:
+            waiting: deque[Future[T]] = deque()
+            try:
+                for task in tasks:
+                    waiting.append(pool.submit(task))
+                    if len(waiting) >= _AHEAD * workers:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _contiguous(self, first: int, last: int) -> Slab:
+        """Patches first..last - 1 straight from the file, without HDF5 and its lock.
+
+        Mapping the file into memory instead would count its pages as this process's memory.
+        """
+        with _readable(self.path):
+            sen1, sen2, label = (array.read(self._descriptor, first, last) for array in self.arrays)
+        return first, sen1, sen2, label
 
 
 @contextmanager
@@ -145,8 +238,8 @@ def open_split(root: Path, split: Split) -> Iterator[SplitReader]:
 @contextmanager
 def open_patches(path: Path) -> Iterator[SplitReader]:
     """Open one file of any name read-only and check its form; errors as `open_split`."""
-    with _open(path) as file:
-        yield SplitReader(path, file)
+    with _open(path) as file, path.open("rb") as raw:
+        yield SplitReader(path, file, raw.fileno())
 
 
 def check_dataset(root: Path) -> Channels:
@@ -273,6 +366,10 @@ def _dataset(path: Path, file: h5py.File, key: str) -> h5py.Dataset:
     if offset is not None and offset + dataset.nbytes > path.stat().st_size:
         raise UserError(f"{path}: {key} extends past the end of the file (truncated?)")
     return dataset
+
+
+def _array(dataset: h5py.Dataset) -> StoredArray:
+    return StoredArray(_key(dataset), dataset.shape, dataset.dtype, dataset.id.get_offset())
 
 
 def _bands(path: Path, key: str, dataset: h5py.Dataset) -> tuple[str, ...]:

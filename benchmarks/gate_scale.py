@@ -1,0 +1,137 @@
+"""How fast the passes over the pixels are against reading the same file, and how much memory they take.
+
+    python benchmarks/gate_scale.py make FOLDER --gigabytes 10     # simulated patches, tiled to the wanted size
+    python benchmarks/gate_scale.py time FOLDER                    # prints a table
+
+``make`` writes contiguous float64 files of So2Sat's exact layout in constant memory. Tiles differ by a factor of a
+millionth each, so that no patch is a copy of another. ``time`` lets `cat` and each pass take turns on the same file,
+both after its pages were dropped from the page cache and with as much of it cached as the memory holds.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import h5py
+from tqdm import tqdm
+
+from bp_lcz.data.simulate import simulate
+from bp_lcz.params import SPLITS
+
+PATCH_BYTES = 147_592
+TILE = 170  # patches, ten of each class
+SMALL = {"validation": 68, "testing": 68}
+
+# Each in a process of its own, so that its peak memory is its own.
+STATISTICS = "from bp_lcz.data.statistics import patch_statistics as run; run(root)"
+VALIDATE = "from bp_lcz.data.quality import gate; gate(root, out / 'gate', reflectance_max=3.0, zeros_max=0.5)"
+PACK = (
+    "import json; from bp_lcz.data.pack import pack; "
+    "pack(root, json.loads((out / 'gate/summary.json').read_text()), out / 'packed')"
+)
+PROLOGUE = "import sys; from pathlib import Path; root, out = Path(sys.argv[1]), Path(sys.argv[2]); "
+
+
+def make(folder: Path, gigabytes: float) -> None:
+    """Write a data set whose training file has the given size."""
+    simulate(
+        folder,
+        seed=1,
+        patches={"training": TILE, **SMALL},
+        cities={"training": 10, "validation": 4, "testing": 4},
+        frequencies="uniform",
+        label_noise=0.15,
+    )
+    count = int(gigabytes * 1e9 / PATCH_BYTES)
+    with h5py.File(folder / "training.h5", "r") as file:
+        tile = {key: file[key][:] for key in ("sen1", "sen2", "label")}
+        source = file["label"].attrs["source"]
+    for split in SPLITS:
+        (folder / f"{split}_geo.h5").unlink()
+    with h5py.File(folder / "training.h5", "w") as file:
+        for key, values in tile.items():
+            file.create_dataset(key, (count, *values.shape[1:]), dtype="f8")
+        file["label"].attrs["source"] = source
+        for number, start in enumerate(tqdm(range(0, count, TILE), desc="tile", unit="tile")):
+            last = min(start + TILE, count)
+            for key, values in tile.items():
+                factor = 1.0 if key == "label" else 1 + 1e-6 * number
+                file[key][start:last] = factor * values[: last - start]
+
+
+def time_passes(folder: Path, rounds: int) -> None:
+    """Print seconds, rates and peak memory of `cat` and of each pass."""
+    file = folder / "training.h5"
+    size = file.stat().st_size
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        python = [sys.executable, "-c"]
+        where = [str(folder), scratch]
+        passes = {
+            "cat": ["cat", str(file)],
+            "statistics": [*python, PROLOGUE + STATISTICS, *where],
+            "validate": [*python, PROLOGUE + VALIDATE, *where],
+            "pack": [*python, PROLOGUE + PACK, *where],
+        }
+        print(f"{size / 1e9:.2f} GB, {os.cpu_count()} processors, median of {rounds} rounds")
+        print(f"{'pages':8}{'pass':12}{'seconds':>9}{'MB/s':>8}{'of cat':>8}{'peak MB':>9}")
+        for state in ("dropped", "kept"):
+            runs: dict[str, list[tuple[float, float]]] = {name: [] for name in passes}
+            for _ in range(rounds):
+                for name, command in passes.items():
+                    if state == "dropped":
+                        drop(file)
+                    runs[name].append(run(command))
+            rates = {}
+            for name, results in runs.items():
+                seconds = statistics.median(result[0] for result in results)
+                rates[name] = size / seconds / 1e6
+                peak = max(result[1] for result in results)
+                share = rates[name] / rates["cat"]
+                print(f"{state:8}{name:12}{seconds:9.1f}{rates[name]:8.0f}{share:8.0%}{peak:9.0f}", flush=True)
+
+
+def run(command: list[str]) -> tuple[float, float]:
+    """Seconds and peak resident megabytes of a process."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    errors = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{errors.decode()[-2000:]}")
+    return seconds, usage.ru_maxrss * resource_unit() / 1e6
+
+
+def resource_unit() -> int:
+    """Bytes of a unit of ru_maxrss."""
+    return 1 if sys.platform == "darwin" else 1024
+
+
+def drop(file: Path) -> None:
+    """Let the page cache forget a file."""
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
+        os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    maker = commands.add_parser("make", help="write a data set of the wanted size")
+    maker.add_argument("folder", type=Path)
+    maker.add_argument("--gigabytes", type=float, default=10)
+    timer = commands.add_parser("time", help="time cat, statistics, validate and pack on it")
+    timer.add_argument("folder", type=Path)
+    timer.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    if arguments.command == "make":
+        make(arguments.folder, arguments.gigabytes)
+    else:
+        time_passes(arguments.folder, arguments.rounds)
