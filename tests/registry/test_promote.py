@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from bp_lcz.errors import UserError
+from bp_lcz.registry import promote as promotion
 from bp_lcz.registry.mirror import mirror_cells
 from bp_lcz.registry.models import list_models, models_table
 from bp_lcz.registry.promote import Decision, promote, rollback
@@ -192,6 +193,26 @@ def test_what_a_killed_promotion_leaves_is_made_good(registry: Registry) -> None
         assert client.get_registered_model(NAME).tags["champions"] == "[1]"
 
 
+def test_a_champion_that_another_machine_made_meanwhile_is_not_overwritten(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.register(right=0.8, seed=1)
+    registry.register(right=0.9, seed=2)
+    judge = promotion._judge
+
+    def judge_slowly(client: Any, *arguments: Any) -> str:
+        reason = judge(client, *arguments)
+        client.set_registered_model_alias(NAME, "champion", "1")
+        return reason
+
+    monkeypatch.setattr(promotion, "_judge", judge_slowly)
+    refused = registry.promote()
+    assert (refused.accepted, refused.reason) == (False, "the champion changed meanwhile; run it again")
+    assert registry.champion == 1
+    assert [record["accepted"] for record in registry.records(2)] == [False]
+
+
+@pytest.mark.slow
 def test_of_two_equal_candidates_promoted_at_once_one_wins(registry: Registry) -> None:
     registry.register(right=0.6, seed=1)
     assert registry.promote().accepted

@@ -67,23 +67,30 @@ class SplitReader:
     Attributes:
         path: the HDF5 file.
         count: number of patches N.
+        has_labels: whether the file holds ``label``.
         channels: names of the channels in stored order.
         source: provenance as the file states it, or None.
     """
 
-    def __init__(self, path: Path, file: h5py.File) -> None:
+    def __init__(self, path: Path, file: h5py.File, needs_labels: bool = True) -> None:
         self.path = path
-        self._sen1, self._sen2, self._label = (_dataset(path, file, key) for key in KEYS)
-        self.count: int = self._label.shape[0]
+        self.has_labels = needs_labels or "label" in file
+        self._sen1, self._sen2 = _dataset(path, file, "sen1"), _dataset(path, file, "sen2")
+        self._label = _dataset(path, file, "label") if self.has_labels else None
+        counted = self._sen1 if self._label is None else self._label
+        self.count: int = counted.shape[0]
         self.channels = Channels(_bands(path, "sen1", self._sen1), _bands(path, "sen2", self._sen2))
-        source = self._label.attrs.get("source")
+        source = counted.attrs.get("source")
         self.source: str | None = None if source is None else _text(source)
         for dataset in (self._sen1, self._sen2):
             if dataset.shape[0] != self.count:
-                raise UserError(f"{path}: {_key(dataset)} has {dataset.shape[0]} patches but label has {self.count}")
+                raise UserError(
+                    f"{path}: {_key(dataset)} has {dataset.shape[0]} patches but {_key(counted)} has {self.count}"
+                )
 
     def labels(self) -> Num[np.ndarray, "patch 17"]:
         """All labels as stored."""
+        assert self._label is not None
         with _readable(self.path):
             return np.asarray(self._label[:])
 
@@ -96,6 +103,18 @@ class SplitReader:
         Raises:
             UserError: if the file cannot be read to its end.
         """
+        assert self._label is not None
+        for start, (sen1, sen2, label) in self._slabs(rows, (self._sen1, self._sen2, self._label)):
+            yield start, sen1, sen2, label
+
+    def images(
+        self, rows: int
+    ) -> Iterator[tuple[int, Float[np.ndarray, "patch 32 32 c1"], Float[np.ndarray, "patch 32 32 c2"]]]:
+        """As `chunks`, without labels, which the file need not have."""
+        for start, (sen1, sen2) in self._slabs(rows, (self._sen1, self._sen2)):
+            yield start, sen1, sen2
+
+    def _slabs(self, rows: int, datasets: tuple[h5py.Dataset, ...]) -> Iterator[tuple[int, list[np.ndarray]]]:
         # A chunk is decompressed as a whole: read whole chunks and hand them out in pieces.
         step = max([rows] + [dataset.chunks[0] for dataset in (self._sen1, self._sen2) if dataset.chunks])
         patch_bytes = sum(int(np.prod(d.shape[1:])) * d.dtype.itemsize for d in (self._sen1, self._sen2))
@@ -103,10 +122,9 @@ class SplitReader:
         for first in range(0, self.count, step):
             last = min(first + step, self.count)
             with _readable(self.path):
-                sen1, sen2, label = (d[first:last] for d in (self._sen1, self._sen2, self._label))
+                arrays = [dataset[first:last] for dataset in datasets]
             for start in range(0, last - first, rows):
-                piece = slice(start, start + rows)
-                yield first + start, sen1[piece], sen2[piece], label[piece]
+                yield first + start, [array[start : start + rows] for array in arrays]
 
     def sen1_chunks(self, rows: int) -> Iterator[Float[np.ndarray, "patch 32 32 c1"]]:
         """Sentinel-1 alone of all patches in stored order, in slabs of at least `rows` patches but the last.
@@ -147,6 +165,19 @@ def open_patches(path: Path) -> Iterator[SplitReader]:
     """Open one file of any name read-only and check its form; errors as `open_split`."""
     with _open(path) as file:
         yield SplitReader(path, file)
+
+
+@contextmanager
+def open_patches(path: Path) -> Iterator[SplitReader]:
+    """Open one file of patches, of any name and with or without labels, as `open_split` does.
+
+    Raises:
+        UserError: as `open_split`.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: not found")
+    with _open(path) as file:
+        yield SplitReader(path, file, needs_labels=False)
 
 
 def check_dataset(root: Path) -> Channels:
