@@ -151,11 +151,13 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read() -> None:
     server = Server()
     status, reason = server.reason(b"x", content_length=str(LIMIT + 1))
     assert (status, reason) == (413, f"body of {LIMIT + 1:,} bytes; at most {LIMIT:,} (--max-body)")
-    assert server.parts_read == 0
+    server = Server()
+    server.reason(b"x", content_length=str(LIMIT + 1), expect="100-continue")
+    assert server.parts_read == 0, "what asks first is not told to send"
     endless = [b"x" * 2**20] * 1000  # in pieces, without a length
     status, reason = server.reason(endless)
     assert (status, reason) == (413, f"body of more than {LIMIT:,} bytes (--max-body)")
-    assert server.parts_read == LIMIT // 2**20 + 1
+    assert server.parts_read <= 2 * (LIMIT // 2**20 + 1), "a little more is thrown away, so that the client can listen"
     assert server.reason(b"x", content_length="-1") == (400, "Content-Length is no number")
 
 

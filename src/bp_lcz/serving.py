@@ -12,6 +12,7 @@ import json
 import socket
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from bp_lcz.errors import UserError
 MIB = 2**20
 _KEYS = ("sen1", "sen2")
 _BODY_SECONDS = 60
+_DISCARD_SECONDS = 5
 _MOST_CONNECTIONS = 32
 _OPEN = {("GET", "/health"), ("GET", "/ping"), ("GET", "/version")}
 
@@ -125,8 +127,9 @@ class Gate:
         except RefusedError as refused:
             body = json.dumps({"error": str(refused)}).encode()
             headers = [(b"content-type", JSON.encode()), (b"content-length", str(len(body)).encode())]
-            if refused.status == 413:  # what is still to come is not read
+            if refused.status == 413:
                 headers.append((b"connection", b"close"))
+                await self._discard(scope, receive)
             await send_named({"type": "http.response.start", "status": refused.status, "headers": headers})
             await send_named({"type": "http.response.body", "body": body})
 
@@ -177,6 +180,19 @@ class Gate:
                         return bytes(body)
         except TimeoutError:
             raise RefusedError(408, f"the body took longer than {_BODY_SECONDS} s") from None
+
+    async def _discard(self, scope: Scope, receive: Receive) -> None:
+        """Let a client that only reads after it has sent come to its end, but not for long and into no memory."""
+        if any(key.lower() == b"expect" for key, _ in scope["headers"]):
+            return  # it waits for leave to send
+        discarded = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                while discarded <= self._max_body:
+                    message = await receive()
+                    discarded += len(message.get("body", b""))
+                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                        return
 
     def _encode_checked(self, content_type: str, body: bytes) -> bytes:
         """The body's patches in the one form that the scoring application is given."""
