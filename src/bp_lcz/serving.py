@@ -85,11 +85,12 @@ def serve(workspace: Path, name: str, alias: str, host: str, port: int, max_body
 
 
 class RefusedError(Exception):
-    """Why a request is not answered, with its HTTP status."""
+    """Why a request is not answered, with its HTTP status, and whether part of its body is still to come."""
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, is_unread: bool = False) -> None:
         super().__init__(reason)
         self.status = status
+        self.is_unread = is_unread
 
 
 class Gate:
@@ -127,7 +128,7 @@ class Gate:
         except RefusedError as refused:
             body = json.dumps({"error": str(refused)}).encode()
             headers = [(b"content-type", JSON.encode()), (b"content-length", str(len(body)).encode())]
-            if refused.status == 413:
+            if refused.is_unread:
                 headers.append((b"connection", b"close"))
                 await self._discard(scope, receive)
             await send_named({"type": "http.response.start", "status": refused.status, "headers": headers})
@@ -165,7 +166,7 @@ class Gate:
         if length is not None and not length.isdecimal():
             raise RefusedError(400, "Content-Length is no number")
         if length is not None and int(length) > self._max_body:
-            raise RefusedError(413, f"body of {int(length):,} bytes; at most {self._max_body:,} (--max-body)")
+            raise RefusedError(413, f"body of {int(length):,} bytes; at most {self._max_body:,} (--max-body)", True)
         body = bytearray()
         try:
             async with asyncio.timeout(_BODY_SECONDS):
@@ -175,7 +176,8 @@ class Gate:
                         raise RefusedError(400, "the body ended early")
                     body += message.get("body", b"")
                     if len(body) > self._max_body:
-                        raise RefusedError(413, f"body of more than {self._max_body:,} bytes (--max-body)")
+                        unread = bool(message.get("more_body", False))
+                        raise RefusedError(413, f"body of more than {self._max_body:,} bytes (--max-body)", unread)
                     if not message.get("more_body", False):
                         return bytes(body)
         except TimeoutError:
