@@ -57,7 +57,7 @@ def predict_file(workspace: Path, model: str, file: Path, out: Path) -> Predicti
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     classifier = _load(workspace, model, device)
-    with open_patches(file) as reader:
+    with open_patches(file, needs_labels=False) as reader:
         positions = _positions(reader, classifier.channels)
         geo = read_geo_of(file, reader.count)
         schema = _schema(classifier, model, reader, geo is not None)

@@ -161,23 +161,10 @@ def open_split(root: Path, split: Split) -> Iterator[SplitReader]:
 
 
 @contextmanager
-def open_patches(path: Path) -> Iterator[SplitReader]:
-    """Open one file of any name read-only and check its form; errors as `open_split`."""
+def open_patches(path: Path, needs_labels: bool = True) -> Iterator[SplitReader]:
+    """Open one file of any name read-only, without labels if they are not needed; errors as `open_split`."""
     with _open(path) as file:
-        yield SplitReader(path, file)
-
-
-@contextmanager
-def open_patches(path: Path) -> Iterator[SplitReader]:
-    """Open one file of patches, of any name and with or without labels, as `open_split` does.
-
-    Raises:
-        UserError: as `open_split`.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: not found")
-    with _open(path) as file:
-        yield SplitReader(path, file, needs_labels=False)
+        yield SplitReader(path, file, needs_labels)
 
 
 def check_dataset(root: Path) -> Channels:

@@ -6,6 +6,7 @@ Every number is read from the files of the cell; none is written by hand.
 from collections.abc import Mapping
 from typing import Any
 
+from bp_lcz.data.provenance import leak_mark
 from bp_lcz.evaluation.score import fraction
 
 HONESTY = {
@@ -36,10 +37,12 @@ def model_card(
     """
     interval = evaluation["interval"]
     splits = summary["splits"]
+    is_leaky = bool(leak_mark(model["leakage"]))
     lines = [
         f"# {tags['cell']}",
         "",
         HONESTY[model["kind"]] if model["kind"] in HONESTY else f"Data: {model['kind']}.",
+        *(["", f"**{leak_mark(model['leakage'])}**: parts of the testing split were seen in training."] * is_leaky),
         "",
         "## Model",
         f"- backbone {model['backbone']}, variant {model['variant']}, seed {model['seed']}, "

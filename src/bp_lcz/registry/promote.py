@@ -224,7 +224,7 @@ def _judge(
     kappa = _kappa(own)
     interval = bootstrap_intervals(own.true, own.predicted, own.block, *resampling)["kappa"]
     record["candidate"] = {"cell": candidate.tags.get("cell"), "kappa": kappa, "kappa_interval": interval}
-    record |= {key: candidate.tags.get(key) for key in (*_COMPARED, "data_md5", "kind")}
+    record |= {key: candidate.tags.get(key) for key in (*_COMPARED, "data_md5", "kind", "leakage")}
     if kappa is None or not kappa > floor:
         raise _RefusedError(f"kappa {_number(kappa)} does not exceed the floor {floor:.3f} (promote.kappa_floor)")
     if champion is None:
