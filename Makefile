@@ -12,7 +12,7 @@ export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install reproduce tables ablation ablation-template paper server mlflow server-stop test test-all lint format \
-  constraints clean
+  audit constraints clean
 
 help:  ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,10 @@ lint: $(INSTALLED)  ## ruff and mypy
 format: $(INSTALLED)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+audit: $(INSTALLED)  ## known vulnerabilities of the pinned versions; needs the network
+	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off || { \
+	  echo "error: audit: vulnerabilities above, or their index could not be reached" >&2; exit 1; }
 
 constraints:  ## renew constraints.txt from the bounds of pyproject.toml
 	rm -rf $(VENV).new && $(PYTHON) -m venv $(VENV).new

@@ -12,6 +12,11 @@ from tests.conftest import ROOT
 
 STAGES = ("simulate", "validate", "pack", "prompts", "train", "evaluate", "report", "verify")
 
+OTHERS = (
+    *("score", "import-sen2lcz", "judge", "split", "tile", "releases", "download", "workspace"),
+    *("models", "promote", "rollback", "serve", "predict"),
+)
+
 
 def bp_lcz(*arguments: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -35,9 +40,6 @@ def test_help_lists_every_stage_and_loads_no_torch() -> None:
         check=True,
     )
     assert loaded.stdout.strip() == "False"
-
-
-OTHERS = ("score", "import-sen2lcz", "judge", "split", "tile", "releases", "download", "workspace")
 
 
 @pytest.mark.parametrize("command", [*STAGES, *OTHERS])

@@ -125,3 +125,12 @@ def test_band_group_prompting_alone_uses_the_identity_matrix_under_softmax() -> 
     alone, full = params.cell("eb_cnn-bgp"), params.cell("eb_cnn-bp-lcz")
     assert (alone.alignment_target, alone.alignment_loss) == ("identity", "softmax")
     assert (full.alignment_target, full.alignment_loss) == (params.model.target, params.model.loss)
+
+
+@pytest.mark.parametrize("name", ["x; touch pwned", "$(touch pwned)", "../x", "-x", "a b", "a\n", "", "é", "`x`"])
+def test_a_cell_name_that_a_shell_would_read_is_refused(tmp_path: Path, name: str) -> None:
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content["cells"] = {name: {"backbone": "eb_cnn", "variant": "plain", "seed": 1}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match=r"params.yaml: cells\..*: String should match pattern"):
+        load_params(tmp_path / "params.yaml")

@@ -4,6 +4,7 @@ Imports of libraries happen inside the commands: ``bp-lcz --help`` must not load
 """
 
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 
 STAGES = "Stages of dvc.yaml"
+REGISTRY = "Registered models"
 CellName = Annotated[str, typer.Argument(help="Name of an entry of `cells` in params.yaml.")]
 
 
@@ -343,6 +345,97 @@ def workspace(
     from bp_lcz.workspace import make_workspace
 
     typer.echo(make_workspace(name, profile=profile, dataset=dataset))
+
+
+ModelName = Annotated[
+    str | None,
+    typer.Argument(metavar="[NAME]", help="Registered model; by default that of params.yaml's data set."),
+]
+
+
+def _model_name(name: str | None) -> str:
+    from bp_lcz.registry.naming import model_name
+
+    return name or model_name(Path.cwd(), load_params().dataset.root)
+
+
+@app.command(rich_help_panel=REGISTRY)
+def models(
+    name: ModelName = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with all that is known.")] = False,
+) -> None:
+    """List the versions of a registered model with their numbers on the testing split.
+
+    Example: bp-lcz models bp-lcz-demo
+    """
+    from bp_lcz.registry.models import list_models, models_table
+
+    rows = list_models(Path.cwd(), _model_name(name))
+    typer.echo(json.dumps(rows, indent=1) if as_json else models_table(rows))
+
+
+@app.command(rich_help_panel=REGISTRY)
+def promote(
+    name: ModelName = None,
+    version: Annotated[int | None, typer.Option(help="Version to promote; by default @challenger.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide, and change nothing.")] = False,
+) -> None:
+    """Make a version the champion if it exceeds the floor and surely leads the champion; else say why not.
+
+    Example: bp-lcz promote bp-lcz-demo --dry-run
+    """
+    from bp_lcz.registry.promote import promote as decide
+
+    decision = decide(Path.cwd(), _model_name(name), version, dry_run)
+    typer.echo("\n".join(decision.lines()))
+    if not decision.accepted:
+        raise UserError(f"{decision.name} version {decision.version}: not promoted: {decision.reason}")
+
+
+@app.command(rich_help_panel=REGISTRY)
+def rollback(name: ModelName = None) -> None:
+    """Give the alias champion back to the version that had it before.
+
+    Example: bp-lcz rollback bp-lcz-demo
+    """
+    from bp_lcz.registry.promote import rollback as go_back
+
+    typer.echo("\n".join(go_back(Path.cwd(), _model_name(name)).lines()))
+
+
+@app.command(rich_help_panel=REGISTRY)
+def serve(
+    name: ModelName = None,
+    alias: Annotated[str, typer.Option(help="Of the version to serve.")] = "champion",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 5001,
+    max_body: Annotated[int, typer.Option(min=1, help="MiB that a request may have, as sent and decoded.")] = 64,
+) -> None:
+    """Serve a registered model over HTTP by MLflow's scoring protocol, until interrupted.
+
+    Example: bp-lcz serve bp-lcz-demo --port 5001
+    """
+    from bp_lcz.serving import MIB
+    from bp_lcz.serving import serve as run
+
+    run(Path.cwd(), _model_name(name), alias, host, port, max_body * MIB)
+
+
+@app.command(rich_help_panel=REGISTRY)
+def predict(
+    model: Annotated[str, typer.Argument(help="Folder of a checkpoint, or models:/<name>@<alias>.")],
+    file: Annotated[Path, typer.Argument(help="HDF5 file with sen1 and sen2 as So2Sat stores them.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+) -> None:
+    """Class probabilities of every patch of a file; labels are not needed.
+
+    Example: bp-lcz predict models:/bp-lcz-demo@champion data/demo/testing.h5 --out predictions.parquet
+    """
+    from bp_lcz.predict import predict_file
+
+    done = predict_file(Path.cwd(), model, file, out)
+    agreement = "" if done.agreement is None else f"; {done.agreement:.3f} of those with a label agree with it"
+    typer.echo(f"{out}: {done.patches} patches{agreement}")
 
 
 def _die_with_parent() -> None:

@@ -26,6 +26,8 @@ Variant = Literal["plain", "msm", "bgp", "bp-lcz"]
 Target = Literal["identity", "class_group", "graded"]
 Loss = Literal["softmax", "sigmoid"]
 Share = Annotated[float, Field(ge=0, le=1)]
+CellKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+"""Name of a cell: a folder, a DVC stage and a word of a command line, so nothing that a shell would read."""
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -174,6 +176,13 @@ class Evaluate(_Section):
     seed: NonNegativeInt
 
 
+class Promote(_Section):
+    """What a model must reach to be served."""
+
+    kappa_floor: Annotated[float, Field(ge=-1, le=1)]
+    """Kappa on the testing split that every champion must exceed, the first one too."""
+
+
 class Params(_Section):
     """All of ``params.yaml``."""
 
@@ -187,8 +196,9 @@ class Params(_Section):
     model: Model
     backbones: dict[str, dict[str, Any]]
     """Options of each backbone, checked by the backbone itself."""
-    cells: Annotated[dict[str, Cell], Field(min_length=1)]
+    cells: Annotated[dict[CellKey, Cell], Field(min_length=1)]
     evaluate: Evaluate
+    promote: Promote
 
     def cell(self, name: str) -> "CellParams":
         """One cell with its overrides merged into the common sections.
@@ -300,6 +310,6 @@ def _parse(section: type[SectionT], values: dict[str, Any], where: str, file: st
     except ValidationError as error:
         # A mistyped key is also a missing one; the mistake is the more helpful of the two.
         first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        key = ".".join([where] * bool(where) + [str(part) for part in first["loc"]])
+        key = " ".join(".".join([where] * bool(where) + [str(part) for part in first["loc"]]).split())
         message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
         raise UserError(f"{file}: {key}: {message}") from None

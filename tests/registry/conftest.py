@@ -13,12 +13,15 @@ import torch
 import yaml
 
 from bp_lcz.bands import ALL_CHANNELS
+from bp_lcz.evaluation.metrics import evaluate_predictions
+from bp_lcz.evaluation.significance import bootstrap_intervals
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import write_checkpoint
 from bp_lcz.params import SPLITS, Params, load_params
-from bp_lcz.scheme import CLASS_COUNT, ZONES
+from bp_lcz.scheme import CLASS_COUNT
 
 ROOT = Path(__file__).parents[2]
+PATCHES, BLOCKS = 40 * CLASS_COUNT, 8
 DATA_MD5 = "0123456789abcdef0123456789abcdef.dir"
 
 
@@ -27,6 +30,7 @@ class FinishedWorkspace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.unit = "city"
         shutil.copy(ROOT / "params.yaml", folder)
         (folder / ".gitignore").write_text("/outputs/\n/data/\n/mlflow.db*\n/mlartifacts/\n")
         self._git("init", "--quiet")
@@ -46,14 +50,22 @@ class FinishedWorkspace:
     def use_cells(self, variants: dict[str, str]) -> None:
         content = yaml.safe_load((self.folder / "params.yaml").read_text())
         content["backbones"] = {"eb_cnn": {"widths": [4, 4]}}
+        content["evaluate"]["bootstrap_samples"] = 200
         content["model"]["dimension"] = 8
         content["cells"] = {
             name: {"backbone": "eb_cnn", "variant": variant, "seed": 1} for name, variant in variants.items()
         }
         (self.folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
-    def finish(self, cell: str, kappa: float | None = 0.5, weights_seed: int = 0) -> None:
-        """Write what the stages train and evaluate write, and DVC's record of it."""
+    def finish(self, cell: str, kappa: float | None = 0.5, weights_seed: int = 0, right: float = 0.6) -> None:
+        """Write what the stages train and evaluate write, and DVC's record of it.
+
+        Args:
+            cell: name of an entry of ``cells``.
+            kappa: on the validation split.
+            weights_seed: of the random network.
+            right: share of the testing patches that are predicted rightly, in every block.
+        """
         settings = self.params.cell(cell)
         torch.manual_seed(weights_seed)
         width = len(ALL_CHANNELS.names)
@@ -87,29 +99,31 @@ class FinishedWorkspace:
         (model / "timings.json").write_text(json.dumps({"seconds": 3.5, "epochs": 2, "machine": "test"}))
         evaluation = self.folder / "outputs/evaluations" / cell
         evaluation.mkdir(parents=True, exist_ok=True)
-        (evaluation / "evaluation.json").write_text(
-            json.dumps(
-                {
-                    "oa": 0.625,
-                    "aa": 0.5,
-                    "kappa": kappa,
-                    "macro_f1": 0.5,
-                    "oa_built": 0.5,
-                    "oa_natural": None,
-                    "ece": 0.1,
-                    "intervals": {"oa": [0.6, 0.65], "kappa": [0.4, 0.6]},
-                    "per_class": [{"code": zone.code, "f1": 0.5} for zone in ZONES],
-                    "best_epoch": 2,
-                    "parameters": 1234,
-                    "kind": "simulated",
-                    "leakage": {"status": "none", "pairs": 0, "distance": None},
-                }
-            )
-        )
+        self._evaluate(evaluation, right)
         outs = [{"path": f"outputs/models/{cell}/model.safetensors", "md5": f"{weights_seed:032x}"}]
         self.lock[f"train@{cell}"] = {"cmd": f"bp-lcz train {cell}", "outs": outs}
         self.lock[f"evaluate@{cell}"] = {"cmd": f"bp-lcz evaluate {cell}"}
         (self.folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": self.lock}))
+
+    def _evaluate(self, folder: Path, right: float) -> None:
+        true, block = np.divmod(np.arange(PATCHES), PATCHES // CLASS_COUNT)
+        true, block = true.astype(np.int64), (block % BLOCKS).astype(np.int64)
+        wrong = np.random.default_rng(7).random(PATCHES) >= right  # the better of two is right wherever the other is
+        probability = np.full((PATCHES, CLASS_COUNT), 0.25 / (CLASS_COUNT - 1), np.float32)
+        predicted = np.where(wrong, (true + 1) % CLASS_COUNT, true)
+        probability[np.arange(PATCHES), predicted] = 0.75
+        np.savez(folder / "predictions.npz", y_true=true, y_pred=predicted, probability=probability, block=block)
+        evaluation = {
+            **evaluate_predictions(true, predicted, probability),
+            "intervals": bootstrap_intervals(true, predicted, block, samples=100, seed=1),
+            "interval": {"level": 0.95, "unit": self.unit, "blocks": BLOCKS, "samples": 100, "seed": 1},
+            "best_epoch": 2,
+            "parameters": 1234,
+            "kind": "simulated",
+            "leakage": {"status": "none", "pairs": 0, "distance": None},
+        }
+        evaluation["interval"]["lower_bound"] = self.unit == "patch"
+        (folder / "evaluation.json").write_text(json.dumps(evaluation))
 
     def _write_data(self) -> None:
         rng = np.random.default_rng(1)
@@ -120,6 +134,22 @@ class FinishedWorkspace:
                 file["sen1"] = rng.exponential(0.1, (4, 32, 32, 8))
                 file["sen2"] = rng.uniform(0, 0.5, (4, 32, 32, 10))
                 file["label"] = np.eye(CLASS_COUNT)[:4]
+        self.write_packed("a")
+        counts = [1] * 4 + [0] * 13
+        summary = {
+            "dataset": "demo",
+            "release": None,
+            "source": "simulated",
+            "splits": {split: {"patches": 4, "class_counts": counts, "cities": 2} for split in SPLITS},
+        }
+        (self.folder / "outputs/gate").mkdir(parents=True)
+        (self.folder / "outputs/gate/summary.json").write_text(json.dumps(summary))
+
+    def write_packed(self, testing: str) -> None:
+        """The manifest of packed data whose testing split is this one."""
+        hashes = {f"{split}.images.npy": testing if split == "testing" else "b" for split in SPLITS}
+        (self.folder / "outputs/packed").mkdir(parents=True, exist_ok=True)
+        (self.folder / "outputs/packed/manifest.json").write_text(json.dumps({"sha256": hashes}))
 
     def _git(self, *arguments: str) -> str:
         command = ["git", "-C", str(self.folder), *arguments]

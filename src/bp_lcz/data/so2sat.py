@@ -114,26 +114,35 @@ class SplitReader:
     Attributes:
         path: the HDF5 file.
         count: number of patches N.
-        arrays: how sen1, sen2 and label are stored.
+        has_labels: whether the file holds ``label``.
+        arrays: how sen1, sen2 and, where there is one, label are stored.
         channels: names of the channels in stored order.
         source: provenance as the file states it, or None.
     """
 
-    def __init__(self, path: Path, file: h5py.File, descriptor: int) -> None:
+    def __init__(self, path: Path, file: h5py.File, descriptor: int, needs_labels: bool = True) -> None:
         self.path = path
-        self._sen1, self._sen2, self._label = (_dataset(path, file, key) for key in KEYS)
-        self.arrays = tuple(_array(dataset) for dataset in (self._sen1, self._sen2, self._label))
+        self.has_labels = needs_labels or "label" in file
+        self._sen1, self._sen2 = _dataset(path, file, "sen1"), _dataset(path, file, "sen2")
+        self._label = _dataset(path, file, "label") if self.has_labels else None
+        counted = self._sen1 if self._label is None else self._label
+        images = (self._sen1, self._sen2)
+        self._datasets = images if self._label is None else (*images, self._label)
+        self.arrays = tuple(_array(dataset) for dataset in self._datasets)
         self._descriptor = descriptor
-        self.count: int = self._label.shape[0]
+        self.count: int = counted.shape[0]
         self.channels = Channels(_bands(path, "sen1", self._sen1), _bands(path, "sen2", self._sen2))
-        source = self._label.attrs.get("source")
+        source = counted.attrs.get("source")
         self.source: str | None = None if source is None else _text(source)
         for dataset in (self._sen1, self._sen2):
             if dataset.shape[0] != self.count:
-                raise UserError(f"{path}: {_key(dataset)} has {dataset.shape[0]} patches but label has {self.count}")
+                raise UserError(
+                    f"{path}: {_key(dataset)} has {dataset.shape[0]} patches but {_key(counted)} has {self.count}"
+                )
 
     def labels(self) -> Num[np.ndarray, "patch 17"]:
         """All labels as stored."""
+        assert self._label is not None
         with _readable(self.path):
             return np.asarray(self._label[:])
 
@@ -146,21 +155,33 @@ class SplitReader:
         Raises:
             UserError: if the file cannot be read to its end.
         """
+        assert self._label is not None
+        for start, (sen1, sen2, label) in self._slabs(rows, 3):
+            yield start, sen1, sen2, label
+
+    def images(
+        self, rows: int
+    ) -> Iterator[tuple[int, Float[np.ndarray, "patch 32 32 c1"], Float[np.ndarray, "patch 32 32 c2"]]]:
+        """As `chunks`, without labels, which the file need not have."""
+        for start, (sen1, sen2) in self._slabs(rows, 2):
+            yield start, sen1, sen2
+
+    def _slabs(self, rows: int, count: int) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """Slabs of the first `count` of sen1, sen2 and label."""
+        if all(array.offset is not None for array in self.arrays[:count]):
+            for first in range(0, self.count, rows):
+                yield first, self._contiguous(first, min(first + rows, self.count), count)
+            return
         # A chunk is decompressed as a whole: read whole chunks and hand them out in pieces.
         step = max([rows] + [dataset.chunks[0] for dataset in (self._sen1, self._sen2) if dataset.chunks])
-        if all(array.offset is not None for array in self.arrays):
-            for first in range(0, self.count, rows):
-                yield self._contiguous(first, min(first + rows, self.count))
-            return
         patch_bytes = sum(int(np.prod(d.shape[1:])) * d.dtype.itemsize for d in (self._sen1, self._sen2))
         step = max(rows, min(step, _SLAB_BYTES // patch_bytes))
         for first in range(0, self.count, step):
             last = min(first + step, self.count)
             with _readable(self.path):
-                sen1, sen2, label = (d[first:last] for d in (self._sen1, self._sen2, self._label))
+                arrays = [dataset[first:last] for dataset in self._datasets[:count]]
             for start in range(0, last - first, rows):
-                piece = slice(start, start + rows)
-                yield first + start, sen1[piece], sen2[piece], label[piece]
+                yield first + start, [array[start : start + rows] for array in arrays]
 
     def sen1_chunks(self, rows: int) -> Iterator[Float[np.ndarray, "patch 32 32 c1"]]:
         """Sentinel-1 alone of all patches in stored order, in slabs of at least `rows` patches but the last.
@@ -185,7 +206,7 @@ class SplitReader:
         """
         if all(array.offset is not None for array in self.arrays):
             tasks: Iterator[Callable[[], T]] = (
-                lambda first=first: function(*self._contiguous(first, min(first + rows, self.count)))
+                lambda first=first: function(first, *self._contiguous(first, min(first + rows, self.count), 3))
                 for first in range(0, self.count, rows)
             )
         else:
@@ -204,14 +225,13 @@ class SplitReader:
                 for future in waiting:
                     future.cancel()
 
-    def _contiguous(self, first: int, last: int) -> Slab:
-        """Patches first..last - 1 straight from the file, without HDF5 and its lock.
+    def _contiguous(self, first: int, last: int, count: int) -> list[np.ndarray]:
+        """Patches first..last - 1 of the first `count` arrays, straight from the file without HDF5 and its lock.
 
         Mapping the file into memory instead would count its pages as this process's memory.
         """
         with _readable(self.path):
-            sen1, sen2, label = (array.read(self._descriptor, first, last) for array in self.arrays)
-        return first, sen1, sen2, label
+            return [array.read(self._descriptor, first, last) for array in self.arrays[:count]]
 
 
 @contextmanager
@@ -236,10 +256,10 @@ def open_split(root: Path, split: Split) -> Iterator[SplitReader]:
 
 
 @contextmanager
-def open_patches(path: Path) -> Iterator[SplitReader]:
-    """Open one file of any name read-only and check its form; errors as `open_split`."""
+def open_patches(path: Path, needs_labels: bool = True) -> Iterator[SplitReader]:
+    """Open one file of any name read-only, without labels if they are not needed; errors as `open_split`."""
     with _open(path) as file, path.open("rb") as raw:
-        yield SplitReader(path, file, raw.fileno())
+        yield SplitReader(path, file, raw.fileno(), needs_labels)
 
 
 def check_dataset(root: Path) -> Channels:

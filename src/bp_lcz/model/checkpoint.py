@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from bp_lcz.bands import PATCH_SIDE, Channels
+from bp_lcz.bands import PATCH_SIDE, Channels, resolve_bands
 from bp_lcz.data.transform import transform
 from bp_lcz.errors import UserError
 from bp_lcz.model.bp_lcz import BPLCZ, Output
@@ -24,6 +24,11 @@ FORMAT = 1
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 BATCH = 256
+MOST_DESCRIPTION_BYTES = 2**20
+LARGEST_OPTION = 4096
+"""Of a network that comes from elsewhere: no width, depth or number of heads is larger."""
+
+_KEYS = ("sen1", "sen2")
 
 
 @dataclass(frozen=True)
@@ -105,29 +110,60 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
         if not file.is_file():
             raise UserError(f"{file}: not found; train the cell first")
     try:
+        if description_file.stat().st_size > MOST_DESCRIPTION_BYTES:
+            raise ValueError(f"larger than {MOST_DESCRIPTION_BYTES:,} bytes")
         description = json.loads(description_file.read_text(encoding="utf-8"))
         if description["format"] != FORMAT:
             raise UserError(f"{description_file}: format {description['format']}; this version reads {FORMAT}")
         expected_sha256 = description["weights_sha256"]
         form = NetworkParams.model_validate({key: description[key] for key in NetworkParams.model_fields})
-        channels = Channels(**{key: tuple(bands) for key, bands in description["channels"].items()})
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        _check_sizes(form.backbone_options)
+        _check_sizes({} if form.model is None else form.model.model_dump())
+        named = description["channels"]
+        channels = Channels(*(resolve_bands(key, len(named[key]), named[key], str(description_file)) for key in _KEYS))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:160]
         raise UserError(f"{description_file}: not a readable model description ({reason})") from None
-    if hashlib.sha256(weights_file.read_bytes()).hexdigest() != expected_sha256:
+    with weights_file.open("rb") as content:
+        found_sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+    if found_sha256 != expected_sha256:
         raise UserError(f"{weights_file}: not a readable checkpoint (its sha256 is not the one in {DESCRIPTION})")
     try:
         with safe_open(weights_file, "pt") as file:
             shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
         text_width = shapes.get("prompting.prompts", (0,))[-1]
-        prompts = torch.empty(CLASS_COUNT, 1 if form.variant == "msm" else len(channels.groups), text_width)
-        unknown = torch.empty(len(channels.names))
-        network = BPLCZ(form, channels, prompts, unknown, unknown.clone())
+        # First without memory: a description may demand more of it than its weights have.
+        with torch.device("meta"):
+            described = _empty_network(form, channels, text_width).state_dict()
+        for key in sorted(described.keys() | shapes.keys()):
+            wanted, found = list(described[key].shape) if key in described else None, shapes.get(key)
+            if wanted != found:
+                raise RuntimeError(f"size mismatch for {key}: {found}; {DESCRIPTION} describes {wanted}")
+        network = _empty_network(form, channels, text_width)
         network.load_state_dict(load_file(weights_file, device="cpu"))
     except UserError as error:  # of the backbone, which takes its options for those of params.yaml
         raise UserError(f"{description_file}: {str(error).removeprefix('params.yaml: ')}") from None
-    except (SafetensorError, RuntimeError, OSError) as error:
+    except (SafetensorError, RuntimeError, OSError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{weights_file}: not a readable checkpoint ({reason})") from None
     network.eval().requires_grad_(False).to(device)
     return Classifier(network, channels, description, device)
+
+
+def _empty_network(form: NetworkParams, channels: Channels, text_width: int) -> BPLCZ:
+    prompts = torch.empty(CLASS_COUNT, 1 if form.variant == "msm" else len(channels.groups), text_width)
+    unknown = torch.empty(len(channels.names))
+    return BPLCZ(form, channels, prompts, unknown, unknown.clone())
+
+
+def _check_sizes(options: Any) -> None:
+    """Refuse numbers that no network of this project has: a million layers would take for ever to build."""
+    if isinstance(options, dict):
+        options = list(options.values())
+    if isinstance(options, list | tuple):
+        if len(options) > LARGEST_OPTION:
+            raise ValueError(f"{len(options)} options")
+        for option in options:
+            _check_sizes(option)
+    elif isinstance(options, int | float) and not abs(options) <= LARGEST_OPTION:
+        raise ValueError(f"an option is {options}; none may be larger than {LARGEST_OPTION}")

@@ -10,7 +10,7 @@ import yaml
 
 from bp_lcz.errors import UserError
 from bp_lcz.params import Params
-from bp_lcz.paths import MODELS
+from bp_lcz.paths import MODELS, PACKED
 from bp_lcz.workspace import LOCK_FILE, git
 
 _CODE = ("src", "dvc.yaml", "constraints.txt")
@@ -21,6 +21,7 @@ def cell_tags(workspace: Path, params: Params, cell: str) -> dict[str, str]:
     """Everything by which a run or a model version of a cell can be found and traced, as text.
 
     ``lock_hash`` names the trained and evaluated cell: equal hashes are the same inputs, command and outputs.
+    ``testing_digest`` names what it was evaluated on, whatever it was trained on.
 
     Raises:
         UserError: if DVC has no record of the cell or of the data, or the cell's files are not there.
@@ -38,9 +39,11 @@ def cell_tags(workspace: Path, params: Params, cell: str) -> dict[str, str]:
         "leakage": description["leakage"]["status"],
         "channels": json.dumps(description["channels"]),
         "data_md5": _data_md5(workspace, lock, params.dataset.root),
+        "testing_digest": _testing_digest(workspace),
         "git_commit": commit,
         "git_dirty": str(is_dirty).lower(),
         "lock_hash": _lock_hash(lock, cell),
+        "weights_sha256": description["weights_sha256"],
         "versions": json.dumps(description["versions"], sort_keys=True),
     }
 
@@ -58,6 +61,12 @@ def read_json(file: Path) -> dict[str, Any]:
     except ValueError:
         raise UserError(f"{file}: not valid JSON") from None
     return content
+
+
+def file_sha256(file: Path) -> str:
+    """Digest of a file of any size."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _read_lock(workspace: Path) -> dict[str, Any]:
@@ -87,6 +96,16 @@ def _data_md5(workspace: Path, lock: dict[str, Any], root: str) -> str:
         if os.path.normpath(workspace / dependency["path"]) == folder:
             return str(dependency["md5"])
     raise UserError(f"{LOCK_FILE}: no record of {root} under validate; run `dvc repro` first")
+
+
+def _testing_digest(workspace: Path) -> str:
+    """Of the packed testing split: its pixels, labels and resampling units."""
+    file = workspace / PACKED / "manifest.json"
+    hashes = read_json(file).get("sha256", {})
+    testing = {name: value for name, value in hashes.items() if name.startswith("testing.")}
+    if not testing:
+        raise UserError(f"{file}: no checksums of the testing split; run `dvc repro -f pack`")
+    return hashlib.sha256(json.dumps(testing, sort_keys=True).encode()).hexdigest()
 
 
 def _git_state(workspace: Path) -> tuple[str, bool]:

@@ -6,15 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bp_lcz.errors import UserError
 from bp_lcz.params import Params
 from bp_lcz.paths import EVALUATIONS, MODELS
-from bp_lcz.registry.lineage import cell_tags, read_json
+from bp_lcz.registry.lineage import cell_tags, file_sha256, read_json
 from bp_lcz.registry.naming import model_name
 from bp_lcz.registry.store import open_experiment, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
+
+PREDICTIONS = "predictions.npz"
+"""Of each testing patch the true and the predicted class and the resampling unit: what a promotion compares."""
 
 _SCORES = ("oa", "aa", "kappa", "macro_f1", "oa_built", "oa_natural", "ece")
 _BATCH = 1000
@@ -77,6 +81,11 @@ def _make_run(
     settings = {"cell": params.cell(cell).model_dump(), "prompts": params.prompts.model_dump()}
     flat = {key.removeprefix("cell."): value for key, value in _flatten(settings)}
 
+    predictions = evaluation / PREDICTIONS
+    if not predictions.is_file():
+        raise UserError(f"{predictions}: not found; run `dvc repro` first")
+    # In the database: whoever changes the file in the artifact store is found out.
+    tags = tags | {"predictions_sha256": file_sha256(predictions)}
     shown = {"mlflow.source.git.commit": tags["git_commit"], "mlflow.source.name": f"train@{cell}"}
     run_id = str(client.create_run(experiment, run_name=cell, tags=tags | shown).info.run_id)
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat.items()])
@@ -85,7 +94,7 @@ def _make_run(
     # MLflow's own digest would hash less than one patch.
     dataset = Dataset(tags["dataset"], tags["data_md5"], "local", params.dataset.root)
     client.log_inputs(run_id, [DatasetInput(dataset)])
-    for file in (evaluation / "evaluation.json", model / "model.json", model / "history.csv"):
+    for file in (evaluation / "evaluation.json", predictions, model / "model.json", model / "history.csv"):
         client.log_artifact(run_id, str(file))
     client.set_terminated(run_id)
     return run_id

@@ -35,12 +35,13 @@ class Package:
     model_id: str
 
 
-def log_package(run_id: str, checkpoint: Path, channels: Channels, example: Patches, code: Path) -> Package:
+def log_package(run_id: str, checkpoint: Path, card: Path, channels: Channels, example: Patches, code: Path) -> Package:
     """Add a trained cell to its run as a model that MLflow can serve.
 
     Args:
         run_id: run of the cell in the current tracking store.
         checkpoint: folder with model.safetensors and model.json.
+        card: file with the model card.
         channels: of the data set.
         example: a few patches that show the form of the input.
         code: folder of the package ``bp_lcz`` that trained the cell.
@@ -51,7 +52,7 @@ def log_package(run_id: str, checkpoint: Path, channels: Channels, example: Patc
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("served.py")),
-            artifacts={"checkpoint": str(checkpoint)},
+            artifacts={"checkpoint": str(checkpoint), "card": str(card)},
             code_paths=[str(code)],
             signature=signature(channels),
             input_example=example,

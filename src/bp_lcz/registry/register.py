@@ -1,5 +1,6 @@
 """The best cell becomes a version of the data set's registered model."""
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from jaxtyping import Float32
 
 from bp_lcz.model.checkpoint import load_classifier
 from bp_lcz.params import Params
-from bp_lcz.paths import MODELS
+from bp_lcz.paths import EVALUATIONS, MODELS, SUMMARY
+from bp_lcz.registry.card import HONESTY, description_of, model_card
 from bp_lcz.registry.lineage import cell_tags, read_json
 from bp_lcz.registry.naming import model_name
 from bp_lcz.registry.package import Package, Patches, code_folder, example_patches, log_package
@@ -21,10 +23,7 @@ if TYPE_CHECKING:
 
 ALIAS = "challenger"
 
-_KIND_NOTES = {
-    "simulated": "Trained on simulated patches: proves the pipeline, says nothing about real accuracy.",
-    "weak labels": "Trained on weak labels, not on ground truth: says nothing about real accuracy.",
-}
+CARD = "model_card.md"
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,14 @@ def register_best(workspace: Path, params: Params, runs: Mapping[str, str]) -> R
     with open_store(workspace) as client:
         version = _find_version(client, name, tags["lock_hash"])
         if version is None or not _gives(f"models:/{name}/{version}", example, expected):
+            evaluation = read_json(workspace / EVALUATIONS / cell / "evaluation.json")
+            card = model_card(classifier.description, evaluation, read_json(workspace / SUMMARY), tags)
             code = code_folder(workspace)
-            package = log_package(runs[cell], checkpoint, classifier.channels, example, code)
-            version = _make_version(client, name, runs[cell], package, tags)
+            with tempfile.TemporaryDirectory() as scratch:
+                file = Path(scratch) / CARD
+                file.write_text(card, encoding="utf-8")
+                package = log_package(runs[cell], checkpoint, file, classifier.channels, example, code)
+            version = _make_version(client, name, runs[cell], package, tags, description_of(card))
             if not _gives(f"models:/{name}/{version}", example, expected):
                 client.delete_model_version(name, version)
                 raise RuntimeError(f"{name}: the registered model does not give the probabilities of {cell}")
@@ -93,10 +97,14 @@ def _find_version(client: "MlflowClient", name: str, lock_hash: str) -> str | No
     return max((str(version.version) for version in found), key=int, default=None)
 
 
-def _make_version(client: "MlflowClient", name: str, run_id: str, package: Package, tags: dict[str, str]) -> str:
+def _make_version(
+    client: "MlflowClient", name: str, run_id: str, package: Package, tags: dict[str, str], description: str
+) -> str:
     if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name, description=_KIND_NOTES.get(tags["kind"], ""))
-    version = client.create_model_version(name, package.uri, run_id, tags, model_id=package.model_id)
+        client.create_registered_model(name, description=HONESTY.get(tags["kind"], ""))
+    version = client.create_model_version(
+        name, package.uri, run_id, tags, description=description, model_id=package.model_id
+    )
     return str(version.version)
 
 

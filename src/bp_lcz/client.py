@@ -1,0 +1,115 @@
+"""A client of the scoring server: patches in, class probabilities out, the encoding inside.
+
+It talks to `bp-lcz serve` and to `mlflow models serve` alike, and needs neither torch nor MLflow.
+"""
+
+import io
+import json
+import urllib.error
+import urllib.request
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float32
+
+from bp_lcz.errors import UserError
+from bp_lcz.scheme import CLASS_COUNT
+
+JSON = "application/json"
+PARQUET = "application/vnd.apache.parquet"
+BATCH = 64
+"""Patches per request: 9 MiB of parquet with all channels."""
+
+Encoding = Literal["parquet", "json"]
+
+
+class Client:
+    """A scoring server.
+
+    Args:
+        url: of the server, as `bp-lcz serve` prints it.
+        encoding: of requests; JSON is four times as large and much slower to read.
+        timeout: seconds to wait for an answer.
+
+    Example:
+        >>> Client("http://127.0.0.1:5001").predict_proba(sen1, sen2)  # doctest: +SKIP
+    """
+
+    def __init__(self, url: str, encoding: Encoding = "parquet", timeout: float = 60.0) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise UserError(f"{url}: expected http://host:port")
+        self._url = url.rstrip("/")
+        self._content_type = JSON if encoding == "json" else PARQUET
+        self._encode = encode_json if encoding == "json" else encode_parquet
+        self._timeout = timeout
+
+    def predict_proba(self, sen1: np.ndarray, sen2: np.ndarray) -> Float32[np.ndarray, "patch 17"]:
+        """Class probabilities of raw patches, as `bp_lcz.model.checkpoint.Classifier.predict_proba` gives them.
+
+        Args:
+            sen1: (N, 32, 32, C1) as So2Sat stores it, float32 or float64.
+            sen2: (N, 32, 32, C2) likewise.
+
+        Raises:
+            UserError: if the numbers of patches differ, there is no answer, or the server refuses; the text is its
+                reason.
+        """
+        if len(sen1) != len(sen2):
+            raise UserError(f"sen1 has {len(sen1)} patches, sen2 {len(sen2)}")
+        answers = [
+            self._invoke(sen1[start : start + BATCH], sen2[start : start + BATCH])
+            for start in range(0, len(sen1), BATCH)
+        ]
+        return np.concatenate([*answers, np.empty((0, CLASS_COUNT), np.float32)])
+
+    def is_healthy(self) -> bool:
+        """Whether the server answers."""
+        try:
+            with urllib.request.urlopen(f"{self._url}/health", timeout=self._timeout):
+                return True
+        except OSError:
+            return False
+
+    def _invoke(self, sen1: np.ndarray, sen2: np.ndarray) -> Float32[np.ndarray, "patch 17"]:
+        request = urllib.request.Request(
+            f"{self._url}/invocations", self._encode(sen1, sen2), {"Content-Type": self._content_type}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout) as answer:
+                content = json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise UserError(f"{self._url}: {error.code}: {_reason(error)}") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self._url}: no answer ({getattr(error, 'reason', error)})") from None
+        return np.array(content["predictions"], np.float32)
+
+
+def encode_parquet(sen1: np.ndarray, sen2: np.ndarray) -> bytes:
+    """Patches as parquet: a row each, the arrays as flat lists of float64, the type of the model's signature."""
+    columns = {}
+    for key, images in (("sen1", sen1), ("sen2", sen2)):
+        flat = np.ascontiguousarray(images, dtype=np.float64).reshape(len(images), int(np.prod(images.shape[1:])))
+        offsets = np.arange(len(flat) + 1, dtype=np.int32) * flat.shape[1]
+        columns[key] = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(flat.ravel()))
+    out = io.BytesIO()
+    # Pixels repeat too little for dictionaries and general compression to pay.
+    pq.write_table(pa.table(columns), out, compression="none", use_dictionary=False, write_statistics=False)
+    return out.getvalue()
+
+
+def encode_json(sen1: np.ndarray, sen2: np.ndarray) -> bytes:
+    """Patches as the JSON that MLflow's scoring protocol calls ``inputs``."""
+    inputs = {"sen1": np.ascontiguousarray(sen1), "sen2": np.ascontiguousarray(sen2)}
+    return orjson.dumps({"inputs": inputs}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _reason(error: urllib.error.HTTPError) -> Any:
+    """What the server says in JSON, or the name of the status."""
+    try:
+        content = json.load(error)
+        return content.get("error") or content["message"]
+    except (OSError, ValueError, KeyError, AttributeError):
+        return error.reason

@@ -1,0 +1,122 @@
+"""The model card: what a version was made from, how good it is, and what it must not be used for.
+
+Every number is read from the files of the cell; none is written by hand.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bp_lcz.data.provenance import leak_mark
+from bp_lcz.evaluation.score import fraction
+
+HONESTY = {
+    "simulated": "**Trained and tested on simulated patches.** It proves that the pipeline runs and says nothing about "
+    "accuracy on real images. Do not use it for a map.",
+    "weak labels": "**Trained and tested on weak labels, not on ground truth.** Its scores measure agreement with "
+    "whatever made the labels, not accuracy.",
+    "unstated": "The data set does not state where its labels come from; the scores are as good as they are.",
+}
+"""What a reader must know first, by the kind of data."""
+
+MOST_DESCRIPTION = 5000
+"""Characters that MLflow's database keeps of a description."""
+
+_METRICS = {"oa": "overall accuracy", "aa": "average accuracy", "kappa": "kappa", "macro_f1": "macro-F1"}
+
+
+def model_card(
+    model: Mapping[str, Any], evaluation: Mapping[str, Any], summary: Mapping[str, Any], tags: Mapping[str, str]
+) -> str:
+    """The card as Markdown.
+
+    Args:
+        model: ``model.json`` of the cell.
+        evaluation: its ``evaluation.json``.
+        summary: the gate's ``summary.json``.
+        tags: of the run, from `bp_lcz.registry.lineage.cell_tags`.
+    """
+    interval = evaluation["interval"]
+    splits = summary["splits"]
+    is_leaky = bool(leak_mark(model["leakage"]))
+    lines = [
+        f"# {tags['cell']}",
+        "",
+        HONESTY[model["kind"]] if model["kind"] in HONESTY else f"Data: {model['kind']}.",
+        *(["", f"**{leak_mark(model['leakage'])}**: parts of the testing split were seen in training."] * is_leaky),
+        "",
+        "## Model",
+        f"- backbone {model['backbone']}, variant {model['variant']}, seed {model['seed']}, "
+        f"{model['parameters']:,} parameters, best epoch {model['best_epoch']}",
+        f"- sen1: {', '.join(model['channels']['sen1']) or 'none'}",
+        f"- sen2: {', '.join(model['channels']['sen2']) or 'none'}",
+        f"- text encoder: {_encoder(model['text'])}",
+        f"- weights sha256 {tags['weights_sha256']}",
+        f"- commit {tags['git_commit']}{' with changes' if tags['git_dirty'] == 'true' else ''}; "
+        + ", ".join(f"{name} {value}" for name, value in sorted(model["versions"].items())),
+        "",
+        "## Data",
+        f"- data set {summary['dataset']}, release {summary['release'] or 'none that is known'}, "
+        f"source: {summary['source'] or 'not stated'}",
+        f"- md5 {tags['data_md5']}, testing split {tags['testing_digest'][:16]}",
+        "",
+        "| split | patches | cities | classes |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {split['patches']:,} | {split['cities'] or '-'} | {_present(split['class_counts'])} |"
+            for name, split in splits.items()
+        ),
+        "",
+        f"## Testing split, {interval['level']:.0%} intervals by {interval['unit']} ({interval['blocks']:,})",
+        "",
+        "| metric | value | interval |",
+        "|---|---|---|",
+        *(
+            f"| {meaning} | {fraction(evaluation[key], 3)} | {_bounds((evaluation['intervals'] or {}).get(key))} |"
+            for key, meaning in _METRICS.items()
+        ),
+    ]
+    if interval["lower_bound"]:
+        lines += ["", "Patches overlap and are resampled one by one, so the intervals are too narrow."]
+    lines += [
+        "",
+        "## Use and limits",
+        "- For patches of 32 x 32 pixels of 10 m as So2Sat stores them: linear Sentinel-1, Sentinel-2 reflectance of "
+        "the top of the atmosphere without the offset of baseline 04.00; normalisation is inside.",
+        "- Not for other sensors, resolutions or channels, nor for decisions on single buildings or people.",
+        "- One seed; a probability is not calibrated beyond the error below, and cities unlike those of training do "
+        "worse.",
+        f"- Expected calibration error {fraction(evaluation['ece'], 3)}.",
+        "",
+        "## Classes",
+        "",
+        "| LCZ | name | patches | precision | recall | F1 |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {row['code']} | {row['name']} | {row['support']:,} | {fraction(row['precision'], 3)} "
+            f"| {fraction(row['recall'], 3)} | {fraction(row['f1'], 3)} |"
+            for row in evaluation["per_class"]
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def description_of(card: str) -> str:
+    """The card as a description in MLflow, whole lines as far as its database keeps them."""
+    if len(card) <= MOST_DESCRIPTION:
+        return card
+    note = "\n(cut here; the whole card is the artifact model_card.md)"
+    return card[: card.rindex("\n", 0, MOST_DESCRIPTION - len(note))] + note
+
+
+def _encoder(text: Mapping[str, Any] | None) -> str:
+    if text is None:
+        return "none"
+    return f"{text['encoder']}, sha256 {text['sha256'][:16]}, template `{text['template']}`"
+
+
+def _present(counts: list[int]) -> str:
+    return f"{sum(count > 0 for count in counts)} of {len(counts)}"
+
+
+def _bounds(bounds: list[float] | None) -> str:
+    return "-" if bounds is None else f"{fraction(bounds[0], 3)} to {fraction(bounds[1], 3)}"

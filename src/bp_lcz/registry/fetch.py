@@ -1,0 +1,95 @@
+"""Files of runs and models out of MLflow's artifact store: data only, nothing of them is executed."""
+
+import hashlib
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bp_lcz.errors import UserError
+from bp_lcz.model.checkpoint import DESCRIPTION, WEIGHTS, Classifier, load_classifier
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+_MODEL_URI = re.compile(r"models:/(?P<name>[^/:@'\"\\]+)(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
+
+
+def fetch_artifact(client: "MlflowClient", run_id: str, file: str, sha256: str | None, where: str) -> bytes:
+    """Content of a file of a run.
+
+    Args:
+        client: of the store.
+        run_id: of the run.
+        file: name among its artifacts.
+        sha256: that the file must have; None where the store holds none.
+        where: name for the error message.
+
+    Raises:
+        UserError: if the file is missing or another than was stored.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            content = Path(client.download_artifacts(run_id, file, scratch)).read_bytes()
+        except Exception as error:  # each kind of artifact store has exceptions of its own
+            raise UserError(f"{where}: not in the artifact store ({' '.join(str(error).split())[:160]})") from None
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise UserError(f"{where}: not the file that was stored (another sha256)")
+    return content
+
+
+def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
+    """The version that ``models:/<name>@<alias>`` or ``models:/<name>/<version>`` names.
+
+    Raises:
+        UserError: if it is no such address, or there is no such version.
+    """
+    from mlflow.exceptions import MlflowException
+
+    match = _MODEL_URI.fullmatch(uri)
+    if match is None:
+        raise UserError(f"{uri}: expected models:/<name>@<alias> or models:/<name>/<version>")
+    name, alias, version = match["name"], match["alias"], match["version"]
+    try:
+        if version is not None:
+            return client.get_model_version(name, version)
+        return client.get_model_version_by_alias(name, alias)
+    except MlflowException:
+        hint = f"promote first: `bp-lcz promote {name}`" if alias == "champion" else f"see `bp-lcz models {name}`"
+        raise UserError(f"{uri}: no such model or version; {hint}") from None
+
+
+def fetch_classifier(client: "MlflowClient", version: "ModelVersion", device: str = "cpu") -> Classifier:
+    """The network of a registered version, by the installed package from safetensors and JSON alone.
+
+    The code that a version carries for MLflow is not touched.
+
+    Raises:
+        UserError: if its files are missing, damaged, or not those that were registered.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    where = f"{version.name} version {version.version}"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for file in (DESCRIPTION, WEIGHTS):
+            try:
+                source = client.get_model_version_download_uri(version.name, str(version.version))
+                found = download_artifacts(f"{source}/artifacts/{_folder(version)}/{file}", dst_path=scratch)
+            except Exception as error:  # each kind of artifact store has exceptions of its own
+                raise UserError(f"{where}: {file}: not there ({' '.join(str(error).split())[:160]})") from None
+            Path(found).rename(folder / file)
+        try:
+            classifier = load_classifier(folder, device)
+        except UserError as error:
+            raise UserError(f"{where}: {str(error).removeprefix(f'{folder}/')}") from None
+    registered = version.tags.get("weights_sha256")
+    if registered != classifier.description["weights_sha256"]:
+        raise UserError(f"{where}: its weights are not those that were registered (another sha256)")
+    return classifier
+
+
+def _folder(version: "ModelVersion") -> str:
+    """Folder of the checkpoint among the artifacts: MLflow keeps the name of the folder that was logged."""
+    return version.tags["cell"]

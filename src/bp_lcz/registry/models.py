@@ -1,0 +1,73 @@
+"""The versions of a registered model with their numbers."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bp_lcz.registry.promote import registered_model
+from bp_lcz.registry.store import open_store
+
+_COLUMNS = ("version", "alias", "cell", "OA", "kappa", "interval", "data", "kind", "date")
+
+
+def list_models(workspace: Path, name: str) -> list[dict[str, Any]]:
+    """One row for each version, newest first.
+
+    Returns:
+        ``version``, ``aliases``, ``cell``, ``oa``, ``kappa``, ``kappa_interval``, ``dataset``, ``data_md5``, ``kind``,
+        ``promotion``, ``created``; numbers on the testing split, None where the run is gone or has none.
+
+    Raises:
+        UserError: if there is no such model.
+    """
+    from mlflow.exceptions import MlflowException
+
+    rows = []
+    with open_store(workspace) as client:
+        aliases = registered_model(client, name).aliases
+        for version in client.search_model_versions(f"name = '{name}'"):
+            try:
+                metrics = client.get_run(str(version.run_id)).data.metrics
+            except MlflowException:
+                metrics = {}
+            bounds = [metrics.get(f"testing_kappa_{end}") for end in ("low", "high")]
+            number = str(version.version)
+            rows.append(
+                {
+                    "version": int(number),
+                    "aliases": sorted(alias for alias, target in aliases.items() if str(target) == number),
+                    "oa": metrics.get("testing_oa"),
+                    "kappa": metrics.get("testing_kappa"),
+                    "kappa_interval": None if None in bounds else bounds,
+                    "created": datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat("T", "seconds"),
+                    **{key: version.tags.get(key) for key in ("cell", "dataset", "data_md5", "kind", "promotion")},
+                }
+            )
+    return sorted(rows, key=lambda row: -row["version"])
+
+
+def models_table(rows: list[dict[str, Any]]) -> str:
+    """The versions as a table for a terminal."""
+    texts = [
+        [
+            str(row["version"]),
+            ",".join(f"@{alias}" for alias in row["aliases"]) or "-",
+            row["cell"] or "-",
+            _number(row["oa"]),
+            _number(row["kappa"]),
+            "-" if row["kappa_interval"] is None else "{:.3f}..{:.3f}".format(*row["kappa_interval"]),
+            f"{row['dataset']} {(row['data_md5'] or '-')[:8]}",
+            row["kind"] or "-",
+            row["created"][:10],
+        ]
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(_COLUMNS, *texts, strict=True)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in (list(_COLUMNS), *texts)
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,235 @@
+"""Promotion and rollback against a real MLflow store in SQLite."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from bp_lcz.errors import UserError
+from bp_lcz.registry import promote as promotion
+from bp_lcz.registry.mirror import mirror_cells
+from bp_lcz.registry.models import list_models, models_table
+from bp_lcz.registry.promote import Decision, promote, rollback
+from bp_lcz.registry.register import register_best
+from bp_lcz.registry.store import open_store
+from tests.registry.conftest import FinishedWorkspace
+
+NAME = "bp-lcz-demo"
+
+
+class Registry(FinishedWorkspace):
+    """A workspace whose cells become versions one after the other."""
+
+    def register(self, right: float, seed: int) -> int:
+        """A new version whose predictions are right in this share."""
+        self.finish("one-bp-lcz", weights_seed=seed, right=right)
+        registration = register_best(self.folder, self.params, mirror_cells(self.folder, self.params))
+        assert registration is not None
+        return int(registration.version)
+
+    def set_floor(self, floor: float) -> None:
+        file = self.folder / "params.yaml"
+        file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "promote": {"kappa_floor": floor}}))
+
+    def promote(self, version: int | None = None, dry_run: bool = False) -> Decision:
+        return promote(self.folder, NAME, version, dry_run)
+
+    @property
+    def champion(self) -> int | None:
+        with open_store(self.folder) as client:
+            version = client.get_registered_model(NAME).aliases.get("champion")
+        return None if version is None else int(version)
+
+    def records(self, version: int) -> list[dict[str, Any]]:
+        """The decision records with the run of a version, oldest first."""
+        with open_store(self.folder) as client:
+            run_id = client.get_model_version(NAME, str(version)).run_id
+            files = sorted(file.path for file in client.list_artifacts(run_id, "decisions"))
+            return [json.loads(Path(client.download_artifacts(run_id, file)).read_text()) for file in files]
+
+    def tags(self, version: int) -> dict[str, str]:
+        with open_store(self.folder) as client:
+            return dict(client.get_model_version(NAME, str(version)).tags)
+
+
+@pytest.fixture
+def registry(workspace: FinishedWorkspace) -> Registry:
+    workspace.__class__ = Registry
+    assert isinstance(workspace, Registry)
+    return workspace
+
+
+def test_the_first_champion_must_exceed_the_floor_alone(registry: Registry) -> None:
+    registry.register(right=0.4, seed=1)
+    refused = registry.promote()
+    assert not refused.accepted
+    assert "does not exceed the floor 0.500 (promote.kappa_floor)" in refused.reason
+    assert registry.champion is None
+    registry.set_floor(0.2)
+    accepted = registry.promote()
+    assert accepted.accepted
+    assert "there was no champion" in accepted.reason
+    assert registry.champion == 1
+    assert [record["accepted"] for record in registry.records(1)] == [False, True]
+    assert registry.tags(1)["promotion"] == "accepted"
+
+    again = registry.promote()
+    assert again.accepted
+    assert again.reason == "is the champion already"
+    assert len(registry.records(1)) == 2, "promoting the champion again changes nothing"
+
+
+def test_a_champion_is_replaced_only_by_a_sure_lead_and_rollbacks_walk_back(registry: Registry) -> None:
+    first = registry.register(right=0.7, seed=1)
+    assert registry.promote().accepted
+    equal = registry.register(right=0.7, seed=2)
+    refused = registry.promote()
+    assert (refused.accepted, refused.version) == (False, equal)
+    assert "the lead in kappa over version 1, +0.000 [+0.000, +0.000], is not surely above zero" in refused.reason
+    assert registry.champion == first
+    [record] = registry.records(equal)
+    assert record["difference"]["kappa_interval"] == [0, 0]
+    assert registry.tags(equal)["promotion"] == "refused"
+
+    better = registry.register(right=0.9, seed=3)
+    planned = registry.promote(dry_run=True)
+    assert planned.accepted
+    assert "dry run, nothing changed" in planned.lines()[0]
+    assert (registry.champion, "promotion" in registry.tags(better)) == (first, False)
+    accepted = registry.promote()
+    assert accepted.accepted
+    [record] = registry.records(better)
+    low, high = record["difference"]["kappa_interval"]
+    assert 0 < low <= record["difference"]["kappa"] <= high
+    assert (record["difference"]["unit"], record["difference"]["blocks"]) == ("city", 8)
+    best = registry.register(right=1.0, seed=4)
+    assert registry.promote().accepted
+    assert registry.champion == best
+
+    rows = list_models(registry.folder, NAME)
+    assert [(row["version"], row["aliases"]) for row in rows] == [
+        (4, ["challenger", "champion"]),
+        (3, []),
+        (2, []),
+        (1, []),
+    ]
+    assert rows[0]["kappa"] == 1.0
+    assert "4        @challenger,@champion  one-bp-lcz  1.000  1.000" in models_table(rows)
+
+    assert rollback(registry.folder, NAME).version == registry.champion == better
+    assert rollback(registry.folder, NAME).version == registry.champion == first
+    assert registry.tags(best)["rolled_back_at"]
+    assert [record["action"] for record in registry.records(best)] == ["promote", "rollback"]
+    with pytest.raises(UserError, match="no champion before version 1 can be restored"):
+        rollback(registry.folder, NAME)
+    assert registry.champion == first
+
+    assert registry.promote(best).accepted, "what was rolled back can be promoted again"
+    assert rollback(registry.folder, NAME).version == first
+
+
+def test_a_rollback_passes_over_versions_that_cannot_be_served(registry: Registry) -> None:
+    for seed, right in enumerate((0.6, 0.8, 1.0), start=1):
+        registry.register(right, seed)
+        assert registry.promote().accepted
+    with open_store(registry.folder) as client:
+        client.delete_model_version(NAME, "2")
+    restored = rollback(registry.folder, NAME)
+    assert restored.version == registry.champion == 1
+    assert list(restored.record["skipped"]) == [2]
+
+
+def test_other_test_data_are_never_compared(registry: Registry) -> None:
+    registry.register(right=0.6, seed=1)
+    assert registry.promote().accepted
+    registry.write_packed("another")
+    registry.register(right=1.0, seed=2)
+    refused = registry.promote()
+    assert not refused.accepted
+    assert refused.reason == "the champion, version 1, has another testing split: nothing to compare"
+    digest = registry.tags(1)["testing_digest"]
+    with open_store(registry.folder) as client:
+        client.set_model_version_tag(NAME, "2", "testing_digest", digest)
+        client.set_model_version_tag(NAME, "2", "channels", json.dumps({"sen1": [], "sen2": ["B02"]}))
+    assert registry.promote().reason == "the champion, version 1, has another channels: nothing to compare"
+    assert registry.champion == 1
+
+
+def test_predictions_that_were_changed_in_the_artifact_store_are_found_out(registry: Registry) -> None:
+    version = registry.register(right=0.3, seed=1)
+    with open_store(registry.folder) as client:
+        run_id = client.get_model_version(NAME, str(version)).run_id
+    [file] = (registry.folder / "mlartifacts").rglob(f"{run_id}/artifacts/predictions.npz")
+    arrays = dict(np.load(file))
+    np.savez(file, **{**arrays, "y_pred": arrays["y_true"]})
+    refused = registry.promote()
+    assert not refused.accepted
+    assert refused.reason.endswith("predictions.npz: not the file that was stored (another sha256)")
+
+
+def test_an_unknown_model_or_version_is_a_user_error(registry: Registry) -> None:
+    with pytest.raises(UserError, match="no-model: no such registered model"):
+        promote(registry.folder, "no-model")
+    registry.register(right=0.6, seed=1)
+    with pytest.raises(UserError, match="bp-lcz-demo: no version 7; `bp-lcz models bp-lcz-demo` lists them"):
+        registry.promote(7)
+    with pytest.raises(UserError, match="no champion to roll back from"):
+        rollback(registry.folder, NAME)
+
+
+def test_what_a_killed_promotion_leaves_is_made_good(registry: Registry) -> None:
+    for seed, right in enumerate((0.6, 0.8), start=1):
+        registry.register(right, seed)
+        assert registry.promote().accepted
+    with open_store(registry.folder) as client:  # killed after the tag, before the alias
+        client.set_registered_model_tag(NAME, "champions", "[1, 2, 3]")
+    assert rollback(registry.folder, NAME).version == 1
+    with open_store(registry.folder) as client:
+        assert client.get_registered_model(NAME).tags["champions"] == "[1]"
+
+
+def test_a_champion_that_another_machine_made_meanwhile_is_not_overwritten(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.register(right=0.8, seed=1)
+    registry.register(right=0.9, seed=2)
+    judge = promotion._judge
+
+    def judge_slowly(client: Any, *arguments: Any) -> str:
+        reason = judge(client, *arguments)
+        client.set_registered_model_alias(NAME, "champion", "1")
+        return reason
+
+    monkeypatch.setattr(promotion, "_judge", judge_slowly)
+    refused = registry.promote()
+    assert (refused.accepted, refused.reason) == (False, "the champion changed meanwhile; run it again")
+    assert registry.champion == 1
+    assert [record["accepted"] for record in registry.records(2)] == [False]
+
+
+@pytest.mark.slow
+def test_of_two_equal_candidates_promoted_at_once_one_wins(registry: Registry) -> None:
+    registry.register(right=0.6, seed=1)
+    assert registry.promote().accepted
+    candidates = [registry.register(right=0.9, seed=seed) for seed in (2, 3)]
+    command = [sys.executable, "-W", "ignore", "-m", "bp_lcz.cli", "promote", NAME, "--version"]
+    processes = [
+        subprocess.Popen(
+            [*command, str(version)], cwd=registry.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for version in candidates
+    ]
+    outputs = [process.communicate() for process in processes]
+    statuses = [process.returncode for process in processes]
+    assert sorted(statuses) == [0, 1], outputs
+    winner, loser = candidates[statuses.index(0)], candidates[statuses.index(1)]
+    assert registry.champion == winner
+    assert (
+        f"error: {NAME} version {loser}: not promoted: the lead in kappa over version {winner}"
+        in outputs[statuses.index(1)][1]
+    )

@@ -1,0 +1,151 @@
+"""Serving and predicting what is registered, with real processes, a real store and real HTTP."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from bp_lcz.client import JSON, PARQUET, Client, encode_json
+from bp_lcz.errors import UserError
+from bp_lcz.model.checkpoint import load_classifier
+from bp_lcz.predict import predict_file
+from bp_lcz.registry.mirror import mirror_cells
+from bp_lcz.registry.package import example_patches
+from bp_lcz.registry.promote import promote
+from bp_lcz.registry.register import register_best
+from bp_lcz.registry.store import open_store
+from bp_lcz.serving import serve
+from tests.registry.conftest import FinishedWorkspace
+
+NAME = "bp-lcz-demo"
+BP_LCZ = [sys.executable, "-W", "ignore", "-m", "bp_lcz.cli"]
+
+
+@pytest.fixture
+def registered(workspace: FinishedWorkspace) -> FinishedWorkspace:
+    workspace.finish("one-bp-lcz", weights_seed=2, right=0.9)
+    register_best(workspace.folder, workspace.params, mirror_cells(workspace.folder, workspace.params))
+    return workspace
+
+
+@contextmanager
+def serving(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server of the champion on a free port, and its address."""
+    with (folder / "serve.log").open("w") as log:
+        server = subprocess.Popen(
+            [*BP_LCZ, "serve", NAME, "--port", "0", *options], cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        try:
+            assert server.stdout is not None
+            line = server.stdout.readline()
+            assert line.startswith(f"serving {NAME}/1 (@champion) on http://127.0.0.1:"), (
+                folder / "serve.log"
+            ).read_text()
+            yield line.split()[-1], server
+        finally:
+            server.kill()
+            server.wait()
+
+
+def post(url: str, body: bytes, content_type: str) -> tuple[int, dict[str, object]]:
+    request = urllib.request.Request(f"{url}/invocations", body, {"Content-Type": content_type})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_the_champion_is_served_over_http_with_the_probabilities_of_the_checkpoint(
+    registered: FinishedWorkspace,
+) -> None:
+    message = f"models:/{NAME}@champion: no such model or version; promote first: `bp-lcz promote {NAME}`"
+    with pytest.raises(UserError, match=re.escape(message)):
+        serve(registered.folder, NAME, "champion", "127.0.0.1", 0, 2**20)
+    assert promote(registered.folder, NAME).accepted
+    patches = example_patches(registered.folder / "data/demo", count=4)
+    sen1, sen2 = patches["sen1"], patches["sen2"]
+    classifier = load_classifier(registered.folder / "outputs/models/one-bp-lcz")
+    expected = classifier.predict_proba(sen1, sen2)
+    with serving(registered.folder, "--max-body", "1") as (url, server):
+        client = Client(url)
+        assert client.is_healthy()
+        np.testing.assert_array_equal(client.predict_proba(sen1, sen2), expected)
+        two = classifier.predict_proba(sen1[:2], sen2[:2])  # a batch of its own: other last bits than among four
+        np.testing.assert_array_equal(Client(url, "json").predict_proba(sen1[:2], sen2[:2]), two)
+        single = client.predict_proba(sen1.astype(np.float32), sen2.astype(np.float32))
+        np.testing.assert_array_equal(single, expected)
+
+        status, answer = post(url, encode_json(sen1[:1, ..., :7], sen2[:1]), JSON)
+        assert (status, answer) == (400, {"error": "sen1: shape (1, 32, 32, 7); expected (N, 32, 32, 8)"})
+        status, answer = post(url, b"no parquet", PARQUET)
+        assert status == 400
+        status, answer = post(url, b"x" * (2**20 + 1), PARQUET)
+        assert (status, answer) == (413, {"error": "body of 1,048,577 bytes; at most 1,048,576 (--max-body)"})
+        with urllib.request.urlopen(f"{url}/version") as version:
+            assert version.headers["x-model"] == f"{NAME}/1"
+        server.send_signal(signal.SIGTERM)
+        server.wait(30)
+
+
+def test_code_that_was_put_into_the_artifact_store_runs_neither_in_promote_nor_in_predict(
+    registered: FinishedWorkspace, tmp_path: Path
+) -> None:
+    import mlflow
+
+    sentinel = registered.folder / "pwned"
+    [served] = [file for file in (registered.folder / "mlartifacts").rglob("served.py") if "code" not in file.parts]
+    evil = f"from pathlib import Path\nPath({str(sentinel)!r}).touch()\n"
+    for file in [served, *served.parent.rglob("code/**/*.py")]:
+        file.write_text(evil)
+    (served.parent / "python_model.pkl").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
+
+    assert promote(registered.folder, NAME).accepted
+    for model in (
+        f"models:/{NAME}@champion",
+        f"models:/{NAME}/1",
+        str(registered.folder / "outputs/models/one-bp-lcz"),
+    ):
+        done = predict_file(
+            registered.folder, model, registered.folder / "data/demo/testing.h5", tmp_path / "p.parquet"
+        )
+        assert done.patches == pq.read_table(tmp_path / "p.parquet").num_rows == 4
+    assert not sentinel.exists()
+    # The registry is trusted where MLflow loads a model: it runs what was registered.
+    with open_store(registered.folder), suppress(Exception):
+        mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
+    assert sentinel.exists(), "the hostile code works"
+
+
+def test_weights_that_were_changed_in_the_artifact_store_are_refused(registered: FinishedWorkspace) -> None:
+    [weights] = (registered.folder / "mlartifacts").rglob("one-bp-lcz/model.safetensors")
+    registered.finish("one-bp-lcz", weights_seed=9)
+    for name in ("model.safetensors", "model.json"):  # consistent with each other
+        shutil.copy(registered.folder / "outputs/models/one-bp-lcz" / name, weights.parent)
+    refused = promote(registered.folder, NAME)
+    assert not refused.accepted
+    assert "its weights are not those that were registered (another sha256)" in refused.reason
+
+
+def test_a_version_carries_its_model_card(registered: FinishedWorkspace) -> None:
+    [card] = (registered.folder / "mlartifacts").rglob("model_card.md")
+    text = card.read_text()
+    assert "**Trained and tested on simulated patches.**" in text
+    assert "| testing | 4 | 2 | 4 of 17 |" in text
+    assert "95% intervals by city (8)" in text
+    evaluation = json.loads((registered.folder / "outputs/evaluations/one-bp-lcz/evaluation.json").read_text())
+    assert f"| kappa | {evaluation['kappa']:.3f} |".replace("0.", ".") in text
+    assert all(f"| {row['code']} | {row['name']} | 40 |" in text for row in evaluation["per_class"])
+    with open_store(registered.folder) as client:
+        assert client.get_model_version(NAME, "1").description == text

@@ -1,0 +1,197 @@
+"""The gate before the scoring application, and the client; the real application runs in tests/integration."""
+
+import asyncio
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bp_lcz.client import JSON, PARQUET, Client, encode_json, encode_parquet
+from bp_lcz.errors import UserError
+from bp_lcz.serving import Gate
+
+LIMIT = 4 * 2**20
+SEN1, SEN2 = (np.random.default_rng(seed).random((2, 32, 32, count)) for seed, count in ((1, 8), (2, 10)))
+
+
+class Server:
+    """A gate before an application that keeps what reaches it."""
+
+    def __init__(self, local: bool = True) -> None:
+        self.reached: list[tuple[dict[bytes, bytes], bytes]] = []
+        self.parts_read = 0
+        self._gate = Gate(self._application, {"sen1": 8, "sen2": 10}, LIMIT, "demo/1", only_local_names=local)
+
+    async def _application(self, scope: Any, receive: Any, send: Any) -> None:
+        body = (await receive())["body"] if scope["method"] == "POST" else b""
+        self.reached.append((dict(scope["headers"]), body))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"answer"})
+
+    def ask(
+        self,
+        body: bytes | list[bytes] = b"",
+        content_type: str | None = PARQUET,
+        path: str = "/invocations",
+        method: str = "POST",
+        **headers: str,
+    ) -> tuple[int, bytes]:
+        parts = body if isinstance(body, list) else [body]
+        waiting = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
+        waiting[-1]["more_body"] = False
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            self.parts_read += 1
+            return waiting.pop(0)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        named = {"host": "127.0.0.1:5001", **({"content-type": content_type} if content_type else {}), **headers}
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "headers": [(key.replace("_", "-").encode(), value.encode()) for key, value in named.items()],
+        }
+        asyncio.run(self._gate(scope, receive, send))
+        assert dict(sent[0]["headers"])[b"x-model"] == b"demo/1"
+        return sent[0]["status"], sent[1]["body"]
+
+    def reason(self, *arguments: Any, **named: Any) -> tuple[int, str]:
+        status, body = self.ask(*arguments, **named)
+        assert not self.reached, "what is refused never reaches the application"
+        return status, json.loads(body)["error"]
+
+
+def parquet(**columns: Any) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.table(columns), out)
+    return out.getvalue()
+
+
+def flat(images: np.ndarray, dtype: str = "float64") -> list[np.ndarray]:
+    return list(images.reshape(len(images), -1).astype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (encode_parquet(SEN1, SEN2), PARQUET),
+        (encode_json(SEN1, SEN2), JSON),
+        (encode_json(SEN1, SEN2), "application/json; charset=utf-8"),
+        (parquet(sen1=flat(SEN1), sen2=flat(SEN2), note=["a", "b"]), PARQUET),
+    ],
+)
+def test_patches_reach_the_application_as_they_were(body: bytes, content_type: str) -> None:
+    server = Server()
+    assert server.ask(body, content_type) == (200, b"answer")
+    [(headers, received)] = server.reached
+    assert headers[b"content-type"] == PARQUET.encode()
+    assert int(headers[b"content-length"]) == len(received)
+    frame = pd.read_parquet(io.BytesIO(received))
+    np.testing.assert_array_equal(np.stack(frame["sen1"]).reshape(SEN1.shape), SEN1)
+    np.testing.assert_array_equal(np.stack(frame["sen2"]).reshape(SEN2.shape), SEN2)
+
+
+@pytest.mark.parametrize(
+    "encode", [encode_json, lambda a, b: parquet(sen1=flat(a, "float32"), sen2=flat(b, "float32"))]
+)
+def test_float32_becomes_the_type_of_the_signature(encode: Callable[..., bytes]) -> None:
+    server = Server()
+    content_type = JSON if encode is encode_json else PARQUET
+    assert server.ask(encode(SEN1.astype(np.float32), SEN2.astype(np.float32)), content_type)[0] == 200
+    frame = pd.read_parquet(io.BytesIO(server.reached[0][1]))
+    received = np.stack(frame["sen1"])
+    assert received.dtype == np.float64
+    np.testing.assert_array_equal(received.astype(np.float32).reshape(SEN1.shape), SEN1.astype(np.float32))
+
+
+def spoiled(value: float) -> np.ndarray:
+    images = SEN2.copy()
+    images[1, 3, 3, 3] = value
+    return images
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "reason"),
+    [
+        (encode_parquet(SEN1[..., :7], SEN2), PARQUET, "sen1: 14336 values in 2 patches; expected (N, 32, 32, 8), flattened"),
+        (encode_parquet(SEN1, spoiled(np.nan)), PARQUET, "sen2: patch 1 has values that are not finite"),
+        (encode_parquet(SEN1, spoiled(-np.inf)), PARQUET, "sen2: patch 1 has values that are not finite"),
+        (encode_parquet(SEN1[:0], SEN2[:0]), PARQUET, "no patches"),
+        (parquet(sen1=flat(SEN1)), PARQUET, "expected one column sen2; found sen1"),
+        (parquet(sen1=["a", "b"], sen2=flat(SEN2)), PARQUET, "sen1: column of string; expected flat lists"),
+        (parquet(sen1=[flat(SEN1)[0][:-1], np.append(flat(SEN1)[1], 0)], sen2=flat(SEN2)), PARQUET, "sen1: patch 0 has 8191 values; expected 8192 (32 x 32 x 8)"),
+        (b"PAR1 no more", PARQUET, "not readable parquet: "),
+        (encode_json(SEN1, SEN2[..., :9]), JSON, "sen2: shape (2, 32, 32, 9); expected (N, 32, 32, 10)"),
+        (encode_json(SEN1, SEN2[:1]), JSON, "sen1 has 2 patches, sen2 1"),
+        (encode_json(SEN1, spoiled(np.nan)), JSON, "sen2: holds something other than numbers"),
+        (b'{"inputs": {"sen1": [NaN], "sen2": []}}', JSON, "not valid JSON: "),
+        (b'{"inputs": {"sen1": [[1], [2, 3]], "sen2": []}}', JSON, "sen1: not a rectangular array"),
+        (b'{"instances": []}', JSON, 'expected {"inputs": {"sen1": [...], "sen2": [...]}}'),
+        (b"[" * 100_000, JSON, "not valid JSON: "),
+        (b"", JSON, "not valid JSON: "),
+    ],
+)  # fmt: skip
+def test_what_is_no_patch_gets_400_with_a_reason(body: bytes, content_type: str, reason: str) -> None:
+    status, found = Server().reason(body, content_type)
+    assert status == 400
+    assert found.startswith(reason)
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_read() -> None:
+    server = Server()
+    status, reason = server.reason(b"x", content_length=str(LIMIT + 1))
+    assert (status, reason) == (413, f"body of {LIMIT + 1:,} bytes; at most {LIMIT:,} (--max-body)")
+    server = Server()
+    server.reason(b"x", content_length=str(LIMIT + 1), expect="100-continue")
+    assert server.parts_read == 0, "what asks first is not told to send"
+    endless = [b"x" * 2**20] * 1000  # in pieces, without a length
+    status, reason = server.reason(endless)
+    assert (status, reason) == (413, f"body of more than {LIMIT:,} bytes (--max-body)")
+    assert server.parts_read <= 2 * (LIMIT // 2**20 + 1), "a little more is thrown away, so that the client can listen"
+    assert server.reason(b"x", content_length="-1") == (400, "Content-Length is no number")
+
+
+def test_a_small_body_that_decodes_to_much_is_refused_before_it_is_decoded() -> None:
+    zeros = [np.zeros(1024 * 8)] * 200
+    body = parquet(sen1=zeros, sen2=[np.zeros(1024 * 10)] * 200)
+    assert len(body) < LIMIT / 4
+    status, reason = Server().reason(body)
+    assert status == 413
+    assert reason.startswith("patches of 29,491,200 bytes; at most ")
+
+
+def test_other_types_and_paths_are_refused_and_health_is_answered() -> None:
+    assert Server().reason(b"x", "text/csv")[0] == 415
+    assert Server().reason(b"x", None)[0] == 415
+    assert Server().reason(method="GET", path="/docs")[0] == 404
+    assert Server().reason(method="GET")[0] == 404
+    for path in ("/health", "/ping", "/version"):
+        assert Server().ask(method="GET", path=path) == (200, b"answer")
+
+
+def test_a_local_server_answers_to_local_names_only() -> None:
+    for host in ("evil.example:5001", "", "127.0.0.1.evil.example"):
+        assert Server().reason(method="GET", path="/health", host=host)[0] == 403
+    for host in ("localhost:5001", "127.0.0.1", "[::1]:5001"):
+        assert Server().ask(method="GET", path="/health", host=host)[0] == 200
+    assert Server(local=False).ask(method="GET", path="/health", host="lcz.example")[0] == 200
+
+
+def test_the_client_says_what_is_wrong() -> None:
+    with pytest.raises(UserError, match="ftp://x: expected http://host:port"):
+        Client("ftp://x")
+    with pytest.raises(UserError, match="sen1 has 2 patches, sen2 1"):
+        Client("http://127.0.0.1:1").predict_proba(SEN1, SEN2[:1])
+    with pytest.raises(UserError, match=r"http://127.0.0.1:1: no answer \(.*refused"):
+        Client("http://127.0.0.1:1").predict_proba(SEN1, SEN2)
+    assert not Client("http://127.0.0.1:1").is_healthy()
