@@ -37,7 +37,7 @@ def test_help_lists_every_stage_and_loads_no_torch() -> None:
     assert loaded.stdout.strip() == "False"
 
 
-OTHERS = ("score", "import-sen2lcz", "judge", "split", "tile", "releases", "download", "workspace")
+OTHERS = ("score", "import-sen2lcz", "judge", "split", "tile", "releases", "download", "workspace", "bench")
 
 
 @pytest.mark.parametrize("command", [*STAGES, *OTHERS])
