@@ -50,6 +50,8 @@ class Batches:
         order: which patches each of them has. The trainer finds it under the name ``sampler`` and sets its epoch.
     """
 
+    batch_sampler = None  # the other name under which the trainer looks
+
     def __init__(self, store: PatchStore, order: BatchOrder) -> None:
         self.store = store
         self.sampler = order

@@ -232,9 +232,9 @@ def epoch_order(count: int, seed: int, epoch: int) -> Int64[np.ndarray, " {count
     return np.random.default_rng([seed, epoch]).permutation(count).astype(np.int64)
 
 
-def _array(path: Path) -> np.ndarray:
+def _array(path: Path) -> np.memmap:
     try:
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: np.memmap = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run `bp-lcz pack`") from None
     except (ValueError, EOFError) as error:
