@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks import growth
-from benchmarks.growth import Curve, Series, exponent, measure_growth
+from benchmarks.growth import Curve, Series, exponent, find_curves, measure_growth, result_of
+from benchmarks.harness import Setup
 
 SIZES = [10.0, 100.0, 1000.0, 10_000.0]
 
@@ -46,3 +47,10 @@ def test_a_curve_becomes_a_small_figure_and_its_points(tmp_path: Path, monkeypat
     figure = tmp_path / "figures/sizes.png"
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert figure.stat().st_size < 2**18
+
+
+@pytest.mark.parametrize("curve", find_curves(), ids=lambda curve: curve.name)
+def test_every_curve_runs_in_tiny_sizes(curve: Curve, tmp_path: Path) -> None:
+    result = result_of(curve, Setup(tmp_path, quick=True))
+    assert result["series"] or result["note"]
+    assert {line["label"] for line in result["series"]} >= {*curve.predicted} or result["note"]
