@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from flows.servers import Server, find_running, is_local, mlflow_server, prefect_server, start, stop
 
 from bp_lcz.errors import UserError
 from bp_lcz.model.checkpoint import load_classifier
 from bp_lcz.registry.mirror import mirror_cells
 from bp_lcz.registry.package import example_patches
 from bp_lcz.registry.register import register_best
+from flows.servers import Server, find_running, is_local, mlflow_server, prefect_server, start, stop
 from tests.integration.postgres import Postgres, free_port, running_postgres
 from tests.registry.conftest import FinishedWorkspace
 

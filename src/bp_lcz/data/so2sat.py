@@ -146,6 +146,23 @@ class SplitReader:
         with _readable(self.path):
             return np.asarray(self._label[:])
 
+    def mapped(self) -> tuple[np.memmap, np.memmap]:
+        """sen1 and sen2 as they lie in the file, mapped into memory.
+
+        Raises:
+            UserError: if one of them is stored in chunks.
+        """
+        sen1, sen2 = (self._map(array) for array in self.arrays[:2])
+        return sen1, sen2
+
+    def _map(self, array: StoredArray) -> np.memmap:
+        if array.offset is None:
+            raise UserError(
+                f"{self.path}: {array.key} is stored in chunks, which cannot be mapped in place; "
+                "set store to packed or auto"
+            )
+        return np.memmap(self.path, array.dtype, "r", array.offset, array.shape)
+
     def chunks(self, rows: int) -> Iterator[Slab]:
         """All patches in stored order and type, in slabs of at most `rows` patches.
 

@@ -1,0 +1,110 @@
+"""Measure rows one after the other, print the table, write the results of this machine."""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from benchmarks.harness import NotMeasuredError, Row, Setup, find_rows, ratio_of, verdict
+from benchmarks.machine import describe, file_stem
+from bp_lcz.evaluation.speed import BENCHMARKS, FORMAT, HEADER, entries, machine_line, remarks
+from bp_lcz.paths import staged_file
+
+
+def bench(
+    names: Sequence[str] = (),
+    *,
+    quick: bool = False,
+    large: bool = False,
+    threads: int | None = None,
+    out: Path | None = None,
+) -> Path | None:
+    """Run the rows, print the table, write the results.
+
+    Args:
+        names: of the rows; all without.
+        quick: tiny sizes.
+        large: rows that need more disk than memory, too.
+        threads: of torch; all cores without.
+        out: file of the results. Without it a full run of all rows goes to that of this machine in
+            ``benchmarks/results``, and any other run nowhere.
+
+    Returns:
+        The file, None if nothing was written.
+
+    Raises:
+        UserError: if a row is unknown.
+    """
+    rows = find_rows(names)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    threads = threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    machine = describe(threads, device)
+    # Beside the results rather than in /tmp, which may be memory.
+    parent = Path(".scratch")
+    parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix="bench-") as folder:
+        setup = Setup(Path(folder), quick=quick, large=large, device=device, threads=threads)
+        results = []
+        for row in (progress := tqdm(rows, unit="row")):
+            progress.set_description(f"bench {row.name}")
+            results.append(result_of(row, setup))
+    machine["load_after"] = round(os.getloadavg()[0], 2)
+    print(table(results))
+    print(f"\n{machine_line(machine)}")
+    if out is None:
+        if quick or names:
+            print("of a quick run or of some rows only nothing is kept; --out FILE writes it")
+            return None
+        out = BENCHMARKS / f"{file_stem(machine)}.json"
+    content = {"format": FORMAT, "quick": quick, "machine": machine, "rows": results}
+    with staged_file(out) as file:
+        file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    print(f"-> {out}")
+    return out
+
+
+def result_of(row: Row, setup: Setup) -> dict[str, Any]:
+    """Measure a row and judge it."""
+    start = time.perf_counter()
+    result: dict[str, Any] = {
+        "name": row.name,
+        "what": row.what,
+        "against": row.against,
+        "unit": row.unit,
+        "goal": None if row.goal is None else {"bound": row.goal.bound, "direction": row.goal.direction},
+    }
+    try:
+        measured = row.measure(setup)
+    except NotMeasuredError as reason:
+        return result | {"verdict": "not measured", "note": str(reason)}
+    ratio = ratio_of(measured.ours, measured.theirs)
+    return result | {
+        "ours": float(np.median(measured.ours)),
+        "theirs": float(np.median(measured.theirs)),
+        "ratio": ratio.median,
+        "interval": [ratio.low, ratio.high],
+        "verdict": verdict(ratio, row.goal),
+        "repeats": len(measured.ours),
+        "cache": measured.cache,
+        "beside": dict(measured.beside),
+        "note": measured.note,
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+def table(results: Sequence[Mapping[str, Any]]) -> str:
+    """The results as a text table, remarks below it."""
+    lines = [("row", *HEADER), *((result["name"], *entries(result)) for result in results)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    text.insert(1, "  ".join("-" * width for width in widths))
+    text += [f"{result['name']}: {said}" for result in results if (said := remarks(result))]
+    return "\n".join(text)
