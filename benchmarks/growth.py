@@ -17,7 +17,7 @@ from jaxtyping import Float
 from scipy import stats
 from tqdm import tqdm
 
-from benchmarks.harness import LEVEL, NotMeasured, Ratio, Setup
+from benchmarks.harness import LEVEL, NotMeasuredError, Ratio, Setup
 from benchmarks.machine import describe, file_stem
 from bp_lcz.paths import staged_file
 
@@ -50,7 +50,7 @@ class Curve:
         size: name of the variable.
         unit: of the cost.
         predicted: exponent that was expected before measuring, by label of the series.
-        measure: its series; may raise `NotMeasured`.
+        measure: its series; may raise `NotMeasuredError`.
     """
 
     name: str
@@ -142,7 +142,7 @@ def result_of(curve: Curve, setup: Setup) -> dict[str, Any]:
     result: dict[str, Any] = {"name": curve.name, "title": curve.title, "size": curve.size, "unit": curve.unit}
     try:
         measured = curve.measure(setup)
-    except NotMeasured as reason:
+    except NotMeasuredError as reason:
         return result | {"series": [], "note": str(reason)}
     lines = []
     for series in measured:

@@ -89,7 +89,7 @@ class Measured:
     note: str = ""
 
 
-class NotMeasured(Exception):
+class NotMeasuredError(Exception):
     """Raised by a row that cannot run here; its text says why, and stands in the table."""
 
 
@@ -103,7 +103,7 @@ class Row:
         against: what it is set against.
         unit: of both sides, e.g. ``patches/s`` or ``MiB``.
         goal: bound of ours / theirs, None for a row that informs.
-        measure: measures both sides; may raise `NotMeasured`.
+        measure: measures both sides; may raise `NotMeasuredError`.
     """
 
     name: str
@@ -208,10 +208,8 @@ def verdict(ratio: Ratio, goal: Goal | None) -> str:
     """``met`` if the whole interval reaches the goal, ``missed`` if none of it does, else ``open``; "" without goal."""
     if goal is None:
         return ""
-    reached = [
-        value >= goal.bound if goal.direction == "at least" else value <= goal.bound
-        for value in (ratio.low, ratio.high)
-    ]
+    at_least = goal.direction == "at least"
+    reached = [value >= goal.bound if at_least else value <= goal.bound for value in (ratio.low, ratio.high)]
     return "met" if all(reached) else "open" if any(reached) else "missed"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.harness import LEVEL, NotMeasured, Row, Setup, find_rows, ratio_of, verdict
+from benchmarks.harness import LEVEL, NotMeasuredError, Row, Setup, find_rows, ratio_of, verdict
 from benchmarks.machine import describe, file_stem
 from bp_lcz.paths import staged_file
 
@@ -86,7 +86,7 @@ def result_of(row: Row, setup: Setup) -> dict[str, Any]:
     }
     try:
         measured = row.measure(setup)
-    except NotMeasured as reason:
+    except NotMeasuredError as reason:
         return result | {"verdict": "not measured", "note": str(reason)}
     ratio = ratio_of(measured.ours, measured.theirs)
     return result | {

@@ -21,7 +21,7 @@ def gather(setup: Setup) -> Measured:
         for start in range(0, 8 * batch, batch):
             array[order[start : start + batch]]
 
-    def memcpy(repeat: int) -> None:
+    def memcpy(_: int) -> None:
         for start in range(0, 8 * batch, batch):
             np.copyto(target, array[start : start + batch])
 

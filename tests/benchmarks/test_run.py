@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import run
-from benchmarks.harness import Goal, Measured, NotMeasured, Row, Setup, find_rows
+from benchmarks.harness import Goal, Measured, NotMeasuredError, Row, Setup, find_rows
 from benchmarks.run import bench, result_of, table
 
 KEYS = {"name", "what", "against", "unit", "goal", "ours", "theirs", "ratio", "interval", "verdict", "repeats"}
@@ -61,7 +61,7 @@ def test_the_table_shows_both_sides_the_ratio_the_goal_and_the_verdict() -> None
 
 def test_a_row_that_cannot_run_says_why() -> None:
     def measure(_: Setup) -> Measured:
-        raise NotMeasured("no GPU on this machine")
+        raise NotMeasuredError("no GPU on this machine")
 
     result = result_of(Row("gpu", "this", "that", "s", Goal(3, "at most"), measure), Setup(Path()))
     text = table([result])
