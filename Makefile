@@ -11,7 +11,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce tables ablation ablation-template paper test test-all lint format constraints clean
+.PHONY: help install reproduce tables ablation ablation-template paper test test-all bench bench-growth lint format constraints clean
 
 help:  ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,12 @@ test: $(INSTALLED)  ## all tests that fit ten minutes
 
 test-all: $(INSTALLED)  ## every test, `make reproduce` in a fresh clone included
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+bench: $(INSTALLED)  ## speed against peers and the machine, with goals; results in benchmarks/results
+	@$(BIN)/bp-lcz bench
+
+bench-growth: $(INSTALLED)  ## how cost grows with data, batches, groups; figures in docs/images/growth
+	@$(BIN)/bp-lcz bench --growth
 
 lint: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/ruff check .

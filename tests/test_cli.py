@@ -37,7 +37,7 @@ def test_help_lists_every_stage_and_loads_no_torch() -> None:
     assert loaded.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("command", [*STAGES, "score", "import-sen2lcz", "judge", "workspace"])
+@pytest.mark.parametrize("command", [*STAGES, "score", "import-sen2lcz", "judge", "workspace", "bench"])
 def test_every_command_has_help_with_an_example(command: str) -> None:
     result = bp_lcz(command, "--help")
     assert result.returncode == 0

@@ -189,6 +189,33 @@ def judge(
 
 
 @app.command()
+def bench(
+    rows: Annotated[list[str] | None, typer.Option(help="Row to measure; repeat for more. All without.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes: shows that the rows run.")] = False,
+    large: Annotated[bool, typer.Option("--large", help="Also rows on files larger than memory.")] = False,
+    growth: Annotated[bool, typer.Option("--growth", help="Growth of cost with size instead of the rows.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; all cores without.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File of the results, instead of benchmarks/results/...")] = None,
+) -> None:
+    """Measure speed against peers and against the machine's limits, with a goal and a verdict for each row.
+
+    Example: bp-lcz bench
+
+    Example: bp-lcz bench --rows gather --rows packed
+    """
+    if not Path("benchmarks/run.py").is_file():
+        raise UserError("benchmarks: not found; run inside a BP-LCZ checkout")
+    sys.path.insert(0, str(Path.cwd()))
+    from benchmarks.growth import measure_growth
+    from benchmarks.run import bench as measure
+
+    if growth:
+        measure_growth(quick=quick, threads=threads, out=out)
+    else:
+        measure(rows or (), quick=quick, large=large, threads=threads, out=out)
+
+
+@app.command()
 def workspace(
     name: Annotated[str, typer.Argument(help="Name of the folder under .workspaces.")],
     profile: Annotated[str | None, typer.Option(help="A file of profiles/, merged into params.yaml.")] = None,

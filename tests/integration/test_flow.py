@@ -139,6 +139,7 @@ def test_a_lock_held_by_another_dvc_is_waited_for(
     project: ToyProject, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import prefect
+
     from flows.train_bp_lcz import run_stage
 
     monkeypatch.setattr(run_stage, "retry_delay_seconds", [0.5] * 6)

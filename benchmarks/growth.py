@@ -1,0 +1,186 @@
+"""How cost grows with size: measured points, the exponent of a power law through them, a figure for each curve."""
+
+import importlib
+import json
+import os
+import pkgutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy import stats
+from tqdm import tqdm
+
+from benchmarks.harness import LEVEL, NotMeasuredError, Ratio, Setup
+from benchmarks.machine import describe, file_stem
+from bp_lcz.paths import staged_file
+
+FIGURES = Path("docs/images/growth")
+RESULTS = Path("benchmarks/results")
+
+
+@dataclass(frozen=True)
+class Series:
+    """Cost at some sizes.
+
+    Attributes:
+        label: of the line.
+        sizes: ascending, positive.
+        cost: samples at each size, positive.
+    """
+
+    label: str
+    sizes: Sequence[float]
+    cost: Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One figure of growth. A module of `benchmarks.rows` holds some of them in the tuple ``CURVES``.
+
+    Attributes:
+        name: of the figure's file.
+        title: what is measured.
+        size: name of the variable.
+        unit: of the cost.
+        predicted: exponent that was expected before measuring, by label of the series.
+        measure: its series; may raise `NotMeasuredError`.
+    """
+
+    name: str
+    title: str
+    size: str
+    unit: str
+    predicted: Mapping[str, float]
+    measure: Callable[[Setup], Sequence[Series]]
+
+
+def exponent(sizes: Sequence[float], cost: Sequence[float]) -> Ratio:
+    """Exponent b of cost = a size^b by least squares in logarithms, with Student's interval.
+
+    The interval comes from how far the points lie from the line, so a curve that is no power law has a wide one.
+
+    Raises:
+        ValueError: below three points, or if a size or cost is not positive.
+    """
+    x, y = np.asarray(sizes, float), np.asarray(cost, float)
+    if len(x) < 3 or len(x) != len(y) or not ((x > 0).all() and (y > 0).all()):
+        raise ValueError("an exponent needs three or more points of positive size and cost")
+    x, y = np.log(x) - np.log(x).mean(), np.log(y) - np.log(y).mean()
+    slope = float(x @ y / (x @ x))
+    error = float(np.sqrt(((y - slope * x) ** 2).sum() / (len(x) - 2) / (x @ x)))
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 2)) * error
+    return Ratio(slope, slope - reach, slope + reach)
+
+
+def find_curves() -> list[Curve]:
+    """The curves of all modules of `benchmarks.rows`."""
+    package = importlib.import_module("benchmarks.rows")
+    modules = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return [
+        curve for name in modules for curve in getattr(importlib.import_module(f"benchmarks.rows.{name}"), "CURVES", ())
+    ]
+
+
+def measure_growth(
+    *, quick: bool = False, threads: int | None = None, out: Path | None = None, figures: Path | None = None
+) -> Path | None:
+    """Measure all curves, draw them, print the exponents, write the points.
+
+    Args:
+        quick: tiny sizes; points and figures are then written only where `out` and `figures` say.
+        threads: of torch; all cores without.
+        out: file of the points, else ``benchmarks/results/<machine>.growth.json``.
+        figures: folder of the figures, else ``docs/images/growth``.
+
+    Returns:
+        The file of the points, None if it was not written.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    threads = threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    machine = describe(threads, device)
+    parent = Path(".scratch")
+    parent.mkdir(exist_ok=True)
+    results: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(dir=parent, prefix="growth-") as folder:
+        setup = Setup(Path(folder), quick=quick, device=device, threads=threads)
+        for curve in (progress := tqdm(find_curves(), unit="curve")):
+            progress.set_description(f"growth {curve.name}")
+            results.append(result_of(curve, setup))
+    machine["load_after"] = round(os.getloadavg()[0], 2)
+    for result in results:
+        for line in result["series"]:
+            low, high = line["interval"]
+            print(f"{result['name']}, {line['label']}: exponent {line['exponent']:.2f} [{low:.2f}, {high:.2f}]")
+        if result["note"]:
+            print(f"{result['name']}: {result['note']}")
+    if quick and out is None:
+        print("a quick run says nothing of growth and is not kept; --out FILE writes it")
+        return None
+    out = out or RESULTS / f"{file_stem(machine)}.growth.json"
+    if not quick or figures is not None:
+        for result in results:
+            if result["series"]:
+                with staged_file((figures or FIGURES) / f"{result['name']}.png") as file:
+                    draw(result, machine).savefig(file, dpi=110)
+    with staged_file(out) as file:
+        text = json.dumps({"format": 1, "quick": quick, "machine": machine, "curves": results}, indent=1)
+        file.write_text(text + "\n", encoding="utf-8")
+    print(f"-> {out}")
+    return out
+
+
+def result_of(curve: Curve, setup: Setup) -> dict[str, Any]:
+    """Measure a curve and fit its series."""
+    result: dict[str, Any] = {"name": curve.name, "title": curve.title, "size": curve.size, "unit": curve.unit}
+    try:
+        measured = curve.measure(setup)
+    except NotMeasuredError as reason:
+        return result | {"series": [], "note": str(reason)}
+    lines = []
+    for series in measured:
+        fit = exponent(series.sizes, [float(np.median(samples)) for samples in series.cost])
+        lines.append(
+            {
+                "label": series.label,
+                "sizes": list(series.sizes),
+                "quartiles": [[float(q) for q in np.quantile(samples, [0.25, 0.5, 0.75])] for samples in series.cost],
+                "exponent": fit.median,
+                "interval": [fit.low, fit.high],
+                "predicted": curve.predicted.get(series.label),
+            }
+        )
+    return result | {"series": lines, "note": ""}
+
+
+def draw(result: Mapping[str, Any], machine: Mapping[str, Any]) -> matplotlib.figure.Figure:
+    """Medians and quartiles on logarithmic axes, and the fitted power laws."""
+    figure = matplotlib.figure.Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for number, line in enumerate(result["series"]):
+        sizes: Float[np.ndarray, " size"] = np.asarray(line["sizes"], float)
+        low, median, high = np.asarray(line["quartiles"]).T
+        below, above = line["interval"]
+        label = f"{line['label']}: exponent {line['exponent']:.2f} [{below:.2f}, {above:.2f}]"
+        if line["predicted"] is not None:
+            label += f", predicted {line['predicted']:g}"
+        color = f"C{number}"
+        axes.errorbar(sizes, median, [median - low, high - median], fmt="o", capsize=3, color=color, label=label)
+        level = np.exp(np.mean(np.log(median)) - line["exponent"] * np.mean(np.log(sizes)))
+        axes.plot(sizes, level * sizes ** line["exponent"], color=color, linewidth=1)
+    axes.set(xscale="log", yscale="log", xlabel=result["size"], ylabel=result["unit"], title=result["title"])
+    axes.grid(which="both", alpha=0.2)
+    axes.legend(fontsize="small", frameon=False)
+    figure.supxlabel(
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, commit {machine['commit']}; "
+        "medians and quartiles",
+        fontsize=7,
+    )
+    return figure
