@@ -17,12 +17,12 @@ from jaxtyping import Float
 from scipy import stats
 from tqdm import tqdm
 
-from benchmarks.harness import LEVEL, NotMeasuredError, Ratio, Setup
+from benchmarks.harness import NotMeasuredError, Ratio, Setup
 from benchmarks.machine import describe, file_stem
+from bp_lcz.evaluation.speed import BENCHMARKS, LEVEL
 from bp_lcz.paths import staged_file
 
 FIGURES = Path("docs/images/growth")
-RESULTS = Path("benchmarks/results")
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def measure_growth(
     if quick and out is None:
         print("a quick run says nothing of growth and is not kept; --out FILE writes it")
         return None
-    out = out or RESULTS / f"{file_stem(machine)}.growth.json"
+    out = out or BENCHMARKS / f"{file_stem(machine)}.growth.json"
     if not quick or figures is not None:
         for result in results:
             if result["series"]:

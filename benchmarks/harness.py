@@ -19,9 +19,7 @@ from jaxtyping import Float
 from scipy.stats import binom
 
 from bp_lcz.errors import UserError
-
-LEVEL = 0.95
-"""Of all intervals."""
+from bp_lcz.evaluation.speed import LEVEL
 
 REPEATS = 30
 MOST_REPEATS = 90

@@ -12,13 +12,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.harness import LEVEL, NotMeasuredError, Row, Setup, find_rows, ratio_of, verdict
+from benchmarks.harness import NotMeasuredError, Row, Setup, find_rows, ratio_of, verdict
 from benchmarks.machine import describe, file_stem
+from bp_lcz.evaluation.speed import BENCHMARKS, FORMAT, HEADER, entries, machine_line, remarks
 from bp_lcz.paths import staged_file
-
-RESULTS = Path("benchmarks/results")
-FORMAT = 1
-HEAD = ("row", "what", "measured", "against", "measured", f"ratio [{LEVEL:.0%}]", "goal", "verdict")
 
 
 def bench(
@@ -66,7 +63,7 @@ def bench(
         if quick or names:
             print("of a quick run or of some rows only nothing is kept; --out FILE writes it")
             return None
-        out = RESULTS / f"{file_stem(machine)}.json"
+        out = BENCHMARKS / f"{file_stem(machine)}.json"
     content = {"format": FORMAT, "quick": quick, "machine": machine, "rows": results}
     with staged_file(out) as file:
         file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -105,40 +102,9 @@ def result_of(row: Row, setup: Setup) -> dict[str, Any]:
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
     """The results as a text table, remarks below it."""
-    lines = [HEAD, *(cells(result) for result in results)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
+    lines = [("row", *HEADER), *((result["name"], *entries(result)) for result in results)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     text.insert(1, "  ".join("-" * width for width in widths))
-    for result in results:
-        remarks = [f"{label}: {value}" for label, value in result.get("beside", {}).items()]
-        remarks += [result["note"]] if result["note"] else []
-        text += [f"{result['name']}: {'; '.join(remarks)}"] if remarks else []
+    text += [f"{result['name']}: {said}" for result in results if (said := remarks(result))]
     return "\n".join(text)
-
-
-def cells(result: Mapping[str, Any]) -> tuple[str, ...]:
-    """One line of the table."""
-    goal = result["goal"]
-    bound = "" if goal is None else f"{'≥' if goal['direction'] == 'at least' else '≤'} {goal['bound']:g}"
-    if "ratio" not in result:
-        return (result["name"], result["what"], "", result["against"], "", "", bound, result["verdict"])
-    low, high = result["interval"]
-    ours, theirs = (f"{figure(result[side])} {result['unit']}" for side in ("ours", "theirs"))
-    what = f"{result['what']} ({result['cache']})" if result["cache"] else result["what"]
-    ratio = f"{figure(result['ratio'])} [{figure(low)}, {figure(high)}]"
-    return (result["name"], what, ours, result["against"], theirs, ratio, bound, result["verdict"])
-
-
-def figure(value: float) -> str:
-    """Three significant digits, thousands with commas."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def machine_line(machine: Mapping[str, Any]) -> str:
-    """The machine in one line."""
-    gpu = f", {machine['gpu']}" if machine["gpu"] else ""
-    return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB{gpu}; {machine['threads']} threads, "
-        f"torch {machine['torch']}, numpy {machine['numpy']}; commit {machine['commit']}, {machine['date']}, "
-        f"load {machine['load_before']} before and {machine['load_after']} after"
-    )

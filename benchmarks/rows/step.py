@@ -22,7 +22,6 @@ from benchmarks.harness import (
     Row,
     Setup,
     Side,
-    figure,
     rates,
     seconds,
     timed,
@@ -32,6 +31,7 @@ from benchmarks.networks import batch_of, cell_of, network_of, training_step
 from benchmarks.separate_branches import with_separate_branches
 from bp_lcz.bands import ALL_CHANNELS, GROUPS, PATCH_SIDE, SEN1_BANDS, Channels
 from bp_lcz.data.releases import V2_CLASS_COUNTS
+from bp_lcz.evaluation.speed import figure
 from bp_lcz.model.backbones.exvit import HEADS, Attention
 from bp_lcz.model.bp_lcz import BPLCZ, BandGroupPrompting
 from bp_lcz.model.memory import keep_freed_memory

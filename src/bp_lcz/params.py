@@ -25,6 +25,7 @@ SPLITS: tuple[Split, ...] = ("training", "validation", "testing")
 Variant = Literal["plain", "msm", "bgp", "bp-lcz"]
 Target = Literal["identity", "class_group", "graded"]
 Loss = Literal["softmax", "sigmoid"]
+Tier = Literal["auto", "device", "pinned", "packed", "hdf5"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 PARAMS_FILE = Path("params.yaml")
@@ -187,6 +188,11 @@ class Params(_Section):
     """Options of each backbone, checked by the backbone itself."""
     cells: Annotated[dict[str, Cell], Field(min_length=1)]
     evaluate: Evaluate
+    store: Tier
+    """What training reads its patches from. No part of a result, so a change retrains nothing. ``packed``: the packed
+    files, mapped into memory. ``device``: the whole split in the memory of the GPU or of the machine. ``pinned``:
+    batches in page-locked memory that a GPU copies by itself. ``hdf5``: the So2Sat files, mapped in place. ``auto``:
+    on a GPU ``device`` if the split fits into half of its free memory, else ``pinned``; on a CPU ``packed``."""
 
     def cell(self, name: str) -> "CellParams":
         """One cell with its overrides merged into the common sections.

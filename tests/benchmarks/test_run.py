@@ -43,7 +43,7 @@ def test_every_row_runs_in_tiny_sizes_and_is_written_as_json(name: str) -> None:
 
 def test_some_rows_or_a_quick_run_are_not_kept_unasked(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(["gather"], quick=True, threads=1) is None
-    assert not run.RESULTS.exists()
+    assert not run.BENCHMARKS.exists()
     assert "nothing is kept" in capsys.readouterr().out
 
 

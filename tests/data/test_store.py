@@ -116,5 +116,5 @@ def test_arrays_that_contradict_the_manifest_are_named(own):
     manifest = json.loads((own / "manifest.json").read_text())
     manifest["class_counts"]["testing"][0] += 1
     (own / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match=r"testing\.images\.npy: shape \(17, 32, 32, 18\); manifest.json says \(18,"):
+    with pytest.raises(UserError, match=r"testing\.images\.npy: shape \(17, 18432\); manifest.json says \(18,"):
         PackedStore(own, "testing")

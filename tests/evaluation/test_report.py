@@ -58,10 +58,12 @@ def read(root: Path, cells=CELLS) -> Matrix:
     return Matrix(read_summary(outputs / "gate/summary.json"), results)
 
 
-def write(out: Path, matrix: Matrix) -> None:
+def write(out: Path, matrix: Matrix, **options) -> None:
     paper = load_paper(ROOT / "paper.yaml", BACKBONES)
     outcomes = judge(paper, matrix.summary, matrix.results)
-    write_report(out, matrix, outcomes=outcomes, manifest={"sha256": {"a.npy": "0"}}, command="make reproduce")
+    write_report(
+        out, matrix, outcomes=outcomes, manifest={"sha256": {"a.npy": "0"}}, command="make reproduce", **options
+    )
 
 
 def make_report(root: Path, cells=CELLS, **options) -> Path:

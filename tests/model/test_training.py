@@ -19,7 +19,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.model.checkpoint import load_classifier
 from bp_lcz.model.task import class_weights, dihedral, spread_dihedral
 from bp_lcz.model.training import train_cell
-from bp_lcz.params import CellParams
+from bp_lcz.params import CellParams, Tier
 from tests.conftest import ROOT
 from tests.model.packed import small_cell, write_inputs
 
@@ -68,6 +68,17 @@ def test_training_encodes_no_text(inputs: tuple[Path, Path], tmp_path: Path, mon
     assert (train(inputs, tmp_path, small_cell(epochs=1)) / "model.safetensors").is_file()
 
 
+@pytest.mark.parametrize("tier", ["device", "packed", "hdf5"])
+def test_the_tier_of_the_store_changes_no_byte(inputs: tuple[Path, Path], tmp_path: Path, tier: Tier) -> None:
+    first = train(inputs, tmp_path / "first", small_cell(epochs=2))
+    second = tmp_path / "second/out"
+    train_cell(
+        small_cell(epochs=2), *inputs, tmp_path / "second/scratch", second, tier=tier, dataset=inputs[0].parent / "data"
+    )
+    for name in RESULTS:
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
 def test_another_seed_gives_another_model(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     first = train(inputs, tmp_path / "first", small_cell(epochs=1))
     other = CellParams.model_validate({**small_cell(epochs=1).model_dump(), "seed": 2})
@@ -103,7 +114,7 @@ TRAINER = """
 import sys
 from pathlib import Path
 from bp_lcz.model.training import train_cell
-from bp_lcz.params import CellParams
+from bp_lcz.params import CellParams, Tier
 packed, prompts, scratch, out, cell = sys.argv[1:]
 train_cell(CellParams.model_validate_json(cell), Path(packed), Path(prompts), Path(scratch), Path(out))
 """

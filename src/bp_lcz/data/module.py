@@ -1,21 +1,18 @@
 """Batches for training: whole batches gathered at once, in an order that depends on seed and epoch alone."""
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import lightning
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
 
-from bp_lcz.data.store import Batch, PackedStore, PatchStore, epoch_order
+from bp_lcz.data.store import Batch, MemoryStore, PatchStore, epoch_order
 from bp_lcz.params import Split
 
 EVALUATION_BATCH = 256
 
 
-class BatchOrder(Sampler[np.ndarray]):
+class BatchOrder:
     """Index arrays of the batches of an epoch.
 
     Args:
@@ -45,50 +42,60 @@ class BatchOrder(Sampler[np.ndarray]):
             yield order[start : start + self.batch_size]
 
 
-class _Batches(Dataset[Batch]):
-    """Lets a DataLoader ask a store for a whole batch where it would ask for one item."""
+class Batches:
+    """The batches of an epoch, each gathered in a thread of its own while the one before is at work.
 
-    def __init__(self, store: PatchStore) -> None:
+    Args:
+        store: where they are gathered.
+        order: which patches each of them has. The trainer finds it under the name ``sampler`` and sets its epoch.
+    """
+
+    def __init__(self, store: PatchStore, order: BatchOrder) -> None:
         self.store = store
+        self.sampler = order
 
-    def __getitem__(self, indices: np.ndarray) -> Batch:
-        return self.store.gather(indices)
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches of this epoch."""
+        if isinstance(self.store, MemoryStore):
+            # Nothing to wait for; and a device takes its work from one thread.
+            yield from map(self.store.gather, self.sampler)
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
+            order = iter(self.sampler)
+            ahead = reader.submit(self.store.gather, next(order))
+            for indices in order:
+                batch, ahead = ahead, reader.submit(self.store.gather, indices)
+                yield batch.result()
+            yield ahead.result()
 
 
 class PatchModule(lightning.LightningDataModule):
-    """Training and validation batches of a packed data set.
+    """Training and validation batches.
 
     Args:
-        folder: output of the stage ``pack``.
+        open_split: opens the store of a split.
         batch_size: patches of a training batch.
         seed: of the shuffle.
     """
 
-    def __init__(self, folder: Path, batch_size: int, seed: int) -> None:
+    def __init__(self, open_split: Callable[[Split], PatchStore], batch_size: int, seed: int) -> None:
         super().__init__()
-        self.folder = folder
+        self.open_split = open_split
         self.batch_size = batch_size
         self.seed = seed
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> Batches:
         """Shuffled training batches."""
-        return self._loader("training", self.batch_size, self.seed)
+        return self._batches("training", self.batch_size, self.seed)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> Batches:
         """Validation batches in the order of the file."""
-        return self._loader("validation", EVALUATION_BATCH, None)
+        return self._batches("validation", EVALUATION_BATCH, None)
 
-    def _loader(self, split: Split, batch_size: int, seed: int | None) -> DataLoader[Batch]:
-        store = PackedStore(self.folder, split)
-        order = BatchOrder(len(store), batch_size, seed)
-        return DataLoader(
-            _Batches(store),
-            sampler=order,
-            batch_size=None,
-            collate_fn=_as_it_is,
-            pin_memory=torch.cuda.is_available(),
-        )
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+    def _batches(self, split: Split, batch_size: int, seed: int | None) -> Batches:
+        store = self.open_split(split)
+        return Batches(store, BatchOrder(len(store), batch_size, seed))

@@ -1,6 +1,6 @@
 """From HDF5 files to the arrays that training reads: one pass, memory that does not grow with N.
 
-Layout: docs/adr/0002-packed-layout.md.
+Layout: docs/adr/0014-store-tiers.md.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Float32, Int, Shaped
 from tqdm import tqdm
 
 from bp_lcz.bands import PATCH_SIDE
@@ -77,8 +77,9 @@ def pack(root: Path, summary: dict[str, Any], out: Path) -> None:
     Args:
         root: folder of the data set.
         summary: the gate's summary of this data set.
-        out: folder to write, replaced in one step: ``<split>.images.npy`` (N, 32, 32, C) float32 as
-            `transform` gives them, ``<split>.labels.npy`` (N,) class indices, ``<split>.blocks.npy`` (N,)
+        out: folder to write, replaced in one step: ``<split>.images.npy`` (N, 32 * 32 * C) float32, a
+            row a patch as `transform` gives it, all of Sentinel-1 (32, 32, C1) before all of Sentinel-2
+            (32, 32, C2), ``<split>.labels.npy`` (N,) class indices, ``<split>.blocks.npy`` (N,)
             resampling units for intervals, ``manifest.json`` with the channel statistics of training.
 
     Raises:
@@ -106,14 +107,14 @@ def pack(root: Path, summary: dict[str, Any], out: Path) -> None:
                         "run `bp-lcz validate` again"
                     )
                 classes = reader.labels().argmax(axis=1).astype(np.int64)
-                shape = (reader.count, PATCH_SIDE, PATCH_SIDE, len(channels.names))
+                shape = (reader.count, PATCH_SIDE**2 * len(channels.names))
                 with (
                     _NpyWriter.open(images_file, shape, np.dtype("<f4")) as images,
                     tqdm(total=reader.count, desc=f"pack {split}", unit="patch") as progress,
                 ):
                     for _, sen1, sen2, _ in reader.chunks(ROWS):
                         values = transform(sen1, sen2, channels)
-                        images.write(values)
+                        images.write(_rows(values, len(channels.sen1)))
                         if split == "training":
                             moments.add(values)
                         progress.update(len(values))
@@ -138,6 +139,13 @@ def pack(root: Path, summary: dict[str, Any], out: Path) -> None:
         }
         text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
         (folder / "manifest.json").write_text(text, encoding="utf-8")
+
+
+def _rows(values: Float32[np.ndarray, "patch 32 32 c"], sen1_count: int) -> Float32[np.ndarray, "patch values"]:
+    """One row a patch, the two sensors apart, so that a batch of either is gathered in whole pieces."""
+    return np.concatenate(
+        [part.reshape(len(values), -1) for part in (values[..., :sen1_count], values[..., sen1_count:])], axis=1
+    )
 
 
 _DESCRIPTIONS = {

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -61,6 +62,21 @@ class Geo:
     northing: Float[np.ndarray, " patch"]
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Where an array lies in a file that holds it as one uncompressed piece.
+
+    Attributes:
+        offset: of its first byte.
+        dtype: of its values, byte order included.
+        patch: shape of one patch.
+    """
+
+    offset: int
+    dtype: np.dtype[Any]
+    patch: tuple[int, ...]
+
+
 class SplitReader:
     """One open split whose form has been checked; `open_split` makes it.
 
@@ -86,6 +102,14 @@ class SplitReader:
         """All labels as stored."""
         with _readable(self.path):
             return np.asarray(self._label[:])
+
+    def pieces(self) -> tuple[Piece, Piece]:
+        """Where sen1 and sen2 lie in the file.
+
+        Raises:
+            UserError: if one of them is stored in chunks, which only HDF5 itself can read.
+        """
+        return _piece(self.path, self._sen1), _piece(self.path, self._sen2)
 
     def chunks(self, rows: int) -> Iterator[Slab]:
         """All patches in stored order and type, in slabs of at most `rows` patches.
@@ -250,6 +274,15 @@ def _dataset(path: Path, file: h5py.File, key: str) -> h5py.Dataset:
     if offset is not None and offset + dataset.nbytes > path.stat().st_size:
         raise UserError(f"{path}: {key} extends past the end of the file (truncated?)")
     return dataset
+
+
+def _piece(path: Path, dataset: h5py.Dataset) -> Piece:
+    offset = dataset.id.get_offset()
+    if offset is None:
+        raise UserError(
+            f"{path}: {_key(dataset)} is stored in chunks, which cannot be mapped in place; set store to packed or auto"
+        )
+    return Piece(offset, dataset.dtype, dataset.shape[1:])
 
 
 def _bands(path: Path, key: str, dataset: h5py.Dataset) -> tuple[str, ...]:

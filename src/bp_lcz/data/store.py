@@ -1,15 +1,18 @@
 """Whole batches of transformed patches, whatever they are kept in."""
 
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import psutil
 import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from bp_lcz.bands import Channels
+from bp_lcz.bands import PATCH_SIDE, Channels
 from bp_lcz.errors import UserError
 from bp_lcz.params import Split
 
@@ -45,6 +48,8 @@ class PatchStore(Protocol):
 class PackedStore:
     """`PatchStore` over the folder that `bp_lcz.data.pack.pack` writes, mapped into memory read-only.
 
+    Processes that read the same split share its pages.
+
     Args:
         folder: the packed data set.
         split: ``training``, ``validation`` or ``testing``.
@@ -60,18 +65,25 @@ class PackedStore:
     def __init__(self, folder: Path, split: Split) -> None:
         self.manifest = read_manifest(folder)
         self._channels = Channels(*(tuple(self.manifest["channels"][key]) for key in ("sen1", "sen2")))
-        self._images = _array(folder / f"{split}.images.npy")
+        images = _array(folder / f"{split}.images.npy")
         self.labels: Int64[np.ndarray, " patch"] = np.array(_array(folder / f"{split}.labels.npy"))
         self.blocks: Int64[np.ndarray, " patch"] = np.array(_array(folder / f"{split}.blocks.npy"))
         count = sum(self.manifest["class_counts"][split])
-        shape = (count, 32, 32, len(self._channels.names))
+        shape = (count, PATCH_SIDE**2 * len(self._channels.names))
         for part, array, expected in (
-            ("images", self._images, shape),
+            ("images", images, shape),
             ("labels", self.labels, (count,)),
             ("blocks", self.blocks, (count,)),
         ):
             if array.shape != expected:
-                raise UserError(f"{folder / f'{split}.{part}.npy'}: shape {array.shape}; manifest.json says {expected}")
+                raise UserError(
+                    f"{folder / f'{split}.{part}.npy'}: shape {array.shape}; manifest.json says {expected}; "
+                    "run `bp-lcz pack` again"
+                )
+        self.nbytes: int = images.nbytes
+        first = PATCH_SIDE**2 * len(self._channels.sen1)
+        self._sen1, self._sen2 = images[:, :first], images[:, first:]
+        self._ahead = ReadAhead(folder / f"{split}.images.npy", [(images.offset, images.strides[0])], self.nbytes)
 
     @property
     def channels(self) -> Channels:
@@ -84,13 +96,116 @@ class PackedStore:
 
     def gather(self, indices: Int64[np.ndarray, " batch"]) -> Batch:
         """The patches at these positions, in this order; see `PatchStore.gather`."""
-        split = len(self._channels.sen1)
-        images = torch.from_numpy(self._images[indices]).permute(0, 3, 1, 2)
-        return (
-            images[:, :split].contiguous(memory_format=torch.channels_last),
-            images[:, split:].contiguous(memory_format=torch.channels_last),
-            torch.from_numpy(self.labels[indices]),
+        self._ahead(indices)
+        sen1, sen2 = (torch.from_numpy(rows[indices]) for rows in (self._sen1, self._sen2))
+        return as_batch(sen1, sen2, torch.from_numpy(self.labels[indices]))
+
+
+class MemoryStore:
+    """`PatchStore` whose whole split lies in the memory of a device, where batches are gathered, too.
+
+    Args:
+        store: what is copied.
+        device: of the tensors.
+    """
+
+    def __init__(self, store: PatchStore, device: torch.device) -> None:
+        self._channels = store.channels
+        self._device = device
+        values = [PATCH_SIDE**2 * len(names) for names in (store.channels.sen1, store.channels.sen2)]
+        self._sen1, self._sen2 = (torch.empty((len(store), width), device=device) for width in values)
+        self._labels = torch.empty(len(store), dtype=torch.int64, device=device)
+        for start in range(0, len(store), _SLAB):
+            sen1, sen2, label = store.gather(np.arange(start, min(start + _SLAB, len(store))))
+            piece = slice(start, start + _SLAB)
+            self._sen1[piece] = sen1.permute(0, 2, 3, 1).flatten(1)
+            self._sen2[piece] = sen2.permute(0, 2, 3, 1).flatten(1)
+            self._labels[piece] = label
+
+    @property
+    def channels(self) -> Channels:
+        """Names of the channels of the two image tensors."""
+        return self._channels
+
+    def __len__(self) -> int:
+        """Number of patches."""
+        return len(self._labels)
+
+    def gather(self, indices: Int64[np.ndarray, " batch"]) -> Batch:
+        """The patches at these positions, in this order; see `PatchStore.gather`."""
+        position = torch.from_numpy(indices)
+        if self._device.type == "cuda":
+            # From pinned memory the copy does not make the host wait for the device.
+            position = position.pin_memory().to(self._device, non_blocking=True)
+        sen1, sen2 = (rows.index_select(0, position) for rows in (self._sen1, self._sen2))
+        return as_batch(sen1, sen2, self._labels.index_select(0, position))
+
+
+_SLAB = 1024
+"""Patches copied at a time when a split is loaded: 72 MiB."""
+
+
+class PinnedStore:
+    """`PatchStore` whose batches lie in page-locked memory, from which a GPU copies while the host goes on.
+
+    Args:
+        store: what batches are gathered from.
+    """
+
+    def __init__(self, store: PatchStore) -> None:
+        self._store = store
+
+    @property
+    def channels(self) -> Channels:
+        """Names of the channels of the two image tensors."""
+        return self._store.channels
+
+    def __len__(self) -> int:
+        """Number of patches."""
+        return len(self._store)
+
+    def gather(self, indices: Int64[np.ndarray, " batch"]) -> Batch:
+        """The patches at these positions, in this order; see `PatchStore.gather`."""
+        sen1, sen2, label = self._store.gather(indices)
+        return sen1.pin_memory(), sen2.pin_memory(), label.pin_memory()
+
+
+class ReadAhead:
+    """Asks the system for all patches of a batch at once, where it would else fetch page after page.
+
+    Only for files that are large against memory: of others nearly every page is there, and asking costs more than it
+    saves.
+
+    Args:
+        path: the file.
+        parts: offset of the first patch and distance of patches in bytes, for each array in the file.
+        nbytes: of all patches.
+    """
+
+    def __init__(self, path: Path, parts: Sequence[tuple[int, int]], nbytes: int) -> None:
+        self._parts = parts
+        # posix_fadvise is not everywhere.
+        self._file = (
+            path.open("rb") if hasattr(os, "posix_fadvise") and nbytes > psutil.virtual_memory().available / 2 else None
         )
+
+    def __call__(self, indices: Int64[np.ndarray, " batch"]) -> None:
+        """Announce the patches at these positions."""
+        if self._file is not None:
+            for offset, stride in self._parts:
+                for index in indices.tolist():
+                    os.posix_fadvise(self._file.fileno(), offset + index * stride, stride, os.POSIX_FADV_WILLNEED)
+
+
+def as_batch(
+    sen1: Float32[Tensor, "batch *values1"], sen2: Float32[Tensor, "batch *values2"], label: Int64[Tensor, " batch"]
+) -> Batch:
+    """A batch from the values of each patch in the order row, column, channel."""
+    first, second = (
+        part.view(len(part), PATCH_SIDE, PATCH_SIDE, part.shape[1:].numel() // PATCH_SIDE**2).permute(0, 3, 1, 2)
+        for part in (sen1, sen2)
+    )
+    return first, second, label
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from bp_lcz.evaluation.claims import Outcome, data_text, is_comparable
 from bp_lcz.evaluation.figures import Note
 from bp_lcz.evaluation.metrics import reliability
 from bp_lcz.evaluation.results import METRICS, CellResult, Group, Matrix, check_same_patches, group_seeds
+from bp_lcz.evaluation.speed import machine_line, remarks
 
 PAGE, MARKDOWN, FIGURES = "index.html", "report.md", "figures"
 SECTIONS = ("overview", "data", "recall", "confusion", "curves", "groups", "prompts", "embedding", "calibration")
@@ -35,7 +36,13 @@ FEW_CELLS = 9
 
 
 def write_report(
-    out: Path, matrix: Matrix, *, outcomes: Sequence[Outcome], manifest: Mapping[str, Any], command: str
+    out: Path,
+    matrix: Matrix,
+    *,
+    outcomes: Sequence[Outcome],
+    manifest: Mapping[str, Any],
+    command: str,
+    benchmark: Mapping[str, Any] | None = None,
 ) -> None:
     """Write ``index.html``, ``report.md`` and ``figures/*.png`` into an empty folder.
 
@@ -45,6 +52,7 @@ def write_report(
         outcomes: of the paper's claims.
         manifest: of the packed arrays.
         command: what makes this report again from a fresh clone.
+        benchmark: results of `bp-lcz bench`, None if there are none.
 
     Raises:
         UserError: if cells were evaluated on different patches, or a seed is missing from a group of cells.
@@ -52,7 +60,7 @@ def write_report(
     check_same_patches(matrix.results)
     groups = group_seeds(matrix.results)
     drawn = _draw(matrix.summary, groups)
-    context = _context(matrix, groups, outcomes, manifest, command)
+    context = _context(matrix, groups, outcomes, manifest, command) | _speed(benchmark)
     (out / FIGURES).mkdir()
     for figure in (figure for section in drawn.values() for figure in section):
         (out / figure.path).write_bytes(figure.png)
@@ -278,6 +286,17 @@ def _context(
             "environment": tables.environment_table(summary, results),
         },
         "class_tables": {group.label: tables.class_table(summary, group) for group in groups},
+    }
+
+
+def _speed(benchmark: Mapping[str, Any] | None) -> dict[str, Any]:
+    if benchmark is None:
+        return {"speed": None}
+    notes = [f"{row['what']}: {said}" for row in benchmark["rows"] if (said := remarks(row))]
+    return {
+        "speed": tables.speed_table(benchmark),
+        "speed_notes": notes,
+        "speed_machine": machine_line(benchmark["machine"]),
     }
 
 

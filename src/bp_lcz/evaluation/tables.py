@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from bp_lcz.evaluation import speed
 from bp_lcz.evaluation.claims import HEADER, Outcome, interval_text, is_comparable, signed
 from bp_lcz.evaluation.results import METRICS, CellResult, Group, overrides_text, value_text
 from bp_lcz.evaluation.score import fraction
@@ -178,6 +179,12 @@ def environment_table(summary: Mapping[str, Any], results: Sequence[CellResult])
     rows = [_row(name, *key) for name, key in zip(names, alike, strict=True)]
     header = ("cells", "machine", "device", "threads", "precision", "versions")
     return Table(f"Environment of training on {_data(summary)}", header, rows, text=header)
+
+
+def speed_table(benchmark: Mapping[str, Any]) -> Table:
+    """Speed against peers and the machine's limits."""
+    rows = [_row(*speed.entries(row)) for row in benchmark["rows"]]
+    return Table("Speed, each pair measured in turns in one run", speed.HEADER, rows, text=speed.HEADER)
 
 
 def interval_notes(results: Sequence[CellResult]) -> list[str]:

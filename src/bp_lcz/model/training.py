@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +26,29 @@ import bp_lcz
 from bp_lcz.bands import Channels
 from bp_lcz.data.module import PatchModule
 from bp_lcz.data.store import read_manifest
+from bp_lcz.data.tiers import open_store
 from bp_lcz.errors import UserError
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import write_checkpoint
 from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.model.task import History, LczTask, class_weights
-from bp_lcz.params import CellParams
-from bp_lcz.paths import staged_folder
+from bp_lcz.params import CellParams, Tier
+from bp_lcz.paths import DEMO, staged_folder
 from bp_lcz.text.table import PromptTable, read_prompt_table
 
 RESUME_STATE = "last.ckpt"
 
 
-def train_cell(cell: CellParams, packed: Path, prompts: Path, scratch: Path, out: Path) -> None:
+def train_cell(
+    cell: CellParams,
+    packed: Path,
+    prompts: Path,
+    scratch: Path,
+    out: Path,
+    *,
+    tier: Tier = "auto",
+    dataset: Path = DEMO,
+) -> None:
     """Train one cell and write ``model.safetensors``, ``model.json``, ``history.csv`` and ``timings.json``.
 
     A killed run is taken up after its last finished epoch. The resume state lies in a folder of ``scratch``
@@ -49,9 +60,11 @@ def train_cell(cell: CellParams, packed: Path, prompts: Path, scratch: Path, out
         prompts: output of the stage ``prompts``.
         scratch: folder for resume states; must not be an output of DVC, which deletes those.
         out: folder of the four files; they appear there in one step.
+        tier: what patches are read from; no part of the result.
+        dataset: folder of the So2Sat files, read by the tier ``hdf5`` only.
 
     Raises:
-        UserError: if an input is missing, the device cannot be had, or another process trains the same cell.
+        UserError: if an input is missing, the device or tier cannot be had, or another process trains the same cell.
     """
     manifest = read_manifest(packed)
     table = read_prompt_table(prompts)
@@ -70,7 +83,9 @@ def train_cell(cell: CellParams, packed: Path, prompts: Path, scratch: Path, out
             torch.tensor(manifest["std"], dtype=torch.float32),
         )
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        data = PatchModule(packed, cell.train.batch_size, cell.seed)
+        where = torch.device("cpu" if device == "cpu" else "cuda")
+        stores = partial(open_store, tier, packed=packed, dataset=dataset, device=where)
+        data = PatchModule(stores, cell.train.batch_size, cell.seed)
         counts = manifest["class_counts"]["training"]
         steps = -(-sum(counts) // cell.train.batch_size) * cell.train.epochs
         task = LczTask(network, cell, class_weights(counts, cell.train.balance), steps)

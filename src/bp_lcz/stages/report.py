@@ -9,6 +9,7 @@ from bp_lcz.evaluation.claims import interval_text, judge, load_paper
 from bp_lcz.evaluation.report import PAGE, write_report
 from bp_lcz.evaluation.results import CellResult, read_manifest, read_matrix
 from bp_lcz.evaluation.score import fraction
+from bp_lcz.evaluation.speed import BENCHMARKS, read_latest
 from bp_lcz.params import Params, backbone_names
 
 _OWN_TARGETS = ("tables", "ablation", "ablation-template", "paper")
@@ -28,7 +29,9 @@ def run(params: Params) -> None:
     manifest = read_manifest(paths.PACKED / "manifest.json")
     command = rebuild_command(params.profile, params.dataset.root)
     with paths.staged_folder(paths.REPORTS) as folder:
-        write_report(folder, matrix, outcomes=outcomes, manifest=manifest, command=command)
+        write_report(
+            folder, matrix, outcomes=outcomes, manifest=manifest, command=command, benchmark=read_latest(BENCHMARKS)
+        )
     print(_short_table(matrix.results))
     summary = matrix.summary
     print(f"\n{summary['dataset']} ({summary['kind']}), testing split: {paths.REPORTS / PAGE}")
