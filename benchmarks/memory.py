@@ -23,9 +23,9 @@ def peak_mebibytes(setup: Setup, work: Callable[[], object]) -> float:
         import torch
 
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+        allocated = torch.cuda.memory_allocated()
         work()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
+        return (torch.cuda.max_memory_allocated() - allocated) / 2**20
     if platform.libc_ver()[0] != "glibc" or not Path("/proc/self/clear_refs").exists():
         raise NotMeasuredError("the peak of memory can be reset on Linux with glibc only")
     ctypes.CDLL(None).malloc_trim(0)
@@ -33,9 +33,9 @@ def peak_mebibytes(setup: Setup, work: Callable[[], object]) -> float:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError as error:
         raise NotMeasuredError(f"the kernel does not let a process reset its peak of memory ({error})") from None
-    before = _kibibytes("VmRSS")
+    resident = _kibibytes("VmRSS")
     work()
-    return (_kibibytes("VmHWM") - before) / 2**10
+    return (_kibibytes("VmHWM") - resident) / 2**10
 
 
 def _kibibytes(name: str) -> float:

@@ -47,14 +47,14 @@ def with_separate_branches(network: BPLCZ, channels: Channels) -> BPLCZ:
 
 def _branch(fused: nn.Sequential, group: int, groups: int, channel_count: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for convolution, normalisation, _ in zip(fused[::3], fused[1::3], fused[2::3], strict=True):
+    for convolution, normalisation, _ in zip(*[iter(fused)] * 3, strict=True):
         assert isinstance(convolution, nn.Conv2d)
         assert isinstance(normalisation, nn.BatchNorm2d)
         width = convolution.out_channels // groups
         own = slice(group * width, (group + 1) * width)
         # The fused form fills short groups up with channels of zeros, whose weights do nothing.
         weight = convolution.weight.detach()[own, : channel_count if not layers else None].clone()
-        one = nn.Conv2d(weight.shape[1], width, 3, convolution.stride, padding=1, bias=False)
+        one = nn.Conv2d(weight.shape[1], width, 3, convolution.stride[0], padding=1, bias=False)
         one.weight = nn.Parameter(weight)
         norm = nn.BatchNorm2d(width)
         for name in ("weight", "bias", "running_mean", "running_var"):

@@ -56,14 +56,14 @@ def alignment(batch: int, groups: int = 7, classes: int = CLASS_COUNT) -> tuple[
 
 def exact_alignment(image: Tensor, text: Tensor, label: Tensor) -> tuple[Tensor, ...]:
     """Loss and gradients over distinct prompts, as training does it."""
-    logits = 10 * torch.einsum("bgd,chd->bgch", image, text) - 10
+    logits = torch.einsum("bgd,chd->bgch", 10 * image, text) - 10
     loss = msm_loss(logits, label, target="graded", loss="sigmoid", alpha=0.1)
     return loss.detach(), *torch.autograd.grad(loss, (image, text))
 
 
 def dense_alignment(image: Tensor, text: Tensor, label: Tensor) -> tuple[Tensor, ...]:
     """The same over all pairs of image and text entries of the batch."""
-    matrix = 10 * image.flatten(0, 1) @ text[label].flatten(0, 1).T - 10
+    matrix = (10 * image).flatten(0, 1) @ text[label].flatten(0, 1).T - 10
     loss = dense_loss(matrix, label, "graded", "sigmoid", 0.1)
     return loss.detach(), *torch.autograd.grad(loss, (image, text))
 
