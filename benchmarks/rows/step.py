@@ -105,7 +105,7 @@ def text(setup: Setup) -> Measured:
     counts, beside = [], {}
     for name, work in (("from the table", step), ("encoding", encode_and_step)):
         start = time.perf_counter()
-        counts.append(float(encoder_calls(lambda work=work: work(0))))  # type: ignore[misc]
+        counts.append(float(encoder_calls(lambda work=work: work(0))))
         beside[f"one step, prompts {name}"] = f"{figure(time.perf_counter() - start)} s"
     note = f"{len(in_batch):,} texts in a batch"
     return Measured(np.array(counts[:1]), np.array(counts[1:]), beside=beside, note=note)
@@ -327,7 +327,7 @@ def samples(setup: Setup, works: Sequence[Callable[[], object]]) -> list[list[fl
     keep_freed_memory()
     for work in works:
         work()
-    sides = [Side(lambda _, work=work: work()) for work in works]  # type: ignore[misc]
+    sides = [Side(lambda _, work=work: work()) for work in works]
     rounds = [[timed(setup, side, repeat) for side in sides] for repeat in range(3 if setup.quick else 9)]
     return [list(column) for column in zip(*rounds, strict=True)]
 
@@ -414,7 +414,7 @@ def _alignment(
     setup: Setup, form: Callable[[Tensor, Tensor, Tensor], object], cases: Sequence[tuple[int, ...]]
 ) -> list[list[float]]:
     inputs = [alignment(*case) for case in cases]
-    return samples(setup, [lambda one=one: form(*one) for one in inputs])  # type: ignore[misc]
+    return samples(setup, [lambda one=one: form(*one) for one in inputs])
 
 
 ROWS = (
