@@ -5,8 +5,9 @@ import torch
 
 from bp_lcz.bands import ALL_CHANNELS, GROUPS, SEN2_BANDS, Channels
 from bp_lcz.errors import UserError
-from bp_lcz.model.backbones import build_backbone
+from bp_lcz.model.backbones import build_backbone, spatial_mean
 from bp_lcz.model.bp_lcz import BPLCZ
+from bp_lcz.model.group_stack import GroupStack
 from bp_lcz.params import CellParams, load_params
 from tests.conftest import ROOT
 
@@ -127,3 +128,46 @@ def test_msm_alone_compares_one_feature_of_the_patch_with_the_classes() -> None:
     assert net.prompting is not None
     assert net.prompting.augment is None
     assert (settings.alignment_target, settings.alignment_loss) == ("class_group", "sigmoid")
+
+
+@pytest.mark.parametrize("channels", [ALL_CHANNELS, INTENSITIES_ONLY])
+def test_the_group_stack_holds_the_channels_of_each_group_and_zeros(channels: Channels) -> None:
+    stack = GroupStack(channels)
+    sen1, sen2 = images(channels)
+    joint, stacked = torch.cat([sen1, sen2], dim=1), stack(sen1, sen2).unflatten(1, (stack.count, stack.width))
+    assert stack(sen1, sen2).is_contiguous(memory_format=torch.channels_last)
+    for group, positions in enumerate(channels.groups.values()):
+        assert torch.equal(stacked[:, group, : len(positions)], joint[:, list(positions)])
+        assert (stacked[:, group, len(positions) :] == 0).all()
+
+
+def test_the_spatial_mean_keeps_value_and_gradient_and_gives_the_gradient_channels_last() -> None:
+    values = torch.randn(3, 6, 4, 4).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(3, 6)
+    means, gradients, seen = [], [], []
+    for mean in (spatial_mean, lambda maps: maps.mean(dim=(2, 3))):
+        leaf = values.clone().requires_grad_()
+        maps = leaf * 1
+        maps.register_hook(lambda gradient: seen.append(gradient.is_contiguous(memory_format=torch.channels_last)))
+        means.append(mean(maps))
+        (means[-1] * weight).sum().backward()
+        gradients.append(leaf.grad)
+    assert torch.equal(*means)
+    assert torch.equal(*gradients)
+    assert seen == [True, False]
+
+
+def test_the_gradients_of_all_maps_of_eb_cnn_are_channels_last() -> None:
+    net = network().to(memory_format=torch.channels_last)
+    layouts = []
+
+    def watch(_: torch.nn.Module, __: object, output: torch.Tensor) -> None:
+        output.register_hook(lambda gradient: layouts.append(gradient.is_contiguous(memory_format=torch.channels_last)))
+
+    for module in net.backbone.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.BatchNorm2d):
+            module.register_forward_hook(watch)
+    output = net(*(part.contiguous(memory_format=torch.channels_last) for part in images(ALL_CHANNELS)))
+    (output.logits.sum() + output.alignment.sum()).backward()
+    assert len(layouts) == 6
+    assert all(layouts)

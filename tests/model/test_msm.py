@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from benchmarks.dense_msm import dense_loss, pair_logits, supervision
 from bp_lcz.model.msm import msm_loss
 from bp_lcz.params import Loss, Target
 
@@ -17,24 +17,8 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 
 
-def dense_loss(logits: Tensor, label: Tensor, target: Target, loss: Loss, alpha: float) -> Tensor:
-    """The definition: every image entry against every text entry of the batch."""
-    batch, groups = logits.shape[:2]
-    entries = list(itertools.product(range(batch), range(groups)))
-    matrix = torch.stack([torch.stack([logits[i, g, label[j], h] for j, h in entries]) for i, g in entries])
-    supervision = torch.zeros_like(matrix)
-    for row, (i, g) in enumerate(entries):
-        for column, (j, h) in enumerate(entries):
-            if target == "identity":
-                supervision[row, column] = float((i, g) == (j, h))
-            elif label[i] == label[j]:
-                supervision[row, column] = 1.0 if g == h else (alpha if target == "graded" else 0.0)
-    if loss == "sigmoid":
-        pairs = binary_cross_entropy_with_logits(matrix, supervision, reduction="sum")
-        return pairs / len(entries)
-    rows = cross_entropy(matrix, supervision / supervision.sum(1, keepdim=True))
-    columns = cross_entropy(matrix.T, supervision.T / supervision.T.sum(1, keepdim=True))
-    return (rows + columns) / 2
+def definition(logits: Tensor, label: Tensor, target: Target, loss: Loss, alpha: float) -> Tensor:
+    return dense_loss(pair_logits(logits, label), label, target, loss, alpha)
 
 
 def batch_of(batch: int, groups: int, classes: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -42,6 +26,29 @@ def batch_of(batch: int, groups: int, classes: int, seed: int) -> tuple[Tensor, 
     logits = 5 * torch.randn(batch, groups, classes, groups, generator=generator)
     label = torch.randint(classes, (batch,), generator=generator)
     return logits, label
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_supervision_matrix_is_the_one_defined_entry_by_entry(target: Target) -> None:
+    label, groups, alpha = torch.tensor([2, 0, 2, 1]), 3, 0.25
+    matrix = supervision(label, groups, target, alpha)
+    for (row, (i, g)), (column, (j, h)) in itertools.product(
+        enumerate(itertools.product(range(4), range(groups))), repeat=2
+    ):
+        if target == "identity":
+            expected = float((i, g) == (j, h))
+        elif label[i] != label[j]:
+            expected = 0.0
+        else:
+            expected = 1.0 if g == h else (alpha if target == "graded" else 0.0)
+        assert matrix[row, column] == expected
+
+
+def test_pair_logits_are_those_of_the_class_of_the_text_entry() -> None:
+    logits, label = batch_of(4, 3, 5, seed=11)
+    matrix = pair_logits(logits, label)
+    for i, g, j, h in itertools.product(range(4), range(3), range(4), range(3)):
+        assert matrix[i * 3 + g, j * 3 + h] == logits[i, g, label[j], h]
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -60,7 +67,7 @@ def test_exact_form_equals_dense_form_in_value_and_gradient(
     logits, label = batch_of(batch, groups, classes, seed)
     exact_in, dense_in = logits.clone().requires_grad_(), logits.clone().requires_grad_()
     exact = msm_loss(exact_in, label, target=target, loss=loss, alpha=alpha)
-    dense = dense_loss(dense_in, label, target, loss, alpha)
+    dense = definition(dense_in, label, target, loss, alpha)
     torch.testing.assert_close(exact, dense, rtol=1e-5, atol=1e-5)
     exact.backward()
     dense.backward()
@@ -72,7 +79,7 @@ def test_identity_and_class_group_are_the_same_loss_under_softmax() -> None:
     gradients = []
     for target in ("identity", "class_group"):
         inputs = logits.clone().requires_grad_()
-        loss = dense_loss(inputs, label, target, "softmax", 0.0)
+        loss = definition(inputs, label, target, "softmax", 0.0)
         torch.testing.assert_close(loss, msm_loss(inputs, label, target=target, loss="softmax"))
         gradients.append(torch.autograd.grad(loss, inputs)[0])
     torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=1e-7)

@@ -2,7 +2,7 @@
 
 import torch
 
-from bp_lcz.model.task import LczTask
+from bp_lcz.model.task import LczTask, dihedral
 from tests.model.networks import cell_of, images_of, network_of
 
 
@@ -21,3 +21,10 @@ def test_dropout_of_a_step_does_not_depend_on_what_was_drawn_before() -> None:
 
 def test_dropout_differs_from_step_to_step() -> None:
     assert len({loss_of_step(number, global_seed=1) for number in range(4)}) == 4
+
+
+def test_the_eight_symmetries_are_four_turns_and_four_turns_of_the_mirror_image() -> None:
+    images = torch.randn(2, 3, 5, 5)
+    for element in range(8):
+        expected = (images.flip(-1) if element >= 4 else images).rot90(element % 4, dims=(-2, -1))
+        assert torch.equal(dihedral(images, element), expected)

@@ -1,6 +1,7 @@
 """Training as the stage does it: learns, repeats itself bit for bit, survives a kill."""
 
 import csv
+import importlib
 import json
 import os
 import signal
@@ -53,6 +54,18 @@ def test_equal_inputs_give_equal_bytes(inputs: tuple[Path, Path], tmp_path: Path
     first, second = (train(inputs, tmp_path / name, small_cell()) for name in ("first", "second"))
     for name in RESULTS:
         assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_training_encodes_no_text(inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a text encoder was called")
+
+    monkeypatch.setitem(sys.modules, "transformers", None)  # importing it raises
+    monkeypatch.setattr("bp_lcz.text.encoder.load_encoder", refuse)
+    monkeypatch.setattr("bp_lcz.text.encoder.TextEncoder.__call__", refuse)
+    with pytest.raises(ImportError):
+        importlib.import_module("transformers")
+    assert (train(inputs, tmp_path, small_cell(epochs=1)) / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("tier", ["device", "packed", "hdf5"])

@@ -33,7 +33,6 @@ class Hdf5Store:
             self.labels: Int64[np.ndarray, " patch"] = reader.labels().argmax(axis=1).astype(np.int64)
             self._sen1, self._sen2 = reader.mapped()
             path = reader.path
-        self._sen1, self._sen2 = (np.memmap(path, array.dtype, "r", array.offset or 0, array.shape) for array in arrays)
         self.nbytes: int = self._sen1.nbytes + self._sen2.nbytes
         strides = [(array.offset, array.strides[0]) for array in (self._sen1, self._sen2)]
         self._ahead = ReadAhead(path, strides, self.nbytes)

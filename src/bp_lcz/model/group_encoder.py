@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bp_lcz.bands import Channels
+from bp_lcz.model.backbones import spatial_mean
 from bp_lcz.model.group_stack import GroupStack
 
 OWN_WIDTH = 16
@@ -54,7 +55,7 @@ class GroupEncoder(nn.Module):
         """Features of standardised images, in the order of ``names``."""
         own = self.own(self.stack(sen1, sen2)).unflatten(1, (self.stack.count, OWN_WIDTH))
         maps = own.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return self.shared(maps).mean(dim=(2, 3)).unflatten(0, (-1, self.stack.count))
+        return spatial_mean(self.shared(maps)).unflatten(0, (-1, self.stack.count))
 
     if TYPE_CHECKING:  # torch declares the result of calling a module as Any
 

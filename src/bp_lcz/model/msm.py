@@ -3,7 +3,7 @@
 A batch of B samples with G band groups has B*G image entries (i, g) and B*G text entries (j, h), the prompt of
 class y_j and group h. The supervision matrix over them is B*G x B*G, but there are only K*G distinct prompts, so
 every sum over text entries is a sum over distinct prompts weighted by n_c, the samples of class c in the batch.
-Value and gradient equal the dense form to rounding; tests/model/test_msm.py holds that form.
+Value and gradient equal the dense form to rounding; benchmarks/dense_msm.py is that form.
 
 Under softmax, ``identity`` and ``class_group`` are provably the same loss, since prompts of one class are identical
 columns; docs/adr/0003-msm.md tells what follows from that.
@@ -44,7 +44,7 @@ def msm_loss(
     Raises:
         ValueError: if alpha is outside [0, 1].
 
-    Source: docs/adr/0003-msm.md; equal to the dense form of tests/model/test_msm.py.
+    Source: docs/adr/0003-msm.md; equal to benchmarks/dense_msm.py.
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}; expected 0 <= alpha <= 1")

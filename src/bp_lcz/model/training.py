@@ -30,6 +30,7 @@ from bp_lcz.data.tiers import open_store
 from bp_lcz.errors import UserError
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import write_checkpoint
+from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.model.task import History, LczTask, class_weights
 from bp_lcz.params import CellParams, Tier
 from bp_lcz.paths import DEMO, staged_folder
@@ -72,6 +73,7 @@ def train_cell(
     state = scratch / "train" / _state_key(cell, manifest, prompts, device)
     with _locked(state, cell.name):
         torch.set_num_threads(cell.train.threads)
+        keep_freed_memory()
         torch.manual_seed(cell.seed)
         network = BPLCZ(
             cell,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
 from bp_lcz.bands import Channels
-from bp_lcz.model.backbones import Backbone, Features
+from bp_lcz.model.backbones import Backbone, Features, spatial_mean
 from bp_lcz.model.group_stack import GroupStack
 
 
@@ -66,6 +66,6 @@ class Network(Backbone):
     ) -> Features:
         """Features of standardised images; see ``Features`` for the shapes."""
         maps = self.branches(self.stack(sen1, sen2))
-        fused = self.merge(maps).mean(dim=(2, 3))
-        groups = maps.mean(dim=(2, 3)).unflatten(1, (self.stack.count, -1))
+        fused = spatial_mean(self.merge(maps))
+        groups = spatial_mean(maps).unflatten(1, (self.stack.count, -1))
         return Features(fused, groups)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d
 
 from bp_lcz.bands import Channels
-from bp_lcz.model.backbones import Backbone, Features
+from bp_lcz.model.backbones import Backbone, Features, spatial_mean
 from bp_lcz.model.heads import AveragedHeads
 
 BLOCKS = 4
@@ -80,7 +80,7 @@ class Network(Backbone):
                 maps = torch.cat([max_pool2d(maps, 2), avg_pool2d(maps, 2)], dim=1)
                 if number > 1:
                     maps = self.dropout(maps)
-            means.append(maps.mean(dim=(2, 3)))
+            means.append(spatial_mean(maps))
         return Features(torch.cat(means, dim=1), None)
 
     def classifier(self, class_count: int) -> nn.Module:

@@ -1,0 +1,76 @@
+"""Networks and training steps for the benchmark, made of the package's own parts with the committed parameters."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bp_lcz.bands import ALL_CHANNELS, PATCH_SIDE, Channels
+from bp_lcz.data.store import Batch
+from bp_lcz.model.bp_lcz import BPLCZ
+from bp_lcz.model.task import LczTask
+from bp_lcz.params import CellParams, load_params
+from bp_lcz.scheme import CLASS_COUNT
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+TEXT_WIDTH = 384
+"""Of the packaged text encoder."""
+
+
+def cell_of(variant: str, backbone: str = "eb_cnn", **options: Any) -> CellParams:
+    """A cell with the committed parameters, and some options of the backbone changed."""
+    content = load_params(PARAMS).cell(f"eb_cnn-{variant}").model_dump()
+    own = content["backbone_options"] if backbone == "eb_cnn" else {}
+    return CellParams.model_validate(content | {"backbone": backbone, "backbone_options": own | options})
+
+
+def network_of(cell: CellParams, channels: Channels = ALL_CHANNELS) -> BPLCZ:
+    """The cell's network, as training makes it, on random prompts."""
+    torch.manual_seed(0)
+    prompts = torch.nn.functional.normalize(torch.randn(CLASS_COUNT, len(channels.groups), TEXT_WIDTH), dim=-1)
+    width = len(channels.names)
+    network = BPLCZ(cell, channels, prompts, torch.zeros(width), torch.ones(width))
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def batch_of(
+    size: int,
+    channels: Channels = ALL_CHANNELS,
+    side: int = PATCH_SIDE,
+    memory_format: torch.memory_format = torch.channels_last,
+    device: str = "cpu",
+) -> Batch:
+    """A batch of noise, which takes as long as patches do."""
+    generator = torch.Generator().manual_seed(1)
+
+    def images(count: int) -> Tensor:
+        values = torch.randn(size, count, side, side, generator=generator)
+        return values.to(device).contiguous(memory_format=memory_format)
+
+    label = torch.randint(CLASS_COUNT, (size,), generator=generator)
+    return images(len(channels.sen1)), images(len(channels.sen2)), label.to(device)
+
+
+def training_step(
+    network: BPLCZ, cell: CellParams, batch: Batch, precision: str = "32-true"
+) -> Callable[[int], Tensor]:
+    """One step as training does it: augmentation, both losses, gradient, optimiser, on a batch in memory.
+
+    Returns:
+        The step, to be called with its number; it gives the loss.
+    """
+    device = batch[0].device.type
+    task = LczTask(network, cell, torch.ones(CLASS_COUNT), steps=1).to(device)
+    optimizer = task.configure_optimizers()["optimizer"]
+
+    def step(number: int) -> Tensor:
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
+            loss = task.training_step(batch, number)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.detach()
+
+    return step

@@ -1,0 +1,463 @@
+"""The training step: the alignment loss, the text side, EB-CNN, what prompting adds, ExViT, a whole epoch on a GPU."""
+
+import copy
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.dense_msm import dense_loss
+from benchmarks.growth import Curve, Series
+from benchmarks.harness import (
+    QUICK_REPEATS,
+    Goal,
+    Measured,
+    NotMeasuredError,
+    Row,
+    Setup,
+    Side,
+    rates,
+    seconds,
+    timed,
+)
+from benchmarks.memory import peak_mebibytes
+from benchmarks.networks import batch_of, cell_of, network_of, training_step
+from benchmarks.separate_branches import with_separate_branches
+from bp_lcz.bands import ALL_CHANNELS, GROUPS, PATCH_SIDE, SEN1_BANDS, Channels
+from bp_lcz.data.releases import V2_CLASS_COUNTS
+from bp_lcz.evaluation.speed import figure
+from bp_lcz.model.backbones.exvit import HEADS, Attention
+from bp_lcz.model.bp_lcz import BPLCZ, BandGroupPrompting
+from bp_lcz.model.memory import keep_freed_memory
+from bp_lcz.model.msm import msm_loss
+from bp_lcz.model.task import LczTask
+from bp_lcz.scheme import CLASS_COUNT
+from bp_lcz.text.encoder import PACKAGED_MINILM, load_encoder
+from bp_lcz.text.prompts import prompt_texts
+
+BATCH = 256
+DIMENSION = 64
+"""Of the space of the alignment, as in params.yaml."""
+
+
+def alignment(batch: int, groups: int = 7, classes: int = CLASS_COUNT) -> tuple[Tensor, Tensor, Tensor]:
+    """Unit vectors of image groups (B, G, d) and prompts (K, G, d), with gradients, and labels (B,)."""
+    generator = torch.Generator().manual_seed(1)
+    image = normalize(torch.randn(batch, groups, DIMENSION, generator=generator), dim=-1).requires_grad_()
+    text = normalize(torch.randn(classes, groups, DIMENSION, generator=generator), dim=-1).requires_grad_()
+    return image, text, torch.randint(classes, (batch,), generator=generator)
+
+
+def exact_alignment(image: Tensor, text: Tensor, label: Tensor) -> tuple[Tensor, ...]:
+    """Loss and gradients over distinct prompts, as training does it."""
+    logits = torch.einsum("bgd,chd->bgch", 10 * image, text) - 10
+    loss = msm_loss(logits, label, target="graded", loss="sigmoid", alpha=0.1)
+    return loss.detach(), *torch.autograd.grad(loss, (image, text))
+
+
+def dense_alignment(image: Tensor, text: Tensor, label: Tensor) -> tuple[Tensor, ...]:
+    """The same over all pairs of image and text entries of the batch."""
+    matrix = (10 * image).flatten(0, 1) @ text[label].flatten(0, 1).T - 10
+    loss = dense_loss(matrix, label, "graded", "sigmoid", 0.1)
+    return loss.detach(), *torch.autograd.grad(loss, (image, text))
+
+
+def msm(setup: Setup) -> Measured:
+    """Alignment loss and its gradient, from features."""
+    inputs = alignment(8 if setup.quick else 512)
+    return Measured(
+        *rates(setup, Side(lambda _: exact_alignment(*inputs)), Side(lambda _: dense_alignment(*inputs))),
+        note="graded target, sigmoid loss, from unit vectors of groups and prompts to their gradients",
+    )
+
+
+def msm_memory(setup: Setup) -> Measured:
+    """Its peak of memory."""
+    # A quick run needs sizes that a page can show.
+    inputs = alignment(128 if setup.quick else 512)
+    tiny = alignment(2)
+    exact_alignment(*tiny), dense_alignment(*tiny)  # what libraries set up once belongs to neither side
+    return Measured(
+        *peaks(setup, lambda: exact_alignment(*inputs), lambda: dense_alignment(*inputs)),
+        note="growth of the resident memory of this process",
+    )
+
+
+def text(setup: Setup) -> Measured:
+    """How often a step calls the text encoder."""
+    cell, size = cell_of("bp-lcz"), 2 if setup.quick else BATCH
+    batch = batch_of(size)
+    step = training_step(network_of(cell), cell, batch)
+    encoder = load_encoder(PACKAGED_MINILM, None)
+    prompts = prompt_texts("a photo of a {class} with {group} bands")
+    in_batch = [prompt for label in batch[2].tolist() for prompt in prompts[label]]
+
+    def encode_and_step(number: int) -> None:
+        encoder(in_batch)
+        step(number)
+
+    counts, beside = [], {}
+    for name, work in (("from the table", step), ("encoding", encode_and_step)):
+        start = time.perf_counter()
+        counts.append(float(encoder_calls(lambda work=work: work(0))))
+        beside[f"one step, prompts {name}"] = f"{figure(time.perf_counter() - start)} s"
+    note = f"{len(in_batch):,} texts in a batch"
+    return Measured(np.array(counts[:1]), np.array(counts[1:]), beside=beside, note=note)
+
+
+def encoder_calls(work: Callable[[], object]) -> int:
+    """Forward passes of transformers models while ``work`` runs."""
+    from transformers import PreTrainedModel
+
+    calls = 0
+
+    def count(module: nn.Module, _: object) -> None:
+        nonlocal calls
+        calls += isinstance(module, PreTrainedModel)
+
+    handle = nn.modules.module.register_module_forward_pre_hook(count)
+    try:
+        work()
+    finally:
+        handle.remove()
+    return calls
+
+
+def eb_cnn(precision: str) -> Callable[[Setup], Measured]:
+    """A step of EB-CNN with prompting, against one module for each branch in float32 with channels first."""
+
+    def measure(setup: Setup) -> Measured:
+        size = 8 if setup.quick else BATCH
+        cell = cell_of("bp-lcz")
+        network = network_of(cell).to(setup.device)
+        separate = with_separate_branches(network, ALL_CHANNELS)
+        first = batch_of(size, memory_format=torch.contiguous_format, device=setup.device)
+        keep_freed_memory()
+        return Measured(
+            *rates(
+                setup,
+                Side(training_step(network, cell, batch_of(size, device=setup.device), precision), size),
+                Side(training_step(separate, cell, first), size),
+            ),
+            note=f"{precision}; both sides with the same augmentation, losses, optimiser and allocator",
+        )
+
+    return measure
+
+
+def overhead(precision: str) -> Callable[[Setup], Measured]:
+    """A step with prompting, against the backbone alone."""
+
+    def measure(setup: Setup) -> Measured:
+        size = 8 if setup.quick else BATCH
+        batch = batch_of(size, device=setup.device)
+        keep_freed_memory()
+        sides = []
+        for variant in ("bp-lcz", "plain"):
+            cell = cell_of(variant)
+            sides.append(Side(training_step(network_of(cell).to(setup.device), cell, batch, precision)))
+        return Measured(*seconds(setup, *sides), note=precision)
+
+    return measure
+
+
+class ExplicitAttention(Attention):
+    """The published attention: the matrix of all pairs of tokens is made, normalised and kept for the gradient."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """As ``Attention``."""
+        split = self.query_key_value(tokens).unflatten(2, (3, HEADS, -1))
+        query, key, value = split.permute(2, 0, 3, 1, 4)
+        score = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+        return self.project((score.softmax(-1) @ value).transpose(1, 2).flatten(2))
+
+
+def with_explicit_attention(network: BPLCZ) -> BPLCZ:
+    """A copy of an ExViT network with the same weights."""
+    other = copy.deepcopy(network)
+    for module in other.modules():
+        if isinstance(module, Attention):
+            module.__class__ = ExplicitAttention
+    return other
+
+
+def exvit_sides(setup: Setup, size: int, explicit_size: int) -> tuple[Callable[[int], Tensor], Callable[[int], Tensor]]:
+    """Training steps of ExViT with torch's attention and with explicit attention."""
+    cell = cell_of("plain", "exvit", token_size=8 if setup.quick else 1)
+    network = network_of(cell).to(setup.device)
+    return (
+        training_step(network, cell, batch_of(size, device=setup.device)),
+        training_step(with_explicit_attention(network), cell, batch_of(explicit_size, device=setup.device)),
+    )
+
+
+def exvit(setup: Setup) -> Measured:
+    """A step of ExViT with one token for each pixel."""
+    size = 2 if setup.quick else 4
+    keep_freed_memory()
+    ours, theirs = exvit_sides(setup, size, size)
+    return Measured(*rates(setup, Side(ours, size), Side(theirs, size)), note=f"batch {size}, 32-true")
+
+
+def exvit_memory(setup: Setup) -> Measured:
+    """Memory of a step on a batch four times as large."""
+    size = 16 if setup.quick else 2
+    ours, theirs = exvit_sides(setup, 4 * size, size)
+    ours(0), theirs(0)  # the optimiser's state and what libraries set up once
+    return Measured(
+        *peaks(setup, lambda: ours(1), lambda: theirs(1)),
+        note=f"growth of memory in a step, batch {4 * size} against batch {size}",
+    )
+
+
+def peaks(setup: Setup, ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[np.ndarray, np.ndarray]:
+    """Peaks of memory of both sides in turns, MiB."""
+    pairs = [(peak_mebibytes(setup, ours), peak_mebibytes(setup, theirs)) for _ in range(QUICK_REPEATS)]
+    return np.array(pairs)[:, 0], np.array(pairs)[:, 1]
+
+
+EPOCH = sum(V2_CLASS_COUNTS["training"])
+
+
+def gpu_epoch(setup: Setup) -> Measured:
+    """Seconds of an epoch, from measured steps on a split that lies on the GPU, against what the GPU must do."""
+    if setup.device != "cuda":
+        raise NotMeasuredError("torch sees no GPU")
+    cell, size, steps = cell_of("bp-lcz"), 64 if setup.quick else 1024, 4 if setup.quick else 64
+    network = network_of(cell).cuda()
+    patches = 4 * size if setup.quick else EPOCH
+    images = torch.randn(patches, PATCH_SIDE, PATCH_SIDE, len(ALL_CHANNELS.names), device="cuda")
+    labels = torch.randint(CLASS_COUNT, (patches,), device="cuda")
+    task = LczTask(network, cell, torch.ones(CLASS_COUNT), steps=1).cuda()
+    optimizer = task.configure_optimizers()["optimizer"]
+    sen1 = len(SEN1_BANDS)
+
+    def run(_: int) -> None:
+        order = torch.randint(patches, (steps, size), device="cuda")
+        for number in range(steps):
+            batch = images[order[number]].permute(0, 3, 1, 2)
+            with torch.autocast("cuda", torch.bfloat16):
+                loss = task.training_step((batch[:, :sen1], batch[:, sen1:], labels[order[number]]), number)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    run(0)
+    repeats = QUICK_REPEATS if setup.quick else 30
+    utilisation, found = busy(lambda: [timed(setup, Side(run), repeat) for repeat in range(repeats)])
+    floor, told = gpu_floor(task, size)
+    scale = EPOCH / (steps * size)
+    return Measured(
+        scale * np.array(found),
+        np.full(repeats, floor * EPOCH / size),
+        beside={"epoch": f"{figure(scale * float(np.median(found)))} s", "utilisation": utilisation} | told,
+        note=f"bf16-mixed, batch {size}; the floor counts the products of all layers and their gradients, and the "
+        "images and maps of convolutions once written and once read in each direction",
+    )
+
+
+def busy(work: Callable[[], Sequence[float]]) -> tuple[str, Sequence[float]]:
+    """Median of the driver's utilisation of the GPU while ``work`` runs, and its result."""
+    samples: list[int] = []
+    done = threading.Event()
+    query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+
+    def watch() -> None:
+        while not done.wait(0.2):
+            samples.append(int(subprocess.run(query, check=True, capture_output=True, text=True).stdout.split()[0]))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        result = work()
+    finally:
+        done.set()
+        watcher.join()
+    return (f"{np.median(samples):.0f} %" if samples else "not measured"), result
+
+
+def gpu_floor(task: LczTask, size: int) -> tuple[float, dict[str, str]]:
+    """Seconds that a step needs at least: its products at the measured rate, plus its bytes at the measured rate."""
+    side = 8192
+    left = torch.randn(side, side, device="cuda", dtype=torch.bfloat16)
+    block = torch.empty(2**30, device="cuda", dtype=torch.uint8)
+    products = 2 * side**3 / fastest(lambda: left @ left)
+    bandwidth = 2 * block.numel() / fastest(lambda: block.clone())
+    maps = 0
+
+    def count(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        nonlocal maps
+        maps += 2 * output.numel()  # bytes in bfloat16
+
+    handles = [
+        module.register_forward_hook(count) for module in task.network.modules() if isinstance(module, nn.Conv2d)
+    ]
+    batch = batch_of(size, device="cuda")
+    with FlopCounterMode(display=False) as counter, torch.autocast("cuda", torch.bfloat16):
+        task.training_step(batch, 0).backward()
+    for handle in handles:
+        handle.remove()
+    bytes_moved = 4 * (batch[0].numel() + batch[1].numel()) + 4 * maps
+    floors = {"arithmetic": counter.get_total_flops() / products, "bytes": bytes_moved / bandwidth}
+    told = {f"floor by {name}": f"{figure(EPOCH / size * value)} s an epoch" for name, value in floors.items()}
+    rates_found = {"matrix products": f"{products / 1e12:.0f} TFLOP/s", "copy": f"{bandwidth / 1e9:.0f} GB/s"}
+    return sum(floors.values()), told | rates_found
+
+
+def fastest(work: Callable[[], object]) -> float:
+    """Seconds of the fastest of ten calls on the GPU."""
+    found = []
+    for _ in range(10):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def samples(setup: Setup, works: Sequence[Callable[[], object]]) -> list[list[float]]:
+    """Seconds of each piece of work, all in turns after one call to warm up."""
+    keep_freed_memory()
+    for work in works:
+        work()
+    sides = [Side(lambda _, work=work: work()) for work in works]
+    rounds = [[timed(setup, side, repeat) for side in sides] for repeat in range(3 if setup.quick else 9)]
+    return [list(column) for column in zip(*rounds, strict=True)]
+
+
+def gradient(network: BPLCZ, size: int, channels: Channels, side: int = PATCH_SIDE) -> Callable[[], object]:
+    """Forward and backward pass on a batch, with both losses."""
+    sen1, sen2, label = batch_of(size, channels, side)
+
+    def work() -> None:
+        output = network(sen1, sen2)
+        assert output.alignment is not None
+        loss = cross_entropy(output.logits, label)
+        (loss + msm_loss(output.alignment, label, target="graded", loss="sigmoid", alpha=0.1)).backward()
+        network.zero_grad()
+
+    return work
+
+
+def growth_batch(setup: Setup) -> list[Series]:
+    """The step and the alignment loss against the batch."""
+    sizes = (8, 16, 32) if setup.quick else (16, 32, 64, 128, 256, 512, 1024)
+    dense = sizes if setup.quick else sizes[:-1]
+    network = network_of(cell_of("bp-lcz"))
+    return [
+        Series("gradient of EB-CNN bp-lcz", sizes, samples(setup, [gradient(network, n, ALL_CHANNELS) for n in sizes])),
+        Series("alignment, distinct prompts", sizes, _alignment(setup, exact_alignment, [(n, 7) for n in sizes])),
+        Series("alignment, all pairs", dense, _alignment(setup, dense_alignment, [(n, 7) for n in dense])),
+    ]
+
+
+def growth_groups(setup: Setup) -> list[Series]:
+    """The same against the number of band groups."""
+    size, sizes = (8 if setup.quick else BATCH), range(1, len(GROUPS) + 1)
+    networks = []
+    for count in sizes:
+        bands = {band for group in list(GROUPS)[-count:] for band in GROUPS[group]}
+        channels = Channels(
+            *(tuple(band for band in names if band in bands) for names in (ALL_CHANNELS.sen1, ALL_CHANNELS.sen2))
+        )
+        networks.append(gradient(network_of(cell_of("bp-lcz"), channels), size, channels))
+    return [
+        Series("gradient of EB-CNN bp-lcz", sizes, samples(setup, networks)),
+        Series("alignment, distinct prompts", sizes, _alignment(setup, exact_alignment, [(size, n) for n in sizes])),
+        Series("alignment, all pairs", sizes, _alignment(setup, dense_alignment, [(size, n) for n in sizes])),
+    ]
+
+
+def growth_classes(setup: Setup) -> list[Series]:
+    """The alignment loss against the number of classes."""
+    size, sizes = (8 if setup.quick else BATCH), (17, 34, 68) if setup.quick else (17, 34, 68, 136, 272)
+    cases = [(size, 7, classes) for classes in sizes]
+    return [
+        Series("alignment, distinct prompts", sizes, _alignment(setup, exact_alignment, cases)),
+        Series("alignment, all pairs", sizes, _alignment(setup, dense_alignment, cases)),
+    ]
+
+
+def growth_prompts(setup: Setup) -> list[Series]:
+    """Prompting, retrieval included, against the number of distinct prompts: classes times groups."""
+    size, classes = (8 if setup.quick else BATCH), (17, 34, 68) if setup.quick else (17, 34, 68, 136, 272)
+    cell = cell_of("bp-lcz")
+    works = []
+    for count in classes:
+        prompting = BandGroupPrompting(torch.randn(count, 7, 384), 64, 128, cell.model, "sigmoid")
+        fused, groups = torch.randn(size, 128), torch.randn(size, 7, 64)
+
+        def work(prompting: BandGroupPrompting = prompting, inputs: tuple[Tensor, Tensor] = (fused, groups)) -> None:
+            augmented, logits = prompting(*inputs)
+            (augmented.sum() + logits.sum()).backward()
+
+        works.append(work)
+    return [Series("band group prompting", [7 * count for count in classes], samples(setup, works))]
+
+
+def growth_side(setup: Setup) -> list[Series]:
+    """The gradient against the side of the images; EB-CNN takes any."""
+    size, sides = (2, (16, 32, 64)) if setup.quick else (32, (16, 32, 64, 128))
+    network = network_of(cell_of("bp-lcz"))
+    works = [gradient(network, size, ALL_CHANNELS, side) for side in sides]
+    return [Series("gradient of EB-CNN bp-lcz", sides, samples(setup, works))]
+
+
+def _alignment(
+    setup: Setup, form: Callable[[Tensor, Tensor, Tensor], object], cases: Sequence[tuple[int, ...]]
+) -> list[list[float]]:
+    inputs = [alignment(*case) for case in cases]
+    return samples(setup, [lambda one=one: form(*one) for one in inputs])
+
+
+ROWS = (
+    Row("msm", "MSM loss and gradient", "dense (B x 7)² form", "1/s", Goal(30), msm),
+    Row("msm-memory", "its peak memory", "dense form", "MiB", Goal(1 / 20, "at most"), msm_memory),
+    Row("text", "text side of a step", "encoding the batch's prompts", "encoder calls", Goal(0, "at most"), text),
+    Row("step", "EB-CNN bp-lcz, step", "seven branch modules", "patches/s", Goal(2), eb_cnn("bf16-mixed")),
+    Row("step-float32", "the same in float32", "seven branch modules", "patches/s", None, eb_cnn("32-true")),
+    Row("overhead", "step of bp-lcz", "step of plain", "s", Goal(1.15, "at most"), overhead("32-true")),
+    Row("overhead-bf16", "the same in bfloat16", "step of plain", "s", Goal(1.15, "at most"), overhead("bf16-mixed")),
+    Row("exvit", "ExViT, token side 1, step", "explicit score matrix", "patches/s", Goal(2), exvit),
+    Row("exvit-memory", "its memory, batch x 4", "explicit, batch x 1", "MiB", Goal(1, "at most"), exvit_memory),
+    Row("gpu-epoch", "epoch of 352,366 patches on the GPU", "its floor", "s", Goal(3, "at most"), gpu_epoch),
+)
+CURVES = (
+    Curve(
+        "batch",
+        "Cost against the batch",
+        "patches in a batch",
+        "s",
+        {"gradient of EB-CNN bp-lcz": 1, "alignment, distinct prompts": 1, "alignment, all pairs": 2},
+        growth_batch,
+    ),
+    Curve(
+        "groups",
+        "Cost against the band groups",
+        "band groups",
+        "s",
+        {"gradient of EB-CNN bp-lcz": 1, "alignment, distinct prompts": 2, "alignment, all pairs": 2},
+        growth_groups,
+    ),
+    Curve(
+        "classes",
+        "Alignment loss against the classes",
+        "classes",
+        "s",
+        {"alignment, distinct prompts": 1, "alignment, all pairs": 0},
+        growth_classes,
+    ),
+    Curve(
+        "prompts", "Prompting against the prompts", "distinct prompts", "s", {"band group prompting": 1}, growth_prompts
+    ),
+    Curve(
+        "side", "Gradient against the image side", "pixels a side", "s", {"gradient of EB-CNN bp-lcz": 2}, growth_side
+    ),
+)

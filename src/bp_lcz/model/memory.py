@@ -1,0 +1,23 @@
+"""Freed memory stays with the process, so that each training step uses the pages of the last one."""
+
+import ctypes
+import platform
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+"""Numbers of mallopt's parameters in malloc.h."""
+
+
+def keep_freed_memory() -> bool:
+    """Tell the C library to keep what is freed instead of giving it back to the kernel.
+
+    By default glibc returns the large blocks of each step, and the next step pays for mapping and zeroing the same
+    pages again: a fifth of a training step of EB-CNN in float32. The peak does not change: what one step used, the next
+    uses again. Results do not change either.
+
+    Returns:
+        Whether the C library could be told; only glibc knows how.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(MMAP_THRESHOLD, 2**30) and mallopt(TRIM_THRESHOLD, 2**31 - 1))
