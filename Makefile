@@ -11,7 +11,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce tables ablation ablation-template paper test test-all lint format constraints clean
+.PHONY: help install reproduce tables ablation ablation-template paper worker deploy test test-all lint format constraints clean
 
 help:  ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,12 @@ paper: $(INSTALLED)  ## every backbone and variant, five seeds, on So2Sat LCZ42 
 	  test -z "$$missing" || { echo "error: missing$$missing: download So2Sat LCZ42 v2 (59 GB) from \
 https://doi.org/10.14459/2018mp1483140, e.g. rsync://m1483140@dataserv.ub.tum.de/m1483140/ (password m1483140)" >&2; exit 1; }
 	$(call run_profile,--dataset $(SO2SAT))
+
+worker: $(INSTALLED)  ## a Prefect worker of the pool bp-lcz, in this clone, until it is stopped
+	@exec $(BIN)/python -m flows.operate worker
+
+deploy: $(INSTALLED)  ## tell the Prefect server the deployments of prefect.yaml
+	@$(BIN)/python -m flows.operate deploy
 
 test: $(INSTALLED)  ## all tests that fit ten minutes
 	$(BIN)/python -m pytest

@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from bp_lcz.params import Params
-from bp_lcz.paths import EVALUATIONS, GATE, REPORTS, SUMMARY
+from bp_lcz.paths import CLAIMS, EVALUATIONS, GATE, REPORTS, SUMMARY
 from bp_lcz.registry.lineage import read_json
 
 FIGURES = ("overview",)
@@ -66,6 +66,15 @@ def show_figures(workspace: Path) -> None:
     ]
     text = "\n\n".join([*images, f"The report, on the machine of the run: [{page}]({page.as_uri()})"])
     create_markdown_artifact(text, key=artifact_key(workspace, "figures"), description="overall accuracy and kappa")
+
+
+def show_claims(workspace: Path) -> None:
+    """What the run says of each claim of the paper, if it got that far."""
+    if not (workspace / CLAIMS).exists():
+        return
+    claims = read_json(workspace / CLAIMS)["claims"]
+    rows = [{"claim": each["claim"], "verdict": each["verdict"], "note": each["note"]} for each in claims.values()]
+    create_table_artifact(rows, key=artifact_key(workspace, "claims"), description="claims of the paper")
 
 
 def show_summary(workspace: Path, lines: list[str]) -> None:

@@ -94,6 +94,7 @@ def run_stage(stage: str, workspace: Path, extra: Mapping[str, str] | None = Non
 @task(task_run_name="{stage}", cache_policy=NO_CACHE)
 def skip_stage(stage: str) -> State[str]:
     """A stage that DVC has found up to date."""
+    get_run_logger().info("%s is up to date", stage)
     return Completed(message=UP_TO_DATE, data=UP_TO_DATE)
 
 

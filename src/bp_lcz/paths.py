@@ -66,7 +66,7 @@ def _staging(target: Path) -> Iterator[Path]:
         _remove_orphan(orphan, target)
     while True:
         scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-", suffix=_SUFFIX))
-        lock = _try_lock(scratch)
+        lock = try_lock(scratch)
         if lock is not None:  # else another process took it for an orphan in this very moment
             break
     try:
@@ -77,7 +77,7 @@ def _staging(target: Path) -> Iterator[Path]:
 
 
 def _remove_orphan(orphan: Path, target: Path) -> None:
-    lock = _try_lock(orphan)
+    lock = try_lock(orphan)
     if lock is None:
         return
     if (orphan / _OLD).exists() and not target.exists():  # killed between the two renames
@@ -86,8 +86,12 @@ def _remove_orphan(orphan: Path, target: Path) -> None:
     os.close(lock)
 
 
-def _try_lock(folder: Path) -> int | None:
-    """Descriptor that holds the folder, or None if another process holds or has removed it."""
+def try_lock(folder: Path) -> int | None:
+    """Descriptor that holds a folder until it is closed or this process ends, however it ends.
+
+    Returns:
+        None if another process holds the folder, or has removed it.
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
@@ -97,7 +101,7 @@ def _try_lock(folder: Path) -> int | None:
     except BlockingIOError:
         os.close(descriptor)
         return None
-    if not folder.is_dir():
+    if not folder.is_dir() or not os.path.samestat(os.fstat(descriptor), folder.stat()):
         os.close(descriptor)
         return None
     return descriptor

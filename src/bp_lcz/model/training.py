@@ -1,10 +1,11 @@
 """From a packed data set and a prompt table to a trained cell on disk, resumable after a kill."""
 
 import csv
-import fcntl
 import hashlib
+import io
 import json
 import logging
+import os
 import platform
 import resource
 import shutil
@@ -19,6 +20,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 import bp_lcz
@@ -30,7 +32,7 @@ from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import write_checkpoint
 from bp_lcz.model.task import History, LczTask, class_weights
 from bp_lcz.params import CellParams
-from bp_lcz.paths import staged_folder
+from bp_lcz.paths import staged_file, staged_folder, try_lock
 from bp_lcz.text.table import PromptTable, read_prompt_table
 
 RESUME_STATE = "last.ckpt"
@@ -90,6 +92,7 @@ def train_cell(cell: CellParams, packed: Path, prompts: Path, scratch: Path, out
             max_epochs=cell.train.epochs,
             deterministic=True,
             callbacks=[best, EarlyStopping("validation_kappa", patience=cell.train.patience, mode="max"), clock],
+            plugins=[_WholeCheckpoints()],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -101,10 +104,7 @@ def train_cell(cell: CellParams, packed: Path, prompts: Path, scratch: Path, out
             f"on {device} ({cell.train.threads} threads, {cell.train.precision})",
             flush=True,
         )
-        resume = state / RESUME_STATE
-        if resume.exists():
-            print(f"{cell.name}: resuming from {resume}", flush=True)
-        trainer.fit(task, data, ckpt_path=resume if resume.exists() else None, weights_only=True)
+        trainer.fit(task, data, ckpt_path=_resumable(state, cell.name), weights_only=True)
         chosen = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
         task.load_state_dict(chosen["state_dict"], strict=False)
         description = {
@@ -162,12 +162,46 @@ def _state_key(cell: CellParams, manifest: dict[str, Any], prompts: Path, device
 def _locked(state: Path, cell: str) -> Iterator[None]:
     """Hold the resume state; the kernel lets go of the lock when the process dies, however it dies."""
     state.mkdir(parents=True, exist_ok=True)
-    with (state.parent / f"{state.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{state}: another process is training cell '{cell}'; wait for it") from None
+    lock = try_lock(state)
+    if lock is None:
+        raise UserError(f"{state}: another process is training cell '{cell}'; wait for it")
+    try:
         yield
+    finally:
+        os.close(lock)
+
+
+class _WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are there as a whole or not at all, on this disk.
+
+    Lightning's own writes elsewhere and moves, which over two file systems is a copy that a kill cuts short.
+    """
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: Any = None,  # noqa: ARG002
+    ) -> None:
+        whole = io.BytesIO()
+        torch.save(checkpoint, whole)
+        with staged_file(Path(path)) as file:
+            file.write_bytes(whole.getbuffer())
+
+
+def _resumable(state: Path, cell: str) -> Path | None:
+    """The resume state if there is one that can be read; what a failing disk left of one is removed."""
+    resume = state / RESUME_STATE
+    if not resume.exists():
+        return None
+    try:
+        torch.load(resume, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types, by where the file ends
+        print(f"{cell}: {resume} is damaged ({type(error).__name__}); starting anew", file=sys.stderr, flush=True)
+        resume.unlink()
+        return None
+    print(f"{cell}: resuming from {resume}", flush=True)
+    return resume
 
 
 def _quieten() -> None:
