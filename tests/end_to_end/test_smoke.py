@@ -19,7 +19,8 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         self.folder = copy_checkout(folder)
 
-    def run(self, *command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    @property
+    def environment(self) -> dict[str, str]:
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -27,15 +28,17 @@ class Checkout:
             # store of the person who runs the tests may be touched.
             if name != "PYTHONDONTWRITEBYTECODE" and not name.startswith(("PREFECT_", "MLFLOW_"))
         }
-        environment = {
+        return {
             **inherited,
             "PYTHONPATH": str(self.folder / "src"),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
+
+    def run(self, *command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", *command],
             cwd=cwd or self.folder,
-            env=environment,
+            env=self.environment,
             capture_output=True,
             text=True,
             check=False,
