@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from bp_lcz.errors import UserError
 from bp_lcz.params import Params
 
 CPU = "cpu"
@@ -56,10 +57,11 @@ class Devices:
     def try_take(self, stage: str, params: Params) -> Slot | None:
         """Devices for a stage of this name, or None while they are taken."""
         _, _, cell = stage.partition("@")
-        count = 1
-        candidates: Sequence[str] = (CPU,)
+        count, candidates = 1, tuple[str, ...]((CPU,))
         if cell in params.cells and self.gpus and params.cell(cell).train.device != "cpu":
-            candidates = self.gpus
+            count, candidates = params.cell(cell).train.devices, self.gpus
+            if count > len(candidates):
+                raise UserError(f"params.yaml: train.devices: {count}, but this machine shows {len(candidates)} GPU(s)")
         locks, taken = ExitStack(), list[str]()
         # Even filling: the first slot of every device before the second of any.
         for number in range(self.per_device):

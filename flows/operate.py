@@ -21,7 +21,6 @@ import flows  # noqa: F401  settings of Prefect
 POOL = "bp-lcz"
 URL = os.environ.setdefault("PREFECT_API_URL", "http://127.0.0.1:4200/api")
 
-import httpx  # noqa: E402
 from prefect import get_client  # noqa: E402
 from prefect.client.orchestration import SyncPrefectClient  # noqa: E402
 from prefect.client.schemas.actions import WorkPoolCreate  # noqa: E402
@@ -79,16 +78,9 @@ def deploy(client: SyncPrefectClient) -> None:
 def _await_pool(wait: float) -> SyncPrefectClient:
     """A client of a healthy server that has the work pool."""
 
-    def is_healthy() -> bool:
-        try:
-            return httpx.get(f"{URL}/health", timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    _wait_until(
-        is_healthy, wait, f"no Prefect server answers at {URL}; start one (`make server`) or set PREFECT_API_URL"
-    )
     client = get_client(sync_client=True)
+    missing = f"no Prefect server answers at {URL}; start one (`make server`) or set PREFECT_API_URL"
+    _wait_until(lambda: client.api_healthcheck() is None, wait, missing)
     try:
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
         print(f"work pool {POOL} created at {URL}", flush=True)

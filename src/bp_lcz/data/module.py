@@ -22,12 +22,14 @@ class BatchOrder(Sampler[np.ndarray]):
         count: patches of the split.
         batch_size: patches of a batch; the last batch may be smaller.
         seed: of the shuffle; None keeps the order of the file.
+        share: number of this process and how many share each batch.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int | None) -> None:
+    def __init__(self, count: int, batch_size: int, seed: int | None, share: tuple[int, int] = (0, 1)) -> None:
         self.count = count
         self.batch_size = batch_size
         self.seed = seed
+        self.share = share
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -39,10 +41,13 @@ class BatchOrder(Sampler[np.ndarray]):
         return -(-self.count // self.batch_size)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """The batches of this epoch."""
+        """This process's part of the batches of this epoch."""
         order = np.arange(self.count) if self.seed is None else epoch_order(self.count, self.seed, self.epoch)
+        number, processes = self.share
         for start in range(0, self.count, self.batch_size):
-            yield order[start : start + self.batch_size]
+            batch = order[start : start + self.batch_size]
+            # A last batch too small to share is everyone's: equal gradients have themselves as mean.
+            yield batch[number::processes] if len(batch) >= processes else batch
 
 
 class _Batches(Dataset[Batch]):
@@ -80,7 +85,10 @@ class PatchModule(lightning.LightningDataModule):
 
     def _loader(self, split: Split, batch_size: int, seed: int | None) -> DataLoader[Batch]:
         store = PackedStore(self.folder, split)
-        order = BatchOrder(len(store), batch_size, seed)
+        # Every process validates on the whole split, and so comes to the same decisions.
+        together = self.trainer is not None and split == "training"
+        share = (self.trainer.global_rank, self.trainer.world_size) if together else (0, 1)
+        order = BatchOrder(len(store), batch_size, seed, share)
         return DataLoader(
             _Batches(store),
             sampler=order,

@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,9 @@ def train_cell(cell: CellParams, packed: Path, prompts: Path, scratch: Path, out
     device = choose_device(cell)
     channels = Channels(tuple(manifest["channels"]["sen1"]), tuple(manifest["channels"]["sen2"]))
     state = scratch / "train" / _state_key(cell, manifest, prompts, device)
-    with _locked(state, cell.name):
+    # Lightning starts this program again for each further process; the first alone holds the state and writes.
+    is_first = int(os.environ.get("LOCAL_RANK", 0)) == int(os.environ.get("NODE_RANK", 0)) == 0
+    with _locked(state, cell.name) if is_first else nullcontext():
         torch.set_num_threads(cell.train.threads)
         torch.manual_seed(cell.seed)
         network = BPLCZ(
@@ -87,7 +89,10 @@ def train_cell(cell: CellParams, packed: Path, prompts: Path, scratch: Path, out
         _quieten()
         trainer = lightning.Trainer(
             accelerator="cpu" if device == "cpu" else "gpu",
-            devices=1,
+            devices=cell.train.devices,
+            num_nodes=cell.train.nodes,
+            strategy=cell.train.strategy,
+            use_distributed_sampler=False,
             precision=cell.train.precision,
             max_epochs=cell.train.epochs,
             deterministic=True,
@@ -99,12 +104,17 @@ def train_cell(cell: CellParams, packed: Path, prompts: Path, scratch: Path, out
             num_sanity_val_steps=0,
         )
         parameters = sum(p.numel() for p in network.parameters())
-        print(
-            f"{cell.name}: {cell.backbone} as {cell.variant}, {parameters:,} parameters, seed {cell.seed}, "
-            f"on {device} ({cell.train.threads} threads, {cell.train.precision})",
-            flush=True,
-        )
-        trainer.fit(task, data, ckpt_path=_resumable(state, cell.name), weights_only=True)
+        processes = cell.train.devices * cell.train.nodes
+        if is_first:
+            print(
+                f"{cell.name}: {cell.backbone} as {cell.variant}, {parameters:,} parameters, seed {cell.seed}, "
+                f"on {f'{processes} x ' * (processes > 1)}{device} ({cell.train.threads} threads, "
+                f"{cell.train.precision})",
+                flush=True,
+            )
+        trainer.fit(task, data, ckpt_path=_resumable(state, cell.name, is_first), weights_only=True)
+        if not is_first:
+            return
         chosen = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
         task.load_state_dict(chosen["state_dict"], strict=False)
         description = {
@@ -139,6 +149,10 @@ def choose_device(cell: CellParams) -> str:
     if cell.train.device == "cuda" and not available:
         raise UserError("params.yaml: train.device: cuda, but torch sees no GPU")
     device = torch.cuda.get_device_name() if available and cell.train.device != "cpu" else "cpu"
+    if device != "cpu" and cell.train.devices > torch.cuda.device_count():
+        raise UserError(
+            f"params.yaml: train.devices: {cell.train.devices}, but torch sees {torch.cuda.device_count()} GPU(s)"
+        )
     if device == "cpu" and cell.train.precision == "16-mixed":
         raise UserError("params.yaml: train.precision: 16-mixed needs a GPU; use bf16-mixed or 32-true")
     return device
@@ -189,11 +203,11 @@ class _WholeCheckpoints(TorchCheckpointIO):
             file.write_bytes(whole.getbuffer())
 
 
-def _resumable(state: Path, cell: str) -> Path | None:
+def _resumable(state: Path, cell: str, is_first: bool) -> Path | None:
     """The resume state if there is one that can be read; what a failing disk left of one is removed."""
     resume = state / RESUME_STATE
-    if not resume.exists():
-        return None
+    if not resume.exists() or not is_first:  # by the time that there are others, the first has looked at it
+        return resume if resume.exists() else None
     try:
         torch.load(resume, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types, by where the file ends
@@ -248,12 +262,14 @@ class _Clock(Callback):
     def on_train_epoch_start(self, *_: object) -> None:
         self._start = time.perf_counter()
 
-    def on_train_epoch_end(self, _: lightning.Trainer, task: lightning.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         seconds = time.perf_counter() - self._start
         self.seconds += seconds
         self.epochs += 1
         assert isinstance(task, LczTask)
         row = task.history[-1]
+        if not trainer.is_global_zero:
+            return
         print(
             f"{self.cell.name}: epoch {int(row['epoch']) + 1}/{self.cell.train.epochs}  "
             f"loss {row['training_loss']:.3f}  validation loss {row['validation_loss']:.3f}  "
