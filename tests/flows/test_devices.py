@@ -15,7 +15,8 @@ HOLDER = """
 import sys
 from bp_lcz.params import load_params
 from flows.devices import Devices
-assert Devices(1, []).try_take("validate", load_params())
+slot = Devices(1, []).try_take("validate", load_params())
+assert slot is not None
 print("held", flush=True)
 sys.stdin.read()
 """
