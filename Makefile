@@ -58,7 +58,7 @@ https://doi.org/10.14459/2018mp1483140, e.g. rsync://m1483140@dataserv.ub.tum.de
 	$(call run_profile,--dataset $(SO2SAT))
 
 worker: $(INSTALLED)  ## a Prefect worker of the pool bp-lcz, in this clone, until it is stopped
-	@exec $(BIN)/python -m flows.operate worker
+	@exec $(BIN)/python -m flows.operate worker $(if $(POOL),--pool $(POOL)) $(if $(LIMIT),--limit $(LIMIT))
 
 deploy: $(INSTALLED)  ## tell the Prefect server the deployments of prefect.yaml
 	@$(BIN)/python -m flows.operate deploy

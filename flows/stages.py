@@ -64,18 +64,19 @@ def is_worth_another_try(_task: Task[..., Any], run: TaskRun, state: State[Any])
     retry_jitter_factor=0.5,
     retry_condition_fn=is_worth_another_try,
 )
-def run_stage(stage: str, workspace: Path, extra: Mapping[str, str] | None = None) -> State[str]:
+def run_stage(stage: str, workspace: Path, extra: Mapping[str, str] | None = None, pull: bool = False) -> State[str]:
     """Bring one stage up to date, its output line by line in the log.
 
     Args:
         stage: its name in dvc.yaml.
         workspace: checkout or workspace.
         extra: environment variables of the stage.
+        pull: take what other machines have made from the DVC remote.
     """
     logger = get_run_logger()
     started = time.monotonic()
     lines = []
-    process = _start_repro(stage, workspace, extra or {})
+    process = _start_repro([*["--pull"] * pull, stage], workspace, extra or {})
     try:
         assert process.stdout is not None
         for line in process.stdout:
@@ -86,7 +87,7 @@ def run_stage(stage: str, workspace: Path, extra: Mapping[str, str] | None = Non
     finally:
         _running.discard(process)
     if status != 0:
-        return Failed(message=f"stage {stage}: {_cause(lines, status, workspace)}")
+        return Failed(message=f"stage {stage}: {dvc_failure(lines, status, workspace)}")
     outcome = _outcome(lines)
     return Completed(message=f"{outcome}, {time.monotonic() - started:.1f} s", data=outcome)
 
@@ -192,9 +193,9 @@ def stage_environment(workspace: Path) -> dict[str, str]:
     }
 
 
-def _start_repro(stage: str, workspace: Path, extra: Mapping[str, str]) -> subprocess.Popen[str]:
+def _start_repro(arguments: list[str], workspace: Path, extra: Mapping[str, str]) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [*dying_with_parent(), sys.executable, "-m", "dvc", "repro", "--single-item", stage],
+        [*dying_with_parent(), sys.executable, "-m", "dvc", "repro", "--single-item", *arguments],
         cwd=workspace,
         env=stage_environment(workspace) | dict(extra),
         stdin=subprocess.DEVNULL,
@@ -214,7 +215,7 @@ def _outcome(lines: list[str]) -> str:
     return RESTORED if any(" is cached - skipping run" in line for line in lines) else UP_TO_DATE
 
 
-def _cause(lines: list[str], status: int, workspace: Path) -> str:
+def dvc_failure(lines: list[str], status: int, workspace: Path) -> str:
     """One line: the signal that ended the stage, else the stage's own last error line, else DVC's."""
     last_first = lines[::-1]
     exits = (re.search(r"failed to run: .*, exited with (-?\d+)$", line) for line in last_first)

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import psutil
 from prefect import flow, get_client, get_run_logger, task
@@ -152,12 +153,13 @@ def register(workspace: Path, params: Params, runs: dict[str, str]) -> State["Re
 
 
 @flow(name="train-bp-lcz", task_runner=ThreadPoolTaskRunner(max_workers=64))  # type: ignore[arg-type]
-def train_bp_lcz(workspace: Path = Path(), concurrency: PositiveInt = 2) -> Summary | State[Any]:
+def train_bp_lcz(workspace: Path = Path(), concurrency: PositiveInt = 2, pull: bool = False) -> Summary | State[Any]:
     """From a data set to a report and a registered model.
 
     Args:
         workspace: the checkout, or a workspace made by ``bp-lcz workspace``; relative to the checkout.
         concurrency: stages that may run side by side on one device, those of other runs included.
+        pull: take what other machines have made from the DVC remote.
 
     Returns:
         The summary, or a failed state whose message is one line.
@@ -166,7 +168,8 @@ def train_bp_lcz(workspace: Path = Path(), concurrency: PositiveInt = 2) -> Summ
     try:
         params = load_params(workspace / PARAMS_FILE)
         with only_run(workspace):
-            outcomes, failures = _run_graph(workspace, params, concurrency)
+            graph, current = stage_graph(workspace, TARGET)
+            outcomes, failures = run_stages(workspace, params, graph, current, concurrency, pull)
             # A claim of the paper that fails is a result like another: the model is registered all the same.
             failed_claim = failures.pop(TARGET, None)
             show_validation(workspace)
@@ -192,13 +195,27 @@ def train_bp_lcz(workspace: Path = Path(), concurrency: PositiveInt = 2) -> Summ
     return summary
 
 
-def _run_graph(workspace: Path, params: Params, concurrency: int) -> tuple[dict[str, str], dict[str, str]]:
+def run_stages(
+    workspace: Path,
+    params: Params,
+    graph: dict[str, set[str]],
+    current: set[str],
+    concurrency: int,
+    pull: bool = False,
+) -> tuple[dict[str, str], dict[str, str]]:
     """Run each stage as soon as those before it are done; after a failure, only what does not need it.
+
+    Args:
+        workspace: checkout or workspace.
+        params: its parameters.
+        graph: each stage with those right before it, in an order to run.
+        current: stages that are up to date.
+        concurrency: stages on one device at once.
+        pull: take what other machines have made from the DVC remote.
 
     Returns:
         Outcome of each stage that succeeded, and a line for each that failed.
     """
-    graph, current = stage_graph(workspace, TARGET)
     devices = Devices(concurrency, find_gpus())
     progress = _Progress(workspace, len(graph))
     outcomes: dict[str, str] = {}
@@ -213,7 +230,7 @@ def _run_graph(workspace: Path, params: Params, concurrency: int) -> tuple[dict[
                 future = skip_stage.submit(stage)
             elif (slot := devices.try_take(stage, params)) is not None:
                 future = run_stage.with_options(tags={f"device:{device}" for device in slot.devices}).submit(
-                    stage, workspace, slot.environment
+                    stage, workspace, slot.environment, pull
                 )
             else:
                 continue
@@ -246,7 +263,9 @@ class _Progress:
         self.total = total
         self.logger = get_run_logger()
         self.has_waited = False
-        self.id = create_progress_artifact(0.0, key=artifact_key(workspace, "progress"), description="stages done")
+        made = create_progress_artifact(0.0, key=artifact_key(workspace, "progress"), description="stages done")
+        assert isinstance(made, UUID)  # not the coroutine that it is inside one
+        self.id = made
 
     def set(self, count: int) -> None:
         self.logger.info("%d of %d stages done", count, self.total)
