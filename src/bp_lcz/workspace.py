@@ -213,7 +213,7 @@ def _share_dvc_settings(main: Path, folder: Path) -> None:
     """The main checkout's own DVC settings, such as a remote, and its cache."""
     settings = ConfigParser(interpolation=None)
     settings.read(main / ".dvc/config.local", encoding="utf-8")
-    settings["cache"] = {**(settings["cache"] if "cache" in settings else {}), "dir": _cache_folder(main)}
+    settings.read_dict({"cache": {"dir": _cache_folder(main)}})
     with (folder / ".dvc/config.local").open("w", encoding="utf-8") as file:
         settings.write(file)
 
