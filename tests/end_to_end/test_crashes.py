@@ -145,6 +145,21 @@ def fill(disk: Path, free: int) -> Path:
     return ballast
 
 
+def mend(checkout: Checkout, folder: Path) -> None:
+    """What each flow does first."""
+    script = (
+        "import sys, prefect\nfrom pathlib import Path\nfrom flows.stages import only_run\n"
+        "@prefect.flow\n"
+        "def enter() -> None:\n"
+        "    with only_run(Path(sys.argv[1])):\n"
+        "        pass\n"
+        "enter()\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, str(folder)], cwd=checkout.folder, env=checkout.environment, check=True
+    )
+
+
 STAGES: dict[str, tuple[str, ...]] = {
     "simulate": ("data/demo",),
     "validate": ("outputs/gate",),
@@ -215,17 +230,7 @@ def test_a_disk_that_fills_under_dvc_is_mended_by_the_next_flow(
         ballast.unlink()
         if stopped.returncode == 0:
             break
-    mend = (
-        "import sys, prefect\nfrom pathlib import Path\nfrom flows.stages import only_run\n"
-        "@prefect.flow\n"
-        "def mend() -> None:\n"
-        "    with only_run(Path(sys.argv[1])):\n"
-        "        pass\n"
-        "mend()\n"
-    )
-    subprocess.run(
-        [sys.executable, "-c", mend, str(project.folder)], cwd=checkout.folder, env=checkout.environment, check=True
-    )
+    mend(checkout, project.folder)
     done = checkout.run("dvc", "repro", "verify", cwd=project.folder)
     assert done.returncode == 0, done.stdout + done.stderr
     before = project.events
@@ -252,5 +257,6 @@ def test_flows_killed_at_any_moment_leave_nothing_that_stops_the_next(tmp_path: 
         if repro.poll() is None:
             os.killpg(repro.pid, signal.SIGKILL)
         repro.wait()
+    mend(checkout, project.folder)
     done = checkout.run("dvc", "repro", "verify", cwd=project.folder)
     assert done.returncode == 0, done.stdout + done.stderr
