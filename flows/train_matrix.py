@@ -53,7 +53,7 @@ class Job(BaseModel):
     params: str
     """Text of params.yaml."""
     lock: str
-    """Text of dvc.lock with the stages that all cells share."""
+    """Text of dvc.lock with the stages that training reads from."""
 
     @property
     def key(self) -> str:
@@ -80,17 +80,18 @@ def train_matrix(
             raise UserError(f"{workspace}: uncommitted changes of code; workers run that of a commit")
         with only_run(workspace):
             graph, current = stage_graph(workspace, TARGET)
-            shared = {stage for stage in graph if f"train@{next(iter(params.cells))}" in _after(stage, graph)}
+            inputs = graph[f"train@{next(iter(params.cells))}"]
+            shared = inputs | _before(inputs, graph)
             _, failures = run_stages(
                 workspace, params, {stage: graph[stage] for stage in graph if stage in shared}, current, concurrency
             )
             if failures:
                 return Failed(message="; ".join(failures.values()))
-            pushed = exchange("push", sorted(shared), workspace)
+            pushed = exchange("push", sorted(inputs), workspace)
             if pushed.is_failed():
                 return Failed(message=pushed.message)
             lock = yaml.safe_load((workspace / LOCK_FILE).read_text(encoding="utf-8"))
-            lock["stages"] = {name: entry for name, entry in lock["stages"].items() if name in shared}
+            lock["stages"] = {name: entry for name, entry in lock["stages"].items() if name in inputs}
             job = Job(
                 commit=git(workspace, "rev-parse", "HEAD"),
                 params=(workspace / PARAMS_FILE).read_text(encoding="utf-8"),
@@ -157,10 +158,10 @@ def exchange(direction: str, stages: list[str], workspace: Path) -> State[None]:
     return Completed(message=f"{direction} of {', '.join(stages)}")
 
 
-def _after(stage: str, graph: dict[str, set[str]]) -> set[str]:
-    """All stages that need this one."""
-    found = {name for name, before in graph.items() if stage in before}
-    return found.union(*(_after(name, graph) for name in found))
+def _before(stages: set[str], graph: dict[str, set[str]]) -> set[str]:
+    """All stages that these need."""
+    found = set[str]().union(*(graph[stage] for stage in stages))
+    return found | _before(found, graph) if found else found
 
 
 def _run_cells(job: Job, cells: list[str], tries: int) -> list[str]:
