@@ -103,7 +103,8 @@ def _declare_the_silent_crashed(client: SyncPrefectClient) -> None:
         threshold=1,
         within=timedelta(seconds=3 * HEARTBEAT_SECONDS),
     )
-    action = ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: its machine or process has gone")
+    message = "no heartbeat: its machine or process has gone"
+    action = ChangeFlowRunState(name="Crashed", state=StateType.CRASHED, message=message, force=False)
     client.create_automation(AutomationCore(name=name, trigger=trigger, actions=[action]))
 
 

@@ -99,7 +99,7 @@ def train_matrix(
             )
             failures = _run_cells(job, list(params.cells), tries)
         if failures:
-            return Failed(message="; ".join(failures))
+            return Failed(message="; ".join(failures.values()))
     except UserError as error:
         return Failed(message=str(error))
     finally:
@@ -164,7 +164,7 @@ def _before(stages: set[str], graph: dict[str, set[str]]) -> set[str]:
     return found | _before(found, graph) if found else found
 
 
-def _run_cells(job: Job, cells: list[str], tries: int) -> list[str]:
+def _run_cells(job: Job, cells: list[str], tries: int) -> dict[str, str]:
     """Have each cell run by some worker; a crashed run is given to another.
 
     A run is known by job, cell and number, so a restarted matrix takes up the runs of the one before it.
@@ -173,7 +173,7 @@ def _run_cells(job: Job, cells: list[str], tries: int) -> list[str]:
         A line for each cell that failed.
     """
     logger, started = get_run_logger(), datetime.now(UTC)
-    failures, left = list[str](), dict.fromkeys(cells, tries)
+    failures, left = dict[str, str](), dict.fromkeys(cells, tries)
     numbers, active = dict.fromkeys(cells, 0), dict[UUID, str]()
 
     def submit(cell: str) -> None:
@@ -206,7 +206,7 @@ def _run_cells(job: Job, cells: list[str], tries: int) -> list[str]:
                     numbers[cell] += 1
                     submit(cell)
                 else:
-                    failures.append(f"{cell}: {run.state.message}")
+                    failures[cell] = f"{cell}: {run.state.message}"
             time.sleep(2)
     return failures
 

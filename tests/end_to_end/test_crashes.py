@@ -13,19 +13,13 @@ import psutil
 import pytest
 import yaml
 
-from tests.end_to_end.test_smoke import Checkout
+from tests.end_to_end.test_smoke import Checkout, set_train
 from tests.integration.test_flow import is_alive, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 RESULTS = ("model.safetensors", "model.json", "history.csv")
 EPOCHS = 8
-
-
-def set_train(workspace: Path, **values: object) -> None:
-    content = yaml.safe_load((workspace / "params.yaml").read_text())
-    content["train"] |= values
-    (workspace / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 @pytest.fixture(scope="module")

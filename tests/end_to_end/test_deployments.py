@@ -9,12 +9,13 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tests.end_to_end.test_smoke import Checkout
-from tests.integration.test_flow import wait_for
+from tests.end_to_end.test_smoke import Checkout, set_train
+from tests.integration.test_flow import is_alive, wait_for
 
 
 def test_every_deployment_is_a_flow_of_this_project_on_the_pool() -> None:
@@ -156,25 +157,43 @@ def test_a_deployment_is_run_by_a_worker_and_watched_to_its_end(site: Site, tmp_
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_run_outlives_its_killed_worker(site: Site, tmp_path: Path) -> None:
-    import psutil
-
+def test_a_run_ends_with_its_killed_worker_and_the_next_goes_on(site: Site, tmp_path: Path) -> None:
     assert site.command("flows.operate", "deploy").returncode == 0
-    workspace = site.checkout.workspace("outlives", "--profile", "smoke")
+    workspace = site.checkout.workspace("next", "--profile", "smoke")
+    set_train(workspace, epochs=8, patience=8)
     log = tmp_path / "worker.log"
+    deployment = (
+        "prefect",
+        "deployment",
+        "run",
+        "train-bp-lcz/demo",
+        "--param",
+        "workspace=.workspaces/next",
+        "--watch",
+    )
     worker = site.start(log, "flows.operate", "worker", "--name", "second")
     try:
-        wait_for(lambda: "worker second is online" in log.read_text(), worker, seconds=300)
-        run = site.start(
-            tmp_path / "run.log",
-            *("prefect", "deployment", "run", "train-bp-lcz/demo", "--param", "workspace=.workspaces/outlives"),
-            "--watch",
-        )
-        wait_for(lambda: "stages done" in log.read_text(), run, seconds=1200)
-        for process in (worker, *psutil.Process(worker.pid).children()):
-            process.kill()
-        assert run.wait(1800) == 0, (tmp_path / "run.log").read_text()[-3000:]
-        assert (workspace / "reports/index.html").is_file()
+        run = site.start(tmp_path / "run.log", *deployment)
+        wait_for(lambda: ": epoch 3/" in log.read_text(), run, seconds=1200)
+        tree = psutil.Process(worker.pid).children(recursive=True)
+        (server_side,) = (each for each in tree if "worker start" in " ".join(each.cmdline()))
+        server_side.kill()
+        assert run.wait(600) == 1
+        assert "Crashed" in (tmp_path / "run.log").read_text()
+        for process in tree:
+            wait_for(lambda process=process: not is_alive(process.pid))
+        assert worker.wait(60) == 1
+        assert "error: worker second: exit status -9" in log.read_text()
     finally:
         worker.kill()
         worker.wait()
+
+    again = site.start(log, "flows.operate", "worker", "--name", "third")
+    try:
+        done = site.command(*deployment)
+        assert done.returncode == 0, done.stdout[-2000:] + log.read_text()[-4000:]
+        assert ": resuming from" in log.read_text()
+        assert log.read_text().count(": epoch 1/") == 3, "one first epoch for each cell"
+    finally:
+        again.terminate()
+        again.wait()

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from tests.end_to_end.checkout import _git
-from tests.end_to_end.test_crashes import RESULTS, set_train
+from tests.end_to_end.test_crashes import RESULTS
 from tests.end_to_end.test_deployments import Site, site  # noqa: F401
+from tests.end_to_end.test_smoke import set_train
 from tests.integration.test_flow import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]

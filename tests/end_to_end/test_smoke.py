@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+import yaml
 
 from tests.end_to_end.checkout import copy_checkout
 
@@ -51,6 +52,12 @@ class Checkout:
         made = self.run("bp_lcz.cli", "workspace", name, *options)
         assert made.returncode == 0, made.stderr
         return Path(made.stdout.strip())
+
+
+def set_train(workspace: Path, **values: object) -> None:
+    content = yaml.safe_load((workspace / "params.yaml").read_text())
+    content["train"] |= values
+    (workspace / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 @pytest.fixture(scope="module")

@@ -86,8 +86,8 @@ class PatchModule(lightning.LightningDataModule):
     def _loader(self, split: Split, batch_size: int, seed: int | None) -> DataLoader[Batch]:
         store = PackedStore(self.folder, split)
         # Every process validates on the whole split, and so comes to the same decisions.
-        together = self.trainer is not None and split == "training"
-        share = (self.trainer.global_rank, self.trainer.world_size) if together else (0, 1)
+        trainer = self.trainer if split == "training" else None
+        share = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         order = BatchOrder(len(store), batch_size, seed, share)
         return DataLoader(
             _Batches(store),
