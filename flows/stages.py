@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -241,21 +241,27 @@ def _mend(workspace: Path) -> Iterator[str]:
 
     Nothing is lost with ``dvc.lock``: DVC's run cache restores what was done without running it.
     """
+    from dvc.rwlock import SCHEMA as RWLOCK
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA as LOCKFILE
+
     locks, record = workspace / ".dvc/tmp/rwlock", workspace / LOCK_FILE
-    if not _is_whole(locks, json.loads):
+    if not _is_whole(locks, json.loads, RWLOCK):
         time.sleep(0.5)  # not one that a living DVC is writing
-        if not _is_whole(locks, json.loads):
+        if not _is_whole(locks, json.loads, RWLOCK):
             locks.unlink()
             yield f"{locks}: was half-written; removed"
-    if not _is_whole(record, yaml.safe_load):
+    if not _is_whole(record, yaml.safe_load, LOCKFILE):
         record.replace(workspace / ".dvc/tmp/dvc.lock.damaged")
         yield f"{record}: was half-written; moved to .dvc/tmp, and stages are restored from DVC's run cache"
 
 
-def _is_whole(file: Path, parse: Any) -> bool:
+def _is_whole(file: Path, parse: Callable[[str], Any], schema: Callable[[Any], Any]) -> bool:
+    from voluptuous import Invalid
+
     try:
-        return isinstance(parse(file.read_text(encoding="utf-8")), dict)
+        schema(parse(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return True
-    except (ValueError, yaml.YAMLError):
+    except (ValueError, yaml.YAMLError, Invalid):
         return False
+    return True
