@@ -223,7 +223,7 @@ def dvc_failure(lines: list[str], status: int, workspace: Path) -> str:
     if stage_status < 0:
         name = signal.Signals(-stage_status).name
         advice = f"{_PASSING}, e.g. too little memory; " if -stage_status in _OUTSIDE else ""
-        return f"killed by signal {-stage_status} ({name}); {advice}run again to go on from the last epoch"
+        return f"killed by signal {-stage_status} ({name}); {advice}run again, training goes on from its last epoch"
     own = next((line.removeprefix("error: ") for line in last_first if line.startswith("error: ")), None)
     if own is not None:
         return f"{own}; {_PASSING}" if stage_status == TEMPORARY_STATUS else own
