@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -46,7 +47,7 @@ def descendant(flow: subprocess.Popen[bytes], words: str) -> psutil.Process:
     found = [
         process
         for process in psutil.Process(flow.pid).children(recursive=True)
-        if words in " ".join(process.cmdline()[:5])
+        if words in " ".join(process.cmdline()[:8])
     ]
     assert len(found) == 1, found
     return found[0]
@@ -127,14 +128,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(disk: Path, free: int) -> Path:
     """Leave this many bytes free; returns the ballast."""
     ballast = disk / "ballast"
-    with ballast.open("wb") as file:
-        file.truncate(0)
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
         while True:
-            try:
-                file.write(b"x" * 4096)
-                file.flush()
-            except OSError:
-                break
+            file.write(b"x" * 4096)
     os.truncate(ballast, max(0, ballast.stat().st_size - free))
     return ballast
 
