@@ -115,6 +115,9 @@ def train_cell(cell: str, job: Job) -> State[Any]:
         workspace = _job_workspace(job)
         params = load_params(workspace / PARAMS_FILE)
         stages = [f"train@{cell}", f"evaluate@{cell}"]
+        pulled = exchange("pull", sorted(yaml.safe_load(job.lock)["stages"]), workspace)
+        if pulled.is_failed():
+            return Failed(message=pulled.message)
         devices = Devices(1, find_gpus())
         while (slot := devices.try_take(stages[0], params)) is None:
             time.sleep(1)
@@ -142,7 +145,7 @@ def train_cell(cell: str, job: Job) -> State[Any]:
     retry_condition_fn=is_worth_another_try,
 )
 def exchange(direction: str, stages: list[str], workspace: Path) -> State[None]:
-    """Push stages' outputs, with the run cache, to the DVC remote."""
+    """``push`` or ``pull`` stages' outputs, with the run cache, to or from the DVC remote."""
     done = subprocess.run(
         [sys.executable, "-m", "dvc", direction, "--run-cache", *stages],
         cwd=workspace,
