@@ -11,8 +11,8 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce tables ablation ablation-template paper server mlflow server-stop test test-all bench \
-  bench-growth lint format audit constraints clean
+.PHONY: help install reproduce tables ablation ablation-template paper server mlflow server-stop worker deploy test \
+  test-all bench bench-growth lint format audit constraints clean
 
 help:  ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,12 @@ mlflow: $(INSTALLED)  ## an MLflow server in the background, on the runs and mod
 
 server-stop: $(INSTALLED)  ## stop both
 	@$(BIN)/python -m flows.servers stop
+
+worker: $(INSTALLED)  ## a Prefect worker of the pool bp-lcz, in this clone, until it is stopped
+	@exec $(BIN)/python -m flows.operate worker $(if $(POOL),--pool $(POOL)) $(if $(LIMIT),--limit $(LIMIT))
+
+deploy: $(INSTALLED)  ## tell the Prefect server the deployments of prefect.yaml
+	@$(BIN)/python -m flows.operate deploy
 
 test: $(INSTALLED)  ## all tests that fit ten minutes
 	$(BIN)/python -m pytest

@@ -11,27 +11,23 @@ import argparse
 import logging
 import os
 import queue
-import re
-import shutil
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import psutil
 from prefect import flow, get_client, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.tasks import Task
 from pydantic import PositiveInt
 
 from bp_lcz.data.provenance import leak_mark
@@ -41,22 +37,26 @@ from bp_lcz.paths import EVALUATIONS, REPORTS
 from bp_lcz.registry.lineage import read_json
 from bp_lcz.registry.store import file_lock
 from bp_lcz.workspace import main_checkout
+from flows.artifacts import artifact_key, show_figures, show_results, show_summary, show_validation
+from flows.devices import Devices, Slot, find_gpus
+from flows.stages import (
+    CHECKOUT,
+    RAN,
+    RESTORED,
+    UP_TO_DATE,
+    is_worth_another_try,
+    only_run,
+    run_stage,
+    skip_stage,
+    stage_graph,
+    stop_running,
+    temporary,
+)
 
 if TYPE_CHECKING:
     from bp_lcz.registry.register import Registration
 
 TARGET = "verify"
-UP_TO_DATE, RESTORED, RAN = "up to date", "restored from the cache", "ran"
-
-_LOCK_RACE = re.compile(r": ERROR: .*(Unable to acquire lock|is busy, it is being blocked by)")
-_CHATTER = re.compile(
-    r"\s*$|.*:\s+0%\||(Generating|Updating) lock file|To track the changes|\s+git add |To enable auto staging"
-    r"|\s+dvc config core.autostage|Use `dvc push`|Data and pipelines are up to date"
-)
-"""Lines of DVC that are the same for every stage."""
-
-_running: set[subprocess.Popen[str]] = set()
-"""Child processes of this process, to be stopped when the flow is."""
 
 
 @dataclass
@@ -113,52 +113,14 @@ _HEADS = {
 }
 
 
-def is_lock_race(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether a stage failed only because another DVC process held a lock at that moment."""
-    return bool(_LOCK_RACE.search(state.message or ""))
-
-
 @task(
-    task_run_name="{stage}",
-    cache_policy=NO_CACHE,  # DVC's cache is enough
-    retries=6,
-    retry_delay_seconds=[1, 2, 4, 8, 15, 30],
+    task_run_name="mirror",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=[2, 10],
     retry_jitter_factor=0.5,
-    retry_condition_fn=is_lock_race,
+    retry_condition_fn=is_worth_another_try,
 )
-def run_stage(stage: str, workspace: Path) -> State[str]:
-    """Bring one stage up to date, its output line by line in the log."""
-    logger = get_run_logger()
-    started = time.monotonic()
-    lines = []
-    process = subprocess.Popen(
-        [*_dying_with_parent(), sys.executable, "-m", "dvc", "repro", "--single-item", stage],
-        cwd=workspace,
-        env=_stage_environment(workspace),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        process_group=0,  # so that the stage can be stopped together with DVC
-    )
-    _running.add(process)
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            if not _CHATTER.match(line):
-                logger.info("%s", lines[-1])
-        status = process.wait()
-    finally:
-        _running.discard(process)
-    if status != 0:
-        return Failed(message=f"stage {stage}: {_cause(lines, status)}")
-    outcome = _outcome(lines)
-    return Completed(message=f"{outcome}, {time.monotonic() - started:.1f} s", data=outcome)
-
-
-@task(task_run_name="mirror", cache_policy=NO_CACHE, retries=1, retry_condition_fn=is_lock_race)
 def mirror(workspace: Path, params: Params) -> State[dict[str, str]]:
     """One MLflow run for each cell that has none yet."""
     from bp_lcz.registry.mirror import mirror_cells
@@ -167,10 +129,19 @@ def mirror(workspace: Path, params: Params) -> State[dict[str, str]]:
         runs = mirror_cells(workspace, params)
     except UserError as error:
         return Failed(message=str(error))
+    except Exception as error:
+        return Failed(message=f"mirror: {temporary(error)}")
     return Completed(message=f"{len(runs)} cells", data=runs)
 
 
-@task(task_run_name="register", cache_policy=NO_CACHE, retries=1, retry_condition_fn=is_lock_race)
+@task(
+    task_run_name="register",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=[2, 10],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=is_worth_another_try,
+)
 def register(workspace: Path, params: Params, runs: dict[str, str]) -> State["Registration | None"]:
     """The best ``bp-lcz`` cell as the challenger of the data set's model."""
     from bp_lcz.registry.register import register_best
@@ -179,139 +150,134 @@ def register(workspace: Path, params: Params, runs: dict[str, str]) -> State["Re
         registration = register_best(workspace, params, runs)
     except UserError as error:
         return Failed(message=str(error))
+    except Exception as error:
+        return Failed(message=f"register: {temporary(error)}")
     return Completed(message=_registered(registration), data=registration)
 
 
 @flow(name="train-bp-lcz", task_runner=ThreadPoolTaskRunner(max_workers=64))  # type: ignore[arg-type]
-def train_bp_lcz(workspace: Path = Path(), concurrency: PositiveInt = 2) -> Summary | State[Any]:
+def train_bp_lcz(workspace: Path = Path(), concurrency: PositiveInt = 2, pull: bool = False) -> Summary | State[Any]:
     """From a data set to a report and a registered model.
 
     Args:
-        workspace: the checkout, or a workspace made by ``bp-lcz workspace``.
-        concurrency: stages that may run side by side, such as cells that share a device.
+        workspace: the checkout, or a workspace made by ``bp-lcz workspace``; relative to the checkout.
+        concurrency: stages that may run side by side on one device, those of other runs included.
+        pull: take what other machines have made from the DVC remote.
 
     Returns:
         The summary, or a failed state whose message is one line.
     """
-    workspace = workspace.resolve()
+    workspace = (CHECKOUT / workspace).resolve()
     try:
         params = load_params(workspace / PARAMS_FILE)
-        outcomes, failures = _run_graph(stage_graph(workspace), workspace, concurrency)
-        # A claim of the paper that fails is a result like another: the model is registered all the same.
-        failed_claim = failures.pop(TARGET, None)
-        if failures:
-            return Failed(message="; ".join(failures.values()))
-        mirrored = mirror(workspace, params)
-        if mirrored.is_failed():
-            return Failed(message=mirrored.message)
-        registered = register(workspace, params, mirrored.result())
-        if registered.is_failed():
-            return Failed(message=registered.message)
-        summary = _summary(workspace, params, outcomes, registered.result())
+        with only_run(workspace):
+            graph, current = stage_graph(workspace, TARGET)
+            outcomes, failures = run_stages(workspace, params, graph, current, concurrency, pull)
+            # A claim of the paper that fails is a result like another: the model is registered all the same.
+            failed_claim = failures.pop(TARGET, None)
+            show_validation(workspace)
+            if failures:
+                return Failed(message="; ".join(failures.values()))
+            mirrored = mirror(workspace, params)
+            if mirrored.is_failed():
+                return Failed(message=mirrored.message)
+            registered = register(workspace, params, mirrored.result())
+            if registered.is_failed():
+                return Failed(message=registered.message)
+            summary = _summary(workspace, params, outcomes, registered.result())
+            show_results(workspace, params)
+            show_figures(workspace)
+            show_summary(workspace, summary.lines())
     except UserError as error:
         return Failed(message=str(error))
     finally:
-        _stop_running()  # nothing runs here but after an interrupt or a signal
-    create_markdown_artifact("\n".join(f"    {line}" for line in summary.lines()), key="train-bp-lcz")
+        stop_running()  # nothing runs here but after an interrupt or a signal
+    get_run_logger().info("\n%s", "\n".join(summary.lines()))
     if failed_claim is not None:
-        get_run_logger().info("\n%s", "\n".join(summary.lines()))
         return Failed(message=failed_claim)
     return summary
 
 
-def stage_graph(workspace: Path) -> dict[str, set[str]]:
-    """The last stage and those it needs, each with the stages that come right before it, in an order to run.
-
-    Raises:
-        UserError: if dvc.yaml cannot be read or has no stage ``verify``.
-    """
-    import networkx
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo(str(workspace)) as repo:
-            graph = repo.index.graph
-    except DvcException as error:
-        raise UserError(f"{workspace}: {' '.join(str(error).split())}") from None
-    target = next((stage for stage in graph if getattr(stage, "name", None) == TARGET), None)
-    if target is None:
-        raise UserError(f"{workspace / 'dvc.yaml'}: no stage {TARGET}")
-    needed = graph.subgraph([target, *networkx.descendants(graph, target)])
-    # Stages without a command are files that DVC tracks.
-    order = [stage for stage in reversed(list(networkx.topological_sort(needed))) if stage.cmd]
-    return {stage.name: {before.name for before in needed[stage] if before.cmd} for stage in order}
-
-
-def _run_graph(graph: dict[str, set[str]], workspace: Path, concurrency: int) -> tuple[dict[str, str], dict[str, str]]:
+def run_stages(
+    workspace: Path,
+    params: Params,
+    graph: dict[str, set[str]],
+    current: set[str],
+    concurrency: int,
+    pull: bool = False,
+) -> tuple[dict[str, str], dict[str, str]]:
     """Run each stage as soon as those before it are done; after a failure, only what does not need it.
+
+    Args:
+        workspace: checkout or workspace.
+        params: its parameters.
+        graph: each stage with those right before it, in an order to run.
+        current: stages that are up to date.
+        concurrency: stages on one device at once.
+        pull: take what other machines have made from the DVC remote.
 
     Returns:
         Outcome of each stage that succeeded, and a line for each that failed.
     """
+    devices = Devices(concurrency, find_gpus())
+    progress = _Progress(workspace, len(graph))
     outcomes: dict[str, str] = {}
     failures: dict[str, str] = {}
-    waiting, active = list(graph), dict[PrefectFuture[Any], str]()
+    waiting, active = list(graph), dict[PrefectFuture[Any], tuple[str, Slot | None]]()
     done = queue.SimpleQueue[PrefectFuture[Any]]()
     while True:
         ready = [stage for stage in waiting if graph[stage] <= outcomes.keys()]
-        for stage in ready[: concurrency - len(active)]:
+        for stage in ready:
+            slot = None
+            if stage in current:
+                future = skip_stage.submit(stage)
+            elif (slot := devices.try_take(stage, params)) is not None:
+                future = run_stage.with_options(tags={f"device:{device}" for device in slot.devices}).submit(
+                    stage, workspace, slot.environment, pull
+                )
+            else:
+                continue
             waiting.remove(stage)
-            future = run_stage.submit(stage, workspace)
-            active[future] = stage
+            active[future] = stage, slot
             future.add_done_callback(done.put)
-        if not active:
+        if not active and not ready:
             return outcomes, failures
-        finished = done.get()
+        if not active:
+            progress.waits_for_device()
+        try:
+            finished = done.get(timeout=1)  # another run may have freed a device
+        except queue.Empty:
+            continue
         finished.wait()
-        stage, state = active.pop(finished), finished.state
+        (stage, slot), state = active.pop(finished), finished.state
+        if slot is not None:
+            slot.free()
         if state.is_completed():
             outcomes[stage] = state.result()
         else:
             failures[stage] = state.message or f"stage {stage}: {state.name}"
+        progress.set(len(outcomes))
 
 
-def _stage_environment(workspace: Path) -> dict[str, str]:
-    """A workspace runs its own code, and finds this environment's commands without activation."""
-    # Not resolve(): python in a virtual environment is a link out of it.
-    commands = Path(sys.executable).parent
+class _Progress:
+    """Share of stages that are done, as an artifact of the run, and a line of the log for each step."""
 
-    def before(folder: Path, variable: str) -> str:
-        return os.pathsep.join(filter(None, [str(folder), os.environ.get(variable)]))
+    def __init__(self, workspace: Path, total: int) -> None:
+        self.total = total
+        self.logger = get_run_logger()
+        self.has_waited = False
+        made = create_progress_artifact(0.0, key=artifact_key(workspace, "progress"), description="stages done")
+        assert isinstance(made, UUID)  # not the coroutine that it is inside one
+        self.id = made
 
-    return {
-        **os.environ,
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": before(workspace / "src", "PYTHONPATH"),
-        "PATH": before(commands, "PATH"),
-    }
+    def set(self, count: int) -> None:
+        self.logger.info("%d of %d stages done", count, self.total)
+        update_progress_artifact(self.id, 100.0 * count / self.total)
 
-
-def _dying_with_parent() -> list[str]:
-    """Prefix by which the kernel ends a command when this process ends, however it ends."""
-    setpriv = shutil.which("setpriv")  # util-linux
-    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
-
-
-def _stop_running() -> None:
-    for process in list(_running):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-
-
-def _outcome(lines: list[str]) -> str:
-    if any(line.startswith("Running stage ") for line in lines):
-        return RAN
-    return RESTORED if any(" is cached - skipping run" in line for line in lines) else UP_TO_DATE
-
-
-def _cause(lines: list[str], status: int) -> str:
-    """The stage's own last error line, else DVC's, else the exit status."""
-    for start in ("error: ", "ERROR: "):
-        for line in reversed(lines):
-            if line.startswith(start):
-                return line if start == "ERROR: " else line.removeprefix(start)
-    return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+    def waits_for_device(self) -> None:
+        if not self.has_waited:
+            self.logger.info("other runs on this machine have the devices; waiting until they let go")
+        self.has_waited = True
 
 
 def _summary(workspace: Path, params: Params, outcomes: dict[str, str], registration: "Registration | None") -> Summary:
@@ -341,12 +307,12 @@ def main() -> None:
         epilog="Example: python -m flows.train_bp_lcz --workspace .workspaces/mydata --concurrency 4",
     )
     parser.add_argument("--workspace", type=Path, default=Path(), help="checkout or workspace (default: here)")
-    parser.add_argument("--concurrency", type=int, default=2, help="stages side by side (default: 2)")
+    parser.add_argument("--concurrency", type=int, default=2, help="stages side by side on one device (default: 2)")
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, _interrupted)
     try:
         _await_server(arguments.workspace)
-        state = train_bp_lcz(arguments.workspace, arguments.concurrency, return_state=True)
+        state = train_bp_lcz(arguments.workspace.resolve(), arguments.concurrency, return_state=True)
     except UserError as error:
         sys.exit(f"error: {error}")
     if not state.is_completed():
@@ -362,7 +328,7 @@ def _interrupted(*_: object) -> None:
     A terminal sends the signal to the flow's own server as well, and Prefect would go on asking that server for a
     minute before it gave up.
     """
-    _stop_running()
+    stop_running()
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             process.terminate()

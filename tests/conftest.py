@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from jaxtyping import install_import_hook
 
 # Shapes in annotations are claims; in tests they are checked. Must run before the package is imported.
 install_import_hook("bp_lcz", "beartype.beartype")
+
+# Flows of this test run wait for each other's devices, not for those of the person who runs the tests.
+os.environ["BP_LCZ_SLOTS"] = tempfile.mkdtemp(prefix="bp-lcz-slots-")
 
 ROOT = Path(__file__).parents[1]
 

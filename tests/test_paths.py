@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,52 @@ def left_in(folder: Path) -> list[str]:
 def write_and_stop(file: Path) -> None:
     file.write_text("half")
     raise RuntimeError("stop")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from bp_lcz import paths
+with getattr(paths, sys.argv[1])(Path(sys.argv[2])) as path:
+    (path / "half" if path.is_dir() else path).write_text("half")
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def start_writer(kind: str, target: Path) -> subprocess.Popen[str]:
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, kind, str(target)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "writing\n"
+    return writer
+
+
+@pytest.mark.parametrize("kind", ["staged_folder", "staged_file"])
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_has_is_not(tmp_path, kind):
+    target = tmp_path / "outputs[1]"
+    killed, living = start_writer(kind, target), start_writer(kind, target)
+    try:
+        killed.kill()
+        killed.wait()
+        assert len(list(tmp_path.iterdir())) == 2
+        with staged_file(target) as file:
+            file.write_text("whole")
+        left = list(tmp_path.iterdir())
+        assert len(left) == 2, "the target, and what the living writer has"
+        assert target in left
+    finally:
+        living.kill()
+        living.communicate()
+
+
+def test_the_old_folder_comes_back_if_the_writer_was_killed_while_replacing_it(tmp_path):
+    (tmp_path / ".packed-abc.part/old").mkdir(parents=True)
+    (tmp_path / ".packed-abc.part/old/kept").touch()
+    with pytest.raises(RuntimeError, match="stop"), staged_folder(tmp_path / "packed") as folder:
+        write_and_stop(folder / "half")
+    assert left_in(tmp_path) == ["packed", "packed/kept"]
 
 
 def test_a_staged_folder_replaces_the_old_one_as_a_whole(tmp_path):

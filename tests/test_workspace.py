@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,13 +112,25 @@ def test_a_linked_dataset_keeps_its_name(checkout: Path, dataset: Path) -> None:
 
 def test_the_cache_of_the_main_checkout_is_shared(checkout: Path) -> None:
     workspace = make_workspace("one")
-    assert (workspace / ".dvc/config.local").read_text() == f"[cache]\n    dir = {checkout / '.dvc/cache'}\n"
+    assert f"dir = {checkout / '.dvc/cache'}\n" in (workspace / ".dvc/config.local").read_text()
 
 
 def test_a_cache_folder_that_the_main_checkout_chose_is_shared(checkout: Path, tmp_path: Path) -> None:
     (checkout / ".dvc/config.local").write_text("[cache]\n    dir = ../../big_disk\n")
     workspace = make_workspace("one")
     assert f"dir = {tmp_path / 'big_disk'}\n" in (workspace / ".dvc/config.local").read_text()
+
+
+def test_a_remote_of_the_main_checkout_alone_is_shared(checkout: Path) -> None:
+    remote = "[core]\n    remote = disk\n['remote \"disk\"']\n    url = /mnt/disk\n"
+    (checkout / ".dvc/config.local").write_text(remote)
+    workspace = make_workspace("one")
+    shown = subprocess.run(
+        [sys.executable, "-m", "dvc", "config", "--list"], cwd=workspace, capture_output=True, text=True, check=True
+    )
+    assert "core.remote=disk" in shown.stdout.splitlines()
+    assert "remote.disk.url=/mnt/disk" in shown.stdout.splitlines()
+    assert f"cache.dir={checkout / '.dvc/cache'}" in shown.stdout.splitlines()
 
 
 def test_renewing_moves_to_the_new_commit_and_keeps_lock_and_outputs(checkout: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 import bp_lcz
-from bp_lcz.errors import UserError
+from bp_lcz.errors import TEMPORARY_STATUS, TemporaryError, UserError, is_disk_full
 from bp_lcz.params import load_params
 from bp_lcz.paths import DEMO
 
@@ -487,10 +487,15 @@ def main() -> None:
         app()
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        sys.exit(TEMPORARY_STATUS if isinstance(error, TemporaryError) else 1)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        typer.echo(f"error: {Path.cwd()}: no space left on the disk; free some and run again", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -133,6 +133,13 @@ class Train(_Section):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     device: Literal["auto", "cpu", "cuda"]
     """``auto``: a GPU when there is one, else the CPU; the log says which."""
+    devices: PositiveInt
+    """GPUs, or processes on a CPU, that train one cell together on one machine; each takes its share of every batch,
+    so ``batch_size`` stays that of a step. Part of the result: batch statistics and the losses see a share."""
+    nodes: PositiveInt
+    """Machines that train one cell together, each with ``devices``; `docs/operations.md` says how to start them."""
+    strategy: Literal["auto", "ddp"]
+    """Lightning's strategy; ``auto`` is ``ddp`` where there is more than one process."""
 
 
 class Model(_Section):

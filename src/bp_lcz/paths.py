@@ -3,6 +3,9 @@
 ``dvc.yaml`` names the same paths, since DVC cannot import them; a stage uses these constants only.
 """
 
+import fcntl
+import glob
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -27,29 +30,78 @@ SCRATCH = Path(".scratch")
 def staged_folder(target: Path) -> Iterator[Path]:
     """An empty folder beside ``target`` that takes its place when the block ends without an exception.
 
-    After an exception nothing of it is left and ``target`` is as it was.
+    After an exception nothing of it is left and ``target`` is as it was. What a killed process left is removed
+    by the next one that writes ``target``.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    try:
+    with _staging(target) as scratch:
         new = scratch / "new"
         new.mkdir()
         yield new
         if target.exists():
-            target.rename(scratch / "old")
+            target.rename(scratch / _OLD)
         new.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager
 def staged_file(target: Path) -> Iterator[Path]:
     """A path beside ``target`` whose file takes its place when the block ends without an exception.
 
-    After an exception nothing of it is left and ``target`` is as it was.
+    After an exception nothing of it is left and ``target`` is as it was. What a killed process left is removed
+    by the next one that writes ``target``.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
-        new = Path(scratch) / target.name
+    with _staging(target) as scratch:
+        new = scratch / target.name
         yield new
         new.replace(target)
+
+
+_OLD, _SUFFIX = "old", ".part"
+
+
+@contextmanager
+def _staging(target: Path) -> Iterator[Path]:
+    """A scratch folder beside ``target``, locked as long as this process lives, however it ends."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for orphan in target.parent.glob(f".{glob.escape(target.name)}-*{_SUFFIX}"):
+        _remove_orphan(orphan, target)
+    while True:
+        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-", suffix=_SUFFIX))
+        lock = try_lock(scratch)
+        if lock is not None:  # else another process took it for an orphan in this very moment
+            break
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_orphan(orphan: Path, target: Path) -> None:
+    lock = try_lock(orphan)
+    if lock is None:
+        return
+    if (orphan / _OLD).exists() and not target.exists():  # killed between the two renames
+        (orphan / _OLD).rename(target)
+    shutil.rmtree(orphan, ignore_errors=True)
+    os.close(lock)
+
+
+def try_lock(folder: Path) -> int | None:
+    """Descriptor that holds a folder until it is closed or this process ends, however it ends.
+
+    Returns:
+        None if another process holds the folder, or has removed it.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    if not folder.is_dir() or not os.path.samestat(os.fstat(descriptor), folder.stat()):
+        os.close(descriptor)
+        return None
+    return descriptor

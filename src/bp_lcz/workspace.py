@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,7 @@ def make_workspace(name: str, profile: str | None = None, dataset: Path | None =
             git(main, "worktree", "add", "--quiet", "--detach", str(folder), commit)
         else:
             _move_to(folder, commit)
-        shared_cache = f"[cache]\n    dir = {_cache_folder(main)}\n"
-        (folder / ".dvc/config.local").write_text(shared_cache, encoding="utf-8")
+        _share_dvc_settings(main, folder)
         with staged_file(folder / PARAMS_FILE) as file:
             file.write_text(text, encoding="utf-8")
     except BaseException:
@@ -207,6 +207,15 @@ def _move_to(folder: Path, commit: str) -> None:
     git(folder, "reset", "--quiet", "--hard", commit)
     if kept.exists():
         kept.replace(lock)
+
+
+def _share_dvc_settings(main: Path, folder: Path) -> None:
+    """The main checkout's own DVC settings, such as a remote, and its cache."""
+    settings = ConfigParser(interpolation=None)
+    settings.read(main / ".dvc/config.local", encoding="utf-8")
+    settings.read_dict({"cache": {"dir": _cache_folder(main)}})
+    with (folder / ".dvc/config.local").open("w", encoding="utf-8") as file:
+        settings.write(file)
 
 
 def _cache_folder(main: Path) -> str:

@@ -26,6 +26,22 @@ def test_an_epoch_visits_every_patch_once(count: int, batch_size: int, seed: int
     assert all(len(batch) == batch_size for batch in batches[:-1])
 
 
+@given(count=st.integers(1, 100), batch_size=st.integers(1, 32), processes=st.integers(1, 5), epoch=st.integers(0, 3))
+def test_several_processes_share_each_batch(count: int, batch_size: int, processes: int, epoch: int) -> None:
+    whole, shares = (
+        BatchOrder(count, batch_size, 1),
+        [BatchOrder(count, batch_size, 1, (number, processes)) for number in range(processes)],
+    )
+    for order in (whole, *shares):
+        order.set_epoch(epoch)
+    for batch, *parts in zip(whole, *shares, strict=True):
+        if len(batch) >= processes:
+            assert sorted(np.concatenate(parts).tolist()) == sorted(batch.tolist())
+            assert max(map(len, parts)) - min(map(len, parts)) <= 1
+        else:  # too few to share: each has all of them
+            assert all(part.tolist() == batch.tolist() for part in parts)
+
+
 def test_the_order_is_a_function_of_seed_and_epoch() -> None:
     def visited(seed: int, epoch: int) -> list[int]:
         order = BatchOrder(100, 7, seed)

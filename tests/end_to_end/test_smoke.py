@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+import yaml
 
 from tests.end_to_end.checkout import copy_checkout
 
@@ -19,7 +20,8 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         self.folder = copy_checkout(folder)
 
-    def run(self, *command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    @property
+    def environment(self) -> dict[str, str]:
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -27,15 +29,17 @@ class Checkout:
             # store of the person who runs the tests may be touched.
             if name != "PYTHONDONTWRITEBYTECODE" and not name.startswith(("PREFECT_", "MLFLOW_"))
         }
-        environment = {
+        return {
             **inherited,
             "PYTHONPATH": str(self.folder / "src"),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
+
+    def run(self, *command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", *command],
             cwd=cwd or self.folder,
-            env=environment,
+            env=self.environment,
             capture_output=True,
             text=True,
             check=False,
@@ -48,6 +52,12 @@ class Checkout:
         made = self.run("bp_lcz.cli", "workspace", name, *options)
         assert made.returncode == 0, made.stderr
         return Path(made.stdout.strip())
+
+
+def set_train(workspace: Path, **values: object) -> None:
+    content = yaml.safe_load((workspace / "params.yaml").read_text())
+    content["train"] |= values
+    (workspace / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 @pytest.fixture(scope="module")

@@ -61,6 +61,12 @@ with open("events.log", "a") as log:
     if command == "fail":
         print("noise before", file=sys.stderr)
         sys.exit("error: training.h5: label row 3 is not one-hot")
+    if command == "die":
+        if Path("events.log").read_text().count("start " + name) == 1:
+            os.kill(os.getpid(), 9)
+    if command == "busy":
+        print("error: server: does not answer", file=sys.stderr)
+        sys.exit(75)
     if command == "wait":
         from bp_lcz.cli import _die_with_parent
 
@@ -98,7 +104,7 @@ class ToyProject:
         subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
 
     def control(self, cell: str, command: str) -> None:
-        """What training this cell does: succeed, fail or wait."""
+        """What training this cell does: succeed, fail, wait, die once, or be busy (fail for a while)."""
         (self.folder / "control" / cell).write_text(command)
 
     @property

@@ -187,8 +187,8 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_for(condition: Any, process: subprocess.Popen[Any] | None = None) -> None:
-    for _ in range(1200):
+def wait_for(condition: Any, process: subprocess.Popen[Any] | None = None, seconds: int = 120) -> None:
+    for _ in range(10 * seconds):
         if condition():
             return
         assert process is None or process.poll() is None, "the flow ended too early"

@@ -19,12 +19,14 @@ class BatchOrder:
         count: patches of the split.
         batch_size: patches of a batch; the last batch may be smaller.
         seed: of the shuffle; None keeps the order of the file.
+        share: number of this process and how many share each batch.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int | None) -> None:
+    def __init__(self, count: int, batch_size: int, seed: int | None, share: tuple[int, int] = (0, 1)) -> None:
         self.count = count
         self.batch_size = batch_size
         self.seed = seed
+        self.share = share
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -36,10 +38,13 @@ class BatchOrder:
         return -(-self.count // self.batch_size)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """The batches of this epoch."""
+        """This process's part of the batches of this epoch."""
         order = np.arange(self.count) if self.seed is None else epoch_order(self.count, self.seed, self.epoch)
+        number, processes = self.share
         for start in range(0, self.count, self.batch_size):
-            yield order[start : start + self.batch_size]
+            batch = order[start : start + self.batch_size]
+            # A last batch too small to share is everyone's: equal gradients have themselves as mean.
+            yield batch[number::processes] if len(batch) >= processes else batch
 
 
 class Batches:
@@ -100,4 +105,7 @@ class PatchModule(lightning.LightningDataModule):
 
     def _batches(self, split: Split, batch_size: int, seed: int | None) -> Batches:
         store = self.open_split(split)
-        return Batches(store, BatchOrder(len(store), batch_size, seed))
+        # Every process validates on the whole split, and so comes to the same decisions.
+        trainer = self.trainer if split == "training" else None
+        share = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        return Batches(store, BatchOrder(len(store), batch_size, seed, share))

@@ -31,7 +31,7 @@ from bp_lcz.data.simulate_optical import (
     surface_reflectance,
 )
 from bp_lcz.data.simulate_radar import Radar, covariance, sentinel1, speckle
-from bp_lcz.errors import UserError
+from bp_lcz.errors import UserError, is_disk_full
 from bp_lcz.params import SPLITS
 from bp_lcz.paths import staged_folder
 from bp_lcz.scheme import CLASS_COUNT, CODES
@@ -259,7 +259,9 @@ def simulate(
                 _write_split(folder, split, bands, seed, count, batches, progress.update)
                 first_city += cities[split]
     except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error})") from error
+        if is_disk_full(error):
+            raise
+        raise UserError(f"{out}: cannot be written ({' '.join(str(error).split())})") from error
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,8 @@ class LczTask(lightning.LightningModule):
     def training_step(self, batch: Batch, step: int) -> Tensor:
         """Loss of one batch."""
         sen1, sen2, label = batch
-        random = np.random.default_rng([self.cell.seed, self.current_epoch, step])
+        process = [self.global_rank] if self.global_rank else []
+        random = np.random.default_rng([self.cell.seed, self.current_epoch, step, *process])
         torch.manual_seed(int(random.integers(2**63)))  # dropout and stochastic depth draw from it
         if self.cell.train.flips:
             sen1, sen2 = spread_dihedral(sen1), spread_dihedral(sen2)
@@ -126,7 +127,7 @@ class LczTask(lightning.LightningModule):
         """Adds a row to the history."""
         logits = torch.cat([logits for logits, _ in self._validation])
         label = torch.cat([label for _, label in self._validation])
-        training = torch.stack(self._training).mean(0)
+        training = self.trainer.strategy.reduce(torch.stack(self._training).mean(0), reduce_op="mean")
         self._validation.clear()
         self._training.clear()
         if not torch.isfinite(training[0]):
@@ -145,6 +146,8 @@ class LczTask(lightning.LightningModule):
             # One class only makes kappa 0/0; chance agreement is then complete, so it says nothing.
             "validation_kappa": _kappa(true, predicted),
         }
+        # Batch statistics are those of a share, so processes differ; they must not differ in what they decide.
+        row = self.trainer.strategy.broadcast(row)
         self.history.append(row)
         self.log("validation_kappa", row["validation_kappa"])
 

@@ -1,10 +1,11 @@
 """From a packed data set and a prompt table to a trained cell on disk, resumable after a kill."""
 
 import csv
-import fcntl
 import hashlib
+import io
 import json
 import logging
+import os
 import platform
 import resource
 import shutil
@@ -12,7 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 import bp_lcz
@@ -33,7 +35,7 @@ from bp_lcz.model.checkpoint import write_checkpoint
 from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.model.task import History, LczTask, class_weights
 from bp_lcz.params import CellParams, Tier
-from bp_lcz.paths import DEMO, staged_folder
+from bp_lcz.paths import DEMO, staged_file, staged_folder, try_lock
 from bp_lcz.text.table import PromptTable, read_prompt_table
 
 RESUME_STATE = "last.ckpt"
@@ -71,7 +73,9 @@ def train_cell(
     device = choose_device(cell)
     channels = Channels(tuple(manifest["channels"]["sen1"]), tuple(manifest["channels"]["sen2"]))
     state = scratch / "train" / _state_key(cell, manifest, prompts, device)
-    with _locked(state, cell.name):
+    # Lightning starts this program again for each further process; the first alone holds the state and writes.
+    is_first = int(os.environ.get("LOCAL_RANK", 0)) == int(os.environ.get("NODE_RANK", 0)) == 0
+    with _locked(state, cell.name) if is_first else nullcontext():
         torch.set_num_threads(cell.train.threads)
         keep_freed_memory()
         torch.manual_seed(cell.seed)
@@ -102,26 +106,32 @@ def train_cell(
         _quieten()
         trainer = lightning.Trainer(
             accelerator="cpu" if device == "cpu" else "gpu",
-            devices=1,
+            devices=cell.train.devices,
+            num_nodes=cell.train.nodes,
+            strategy=cell.train.strategy,
+            use_distributed_sampler=False,
             precision=cell.train.precision,
             max_epochs=cell.train.epochs,
             deterministic=True,
             callbacks=[best, EarlyStopping("validation_kappa", patience=cell.train.patience, mode="max"), clock],
+            plugins=[_WholeCheckpoints()],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
         parameters = sum(p.numel() for p in network.parameters())
-        print(
-            f"{cell.name}: {cell.backbone} as {cell.variant}, {parameters:,} parameters, seed {cell.seed}, "
-            f"on {device} ({cell.train.threads} threads, {cell.train.precision})",
-            flush=True,
-        )
-        resume = state / RESUME_STATE
-        if resume.exists():
-            print(f"{cell.name}: resuming from {resume}", flush=True)
-        trainer.fit(task, data, ckpt_path=resume if resume.exists() else None, weights_only=True)
+        processes = cell.train.devices * cell.train.nodes
+        if is_first:
+            print(
+                f"{cell.name}: {cell.backbone} as {cell.variant}, {parameters:,} parameters, seed {cell.seed}, "
+                f"on {f'{processes} x ' * (processes > 1)}{device} ({cell.train.threads} threads, "
+                f"{cell.train.precision})",
+                flush=True,
+            )
+        trainer.fit(task, data, ckpt_path=_resumable(state, cell.name, is_first), weights_only=True)
+        if not is_first:
+            return
         chosen = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
         task.load_state_dict(chosen["state_dict"], strict=False)
         description = {
@@ -156,6 +166,10 @@ def choose_device(cell: CellParams) -> str:
     if cell.train.device == "cuda" and not available:
         raise UserError("params.yaml: train.device: cuda, but torch sees no GPU")
     device = torch.cuda.get_device_name() if available and cell.train.device != "cpu" else "cpu"
+    if device != "cpu" and cell.train.devices > torch.cuda.device_count():
+        raise UserError(
+            f"params.yaml: train.devices: {cell.train.devices}, but torch sees {torch.cuda.device_count()} GPU(s)"
+        )
     if device == "cpu" and cell.train.precision == "16-mixed":
         raise UserError("params.yaml: train.precision: 16-mixed needs a GPU; use bf16-mixed or 32-true")
     return device
@@ -179,12 +193,46 @@ def _state_key(cell: CellParams, manifest: dict[str, Any], prompts: Path, device
 def _locked(state: Path, cell: str) -> Iterator[None]:
     """Hold the resume state; the kernel lets go of the lock when the process dies, however it dies."""
     state.mkdir(parents=True, exist_ok=True)
-    with (state.parent / f"{state.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{state}: another process is training cell '{cell}'; wait for it") from None
+    lock = try_lock(state)
+    if lock is None:
+        raise UserError(f"{state}: another process is training cell '{cell}'; wait for it")
+    try:
         yield
+    finally:
+        os.close(lock)
+
+
+class _WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are there as a whole or not at all, on this disk.
+
+    Lightning's own writes elsewhere and moves, which over two file systems is a copy that a kill cuts short.
+    """
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: Any = None,  # noqa: ARG002
+    ) -> None:
+        whole = io.BytesIO()
+        torch.save(checkpoint, whole)
+        with staged_file(Path(path)) as file:
+            file.write_bytes(whole.getbuffer())
+
+
+def _resumable(state: Path, cell: str, is_first: bool) -> Path | None:
+    """The resume state if there is one that can be read; what a failing disk left of one is removed."""
+    resume = state / RESUME_STATE
+    if not resume.exists() or not is_first:  # by the time that there are others, the first has looked at it
+        return resume if resume.exists() else None
+    try:
+        torch.load(resume, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types, by where the file ends
+        print(f"{cell}: {resume} is damaged ({type(error).__name__}); starting anew", file=sys.stderr, flush=True)
+        resume.unlink()
+        return None
+    print(f"{cell}: resuming from {resume}", flush=True)
+    return resume
 
 
 def _quieten() -> None:
@@ -231,12 +279,14 @@ class _Clock(Callback):
     def on_train_epoch_start(self, *_: object) -> None:
         self._start = time.perf_counter()
 
-    def on_train_epoch_end(self, _: lightning.Trainer, task: lightning.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         seconds = time.perf_counter() - self._start
         self.seconds += seconds
         self.epochs += 1
         assert isinstance(task, LczTask)
         row = task.history[-1]
+        if not trainer.is_global_zero:
+            return
         print(
             f"{self.cell.name}: epoch {int(row['epoch']) + 1}/{self.cell.train.epochs}  "
             f"loss {row['training_loss']:.3f}  validation loss {row['validation_loss']:.3f}  "

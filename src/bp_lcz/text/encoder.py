@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bp_lcz.errors import UserError
+from bp_lcz.errors import TemporaryError, UserError
 
 PACKAGED_MINILM = "packaged-minilm"
 PACKAGED_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -92,10 +92,16 @@ def _hub_snapshot(name: str, revision: str) -> Path:
     except Exception as error:
         # The hub's client raises a dozen unrelated types; the user needs one line and a way on.
         reason = " ".join(str(error).split())[:160]
-        raise UserError(
+        raise (TemporaryError if _is_unreachable(error) else UserError)(
             f"prompts.encoder: cannot get '{name}' at revision {revision} from the model hub ({reason}); "
             "download it elsewhere and give its folder as prompts.encoder.name"
         ) from None
+
+
+def _is_unreachable(error: Exception) -> bool:
+    from huggingface_hub.errors import LocalEntryNotFoundError  # neither there nor here
+
+    return isinstance(error, LocalEntryNotFoundError | ConnectionError | TimeoutError)
 
 
 def _load(name: str, folder: Path, revision: str | None) -> TextEncoder:

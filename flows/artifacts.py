@@ -1,0 +1,87 @@
+"""What an operator sees of a run beside its log: artifacts of Prefect, each under one key for each workspace."""
+
+import base64
+import re
+from pathlib import Path
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from bp_lcz.params import Params
+from bp_lcz.paths import CLAIMS, EVALUATIONS, GATE, REPORTS, SUMMARY
+from bp_lcz.registry.lineage import read_json
+
+FIGURES = ("overview",)
+"""Figures small enough to live in Prefect's database; the report has all."""
+
+
+def artifact_key(workspace: Path, kind: str) -> str:
+    """Key of an artifact, of the letters that Prefect allows, such as ``paper-results``."""
+    return f"{re.sub(r'[^a-z0-9]+', '-', workspace.name.lower()).strip('-')}-{kind}"
+
+
+def show_validation(workspace: Path) -> None:
+    """The gate's verdict, if it has given one."""
+    if not (workspace / SUMMARY).exists():
+        return
+    gate = read_json(workspace / SUMMARY)
+    expectations = gate["expectations"]
+    passed = sum(bool(each["success"]) for each in expectations)
+    docs = workspace / GATE / "data_docs/index.html"
+    lines = [
+        f"**{gate['dataset']}** ({gate['kind']}): {passed} of {len(expectations)} expectations hold",
+        "",
+        "| split | patches |",
+        "|---|---|",
+        *(f"| {split} | {content['patches']:,} |" for split, content in gate["splits"].items()),
+        "",
+        *(f"- warning: {warning}" for warning in gate.get("warnings", [])),
+        "",
+        f"Data Docs, on the machine of the run: [{docs}]({docs.as_uri()})",
+    ]
+    create_markdown_artifact("\n".join(lines), key=artifact_key(workspace, "validation"), description="quality gate")
+
+
+def show_results(workspace: Path, params: Params) -> None:
+    """Scores of all cells on the testing split, with their 95 % intervals."""
+    rows = []
+    for cell in params.cells:
+        evaluation = read_json(workspace / EVALUATIONS / cell / "evaluation.json")
+        intervals = evaluation.get("intervals") or {}
+        row = {"cell": cell}
+        for score in ("oa", "kappa"):
+            row[score] = _number(evaluation[score])
+            row[f"{score} 95 %"] = " to ".join(map(_number, intervals.get(score) or ())) or "-"
+        rows.append({**row, "data": evaluation["kind"]})
+    create_table_artifact(rows, key=artifact_key(workspace, "results"), description="testing split")
+
+
+def show_figures(workspace: Path) -> None:
+    """The main figure inside the artifact, and where the report lies."""
+    page = workspace / REPORTS / "index.html"
+    figures = [workspace / REPORTS / "figures" / f"{name}.png" for name in FIGURES]
+    images = [
+        f"![{figure.stem}](data:image/png;base64,{base64.b64encode(figure.read_bytes()).decode()})"
+        for figure in figures
+        if figure.exists()
+    ]
+    text = "\n\n".join([*images, f"The report, on the machine of the run: [{page}]({page.as_uri()})"])
+    create_markdown_artifact(text, key=artifact_key(workspace, "figures"), description="overall accuracy and kappa")
+
+
+def show_claims(workspace: Path) -> None:
+    """What the run says of each claim of the paper, if it got that far."""
+    if not (workspace / CLAIMS).exists():
+        return
+    claims = read_json(workspace / CLAIMS)["claims"]
+    rows = [{"claim": each["claim"], "verdict": each["verdict"], "note": each["note"]} for each in claims.values()]
+    create_table_artifact(rows, key=artifact_key(workspace, "claims"), description="claims of the paper")
+
+
+def show_summary(workspace: Path, lines: list[str]) -> None:
+    """What the command line prints at the end."""
+    text = "\n".join(f"    {line}" for line in lines)
+    create_markdown_artifact(text, key=artifact_key(workspace, "summary"), description="summary of the run")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

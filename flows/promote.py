@@ -1,0 +1,42 @@
+"""The flow ``promote``: the challenger becomes the champion if it is better; else the run fails and says why."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from bp_lcz.errors import UserError
+from bp_lcz.params import PARAMS_FILE, load_params
+from bp_lcz.registry.naming import model_name
+from flows.artifacts import artifact_key
+from flows.stages import CHECKOUT
+
+
+@flow(name="promote")
+def promote(
+    workspace: Path = Path(), name: str | None = None, version: int | None = None, dry_run: bool = False
+) -> State[Any]:
+    """Decide on a version of a registered model.
+
+    Args:
+        workspace: the checkout or workspace whose registry is meant; relative to the checkout.
+        name: of the registered model; None is that of the workspace's data set.
+        version: of the candidate; None is the challenger.
+        dry_run: decide and say so, but change nothing.
+    """
+    from bp_lcz.registry.promote import promote as decide
+
+    workspace = (CHECKOUT / workspace).resolve()
+    try:
+        name = name or model_name(workspace, load_params(workspace / PARAMS_FILE).dataset.root)
+        decision = decide(workspace, name, version, dry_run)
+    except UserError as error:
+        return Failed(message=str(error))
+    lines = "\n".join(decision.lines())
+    get_run_logger().info("\n%s", lines)
+    text = "\n".join(f"    {line}" for line in decision.lines())
+    create_markdown_artifact(text, key=artifact_key(workspace, "promotion"), description=f"promotion of {name}")
+    return (Completed if decision.accepted else Failed)(message=decision.reason)

@@ -1,0 +1,232 @@
+"""The flow ``train-matrix``: the cells of a workspace on several machines, then `train_bp_lcz` over what they made.
+
+Each cell is a run of ``train-cell/cells`` that any worker of the pool ``bp-lcz-cells`` takes, in its own clone. Inputs
+and results travel through the DVC remote, run cache included: what any machine has finished is run by none again.
+
+    prefect deployment run train-matrix/demo --watch
+"""
+
+import contextlib
+import hashlib
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import yaml
+from prefect import flow, get_client, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.deployments import run_deployment
+from prefect.states import Completed, Failed
+from pydantic import BaseModel, PositiveInt
+
+from bp_lcz.errors import UserError
+from bp_lcz.params import PARAMS_FILE, load_params
+from bp_lcz.registry.store import file_lock
+from bp_lcz.workspace import LOCK_FILE, git, make_workspace
+from flows.devices import Devices, find_gpus
+from flows.stages import (
+    CHECKOUT,
+    dvc_failure,
+    is_worth_another_try,
+    only_run,
+    run_stage,
+    stage_environment,
+    stage_graph,
+    stop_running,
+)
+from flows.train_bp_lcz import TARGET, Summary, run_stages, train_bp_lcz
+
+CELL_DEPLOYMENT = "train-cell/cells"
+_CODE = ("src", "dvc.yaml")
+
+
+class Job(BaseModel):
+    """What a cell needs to know besides its name: all that decides its result."""
+
+    commit: str
+    params: str
+    """Text of params.yaml."""
+    lock: str
+    """Text of dvc.lock with the stages that training reads from."""
+
+    @property
+    def key(self) -> str:
+        """Short name, equal for equal jobs."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+
+
+@flow(name="train-matrix")
+def train_matrix(
+    workspace: Path = Path(), concurrency: PositiveInt = 2, tries: PositiveInt = 3
+) -> Summary | State[Any]:
+    """Data and prompts here, cells on the workers of the pool ``bp-lcz-cells``, everything after them here.
+
+    Args:
+        workspace: the checkout or a workspace, with a DVC remote that all workers reach; relative to the checkout.
+        concurrency: stages side by side on one device of this machine.
+        tries: runs of a cell before its crash, such as the end of its machine, is taken for final.
+    """
+    workspace = (CHECKOUT / workspace).resolve()
+    try:
+        params = load_params(workspace / PARAMS_FILE)
+        changed = git(workspace, "status", "--porcelain", "--", *_CODE)
+        if changed:
+            raise UserError(f"{workspace}: uncommitted changes of code; workers run that of a commit")
+        with only_run(workspace):
+            graph, current = stage_graph(workspace, TARGET)
+            inputs = graph[f"train@{next(iter(params.cells))}"]
+            shared = inputs | _before(inputs, graph)
+            _, failures = run_stages(
+                workspace, params, {stage: graph[stage] for stage in graph if stage in shared}, current, concurrency
+            )
+            if failures:
+                return Failed(message="; ".join(failures.values()))
+            pushed = exchange("push", sorted(inputs), workspace)
+            if pushed.is_failed():
+                return Failed(message=pushed.message)
+            lock = yaml.safe_load((workspace / LOCK_FILE).read_text(encoding="utf-8"))
+            lock["stages"] = {name: entry for name, entry in lock["stages"].items() if name in inputs}
+            job = Job(
+                commit=git(workspace, "rev-parse", "HEAD"),
+                params=(workspace / PARAMS_FILE).read_text(encoding="utf-8"),
+                lock=yaml.safe_dump(lock, sort_keys=False),
+            )
+            failures = _run_cells(job, list(params.cells), tries)
+        if failures:
+            return Failed(message="; ".join(failures.values()))
+    except UserError as error:
+        return Failed(message=str(error))
+    finally:
+        stop_running()
+    state: State[Any] = train_bp_lcz(workspace, concurrency, pull=True, return_state=True)
+    return Failed(message=state.message) if state.is_failed() else state
+
+
+@flow(name="train-cell", flow_run_name="{cell}")
+def train_cell(cell: str, job: Job) -> State[Any]:
+    """Train and evaluate one cell in a workspace of this clone, and send the results to the DVC remote."""
+    try:
+        workspace = _job_workspace(job)
+        params = load_params(workspace / PARAMS_FILE)
+        stages = [f"train@{cell}", f"evaluate@{cell}"]
+        pulled = exchange("pull", sorted(yaml.safe_load(job.lock)["stages"]), workspace)
+        if pulled.is_failed():
+            return Failed(message=pulled.message)
+        devices = Devices(1, find_gpus())
+        while (slot := devices.try_take(stages[0], params)) is None:
+            time.sleep(1)
+        outcomes = []
+        for stage in stages:
+            state = run_stage(stage, workspace, slot.environment, pull=True, return_state=True)
+            if not state.is_completed():
+                return Failed(message=state.message)
+            outcomes.append(f"{stage} {state.result()}")
+        slot.free()
+        pushed = exchange("push", stages, workspace)
+        return Failed(message=pushed.message) if pushed.is_failed() else Completed(message=", ".join(outcomes))
+    except UserError as error:
+        return Failed(message=str(error))
+    finally:
+        stop_running()
+
+
+@task(
+    task_run_name="{direction} {stages}",
+    cache_policy=NO_CACHE,
+    retries=6,
+    retry_delay_seconds=[1, 2, 4, 8, 15, 30],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=is_worth_another_try,
+)
+def exchange(direction: str, stages: list[str], workspace: Path) -> State[None]:
+    """``push`` or ``pull`` stages' outputs, with the run cache, to or from the DVC remote."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", direction, "--run-cache", *stages],
+        cwd=workspace,
+        env=stage_environment(workspace),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        return Failed(message=f"dvc {direction}: {dvc_failure(done.stdout.splitlines(), done.returncode, workspace)}")
+    return Completed(message=f"{direction} of {', '.join(stages)}")
+
+
+def _before(stages: set[str], graph: dict[str, set[str]]) -> set[str]:
+    """All stages that these need."""
+    found = set[str]().union(*(graph[stage] for stage in stages))
+    return found | _before(found, graph) if found else found
+
+
+def _run_cells(job: Job, cells: list[str], tries: int) -> dict[str, str]:
+    """Have each cell run by some worker; a crashed run is given to another.
+
+    A run is known by job, cell and number, so a restarted matrix takes up the runs of the one before it.
+
+    Returns:
+        A line for each cell that failed.
+    """
+    logger, started = get_run_logger(), datetime.now(UTC)
+    failures, left = dict[str, str](), dict.fromkeys(cells, tries)
+    numbers, active = dict.fromkeys(cells, 0), dict[UUID, str]()
+
+    def submit(cell: str) -> None:
+        run = run_deployment(
+            CELL_DEPLOYMENT,
+            parameters={"cell": cell, "job": job.model_dump()},
+            timeout=0,
+            idempotency_key=f"{job.key}-{cell}-{numbers[cell]}",
+            flow_run_name=cell,
+        )
+        assert isinstance(run, FlowRun)
+        active[run.id] = cell
+
+    for cell in cells:
+        submit(cell)
+    with get_client(sync_client=True) as client:
+        while active:
+            runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(active))))
+            for run in runs:
+                if run.state is None or not run.state.is_final():
+                    continue
+                cell = active.pop(run.id)
+                if run.state.is_completed():
+                    logger.info("%s: %s; %d cells to go", cell, run.state.message, len(active))
+                    continue
+                is_old = run.created is not None and run.created < started
+                left[cell] -= not is_old
+                if is_old or (run.state.is_crashed() and left[cell] > 0):
+                    logger.warning("%s: %s; another run of it", cell, run.state.message)
+                    numbers[cell] += 1
+                    submit(cell)
+                else:
+                    failures[cell] = f"{cell}: {run.state.message}"
+            time.sleep(2)
+    return failures
+
+
+def _job_workspace(job: Job) -> Path:
+    """The workspace of a job in this clone, made once."""
+    here = git(CHECKOUT, "rev-parse", "HEAD")
+    if here != job.commit:
+        raise UserError(f"{CHECKOUT}: is at commit {here[:10]}, the job at {job.commit[:10]}; `git pull` here")
+    name = f"cells-{job.key}"
+    with file_lock(CHECKOUT / ".dvc/tmp/cells.lock"), contextlib.chdir(CHECKOUT):
+        folder = CHECKOUT / ".workspaces" / name
+        ready = folder / ".dvc/tmp/ready"
+        if not ready.exists():
+            make_workspace(name)
+            (folder / PARAMS_FILE).write_text(job.params, encoding="utf-8")
+            (folder / LOCK_FILE).write_text(job.lock, encoding="utf-8")
+            ready.parent.mkdir(exist_ok=True)
+            ready.touch()
+    return folder

@@ -1,0 +1,199 @@
+"""A real server, worker and deployments, as `make server`, `make worker` and `make deploy` start them."""
+
+import os
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.end_to_end.test_smoke import Checkout, set_train
+from tests.integration.test_flow import is_alive, wait_for
+
+
+def test_every_deployment_is_a_flow_of_this_project_on_the_pool() -> None:
+    from flows.operate import POOLS
+    from prefect import Flow
+    from prefect.utilities.importtools import import_object
+
+    content = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    names = set()
+    for deployment in content["deployments"]:
+        flow = import_object(deployment["entrypoint"])
+        assert isinstance(flow, Flow)
+        names.add(f"{flow.name}/{deployment['name']}")
+        assert deployment["work_pool"]["name"] in POOLS
+        assert set(deployment.get("parameters", {})) <= set(flow.parameters.properties)
+    assert names >= {
+        "train-bp-lcz/demo",
+        "train-bp-lcz/paper",
+        "reproduce-paper/so2sat",
+        "promote/demo",
+        "promote/paper",
+        "train-cell/cells",
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("command", ["deploy", "worker"])
+def test_without_a_server_the_command_says_so_in_one_line(command: str, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}/api"
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.operate", command, "--wait", "1"],
+        cwd=ROOT,
+        env=os.environ | {"PREFECT_API_URL": url, "PREFECT_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"error: no Prefect server answers at {url}; start one (`make server`) or set PREFECT_API_URL"
+    )
+    assert "Traceback" not in done.stderr
+
+
+class Site:
+    """A checkout with a server of its own."""
+
+    def __init__(self, checkout: Checkout, home: Path, port: int) -> None:
+        self.checkout = checkout
+        self.url = f"http://127.0.0.1:{port}/api"
+        self.environment = checkout.environment | {
+            "PREFECT_API_URL": self.url,
+            "PREFECT_HOME": str(home),
+            "DO_NOT_TRACK": "true",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        }
+
+    def command(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=self.checkout.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def start(self, log: Path, *command: str) -> subprocess.Popen[bytes]:
+        with log.open("ab") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", *command],
+                cwd=self.checkout.folder,
+                env=self.environment,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+
+    def watch(self, deployment: str, **parameters: str) -> subprocess.CompletedProcess[str]:
+        options = [option for key, value in parameters.items() for option in ("--param", f"{key}={value}")]
+        return self.command("prefect", "deployment", "run", deployment, *options, "--watch")
+
+    def is_healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=5) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    checkout, port = Checkout(folder / "checkout"), free_port()
+    site = Site(checkout, folder / "prefect", port)
+    server = site.start(folder / "server.log", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+    try:
+        wait_for(site.is_healthy, server, seconds=600)
+        yield site
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_deployment_is_run_by_a_worker_and_watched_to_its_end(site: Site, tmp_path: Path) -> None:
+    deployed = site.command("flows.operate", "deploy")
+    assert deployed.returncode == 0, deployed.stderr
+    assert "  train-bp-lcz/demo" in deployed.stdout.splitlines()
+    assert "work pool bp-lcz: no worker yet: run `make worker`" in deployed.stdout
+
+    log = tmp_path / "worker.log"
+    worker = site.start(log, "flows.operate", "worker", "--name", "first")
+    try:
+        wait_for(lambda: "worker first is online in work pool bp-lcz" in log.read_text(), worker, seconds=300)
+        workspace = site.checkout.workspace("smoke", "--profile", "smoke")
+
+        done = site.watch("train-bp-lcz/demo", workspace=".workspaces/smoke")
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:] + log.read_text()[-5000:]
+        assert (workspace / "reports/index.html").is_file()
+
+        again = site.watch("train-bp-lcz/demo", workspace=".workspaces/smoke")
+        assert again.returncode == 0
+        assert "were up to date, none ran" in log.read_text()
+
+        failed = site.watch("train-bp-lcz/demo", workspace=".workspaces/nowhere")
+        assert failed.returncode == 1
+        assert ".workspaces/nowhere/params.yaml: not found" in log.read_text()
+    finally:
+        worker.terminate()
+        worker.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_run_ends_with_its_killed_worker_and_the_next_goes_on(site: Site, tmp_path: Path) -> None:
+    assert site.command("flows.operate", "deploy").returncode == 0
+    workspace = site.checkout.workspace("next", "--profile", "smoke")
+    set_train(workspace, epochs=8, patience=8)
+    log = tmp_path / "worker.log"
+    deployment = (
+        "prefect",
+        "deployment",
+        "run",
+        "train-bp-lcz/demo",
+        "--param",
+        "workspace=.workspaces/next",
+        "--watch",
+    )
+    worker = site.start(log, "flows.operate", "worker", "--name", "second")
+    try:
+        run = site.start(tmp_path / "run.log", *deployment)
+        wait_for(lambda: ": epoch 3/" in log.read_text(), run, seconds=1200)
+        tree = psutil.Process(worker.pid).children(recursive=True)
+        (server_side,) = (each for each in tree if "worker start" in " ".join(each.cmdline()))
+        server_side.kill()
+        assert run.wait(600) == 1
+        assert "Crashed" in (tmp_path / "run.log").read_text()
+        for process in tree:
+            wait_for(lambda process=process: not is_alive(process.pid))
+        assert worker.wait(60) == 1
+        assert "error: worker second: exit status -9" in log.read_text()
+    finally:
+        worker.kill()
+        worker.wait()
+
+    again = site.start(log, "flows.operate", "worker", "--name", "third")
+    try:
+        done = site.command(*deployment)
+        assert done.returncode == 0, done.stdout[-2000:] + log.read_text()[-4000:]
+        assert ": resuming from" in log.read_text()
+        assert log.read_text().count(": epoch 1/") == 3, "one first epoch for each cell"
+    finally:
+        again.terminate()
+        again.wait()

@@ -1,0 +1,95 @@
+"""Slots on devices: shared by all processes of a user, freed by the kernel."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from flows.devices import Devices, find_gpus
+
+from bp_lcz.params import Params, load_params
+from tests.conftest import ROOT
+
+HOLDER = """
+import sys
+from bp_lcz.params import load_params
+from flows.devices import Devices
+slot = Devices(1, []).try_take("validate", load_params())
+assert slot is not None
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def slots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BP_LCZ_SLOTS", str(tmp_path / "slots"))
+
+
+@pytest.fixture
+def params() -> Params:
+    return load_params(ROOT / "params.yaml")
+
+
+def test_a_device_takes_as_many_stages_as_it_may(params: Params) -> None:
+    devices = Devices(2, [])
+    first, second = (devices.try_take("train@eb_cnn-plain", params) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert devices.try_take("validate", params) is None
+    assert Devices(2, []).try_take("validate", params) is None, "another run in this process waits too"
+    first.free()
+    assert devices.try_take("validate", params) is not None
+
+
+def test_a_killed_process_leaves_its_device_free(params: Params) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert Devices(1, []).try_take("validate", params) is None
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert Devices(1, []).try_take("validate", params) is not None
+
+
+def test_cells_spread_over_gpus_and_other_stages_stay_on_the_cpu(params: Params) -> None:
+    devices = Devices(2, ["cuda:0", "cuda:1"])
+    taken = [devices.try_take("train@eb_cnn-plain", params) for _ in range(4)]
+    assert [slot.devices for slot in taken if slot] == [("cuda:0",), ("cuda:1",)] * 2
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in taken if slot] == ["0", "1", "0", "1"]
+    assert devices.try_take("evaluate@eb_cnn-plain", params) is None
+    report = devices.try_take("report", params)
+    assert report is not None
+    assert (report.devices, report.environment) == (("cpu",), {})
+
+
+def test_a_cell_that_asks_for_the_cpu_gets_it_beside_gpus(tmp_path: Path) -> None:
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content["train"]["device"] = "cpu"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    slot = Devices(1, ["cuda:0"]).try_take("train@eb_cnn-plain", load_params(tmp_path / "params.yaml"))
+    assert slot is not None
+    assert slot.devices == ("cpu",)
+
+
+def test_gpus_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    command = tmp_path / "nvidia-smi"
+    command.write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert find_gpus() == ["cuda:0", "cuda:1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert find_gpus() == ["cuda:3", "cuda:5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert find_gpus() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    command.write_text("#!/bin/sh\necho no driver; exit 9\n")
+    assert find_gpus() == []
+    command.unlink()
+    assert find_gpus() == []
