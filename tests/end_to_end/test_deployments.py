@@ -19,9 +19,10 @@ from tests.integration.test_flow import is_alive, wait_for
 
 
 def test_every_deployment_is_a_flow_of_this_project_on_the_pool() -> None:
-    from flows.operate import POOLS
     from prefect import Flow
     from prefect.utilities.importtools import import_object
+
+    from flows.operate import POOLS
 
     content = yaml.safe_load((ROOT / "prefect.yaml").read_text())
     names = set()

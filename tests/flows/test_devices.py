@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from flows.devices import Devices, find_gpus
 
 from bp_lcz.params import Params, load_params
+from flows.devices import Devices, find_gpus
 from tests.conftest import ROOT
 
 HOLDER = """

@@ -32,8 +32,9 @@ class Run:
 
 
 def run_one(project: ToyProject, stage: str, monkeypatch: pytest.MonkeyPatch) -> Run:
-    import flows.stages
     import prefect
+
+    import flows.stages
 
     causes = []
 
@@ -73,6 +74,7 @@ def test_what_may_pass_by_itself_is_tried_three_times(project: ToyProject, monke
 
 def test_half_written_files_of_dvc_are_put_away_and_nothing_is_repeated(project: ToyProject) -> None:
     import prefect
+
     from flows.stages import only_run
 
     assert dvc(project, "repro", *BEFORE).returncode == 0
