@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -56,6 +57,8 @@ def bench(
         for row in (progress := tqdm(rows, unit="row")):
             progress.set_description(f"bench {row.name}")
             results.append(result_of(row, setup))
+            # Of a run that is ended early, what is done has been said.
+            tqdm.write("  ".join((row.name, *entries(results[-1])[-3:])), file=sys.stderr)
     machine["load_after"] = round(os.getloadavg()[0], 2)
     print(table(results))
     print(f"\n{machine_line(machine)}")

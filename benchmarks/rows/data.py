@@ -89,7 +89,10 @@ def packed(setup: Setup) -> Path:
             with h5py.File(root / f"{split}.h5") as file:
                 counts[split] = {"patches": len(file["label"])}
         channels = {"sen1": list(ALL_CHANNELS.sen1), "sen2": list(ALL_CHANNELS.sen2)}
-        summary = {"dataset": "benchmark", "source": None, "kind": "unstated", "channels": channels, "splits": counts}
+        summary = {
+            **{"dataset": "benchmark", "source": None, "kind": "unstated", "leakage": None},
+            **{"channels": channels, "splits": counts},
+        }
         pack(root, summary, folder)
         flush(folder / "training.images.npy")
     return folder
