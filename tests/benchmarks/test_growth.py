@@ -49,7 +49,14 @@ def test_a_curve_becomes_a_small_figure_and_its_points(tmp_path: Path, monkeypat
     assert figure.stat().st_size < 2**18
 
 
-@pytest.mark.parametrize("curve", find_curves(), ids=lambda curve: curve.name)
+@pytest.mark.parametrize(
+    "curve",
+    # Memory is measured in processes of its own, which take seconds to start.
+    [
+        pytest.param(curve, id=curve.name, marks=[pytest.mark.slow] if curve.name == "data-memory" else [])
+        for curve in find_curves()
+    ],
+)
 def test_every_curve_runs_in_tiny_sizes(curve: Curve, tmp_path: Path) -> None:
     result = result_of(curve, Setup(tmp_path, quick=True))
     assert result["series"] or result["note"]
