@@ -175,6 +175,9 @@ def write_cuts(root: Path, corners: dict[str, list[tuple[int, int]]], channels: 
     scene = rng.exponential(0.05, (400, 400, len(channels.sen1)))
     if channels is INTENSITIES:  # as products in decibels are often stored
         scene = 10 ** (np.round(10 * np.log10(scene) * 64) / 640)
+    else:
+        complex_channels = [0, 1, 2, 3, 6, 7]
+        scene[..., complex_channels] *= rng.choice((-1, 1), scene[..., complex_channels].shape)
     write_dataset(root, patches={split: len(corners[split]) for split in SPLITS}, channels=channels)
     for split in SPLITS:
         with h5py.File(root / f"{split}.h5", "a") as file:
