@@ -229,6 +229,9 @@ def dvc_failure(lines: list[str], status: int, workspace: Path) -> str:
         return f"{own}; {_PASSING}" if stage_status == TEMPORARY_STATUS else own
     if any("No space left on device" in line for line in lines):
         return f"no space left on the disk of {workspace}; free some and run again"
+    crash = next((line for line in last_first if re.match(r"[A-Za-z_.]+(Error|Exception): ", line)), None)
+    if crash is not None:
+        return f"{crash} (a fault of the program; the log has its traceback)"
     dvc = next((line for line in last_first if line.startswith("ERROR: ")), None)
     if dvc is not None and _LOCK_RACE.search(dvc):
         blockers = ", ".join(dict.fromkeys(re.findall(r"\(PID (\d+)\)", "\n".join(lines))))

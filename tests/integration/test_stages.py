@@ -94,7 +94,7 @@ def test_half_written_files_of_dvc_are_put_away_and_nothing_is_repeated(project:
     enter()
     done = dvc(project, "repro", *BEFORE)
     assert done.returncode == 0, done.stderr
-    assert json.loads(rwlock.read_text()) == {"read": {}, "write": {}}
+    assert not any(json.loads(rwlock.read_text()).values())
     assert project.events == before
 
 
