@@ -15,7 +15,7 @@ from bp_lcz.model.memory import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(4):
-        parts = [torch.ones(2**22) for _ in range(8)]
+        parts = [torch.ones(2**24) for _ in range(2)]  # above the largest block that glibc keeps by itself
         del parts
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
