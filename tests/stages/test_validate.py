@@ -26,8 +26,11 @@ def workspace(tmp_path, monkeypatch) -> Path:
 def test_the_gate_is_written_where_dvc_expects_it(workspace):
     write_dataset(workspace / "mine")
     validate.run(params_for("mine"))
+    figures = sorted(path.name for path in Path("outputs/gate/figures").iterdir())
+    assert figures == ["bands.png", "classes.png", "patches.png"]
     assert sorted(path.name for path in Path("outputs/gate").iterdir()) == [
         "data_docs",
+        "figures",
         "statistics.parquet",
         "summary.json",
     ]
@@ -95,6 +98,19 @@ def test_a_stale_summary_does_not_outlive_a_broken_file(workspace):
     with pytest.raises(UserError, match=r"testing\.h5"):
         validate.run(params_for("mine"))
     assert not Path("outputs/gate/summary.json").exists()
+    assert not Path("outputs/gate/figures").exists()
+
+
+def test_a_failure_while_drawing_leaves_no_figure(workspace, monkeypatch):
+    def write_and_fail(root, summary, out):
+        (out / "classes.png").write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    write_dataset(workspace / "mine")
+    monkeypatch.setattr(validate, "write_gate_figures", write_and_fail)
+    with pytest.raises(OSError, match="no space"):
+        validate.run(params_for("mine"))
+    assert not [path for path in workspace.glob("outputs/gate/**/*") if ".png" in path.name or ".part" in path.name]
 
 
 @pytest.mark.shared
@@ -102,6 +118,7 @@ def test_real_patches_pass(shared_data):
     root = shared_data / "real_mini"
     validate.run(params_for(str(root)))
     assert '"kind": "weak labels"' in Path("outputs/gate/summary.json").read_text()
+    assert len(list(Path("outputs/gate/figures").glob("*.png"))) == 3
 
 
 def test_files_of_different_releases_are_told_before_a_patch_is_read(workspace):
