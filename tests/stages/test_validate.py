@@ -23,6 +23,12 @@ def workspace(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def without_figures(monkeypatch) -> None:
+    """Tests that are not about figures need not wait for them."""
+    monkeypatch.setattr(validate, "write_gate_figures", lambda root, summary, out: None)
+
+
 def test_the_gate_is_written_where_dvc_expects_it(workspace):
     write_dataset(workspace / "mine")
     validate.run(params_for("mine"))
@@ -36,7 +42,7 @@ def test_the_gate_is_written_where_dvc_expects_it(workspace):
     ]
 
 
-def test_thresholds_are_those_of_the_parameters(workspace):
+def test_thresholds_are_those_of_the_parameters(workspace, without_figures):
     write_dataset(workspace / "mine")
     _, sen2, _ = random_patches(17, seed=2)
     sen2[4] = 2.9
@@ -50,7 +56,7 @@ def test_thresholds_are_those_of_the_parameters(workspace):
         validate.run(strict)
 
 
-def test_warnings_are_printed_and_do_not_stop(workspace, capsys):
+def test_warnings_are_printed_and_do_not_stop(workspace, without_figures, capsys):
     root = write_dataset(workspace / "mine")
     edit(root, "training", "label", np.eye(17)[np.arange(34) % 16])
     validate.run(params_for("mine"))
@@ -91,7 +97,7 @@ def test_files_out_of_form_leave_nothing_behind(workspace, damage, message):
     assert not list(workspace.glob("outputs/**/*.*"))
 
 
-def test_a_stale_summary_does_not_outlive_a_broken_file(workspace):
+def test_a_stale_summary_does_not_outlive_a_broken_file(workspace, without_figures):
     write_dataset(workspace / "mine")
     validate.run(params_for("mine"))
     (workspace / "mine/testing.h5").write_bytes(b"")

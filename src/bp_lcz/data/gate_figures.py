@@ -332,6 +332,8 @@ def sample_patches(samples: Sequence[Sequence[Sample]], note: Note) -> bytes:
         figure.set_layout_engine("none")  # every dot has its place
         axes = figure.add_axes((0, 0, 1, height / RESOLUTION / figure.get_figheight()))
         axes.set_axis_off()
+        axes.set_xlim(0, dots[0])
+        axes.set_ylim(height, 0)
         side = PATCH_SIDE * _ZOOM
         pitch = (dots[0] - _LEFT_DOTS) // SHOWN
         small: dict[str, Any] = {"fontsize": 5.5, "color": MUTED, "va": "top"}
@@ -352,7 +354,7 @@ def sample_patches(samples: Sequence[Sequence[Sample]], note: Note) -> bytes:
             for place, kind in enumerate(kinds):
                 axes.text(_LEFT_DOTS + column * pitch + place * (side + 2), head - 8, kind, fontsize=6.5, color=INK)
         axes.text(12, height - foot + 12, _legend(kinds), fontsize=7, color=MUTED, va="top", linespacing=1.35)
-        axes.imshow(canvas, interpolation="none", extent=(0, dots[0], height, 0), aspect="auto")
+        figure.figimage(canvas, zorder=-1)
     return drawing.png
 
 
