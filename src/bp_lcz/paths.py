@@ -16,6 +16,7 @@ DEMO = Path("data/demo")
 OUTPUTS = Path("outputs")
 GATE = OUTPUTS / "gate"
 SUMMARY = GATE / "summary.json"
+GATE_FIGURES = GATE / "figures"
 PACKED = OUTPUTS / "packed"
 PROMPTS = OUTPUTS / "prompts.safetensors"
 MODELS = OUTPUTS / "models"

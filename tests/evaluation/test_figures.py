@@ -4,8 +4,8 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
+from bp_lcz.drawing import Note, class_histogram
 from bp_lcz.evaluation import figures
-from bp_lcz.evaluation.figures import Note
 from bp_lcz.evaluation.metrics import evaluate_predictions
 
 NOTE = Note("demo, testing split, 4 patches", "simulated data")
@@ -87,7 +87,7 @@ def test_a_single_epoch_and_a_single_group_can_be_drawn():
     }
     size(figures.curves({"eb_cnn-plain": [history]}, [evaluation()], NOTE))
     size(figures.group_similarity("cell", ["RGB"], np.array([[0.3]]), NOTE))
-    size(figures.class_histogram({"testing": [0] * 16 + [3]}, NOTE))
+    size(class_histogram({"testing": [0] * 16 + [3]}, NOTE))
 
 
 def test_alignment_has_a_panel_where_a_cell_is_aligned():

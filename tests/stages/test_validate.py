@@ -23,17 +23,26 @@ def workspace(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def without_figures(monkeypatch) -> None:
+    """Tests that are not about figures need not wait for them."""
+    monkeypatch.setattr(validate, "write_gate_figures", lambda root, summary, out: None)
+
+
 def test_the_gate_is_written_where_dvc_expects_it(workspace):
     write_dataset(workspace / "mine")
     validate.run(params_for("mine"))
+    figures = sorted(path.name for path in Path("outputs/gate/figures").iterdir())
+    assert figures == ["bands.png", "classes.png", "patches.png"]
     assert sorted(path.name for path in Path("outputs/gate").iterdir()) == [
         "data_docs",
+        "figures",
         "statistics.parquet",
         "summary.json",
     ]
 
 
-def test_thresholds_are_those_of_the_parameters(workspace):
+def test_thresholds_are_those_of_the_parameters(workspace, without_figures):
     write_dataset(workspace / "mine")
     _, sen2, _ = random_patches(17, seed=2)
     sen2[4] = 2.9
@@ -47,7 +56,7 @@ def test_thresholds_are_those_of_the_parameters(workspace):
         validate.run(strict)
 
 
-def test_warnings_are_printed_and_do_not_stop(workspace, capsys):
+def test_warnings_are_printed_and_do_not_stop(workspace, without_figures, capsys):
     root = write_dataset(workspace / "mine")
     edit(root, "training", "label", np.eye(17)[np.arange(34) % 16])
     validate.run(params_for("mine"))
@@ -88,13 +97,26 @@ def test_files_out_of_form_leave_nothing_behind(workspace, damage, message):
     assert not list(workspace.glob("outputs/**/*.*"))
 
 
-def test_a_stale_summary_does_not_outlive_a_broken_file(workspace):
+def test_a_stale_summary_does_not_outlive_a_broken_file(workspace, without_figures):
     write_dataset(workspace / "mine")
     validate.run(params_for("mine"))
     (workspace / "mine/testing.h5").write_bytes(b"")
     with pytest.raises(UserError, match=r"testing\.h5"):
         validate.run(params_for("mine"))
     assert not Path("outputs/gate/summary.json").exists()
+    assert not Path("outputs/gate/figures").exists()
+
+
+def test_a_failure_while_drawing_leaves_no_figure(workspace, monkeypatch):
+    def write_and_fail(root, summary, out):
+        (out / "classes.png").write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    write_dataset(workspace / "mine")
+    monkeypatch.setattr(validate, "write_gate_figures", write_and_fail)
+    with pytest.raises(OSError, match="no space"):
+        validate.run(params_for("mine"))
+    assert not [path for path in workspace.glob("outputs/gate/**/*") if ".png" in path.name or ".part" in path.name]
 
 
 @pytest.mark.shared
@@ -102,6 +124,7 @@ def test_real_patches_pass(shared_data):
     root = shared_data / "real_mini"
     validate.run(params_for(str(root)))
     assert '"kind": "weak labels"' in Path("outputs/gate/summary.json").read_text()
+    assert len(list(Path("outputs/gate/figures").glob("*.png"))) == 3
 
 
 def test_files_of_different_releases_are_told_before_a_patch_is_read(workspace):

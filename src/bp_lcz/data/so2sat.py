@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -211,6 +212,34 @@ class SplitReader:
             with _readable(self.path):
                 sen1 = self._sen1[first : first + step]
             yield sen1
+
+    def pick(
+        self, indices: Int[np.ndarray, " index"]
+    ) -> Iterator[tuple[int, Float[np.ndarray, "32 32 c1"], Float[np.ndarray, "32 32 c2"]]]:
+        """Single patches, without reading the others of a contiguous file.
+
+        Args:
+            indices: of the patches, ascending.
+
+        Yields:
+            Index, sen1 and sen2 of a patch.
+
+        Raises:
+            UserError: if the file cannot be read at one of them.
+        """
+        images = (self._sen1, self._sen2)
+        is_plain = all(array.offset is not None for array in self.arrays[:2])
+        # A chunk is decompressed as a whole: read those of the wanted patches that share one together.
+        shared = 1 if is_plain else max(dataset.chunks[0] if dataset.chunks else 1 for dataset in images)
+        for _, group in groupby(indices.tolist(), lambda index: index // shared):
+            members = list(group)
+            first, last = members[0], members[-1] + 1
+            with _readable(self.path):
+                sen1, sen2 = (
+                    self._contiguous(first, last, 2) if is_plain else [dataset[first:last] for dataset in images]
+                )
+            for index in members:
+                yield index, sen1[index - first], sen2[index - first]
 
     def map(self, function: Callable[..., T], rows: int, workers: int = WORKERS) -> Iterator[T]:
         """`function(start, sen1, sen2, label)` of each slab of `chunks(rows)`, in stored order.

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
-from bp_lcz.data.provenance import leak_mark
+from bp_lcz.data.provenance import is_comparable, leak_mark
 from bp_lcz.data.releases import SO2SAT_V2
 from bp_lcz.errors import UserError
 from bp_lcz.evaluation.results import METRICS, CellResult, Group, check_same_patches, group_seeds, value_text
@@ -181,12 +181,6 @@ class Outcome:
             self.direction or "-",
             self.note,
         ]
-
-
-def is_comparable(summary: Mapping[str, Any]) -> bool:
-    """Whether results on a data set may be set against the paper's: only on the official So2Sat v2."""
-    is_official = summary["kind"] == "unstated" and summary["release"] == SO2SAT_V2
-    return is_official and not leak_mark(summary["leakage"])
 
 
 def judge(paper: Paper, summary: Mapping[str, Any], results: Sequence[CellResult]) -> list[Outcome]:

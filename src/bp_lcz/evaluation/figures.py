@@ -1,27 +1,19 @@
-"""Figures of the report, as PNG bytes that depend on nothing but the numbers given.
+"""Figures of the report, as PNG bytes that depend on nothing but the numbers given."""
 
-Each figure carries in its head the data set, the split and where the labels come from, so that none of them
-can be quoted without it. Figures are narrow for their type, so that it stays legible on a phone.
-"""
-
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float, Integer
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from bp_lcz.drawing import ABSENT, INK, MUTED, Note, titled_figure
 from bp_lcz.evaluation.metrics import Reliability
 from bp_lcz.evaluation.score import fraction
 from bp_lcz.scheme import CLASS_COUNT, CODES, COLORS, ZONES
@@ -29,53 +21,12 @@ from bp_lcz.scheme import CLASS_COUNT, CODES, COLORS, ZONES
 Evaluation = Mapping[str, Any]
 """Content of one ``evaluation.json``, or the same pooled over seeds with ``seeds`` and ``by_seed`` beside it."""
 
-_WIDTH = 5.4  # inches
-_RESOLUTION = 200  # dots per inch
-_HEAD = 0.58  # inches kept for title and note
-_INK, _MUTED, _RULE, _ABSENT = "#1f2328", "#59636e", "#d1d9e0", "#eceff2"
-_NOTICE = "#8a4600"
 _VARIANT_COLORS = {"plain": "#8c959f", "msm": "#e69f00", "bgp": "#56b4e9", "bp-lcz": "#0072b2"}
-_STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _MUTED,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.grid": False,
-    "grid.color": _RULE,
-    "grid.linewidth": 0.7,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-}
-
-
-@dataclass(frozen=True)
-class Note:
-    """What a figure is about, printed under its title.
-
-    Attributes:
-        text: data set, split and patches.
-        warning: why the numbers say little about the world, such as "simulated data"; empty if nothing does.
-    """
-
-    text: str
-    warning: str
 
 
 def overview(evaluations: Sequence[Evaluation], note: Note) -> bytes:
     """Overall accuracy and kappa of each cell, with intervals where they are known."""
-    with _figure("Overall accuracy and kappa", note, body=0.85 + 0.42 * len(evaluations)) as drawing:
+    with titled_figure("Overall accuracy and kappa", note, body=0.85 + 0.42 * len(evaluations)) as drawing:
         panels = drawing.figure.subplots(1, 2, sharey=True)
         rows = range(len(evaluations))
         for axes, metric, label in zip(panels, ("oa", "kappa"), ("overall accuracy", "kappa"), strict=True):
@@ -91,14 +42,14 @@ def overview(evaluations: Sequence[Evaluation], note: Note) -> bytes:
             axes.xaxis.set_major_formatter(_leading_dot())
         panels[0].set_yticks(rows, [evaluation["cell"] for evaluation in evaluations])
         panels[0].set_ylim(len(evaluations) - 0.5, -0.8)
-        drawing.figure.supxlabel(_interval_legend(evaluations), fontsize=8.5, color=_MUTED)
+        drawing.figure.supxlabel(_interval_legend(evaluations), fontsize=8.5, color=MUTED)
     return drawing.png
 
 
 def _point_with_interval(axes: Axes, row: int, evaluation: Evaluation, metric: str) -> None:
     value = evaluation[metric]
     if value is None:
-        axes.text(0.5, row, "undefined", transform=axes.get_yaxis_transform(), color=_MUTED, va="center")
+        axes.text(0.5, row, "undefined", transform=axes.get_yaxis_transform(), color=MUTED, va="center")
         return
     color = _VARIANT_COLORS[evaluation["variant"]]
     interval = (evaluation["intervals"] or {}).get(metric)
@@ -107,7 +58,7 @@ def _point_with_interval(axes: Axes, row: int, evaluation: Evaluation, metric: s
     by_seed = evaluation.get("by_seed", {}).get(metric, [])
     if len(by_seed) > 1:
         ticks: dict[str, Any] = {"marker": "|", "markersize": 9, "markeredgewidth": 1.1, "linestyle": "none"}
-        axes.plot(by_seed, [row] * len(by_seed), color=_INK, **ticks)
+        axes.plot(by_seed, [row] * len(by_seed), color=INK, **ticks)
     axes.plot([value], [row], marker="o", markersize=7.5, color=color, markeredgecolor="white")
     axes.annotate(
         fraction(value, 3),
@@ -139,11 +90,11 @@ def confusion(evaluation: Evaluation, note: Note) -> bytes:
     seeds = len(evaluation.get("seeds", ()))
     note = Note(f"{note.text}, sum of {seeds} seeds", note.warning) if seeds > 1 else note
     digits = len(str(counts.max()))
-    with _figure(f"Confusion matrix of {evaluation['cell']}", note, body=5.5) as drawing:
+    with titled_figure(f"Confusion matrix of {evaluation['cell']}", note, body=5.5) as drawing:
         axes = drawing.figure.subplots()
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
         for row in np.flatnonzero(support == 0):
-            axes.axhspan(row - 0.5, row + 0.5, color=_ABSENT)
+            axes.axhspan(row - 0.5, row + 0.5, color=ABSENT)
         for row, column in zip(*np.nonzero(counts), strict=True):
             axes.text(
                 column,
@@ -152,7 +103,7 @@ def confusion(evaluation: Evaluation, note: Note) -> bytes:
                 ha="center",
                 va="center",
                 fontsize=7 if digits < 5 else 5.5,
-                color="white" if share[row, column] > 0.55 else _INK,
+                color="white" if share[row, column] > 0.55 else INK,
                 in_layout=False,
             )
         _class_axes(axes, present=support > 0)
@@ -167,7 +118,7 @@ def _class_axes(axes: Axes, present: Any) -> None:
         "marker": "s",
         "s": 34,
         "c": COLORS,
-        "edgecolors": _MUTED,
+        "edgecolors": MUTED,
         "linewidths": 0.4,
         "clip_on": False,
     }
@@ -179,7 +130,7 @@ def _class_axes(axes: Axes, present: Any) -> None:
     axes.set_yticks(positions, CODES)
     axes.tick_params(length=0, pad=15)
     for label, is_present in zip(axes.get_yticklabels(), present, strict=True):
-        label.set_color(_INK if is_present else "#afb8c1")
+        label.set_color(INK if is_present else "#afb8c1")
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_xticks(positions[1:] - 0.5, minor=True)
@@ -194,7 +145,7 @@ def recall(evaluations: Sequence[Evaluation], note: Note) -> bytes:
     pitch = thickness * len(evaluations) + 0.1
     columns = min(3, len(evaluations))
     legend_rows = -(-len(evaluations) // columns)
-    with _figure("Recall by class", note, body=0.75 + 0.2 * legend_rows + CLASS_COUNT * pitch) as drawing:
+    with titled_figure("Recall by class", note, body=0.75 + 0.2 * legend_rows + CLASS_COUNT * pitch) as drawing:
         axes = drawing.figure.subplots()
         colors = _cell_colors(evaluations)
         classes = np.arange(CLASS_COUNT)
@@ -205,8 +156,8 @@ def recall(evaluations: Sequence[Evaluation], note: Note) -> bytes:
             axes.barh(classes + offset, values, height=height * 0.92, color=color, label=evaluation["cell"])
         for row, entry in enumerate(evaluations[0]["per_class"]):
             text = f"{entry['support']:,}" if entry["support"] else "none"
-            axes.text(1.09, row, text, ha="right", va="center", color=_MUTED, fontsize=8.5)
-        axes.text(1.09, -0.85, "patches", ha="right", va="center", color=_MUTED, fontsize=8.5)
+            axes.text(1.09, row, text, ha="right", va="center", color=MUTED, fontsize=8.5)
+        axes.text(1.09, -0.85, "patches", ha="right", va="center", color=MUTED, fontsize=8.5)
         axes.set_yticks(classes, [f"{zone.name}  {zone.code}" for zone in ZONES])
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(CLASS_COUNT - 0.4, -0.6)
@@ -237,7 +188,7 @@ def curves(
     if aligned:
         titles.append("alignment loss on the training split (each form has its own scale)")
     rows = -(-len(evaluations) // 3)
-    with _figure("Training", note, body=0.5 + 1.85 * len(titles) + 0.2 * rows) as drawing:
+    with titled_figure("Training", note, body=0.5 + 1.85 * len(titles) + 0.2 * rows) as drawing:
         panels = drawing.figure.subplots(len(titles), 1, sharex=True)
         for evaluation, color in zip(evaluations, _cell_colors(evaluations), strict=True):
             for history in histories[evaluation["cell"]]:
@@ -287,14 +238,14 @@ def group_similarity(
     cell: str, groups: Sequence[str], similarity: Float[np.ndarray, "group group"], note: Note
 ) -> bytes:
     """Mean cosine of each image group with each group's prompt of the right class."""
-    with _figure(f"Band groups and prompts: {cell}", note, body=4.5) as drawing:
+    with titled_figure(f"Band groups and prompts: {cell}", note, body=4.5) as drawing:
         axes = drawing.figure.subplots()
         limit = _symmetric_limit(similarity)
         image = axes.imshow(similarity, cmap="RdBu_r", vmin=-limit, vmax=limit)
         for row, column in np.ndindex(*similarity.shape):
             value = float(similarity[row, column])
             dark = abs(value) > 0.6 * limit
-            axes.text(column, row, fraction(value, 2), ha="center", va="center", color="white" if dark else _INK)
+            axes.text(column, row, fraction(value, 2), ha="center", va="center", color="white" if dark else INK)
         positions = np.arange(len(groups))
         axes.set_xticks(positions, groups)
         axes.set_yticks(positions, groups)
@@ -312,7 +263,7 @@ def class_similarity(
     """For each group, mean cosine of the image group with the prompts of all classes, by true class."""
     columns = 2
     rows = -(-len(groups) // columns)
-    with _figure(f"Classes and prompts: {cell}", note, body=0.45 + 2.6 * rows) as drawing:
+    with titled_figure(f"Classes and prompts: {cell}", note, body=0.45 + 2.6 * rows) as drawing:
         panels = drawing.figure.subplots(rows, columns, squeeze=False).ravel()
         limit = _symmetric_limit(similarity)
         colors = mpl.colormaps["RdBu_r"].with_extremes(bad="#c4ccd4")
@@ -335,9 +286,9 @@ def class_similarity(
 
 def calibration(curves: Mapping[str, Reliability], evaluations: Sequence[Evaluation], note: Note) -> bytes:
     """Confidence against accuracy of the predicted class; the area of a marker grows with its patches."""
-    with _figure("Calibration", note, body=4.9) as drawing:
+    with titled_figure("Calibration", note, body=4.9) as drawing:
         axes = drawing.figure.subplots()
-        axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, linestyle=(0, (4, 3)), label="calibrated")
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="calibrated")
         for evaluation, color in zip(evaluations, _cell_colors(evaluations), strict=True):
             curve = curves[evaluation["cell"]]
             filled = curve.count > 0
@@ -379,84 +330,27 @@ def embedding(
     columns = min(2, len(embeddings))
     rows = -(-len(embeddings) // columns)
     note = Note(f"{note.text}, seed {seed}", note.warning)
-    with _figure("Fused features: two principal components", note, body=1.0 + rows * 5.0 / columns) as drawing:
+    with titled_figure("Fused features: two principal components", note, body=1.0 + rows * 5.0 / columns) as drawing:
         panels = drawing.figure.subplots(rows, columns, squeeze=False).ravel()
         order = np.random.default_rng(0).permutation(len(y_true))  # so that no class hides all others
         colors = np.asarray(COLORS)[y_true[order]]
         size = float(np.clip(4000 / len(y_true), 0.6, 9))
         for axes, (name, (points, share)) in zip(panels, embeddings.items(), strict=False):
-            axes.scatter(*points[order].T, c=colors, s=size, linewidths=0.15, edgecolors=_INK, rasterized=True)
+            axes.scatter(*points[order].T, c=colors, s=size, linewidths=0.15, edgecolors=INK, rasterized=True)
             axes.set_title(name)
             axes.set_xticks([])
             axes.set_yticks([])
             for direction, value in (("x", share[0]), ("y", share[1])):
                 label = f"{value:.0%} of the variance"
-                (axes.set_xlabel if direction == "x" else axes.set_ylabel)(label, fontsize=8.5, color=_MUTED)
+                (axes.set_xlabel if direction == "x" else axes.set_ylabel)(label, fontsize=8.5, color=MUTED)
         for axes in panels[len(embeddings) :]:
             axes.set_axis_off()
         present = np.unique(y_true)
-        swatch: dict[str, Any] = {"linestyle": "none", "marker": "o", "markeredgecolor": _MUTED, "markeredgewidth": 0.4}
+        swatch: dict[str, Any] = {"linestyle": "none", "marker": "o", "markeredgecolor": MUTED, "markeredgewidth": 0.4}
         handles = [Line2D([], [], color=COLORS[c], markersize=6, **swatch) for c in present]
         names = [CODES[c] for c in present]
         drawing.figure.legend(handles, names, loc="outside lower left", ncols=9, columnspacing=1.0, handletextpad=0.2)
     return drawing.png
-
-
-def class_histogram(class_counts: Mapping[str, Sequence[int]], note: Note) -> bytes:
-    """Patches of each class in each split, in the standard colours of the scheme."""
-    with _figure("Patches by class", note, body=0.3 + 1.55 * len(class_counts)) as drawing:
-        panels = drawing.figure.subplots(len(class_counts), 1, sharex=True, squeeze=False).ravel()
-        positions = np.arange(CLASS_COUNT)
-        for axes, (split, counts) in zip(panels, class_counts.items(), strict=True):
-            axes.bar(positions, counts, color=COLORS, edgecolor=_MUTED, linewidth=0.5, width=0.82)
-            for position, count in zip(positions, counts, strict=True):
-                axes.annotate(
-                    f"{count}",
-                    (position, count),
-                    (0, 2),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=7,
-                    color=_INK if count else "#afb8c1",
-                )
-            axes.set_title(f"{split}: {sum(counts):,} patches")
-            axes.set_yticks([])
-            axes.spines["left"].set_visible(False)
-            axes.margins(x=0.01, y=0.16)
-            axes.tick_params(axis="x", length=0, labelbottom=True)
-            axes.set_xticks(positions, CODES)
-        panels[-1].set_xlabel("local climate zone")
-    return drawing.png
-
-
-class _Drawing:
-    """A figure, and its bytes once it is finished."""
-
-    def __init__(self, figure: Figure) -> None:
-        self.figure = figure
-        self.png = b""
-
-
-@contextmanager
-def _figure(title: str, note: Note, body: float) -> Iterator[_Drawing]:
-    with mpl.rc_context():
-        mpl.rcdefaults()  # whatever a matplotlibrc says, the bytes are the same
-        mpl.rcParams.update(_STYLE)
-        height = body + _HEAD
-        layout = ConstrainedLayoutEngine(rect=(0, 0, 1, body / height), w_pad=0.07)
-        figure = Figure(figsize=(_WIDTH, height), layout=layout)
-        FigureCanvasAgg(figure)
-        figure.text(0.012, 1 - 0.08 / height, title, fontsize=12, fontweight="bold", va="top")
-        below = 1 - 0.34 / height
-        text = figure.text(0.012, below, note.text, fontsize=8.5, color=_MUTED, va="top")
-        if note.warning:
-            text.set_text(f"{note.warning} · {note.text}")
-            text.set_color(_NOTICE)
-        drawing = _Drawing(figure)
-        yield drawing
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=_RESOLUTION, metadata={"Software": None})
-        drawing.png = buffer.getvalue()
 
 
 def _cell_colors(evaluations: Sequence[Evaluation]) -> list[tuple[float, float, float]]:

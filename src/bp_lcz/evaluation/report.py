@@ -21,10 +21,10 @@ import jinja2
 import numpy as np
 from tqdm import tqdm
 
-from bp_lcz.data.provenance import leak_mark
+from bp_lcz.data.provenance import is_comparable, leak_mark, warning
+from bp_lcz.drawing import Note, class_histogram
 from bp_lcz.evaluation import figures, tables
-from bp_lcz.evaluation.claims import Outcome, data_text, is_comparable
-from bp_lcz.evaluation.figures import Note
+from bp_lcz.evaluation.claims import Outcome, data_text
 from bp_lcz.evaluation.metrics import reliability
 from bp_lcz.evaluation.results import METRICS, CellResult, Group, Matrix, check_same_patches, group_seeds
 from bp_lcz.evaluation.speed import machine_line, remarks
@@ -118,16 +118,15 @@ def _draw(summary: Mapping[str, Any], groups: Sequence[Group]) -> dict[str, list
 
 
 def _plan(summary: Mapping[str, Any], groups: Sequence[Group]) -> list[PlannedFigure]:
-    warning = "" if is_comparable(summary) else tables.warning(summary)
-    note = Note(f"{summary['dataset']}, testing split, {tables.patches(summary):,} patches", warning)
-    data_note = Note(str(summary["dataset"]), warning)
+    note = Note(f"{summary['dataset']}, testing split, {tables.patches(summary):,} patches", warning(summary))
+    data_note = Note(str(summary["dataset"]), warning(summary))
     class_counts = {split: content["class_counts"] for split, content in tables.splits(summary).items()}
     plan = [
         PlannedFigure(
             "data",
             "classes.png",
             "Patches of each class in each split",
-            partial(figures.class_histogram, class_counts, data_note),
+            partial(class_histogram, class_counts, data_note),
         ),
     ]
     by_backbone = _by_backbone(groups)

@@ -5,15 +5,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from bp_lcz.data.provenance import leak_mark
+from bp_lcz.data import provenance
 from bp_lcz.evaluation import speed
-from bp_lcz.evaluation.claims import HEADER, Outcome, interval_text, is_comparable, signed
+from bp_lcz.evaluation.claims import HEADER, Outcome, interval_text, signed
 from bp_lcz.evaluation.results import METRICS, CellResult, Group, overrides_text, value_text
 from bp_lcz.evaluation.score import fraction
 from bp_lcz.evaluation.significance import LEVEL, mcnemar
 from bp_lcz.params import SPLITS
-
-_WARNINGS = {"simulated": "simulated data", "weak labels": "weak labels", "unstated": "provenance not stated"}
 
 
 class Entry(NamedTuple):
@@ -247,9 +245,7 @@ def patches(summary: Mapping[str, Any]) -> int:
 
 def warning(summary: Mapping[str, Any]) -> str:
     """What to bear in mind of the data, in a few words."""
-    if is_comparable(summary):
-        return "So2Sat LCZ42 v2"
-    return ", ".join(filter(None, [leak_mark(summary["leakage"]), _WARNINGS[summary["kind"]]]))
+    return provenance.warning(summary) or "So2Sat LCZ42 v2"
 
 
 def _differences(group: Group, other: Group) -> list[Entry]:

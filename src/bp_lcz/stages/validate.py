@@ -1,22 +1,25 @@
 """Stage ``validate``: the quality gate."""
 
+import shutil
 import sys
 from pathlib import Path
 
+from bp_lcz.data.gate_figures import write_gate_figures
 from bp_lcz.data.quality import gate
 from bp_lcz.data.releases import check_not_mixed
 from bp_lcz.params import Params
-from bp_lcz.paths import GATE
+from bp_lcz.paths import GATE, GATE_FIGURES, staged_folder
 
 
 def run(params: Params) -> None:
-    """Check the data set; write statistics, Data Docs and, if it passes, the summary; print warnings.
+    """Check the data set; write statistics, Data Docs and, if it passes, the summary and figures; print warnings.
 
     Raises:
         UserError: if files of different releases are mixed, a file is not in form or an expectation fails.
     """
     root = Path(params.dataset.root)
     check_not_mixed(root)
+    shutil.rmtree(GATE_FIGURES, ignore_errors=True)  # those of other data say nothing about these
     summary = gate(
         root,
         GATE,
@@ -26,3 +29,6 @@ def run(params: Params) -> None:
     )
     for warning in summary["warnings"]:
         print(f"warning: {params.dataset.root}: {warning}", file=sys.stderr)
+    with staged_folder(GATE_FIGURES) as folder:
+        write_gate_figures(root, summary, folder)
+    print(f"{params.dataset.root}: passed; {GATE / 'data_docs/index.html'}, {GATE_FIGURES}/*.png")
