@@ -191,6 +191,10 @@ def judge(
         typer.echo("\n".join(verdict_on(weights, dataset).lines()))
 
 
+Gap = Annotated[float, typer.Option(help="Distance between splits in m.")]
+Shares = Annotated[tuple[float, float, float], typer.Option(help="Shares of training, validation and testing.")]
+
+
 @app.command()
 def split(
     folders: Annotated[list[Path], typer.Argument(help="Folders with files of patches and their _geo.h5.")],
@@ -199,12 +203,8 @@ def split(
     block_size: Annotated[
         float | None, typer.Option(help="Side of a block in m; without it a sixth of the largest city, 640 to 5000.")
     ] = None,
-    gap: Annotated[float, typer.Option(help="Distance between splits in m.")] = 320.0,
-    shares: Annotated[tuple[float, float, float], typer.Option(help="Shares of training, validation and testing.")] = (
-        0.7,
-        0.1,
-        0.2,
-    ),
+    gap: Gap = 320.0,
+    shares: Shares = (0.7, 0.1, 0.2),
     seed: Annotated[int, typer.Option(help="Of the order in which cities or blocks are dealt out.")] = 1,
 ) -> None:
     """Divide patches with geo files into splits that do not show the same ground.
@@ -237,12 +237,8 @@ def tile(
     s2_bands: Annotated[str | None, typer.Option(help="Names in stored order, such as B02,B03,...")] = None,
     by: Annotated[str, typer.Option("--split", help="block, or none: all patches in one file.")] = "block",
     block_size: Annotated[float | None, typer.Option(help="See `bp-lcz split`.")] = None,
-    gap: Annotated[float, typer.Option(help="Distance between splits in m.")] = 320.0,
-    shares: Annotated[tuple[float, float, float], typer.Option(help="Shares of training, validation and testing.")] = (
-        0.7,
-        0.1,
-        0.2,
-    ),
+    gap: Gap = 320.0,
+    shares: Shares = (0.7, 0.1, 0.2),
     seed: Annotated[int, typer.Option(help="See `bp-lcz split`.")] = 1,
 ) -> None:
     """Cut co-registered Sentinel scenes into a data set of patches.

@@ -202,15 +202,12 @@ class SplitReader:
                 yield first + start, [array[start : start + rows] for array in arrays]
 
     def sen1_chunks(self, rows: int) -> Iterator[Float[np.ndarray, "patch 32 32 c1"]]:
-        """Sentinel-1 alone of all patches in stored order, in slabs of at least `rows` patches but the last.
+        """Sentinel-1 alone of all patches in stored order, in slabs of at most `rows` patches.
 
         Raises:
             UserError: if the file cannot be read to its end.
         """
-        step = max(rows, self._sen1.chunks[0] if self._sen1.chunks else 0)
-        for first in range(0, self.count, step):
-            with _readable(self.path):
-                sen1 = self._sen1[first : first + step]
+        for _, (sen1,) in self._slabs(rows, 1):
             yield sen1
 
     def pick(
