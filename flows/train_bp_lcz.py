@@ -113,14 +113,17 @@ _HEADS = {
 }
 
 
-@task(
-    task_run_name="mirror",
-    cache_policy=NO_CACHE,
-    retries=2,
-    retry_delay_seconds=[2, 10],
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_worth_another_try,
-)
+# What changes a server: no file tells whether it is done, and the server may not answer at once.
+_SERVER_TASK: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "retries": 2,
+    "retry_delay_seconds": [2, 10],
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": is_worth_another_try,
+}
+
+
+@task(task_run_name="mirror", **_SERVER_TASK)
 def mirror(workspace: Path, params: Params) -> State[dict[str, str]]:
     """One MLflow run for each cell that has none yet."""
     from bp_lcz.registry.mirror import mirror_cells
@@ -134,14 +137,7 @@ def mirror(workspace: Path, params: Params) -> State[dict[str, str]]:
     return Completed(message=f"{len(runs)} cells", data=runs)
 
 
-@task(
-    task_run_name="register",
-    cache_policy=NO_CACHE,
-    retries=2,
-    retry_delay_seconds=[2, 10],
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_worth_another_try,
-)
+@task(task_run_name="register", **_SERVER_TASK)
 def register(workspace: Path, params: Params, runs: dict[str, str]) -> State["Registration | None"]:
     """The best ``bp-lcz`` cell as the challenger of the data set's model."""
     from bp_lcz.registry.register import register_best
