@@ -2,9 +2,7 @@
 
 import importlib
 import json
-import os
 import pkgutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +10,12 @@ from typing import Any
 
 import matplotlib.figure
 import numpy as np
-import torch
 from jaxtyping import Float
 from scipy import stats
 from tqdm import tqdm
 
 from benchmarks.harness import NotMeasuredError, Ratio, Setup
-from benchmarks.machine import describe, file_stem
+from benchmarks.machine import file_stem, measuring
 from bp_lcz.evaluation.speed import BENCHMARKS, LEVEL
 from bp_lcz.paths import staged_file
 
@@ -102,19 +99,11 @@ def measure_growth(
     Returns:
         The file of the points, None if it was not written.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    threads = threads or len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads)
-    machine = describe(threads, device)
-    parent = Path(".scratch")
-    parent.mkdir(exist_ok=True)
     results: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(dir=parent, prefix="growth-") as folder:
-        setup = Setup(Path(folder), quick=quick, device=device, threads=threads)
+    with measuring(quick=quick, threads=threads) as (setup, machine):
         for curve in (progress := tqdm(find_curves(), unit="curve")):
             progress.set_description(f"growth {curve.name}")
             results.append(result_of(curve, setup))
-    machine["load_after"] = round(os.getloadavg()[0], 2)
     for result in results:
         for line in result["series"]:
             low, high = line["interval"]

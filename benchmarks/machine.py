@@ -4,6 +4,9 @@ import os
 import platform
 import re
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,29 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+
+from benchmarks.harness import Setup
+
+
+@contextmanager
+def measuring(*, quick: bool, threads: int | None, large: bool = False) -> Iterator[tuple[Setup, dict[str, Any]]]:
+    """A scratch folder, torch's threads set, and the machine's description, which has its load after it at the end.
+
+    Args:
+        quick: tiny sizes.
+        threads: of torch; all cores without.
+        large: measure what needs more disk than memory, too.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    threads = threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    machine = describe(threads, device)
+    # Beside the results rather than in /tmp, which may be memory.
+    parent = Path(".scratch")
+    parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix="bench-") as folder:
+        yield Setup(Path(folder), quick=quick, large=large, device=device, threads=threads), machine
+    machine["load_after"] = round(os.getloadavg()[0], 2)
 
 
 def describe(threads: int, device: str) -> dict[str, Any]:

@@ -1,20 +1,17 @@
 """Measure rows one after the other, print the table, write the results of this machine."""
 
 import json
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from benchmarks.harness import NotMeasuredError, Row, Setup, find_rows, ratio_of, verdict
-from benchmarks.machine import describe, file_stem
+from benchmarks.machine import file_stem, measuring
 from bp_lcz.evaluation.speed import BENCHMARKS, FORMAT, HEADER, entries, machine_line, remarks
 from bp_lcz.paths import staged_file
 
@@ -44,22 +41,13 @@ def bench(
         UserError: if a row is unknown.
     """
     rows = find_rows(names)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    threads = threads or len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads)
-    machine = describe(threads, device)
-    # Beside the results rather than in /tmp, which may be memory.
-    parent = Path(".scratch")
-    parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix="bench-") as folder:
-        setup = Setup(Path(folder), quick=quick, large=large, device=device, threads=threads)
+    with measuring(quick=quick, threads=threads, large=large) as (setup, machine):
         results = []
         for row in (progress := tqdm(rows, unit="row")):
             progress.set_description(f"bench {row.name}")
             results.append(result_of(row, setup))
             # Of a run that is ended early, what is done has been said.
             tqdm.write("  ".join((row.name, *entries(results[-1])[-3:])), file=sys.stderr)
-    machine["load_after"] = round(os.getloadavg()[0], 2)
     print(table(results))
     print(f"\n{machine_line(machine)}")
     if out is None:
