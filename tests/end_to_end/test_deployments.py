@@ -7,6 +7,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -100,6 +101,15 @@ class Site:
                 start_new_session=True,
             )
 
+    @contextmanager
+    def worker(self, log: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
+        worker = self.start(log, "flows.operate", "worker", "--name", name)
+        try:
+            yield worker
+        finally:
+            worker.terminate()
+            worker.wait()
+
     def watch(self, deployment: str, **parameters: str) -> subprocess.CompletedProcess[str]:
         options = [option for key, value in parameters.items() for option in ("--param", f"{key}={value}")]
         return self.command("prefect", "deployment", "run", deployment, *options, "--watch")
@@ -135,8 +145,7 @@ def test_a_deployment_is_run_by_a_worker_and_watched_to_its_end(site: Site, tmp_
     assert "work pool bp-lcz: no worker yet: run `make worker`" in deployed.stdout
 
     log = tmp_path / "worker.log"
-    worker = site.start(log, "flows.operate", "worker", "--name", "first")
-    try:
+    with site.worker(log, "first") as worker:
         wait_for(lambda: "worker first is online in work pool bp-lcz" in log.read_text(), worker, seconds=300)
         workspace = site.checkout.workspace("smoke", "--profile", "smoke")
 
@@ -148,12 +157,21 @@ def test_a_deployment_is_run_by_a_worker_and_watched_to_its_end(site: Site, tmp_
         assert again.returncode == 0
         assert "were up to date, none ran" in log.read_text()
 
+        reproduced = site.watch("reproduce-paper/so2sat", profile="smoke", dataset="null")
+        assert reproduced.returncode == 0, reproduced.stdout[-2000:] + log.read_text()[-5000:]
+        claims = site.command("prefect", "artifact", "inspect", "smoke-claims")
+        assert "not comparable" in claims.stdout
+
+        promoted = site.watch("promote/demo", workspace=".workspaces/smoke")
+        assert promoted.returncode == 0, promoted.stdout[-2000:] + log.read_text()[-5000:]
+        assert "bp-lcz-demo version 1: champion" in log.read_text()
+        refused = site.watch("promote/demo", workspace=".workspaces/smoke", name="bp-lcz-other")
+        assert refused.returncode == 1
+        assert "bp-lcz-other: no such registered model" in log.read_text()
+
         failed = site.watch("train-bp-lcz/demo", workspace=".workspaces/nowhere")
         assert failed.returncode == 1
         assert ".workspaces/nowhere/params.yaml: not found" in log.read_text()
-    finally:
-        worker.terminate()
-        worker.wait()
 
 
 @pytest.mark.slow
@@ -172,8 +190,7 @@ def test_a_run_ends_with_its_killed_worker_and_the_next_goes_on(site: Site, tmp_
         "workspace=.workspaces/next",
         "--watch",
     )
-    worker = site.start(log, "flows.operate", "worker", "--name", "second")
-    try:
+    with site.worker(log, "second") as worker:
         run = site.start(tmp_path / "run.log", *deployment)
         wait_for(lambda: ": epoch 3/" in log.read_text(), run, seconds=1200)
         tree = psutil.Process(worker.pid).children(recursive=True)
@@ -185,16 +202,9 @@ def test_a_run_ends_with_its_killed_worker_and_the_next_goes_on(site: Site, tmp_
             wait_for(lambda process=process: not is_alive(process.pid))
         assert worker.wait(60) == 1
         assert "error: worker second: exit status -9" in log.read_text()
-    finally:
-        worker.kill()
-        worker.wait()
 
-    again = site.start(log, "flows.operate", "worker", "--name", "third")
-    try:
+    with site.worker(log, "third"):
         done = site.command(*deployment)
         assert done.returncode == 0, done.stdout[-2000:] + log.read_text()[-4000:]
         assert ": resuming from" in log.read_text()
         assert log.read_text().count(": epoch 1/") == 3, "one first epoch for each cell"
-    finally:
-        again.terminate()
-        again.wait()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from bp_lcz.params import CellParams
 from tests.conftest import ROOT
 from tests.integration.test_flow import is_alive, wait_for
-from tests.model.packed import small_cell, write_inputs
+from tests.model.packed import kill_when_printed, small_cell, write_inputs
 from tests.model.test_training import RESULTS, history
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -67,12 +66,7 @@ def test_two_processes_repeat_themselves_write_once_and_survive_a_kill(tmp_path:
     assert json.loads((tmp_path / "first/out/model.json").read_text())["train"]["devices"] == 2
 
     killed = start(inputs, tmp_path / "second", cell)
-    assert killed.stdout is not None
-    for line in killed.stdout:
-        if "epoch 3/" in line:
-            killed.send_signal(signal.SIGKILL)
-            break
-    killed.wait()
+    kill_when_printed(killed, "epoch 3/")
     for process in (tmp_path / "second/pids").iterdir():
         wait_for(lambda process=process: not is_alive(int(process.name)))
     assert not (tmp_path / "second/out").exists()

@@ -4,7 +4,6 @@ import csv
 import importlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +20,7 @@ from bp_lcz.model.task import class_weights, dihedral, spread_dihedral
 from bp_lcz.model.training import train_cell
 from bp_lcz.params import CellParams, Tier
 from tests.conftest import ROOT
-from tests.model.packed import small_cell, write_inputs
+from tests.model.packed import kill_when_printed, small_cell, write_inputs
 
 RESULTS = ("model.safetensors", "model.json", "history.csv")
 
@@ -135,12 +134,7 @@ def test_a_killed_run_resumes_and_ends_with_the_bytes_of_an_unbroken_one(
 ) -> None:
     cell = small_cell(epochs=8, patience=8)
     killed = start_trainer(inputs, tmp_path / "killed", cell)
-    assert killed.stdout is not None
-    for line in killed.stdout:
-        if "epoch 3/" in line:
-            killed.send_signal(signal.SIGKILL)
-            break
-    killed.wait()
+    kill_when_printed(killed, "epoch 3/")
     assert not (tmp_path / "killed" / "out").exists()
     resumed = start_trainer(inputs, tmp_path / "killed", cell)
     output, _ = resumed.communicate()
@@ -155,12 +149,7 @@ def test_a_killed_run_resumes_and_ends_with_the_bytes_of_an_unbroken_one(
 
 def test_a_changed_parameter_never_resumes_old_state(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     killed = start_trainer(inputs, tmp_path, small_cell(epochs=50, patience=50))
-    assert killed.stdout is not None
-    for line in killed.stdout:
-        if "epoch 2/" in line:
-            killed.kill()
-            break
-    killed.wait()
+    kill_when_printed(killed, "epoch 2/")
     other = start_trainer(inputs, tmp_path, small_cell(epochs=2, learning_rate=0.003))
     output, _ = other.communicate()
     assert other.returncode == 0
