@@ -2,15 +2,16 @@
 
 import os
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.conftest import folder_of_this_run
+
 # Prefect reads this when it is imported; flows/__init__.py would choose the checkout's own folder.
-os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="bp-lcz-prefect-")
+os.environ["PREFECT_HOME"] = folder_of_this_run("bp-lcz-prefect-")
 
 ROOT = Path(__file__).parents[2]
 
