@@ -23,9 +23,11 @@ from bp_lcz.evaluation.speed import LEVEL
 
 REPEATS = 30
 MOST_REPEATS = 90
-"""So many pairs where `REPEATS` leave an interval wider than `WIDE` of the ratio."""
+"""So many pairs where `REPEATS` leave too wide an interval."""
 
 WIDE = 0.1
+"""Too wide, as a share of the ratio, if a row does not say otherwise."""
+
 QUICK_REPEATS = 6
 """Of ``--quick``: the fewest whose smallest and largest ratio enclose the median with a probability of `LEVEL`."""
 
@@ -127,13 +129,20 @@ class Side:
     before: Callable[[int], object] | None = None
 
 
-def rates(setup: Setup, ours: Side, theirs: Side) -> tuple[np.ndarray, np.ndarray]:
+def rates(setup: Setup, ours: Side, theirs: Side, wide: float = WIDE) -> tuple[np.ndarray, np.ndarray]:
     """Units of work per second of both sides, measured in turns after one call of each to warm up.
+
+    Args:
+        setup: where and how thoroughly.
+        ours: one side.
+        theirs: the other.
+        wide: width of the interval, as a share of the ratio, above which there are more repeats. A goal near 1 needs a
+            narrow one.
 
     Returns:
         Two arrays of equal length: `QUICK_REPEATS`, `REPEATS` or `MOST_REPEATS`.
     """
-    return _in_turns(setup, ours, theirs, lambda side, seconds: side.amount / seconds)
+    return _in_turns(setup, ours, theirs, lambda side, seconds: side.amount / seconds, wide)
 
 
 def seconds(setup: Setup, ours: Side, theirs: Side) -> tuple[np.ndarray, np.ndarray]:
@@ -142,7 +151,7 @@ def seconds(setup: Setup, ours: Side, theirs: Side) -> tuple[np.ndarray, np.ndar
 
 
 def _in_turns(
-    setup: Setup, ours: Side, theirs: Side, value: Callable[[Side, float], float]
+    setup: Setup, ours: Side, theirs: Side, value: Callable[[Side, float], float], wide: float = WIDE
 ) -> tuple[np.ndarray, np.ndarray]:
     sides = (ours, theirs)
     for side in sides:
@@ -155,7 +164,7 @@ def _in_turns(
             for position in (0, 1) if repeat % 2 == 0 else (1, 0):
                 found[position].append(value(sides[position], timed(setup, sides[position], repeat)))
         ratio = ratio_of(np.array(found[0]), np.array(found[1]))
-        if ratio.high - ratio.low <= WIDE * ratio.median:
+        if ratio.high - ratio.low <= wide * ratio.median:
             break
     return np.array(found[0]), np.array(found[1])
 

@@ -28,6 +28,7 @@ from bp_lcz.data.store import PackedStore, PatchStore, epoch_order
 from bp_lcz.data.tiers import open_store
 from bp_lcz.evaluation.speed import figure
 from bp_lcz.model.bp_lcz import BPLCZ
+from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.model.task import LczTask, class_weights
 from bp_lcz.params import CellParams, load_params
 from bp_lcz.paths import staged_file
@@ -44,8 +45,8 @@ PACKED_BYTES = 4 * PATCH_VALUES
 LARGER = 1.2
 """A file larger than memory is that many times as large."""
 
-STEPS = 4
-"""Training steps in one measurement."""
+STEPS = 16
+"""Training steps in one measurement: the first batch, for which there is no step to hide behind, is one of them."""
 
 
 def batch_size(setup: Setup) -> int:
@@ -321,19 +322,21 @@ def pipeline(setup: Setup) -> Measured:
         task.training_step((sen1, sen2, label), number).backward()
         optimizer.step()
 
+    keep_freed_memory()  # as training does
     lying = tuple(part.to(device) for part in store.gather(np.arange(batch)))
     order = BatchOrder(len(store), batch, seed=1)
+    steps = min(STEPS, len(order))
 
     def from_store(repeat: int) -> None:
         order.set_epoch(repeat)
-        for number, parts in enumerate(islice(iter(Batches(store, order)), STEPS)):
+        for number, parts in enumerate(islice(iter(Batches(store, order)), steps)):
             step(number, *(part.to(device, non_blocking=True) for part in parts))
 
     def from_memory(_: int) -> None:
-        for number in range(STEPS):
+        for number in range(steps):
             step(number, *lying)
 
-    sides = rates(setup, Side(from_store, STEPS * batch), Side(from_memory, STEPS * batch))
+    sides = rates(setup, Side(from_store, steps * batch), Side(from_memory, steps * batch), wide=0.02)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     note = f"EB-CNN plain, {parameters:,} parameters, batches of {batch}; both sides in steps of the trainer's own task"
     return Measured(*sides, cache="warm", note=note)
