@@ -62,9 +62,10 @@ def test_the_ablation_has_every_factor_around_the_default():
     pairs = {(model.target, model.loss) for model in full}
     same_as_bgp = {("identity", "softmax"), ("class_group", "softmax")}
     assert pairs == set(product(("identity", "class_group", "graded"), ("softmax", "sigmoid"))) - same_as_bgp
-    assert {0.01, 0.1, 0.2} == {model.alpha for model in full}
+    assert {0.01, 0.05, 0.1, 0.2} == {model.alpha for model in full}
     assert {"none", "visual", "text", "both"} == {model.augment for model in full}
     assert len({model.alignment_weight for model in full}) >= 3
+    assert {"32-true", "bf16-mixed"} == {cell.train.precision for cell in cells}
 
 
 def test_the_paper_is_run_on_the_official_folder_with_the_papers_exvit():
