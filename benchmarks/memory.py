@@ -1,4 +1,4 @@
-"""How much memory a piece of work needs beyond what the process held before."""
+"""What state the allocator is in, and how much memory a piece of work needs beyond what the process held before."""
 
 import ctypes
 import gc
@@ -7,6 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.harness import NotMeasuredError, Setup
+from bp_lcz.model.memory import MMAP_THRESHOLD, TRIM_THRESHOLD
+
+_LIBC = ctypes.CDLL(None)
+
+
+def as_in_a_new_process() -> None:
+    """Let glibc do again what it does by default, so that no row depends on those before it.
+
+    After `keep_freed_memory` blocks above 32 MiB, to which glibc's own threshold grows, come from the kernel again.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        _LIBC.mallopt(MMAP_THRESHOLD, 32 * 2**20)
+        _LIBC.mallopt(TRIM_THRESHOLD, 64 * 2**20)
+        _LIBC.malloc_trim(0)
 
 
 def peak_mebibytes(setup: Setup, work: Callable[[], object]) -> float:
@@ -28,7 +42,7 @@ def peak_mebibytes(setup: Setup, work: Callable[[], object]) -> float:
         return (torch.cuda.max_memory_allocated() - allocated) / 2**20
     if platform.libc_ver()[0] != "glibc" or not Path("/proc/self/clear_refs").exists():
         raise NotMeasuredError("the peak of memory can be reset on Linux with glibc only")
-    ctypes.CDLL(None).malloc_trim(0)
+    _LIBC.malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError as error:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from benchmarks.harness import NotMeasuredError, Row, Setup, find_rows, ratio_of, verdict
 from benchmarks.machine import file_stem, measuring
+from benchmarks.memory import as_in_a_new_process
 from bp_lcz.evaluation.speed import BENCHMARKS, FORMAT, HEADER, entries, machine_line, remarks
 from bp_lcz.paths import staged_file
 
@@ -65,6 +66,7 @@ def bench(
 def result_of(row: Row, setup: Setup) -> dict[str, Any]:
     """Measure a row and judge it."""
     start = time.perf_counter()
+    as_in_a_new_process()
     result: dict[str, Any] = {
         "name": row.name,
         "what": row.what,

@@ -1,6 +1,7 @@
 """Every tier gives the same batches, bit for bit, and says clearly when it cannot be had."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -150,18 +151,16 @@ def test_a_file_other_than_the_packed_one_is_named(own: Path) -> None:
         opened(own, "hdf5")
 
 
-def test_a_file_that_is_large_against_memory_is_announced_before_it_is_read(
-    own: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("available", "again"), [(1099, [(428, 100), (9158, 10)]), (1100 * 2, [])])
+def test_patches_are_announced_before_they_are_read_and_again_only_where_pages_do_not_stay(
+    own: Path, monkeypatch: pytest.MonkeyPatch, available: int, again: list[tuple[int, int]]
 ) -> None:
-    class Memory:
-        available = 1000
-
     asked = []
-    monkeypatch.setattr(store_module.psutil, "virtual_memory", Memory)
+    monkeypatch.setattr(store_module.psutil, "virtual_memory", lambda: SimpleNamespace(available=available))
     monkeypatch.setattr(store_module.os, "posix_fadvise", lambda _, start, size, __: asked.append((start, size)))
-    path = own / "packed/training.images.npy"
-    ReadAhead(path, [(128, 100), (9128, 10)], 1001)(np.array([3, 0]))
+    ahead = ReadAhead(own / "packed/training.images.npy", [(128, 100), (9128, 10)], 10)
+    ahead(np.array([3, 0]))
     assert asked == [(428, 100), (128, 100), (9158, 10), (9128, 10)]
     asked.clear()
-    ReadAhead(path, [(128, 100)], 400)(np.array([3, 0]))
-    assert not asked
+    ahead(np.array([3]))
+    assert asked == again

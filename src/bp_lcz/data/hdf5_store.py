@@ -35,7 +35,7 @@ class Hdf5Store:
             path = reader.path
         self.nbytes: int = self._sen1.nbytes + self._sen2.nbytes
         strides = [(array.offset, array.strides[0]) for array in (self._sen1, self._sen2)]
-        self._ahead = ReadAhead(path, strides, self.nbytes)
+        self._ahead = ReadAhead(path, strides, len(self.labels))
 
     @property
     def channels(self) -> Channels:

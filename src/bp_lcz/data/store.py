@@ -2,6 +2,7 @@
 
 import json
 import os
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -83,7 +84,7 @@ class PackedStore:
         self.nbytes: int = images.nbytes
         first = PATCH_SIDE**2 * len(self._channels.sen1)
         self._sen1, self._sen2 = images[:, :first], images[:, first:]
-        self._ahead = ReadAhead(folder / f"{split}.images.npy", [(images.offset, images.strides[0])], self.nbytes)
+        self._ahead = ReadAhead(folder / f"{split}.images.npy", [(images.offset, images.strides[0])], count)
 
     @property
     def channels(self) -> Channels:
@@ -173,28 +174,34 @@ class PinnedStore:
 class ReadAhead:
     """Asks the system for all patches of a batch at once, where it would else fetch page after page.
 
-    Only for files that are large against memory: of others nearly every page is there, and asking costs more than it
-    saves.
+    Of a file that fits into memory each patch is asked for once, in the first epoch; of a larger one always, since its
+    pages do not stay.
 
     Args:
         path: the file.
         parts: offset of the first patch and distance of patches in bytes, for each array in the file.
-        nbytes: of all patches.
+        count: number of patches.
     """
 
-    def __init__(self, path: Path, parts: Sequence[tuple[int, int]], nbytes: int) -> None:
+    def __init__(self, path: Path, parts: Sequence[tuple[int, int]], count: int) -> None:
         self._parts = parts
-        # posix_fadvise is not everywhere.
-        self._file = (
-            path.open("rb") if hasattr(os, "posix_fadvise") and nbytes > psutil.virtual_memory().available / 2 else None
-        )
+        self._file = os.open(path, os.O_RDONLY) if hasattr(os, "posix_fadvise") else None  # it is not everywhere
+        if self._file is not None:
+            weakref.finalize(self, os.close, self._file)
+        nbytes = count * sum(stride for _, stride in parts)
+        self._fits = nbytes <= psutil.virtual_memory().available / 2
+        self._is_asked = np.zeros(count, bool)
 
     def __call__(self, indices: Int64[np.ndarray, " batch"]) -> None:
         """Announce the patches at these positions."""
-        if self._file is not None:
-            for offset, stride in self._parts:
-                for index in indices.tolist():
-                    os.posix_fadvise(self._file.fileno(), offset + index * stride, stride, os.POSIX_FADV_WILLNEED)
+        if self._file is None:
+            return
+        if self._fits:
+            indices = indices[~self._is_asked[indices]]
+            self._is_asked[indices] = True
+        for offset, stride in self._parts:
+            for index in indices.tolist():
+                os.posix_fadvise(self._file, offset + index * stride, stride, os.POSIX_FADV_WILLNEED)
 
 
 def as_batch(

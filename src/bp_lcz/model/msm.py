@@ -92,7 +92,7 @@ def _sigmoid_loss(
     batch, group_count, class_count, _ = logits.shape
     samples = one_hot(label, class_count).sum(0).to(logits.dtype)
     # Binary cross-entropy with target t is softplus(z) - t z, so only the second term knows the target.
-    every_pair = torch.einsum("bgch,c->", softplus(logits), samples)
+    every_pair = torch.einsum("ch,c->", softplus(logits).sum((0, 1)), samples)
     # Under the identity target the own prompt is one positive and n_c - 1 negatives.
     positives = torch.ones_like(label, dtype=logits.dtype) if counts_as_one else samples[label]
     supervised = torch.einsum("bgh,gh,b->", _own_class(logits, label), weight, positives)
