@@ -95,8 +95,8 @@ format: $(INSTALLED)  ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 
 audit: $(INSTALLED)  ## known vulnerabilities of the pinned versions; needs the network
-	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off || { \
-	  echo "error: audit: vulnerabilities above, or their index could not be reached" >&2; exit 1; }
+	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off || { \
+	  echo "error: audit: vulnerabilities above, or some package could not be looked up" >&2; exit 1; }
 
 constraints:  ## renew constraints.txt from the bounds of pyproject.toml
 	rm -rf $(VENV).new && $(PYTHON) -m venv $(VENV).new
