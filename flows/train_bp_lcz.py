@@ -267,6 +267,7 @@ class _Progress:
         self.id = made
 
     def set(self, count: int) -> None:
+        self.has_waited = False
         self.logger.info("%d of %d stages done", count, self.total)
         update_progress_artifact(self.id, 100.0 * count / self.total)
 
@@ -305,7 +306,8 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, default=Path(), help="checkout or workspace (default: here)")
     parser.add_argument("--concurrency", type=int, default=2, help="stages side by side on one device (default: 2)")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGINT, _interrupted)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupted)
     try:
         _await_server(arguments.workspace)
         state = train_bp_lcz(arguments.workspace.resolve(), arguments.concurrency, return_state=True)
@@ -318,8 +320,8 @@ def main() -> None:
     print("", *summary.lines(), sep="\n")
 
 
-def _interrupted(*_: object) -> None:
-    """Ctrl-C: end everything that this process has started, and this process at once.
+def _interrupted(number: int, _: object) -> None:
+    """Ctrl-C or SIGTERM: end everything that this process has started, and this process at once.
 
     A terminal sends the signal to the flow's own server as well, and Prefect would go on asking that server for a
     minute before it gave up.
@@ -329,7 +331,7 @@ def _interrupted(*_: object) -> None:
         with suppress(psutil.Error):
             process.terminate()
     os.write(2, b"interrupted; run again to go on from here\n")
-    os._exit(130)
+    os._exit(128 + number)
 
 
 def _await_server(workspace: Path) -> None:

@@ -55,6 +55,21 @@ def test_a_user_error_is_one_line_without_traceback(tmp_path: Path) -> None:
     assert result.stderr == "error: params.yaml: not found; run inside a BP-LCZ checkout or workspace\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        ("OSError(errno.EROFS, 'Read-only file system', '/ro/x')", "error: /ro/x: read-only file system"),
+        ("PermissionError(errno.EACCES, 'Permission denied', '/ro/x')", "error: /ro/x: permission denied"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(error: str, line: str) -> None:
+    program = f"import errno\nfrom bp_lcz import cli\ndef app(): raise {error}\ncli.app = app\ncli.main()"
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert (result.returncode, result.stderr.splitlines()) == (1, [line])
+
+
 def test_an_unknown_cell_is_a_user_error(tmp_path: Path) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     result = bp_lcz("train", "nothing", folder=tmp_path)

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 import bp_lcz
-from bp_lcz.errors import TEMPORARY_STATUS, TemporaryError, UserError, is_disk_full
+from bp_lcz.errors import TEMPORARY_STATUS, TemporaryError, UserError, is_disk_full, is_refused_by_system
 from bp_lcz.params import load_params
 from bp_lcz.paths import DEMO
 
@@ -488,6 +488,9 @@ def main() -> None:
         typer.echo("interrupted", err=True)
         sys.exit(130)
     except Exception as error:
+        if isinstance(error, OSError) and is_refused_by_system(error):
+            typer.echo(f"error: {error.filename}: {(error.strerror or str(error)).lower()}", err=True)
+            sys.exit(1)
         if not is_disk_full(error):
             raise
         typer.echo(f"error: {Path.cwd()}: no space left on the disk; free some and run again", err=True)

@@ -26,3 +26,8 @@ def is_disk_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def is_refused_by_system(error: OSError) -> bool:
+    """Whether the system does not let this user write or read here, as opposed to a mistake of the program."""
+    return error.filename is not None and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)

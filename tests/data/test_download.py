@@ -146,7 +146,7 @@ def test_a_damaged_gzip_file_is_refused_and_leaves_nothing(source, release, tmp_
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_wrong_checksum_leaves_nothing_and_the_second_run_repairs(source, release, tmp_path):
+def test_a_wrong_checksum_leaves_nothing_and_another_mirror_repairs(source, release, tmp_path):
     bad = tmp_path / "bad"
     shutil.copytree(source, bad)
     content = bytearray((bad / "training.h5").read_bytes())
@@ -154,10 +154,11 @@ def test_a_wrong_checksum_leaves_nothing_and_the_second_run_repairs(source, rele
     (bad / "training.h5").write_bytes(content)
     with http_server(bad, Manners()) as url:
         said = failure(release, tmp_path / "out", url)
-    assert "training.h5: received 2,500,001 bytes with md5" in said
+    assert "training.h5: no mirror delivers it: received 2,500,001 bytes with md5" in said
+    assert said.endswith("; removed")
     assert not list((tmp_path / "out").iterdir())
-    with http_server(source, Manners()) as url:
-        bring(release, tmp_path / "out", url)
+    with http_server(bad, Manners()) as wrong, http_server(source, Manners()) as url:
+        bring(release, tmp_path / "out", wrong, url)
     assert_whole(source, tmp_path / "out")
 
 
@@ -291,7 +292,9 @@ def test_a_machine_without_rsync_is_told_so(release, tmp_path, monkeypatch):
 
 
 def test_an_unknown_kind_of_address_is_refused(release, tmp_path):
-    assert "'gopher' is none of ftp, http, https, rsync" in failure(release, tmp_path / "out", "gopher://a/b")
+    assert "gopher://a/b/training.h5: no address of ftp, http, https, rsync" in failure(
+        release, tmp_path / "out", "gopher://a/b"
+    )
     assert "names no mirror" in failure(release, tmp_path / "out")
 
 

@@ -191,6 +191,7 @@ def _bring(file: ReleaseFile, folder: Path, mirrors: Sequence[str], retries: int
                 break
             try:
                 _bring_from(mirror, part, file, retries, pause)
+                part.check()
                 is_complete = True
             except RefusedError as error:
                 _say(f"{file.name}: {error}")
@@ -312,18 +313,22 @@ class _Part:
             )
         return UserError(f"{self.path}: cannot be written: {error.strerror}")
 
-    def finish(self, target: Path) -> None:
-        """Give the file its final name if it is what the release has; remove it if it is not."""
+    def check(self) -> None:
+        """Remove the bytes if they are not what the release has.
+
+        Raises:
+            RefusedError: if they were removed.
+        """
         found = self._digest.hexdigest()
         if self.size != (self.file.size or self.size) or not self.has_right_md5:
             others = _is_of(releases_of(self.file.name, self.size, found))
             right = f"{self.file.size or self.size:,} bytes" + (f" with md5 {self.file.md5}" if self.file.md5 else "")
             size = self.size
             self.restart()
-            raise UserError(
-                f"{target}: received {size:,} bytes with md5 {found}, not {right}{others}; "
-                "removed, run again to download anew, perhaps from another --mirror"
-            )
+            raise RefusedError(f"received {size:,} bytes with md5 {found}, not {right}{others}; removed")
+
+    def finish(self, target: Path) -> None:
+        """Give the file its final name."""
         try:
             os.fsync(self.raw.fileno())
             self.path.replace(target)

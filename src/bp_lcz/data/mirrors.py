@@ -81,7 +81,7 @@ def open_at(url: str, offset: int, target: IO[bytes]) -> Iterator[Stream]:
     """
     scheme = urllib.parse.urlsplit(url).scheme
     if scheme not in SCHEMES:
-        raise RefusedError(f"'{scheme}' is none of {', '.join(SCHEMES)}")
+        raise RefusedError(f"{url}: no address of {', '.join(SCHEMES)}")
     if scheme == "rsync":
         opened = _open_rsync(url, offset, target)
     elif scheme == "ftp" and not _proxy(url):
