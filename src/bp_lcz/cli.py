@@ -484,9 +484,10 @@ def main() -> None:
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(TEMPORARY_STATUS if isinstance(error, TemporaryError) else 1)
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 128 + signal.SIGINT:  # what typer makes of a KeyboardInterrupt, without a word
+            typer.echo("interrupted", err=True)
+        raise
     except Exception as error:
         if isinstance(error, OSError) and is_refused_by_system(error):
             typer.echo(f"error: {error.filename}: {(error.strerror or str(error)).lower()}", err=True)

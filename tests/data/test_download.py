@@ -344,8 +344,9 @@ def test_verify_names_what_is_missing_or_another(source, release, tmp_path):
         verify(release, source)
 
 
-def test_a_killed_download_goes_on_where_it_was(source, release, tmp_path):
-    """SIGTERM to the real command in the middle of a file."""
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_killed_download_goes_on_where_it_was(source, release, tmp_path, stop):
+    """A signal to the real command in the middle of a file."""
     out, described = tmp_path / "out", tmp_path / "small.json"
     described.write_text(json.dumps(release.model_dump(mode="json")))
     manners = Manners(breaks=1, busy_after_break=10**6)  # so that the command waits with half a file
@@ -362,9 +363,10 @@ def test_a_killed_download_goes_on_where_it_was(source, release, tmp_path):
         part = out / "training.h5.part"
         while process.poll() is None and not (part.exists() and part.stat().st_size >= 1_250_000):
             time.sleep(0.005)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(stop)
         _, said = process.communicate()
-        assert process.returncode == 128 + signal.SIGTERM, said
+        assert process.returncode == 128 + stop, said
+        assert said.endswith("interrupted\n") == (stop == signal.SIGINT)
         assert "Traceback" not in said
         assert sorted(file.name for file in out.iterdir()) == ["training.h5.part"]
         manners.asked.clear()
