@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 from jaxtyping import Float
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 from scipy import stats
 from tqdm import tqdm
 
@@ -165,9 +166,18 @@ def draw(result: Mapping[str, Any], machine: Mapping[str, Any]) -> matplotlib.fi
         level = np.exp(np.mean(np.log(median)) - line["exponent"] * np.mean(np.log(sizes)))
         axes.plot(sizes, level * sizes ** line["exponent"], color=color, linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel=result["size"], ylabel=result["unit"], title=result["title"])
+    low, high = axes.get_ylim()
+    if high < 10 * low:  # what is flat shall look flat
+        middle = np.sqrt(low * high)
+        axes.set_ylim(middle / np.sqrt(10), middle * np.sqrt(10))
+    marks = sorted({size for line in result["series"] for size in line["sizes"]})
+    axes.set_xticks(marks, [f"{size:,g}" for size in marks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(which="both", alpha=0.2)
-    axes.legend(fontsize="small", frameon=False)
-    figure.supxlabel(
+    figure.legend(loc="outside lower center", fontsize="small", frameon=False)
+    figure.suptitle(
         f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, commit {machine['commit']}; "
         "medians and quartiles",
         fontsize=7,

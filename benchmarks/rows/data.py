@@ -458,14 +458,14 @@ CURVES = (
     ),
     Curve(
         "data-memory",
-        "Memory that grows with the data",
+        "Memory against the data",
         "patches in the file",
         "MiB",
         {"memory of the reading process": 0},
         memory_with_data,
     ),
     Curve(
-        "batch",
+        "gather",
         "Batches of any size",
         "patches in the batch",
         "µs per patch",

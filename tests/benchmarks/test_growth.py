@@ -61,3 +61,8 @@ def test_every_curve_runs_in_tiny_sizes(curve: Curve, tmp_path: Path) -> None:
     result = result_of(curve, Setup(tmp_path, quick=True))
     assert result["series"] or result["note"]
     assert {line["label"] for line in result["series"]} >= {*curve.predicted} or result["note"]
+
+
+def test_no_two_curves_share_a_name_and_so_a_figure() -> None:
+    names = [curve.name for curve in find_curves()]
+    assert len(set(names)) == len(names)
