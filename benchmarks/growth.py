@@ -171,7 +171,7 @@ def draw(result: Mapping[str, Any], machine: Mapping[str, Any]) -> matplotlib.fi
         middle = np.sqrt(low * high)
         axes.set_ylim(middle / np.sqrt(10), middle * np.sqrt(10))
     marks = sorted({size for line in result["series"] for size in line["sizes"]})
-    axes.set_xticks(marks, [f"{size:,g}" for size in marks])
+    axes.set_xticks(marks, [f"{size:,.0f}" for size in marks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
