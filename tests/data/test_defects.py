@@ -186,6 +186,11 @@ DEFECTS: dict[str, tuple[Callable[[Arrays], None], str, str]] = {
         "sen1: VV brighter than VH",
         "training.h5",
     ),
+    "blank patches": (
+        in_training("sen2", set_value(slice(0, 30), 0.0)),
+        "sen2: no blank patches, share of zeros at most 0.5",
+        "training.h5[29]",
+    ),
     "zeros": (in_training("sen1", set_value(5, 0.0)), "sen1: share of zeros at most 0.5", "training.h5[5]"),
     "not one-hot": (in_training("label", set_value((7, slice(None)), 1.0)), "label: one-hot label", "training.h5[7]"),
     "NaN": (in_training("sen1", set_value((7, 0, 0, 0), np.nan)), "pixels: all values finite", "training.h5[7]"),

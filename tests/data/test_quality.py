@@ -194,6 +194,16 @@ def test_a_patch_of_zeros_is_refused(root):
     assert refusal(root).endswith("'sen1: share of zeros at most 0.5' violated by 1 patches: training.h5[2]")
 
 
+def test_blank_patches_of_sentinel_2_are_the_first_thing_named(root):
+    _, sen2, _ = random_patches(34, FEW, seed=0)
+    sen2[10:] = 0
+    edit(root, "training", "sen2", sen2)
+    assert refusal(root).startswith(
+        "in/mine: expectation 'sen2: no blank patches, share of zeros at most 0.5' violated by 24 patches: "
+        "training.h5[10], "
+    )
+
+
 def test_an_identical_patch_in_two_splits_is_refused(root):
     training = random_patches(34, FEW, seed=0)
     testing = random_patches(17, FEW, seed=2)

@@ -77,7 +77,7 @@ def suite(
         Expectation("all values finite", "pixels", "patches", "non_finite", maximum=0.0),
         Expectation("one-hot label", "label", "patches", "class", minimum=0.0, maximum=float(CLASS_COUNT - 1)),
         Expectation("at least two classes in training", "label", "splits", "classes_to_learn", minimum=2.0),
-        *_optical(channels, reflectance_max),
+        *_optical(channels, reflectance_max, zeros_max),
         *_radar(channels, zeros_max),
         Expectation("no identical patch in two splits", "pixels", "patches", "splits_with_it", maximum=1.0),
         Expectation(
@@ -132,8 +132,16 @@ def _release(published: Published) -> list[Expectation]:
     ]
 
 
-def _optical(channels: Channels, reflectance_max: float) -> list[Expectation]:
+def _optical(channels: Channels, reflectance_max: float, zeros_max: float) -> list[Expectation]:
     return [
+        # So2Sat's smallest reflectance is 0.0001: zeros are fill. First, since blank patches upset what follows.
+        Expectation(
+            f"no blank patches, share of zeros at most {zeros_max:g}",
+            "sen2",
+            "patches",
+            "zeros_sen2",
+            maximum=zeros_max,
+        ),
         # Fresh snow and thick cloud reach about 0.9; digital numbers are 10,000 times reflectance, per cent 100 times.
         Expectation("reflectance, not digital numbers", "sen2", "bands", "level", maximum=1.5),
         Expectation("no band stored twice", "sen2", "pairs", "identical", maximum=0.5),

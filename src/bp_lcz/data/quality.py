@@ -67,7 +67,7 @@ def gate(
         out: folder for ``statistics.parquet`` and ``data_docs/``, written in any case, and ``summary.json``,
             which is there only if the data set passed. The summary is a function of the data alone.
         reflectance_max: largest plausible top-of-atmosphere reflectance.
-        zeros_max: largest share of zeros in a patch's Sentinel-1 channels.
+        zeros_max: largest share of zeros in a patch's Sentinel-1 values, and in its Sentinel-2 values.
         leakage: whether overlapping splits are an ``error``, or a warning that marks every result.
 
     Returns:
