@@ -67,6 +67,17 @@ def test_warnings_are_printed_and_do_not_stop(workspace, without_figures, capsys
     assert Path("outputs/gate/summary.json").exists()
 
 
+def test_checks_that_small_splits_do_not_allow_are_said_in_one_line(workspace, without_figures, capsys):
+    write_dataset(workspace / "mine", patches={"training": 102, "validation": 17, "testing": 17}, seed=1)
+    validate.run(params_for("mine"))
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "not checked" in line]
+    assert line.startswith(
+        "warning: mine: not checked in validation.h5, testing.h5 (fewer than 100 patches): 6 expectations: "
+        "sen2: each band goes with its neighbours, sen2: no two bands in each other's place, "
+    )
+    assert line.endswith("; see outputs/gate/summary.json")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
