@@ -323,6 +323,23 @@ def test_scenes_that_do_not_fit_are_one_line_and_leave_nothing(scene, tmp_path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize("moved", [False, True], ids=["on the grid", "warped"])
+@pytest.mark.parametrize("key", ["s1", "s2", "labels"])
+def test_of_several_scenes_the_truncated_one_is_named_with_the_cause(scene, tmp_path, key, moved):
+    values = {"s1": radar(), "s2": optical(), "labels": zones()}[key]
+    side = 11 if moved else 10
+    write_tif(scene[key], values, transform=from_origin(WEST, NORTH, side, side))  # no names, which lie at its end
+    content = scene[key].read_bytes()
+    scene[key].write_bytes(content[: len(content) * 3 // 4])
+    with pytest.raises(UserError) as caught:
+        run(scene, tmp_path / "out")
+    text = str(caught.value)
+    assert text.startswith(f"{scene[key]}: cannot be read (truncated or corrupted?): ")
+    assert "previous exception" not in text
+    assert "\n" not in text
+    assert not (tmp_path / "out").exists()
+
+
 SCENES = ("282D_485L_3_3", "38D_378R_2_3", "433D_629L_3_1")
 CARRY_OFFSET = {("282D_485L_3_3", "l1c_13"), ("433D_629L_3_1", "l1c_13"), ("433D_629L_3_1", "l2a_12")}
 
