@@ -205,7 +205,7 @@ def split(
     ] = None,
     gap: Gap = 320.0,
     shares: Shares = (0.7, 0.1, 0.2),
-    seed: Annotated[int, typer.Option(help="Of the order in which cities or blocks are dealt out.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order in which cities or blocks are dealt out.")] = 1,
 ) -> None:
     """Divide patches with geo files into splits that do not show the same ground.
 
@@ -239,7 +239,7 @@ def tile(
     block_size: Annotated[float | None, typer.Option(help="See `bp-lcz split`.")] = None,
     gap: Gap = 320.0,
     shares: Shares = (0.7, 0.1, 0.2),
-    seed: Annotated[int, typer.Option(help="See `bp-lcz split`.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="See `bp-lcz split`.")] = 1,
 ) -> None:
     """Cut co-registered Sentinel scenes into a data set of patches.
 
