@@ -172,7 +172,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, damage, message):
         ({"gap_m": 310.0}, "overlap"),
         ({"shares": (0.7, 0.3, 0.0)}, "sum 1"),
         ({"shares": (0.7, 0.7, 0.2)}, "sum 1"),
-        ({"block_m": 0.0}, "positive side"),
+        ({"block_m": 0.0}, "positive, finite side"),
+        ({"block_m": float("nan")}, "positive, finite side"),
+        ({"block_m": float("inf")}, "positive, finite side"),
+        ({"gap_m": float("nan")}, "at least 320 m"),
+        ({"gap_m": float("inf")}, "at least 320 m"),
+        ({"shares": (float("nan"), 0.5, 0.5)}, "sum 1"),
+        ({"shares": (0.5, 0.5, float("nan"))}, "sum 1"),
+        ({"shares": (float("inf"), 0.5, 0.5)}, "sum 1"),
     ],
 )
 def test_a_rule_that_makes_no_sense_is_refused(options, message):

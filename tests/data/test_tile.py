@@ -340,6 +340,20 @@ def test_of_several_scenes_the_truncated_one_is_named_with_the_cause(scene, tmp_
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(({"min_share": share}, "above 0, at most 1") for share in (0.0, 1.5, float("nan"), float("inf"))),
+        *(({"stride_m": stride}, "positive multiple of 10 m") for stride in (0, -100, 15)),
+        *(({"s2_offset": offset}, "0 or 1000") for offset in (500.0, -1000.0, float("nan"), float("inf"))),
+        *(({"city": city}, "--city: expected a name") for city in ("", "  ")),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        TileOptions(**options)
+
+
 SCENES = ("282D_485L_3_3", "38D_378R_2_3", "433D_629L_3_1")
 CARRY_OFFSET = {("282D_485L_3_3", "l1c_13"), ("433D_629L_3_1", "l1c_13"), ("433D_629L_3_1", "l2a_12")}
 

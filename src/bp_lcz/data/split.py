@@ -41,12 +41,13 @@ class SplitRule:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-6:
+        # As conditions that hold, since NaN is on neither side of any bound.
+        if not (all(share > 0 for share in self.shares) and abs(sum(self.shares) - 1) <= 1e-6):
             raise UserError(f"--shares {' '.join(f'{s:g}' for s in self.shares)}: three positive numbers of sum 1")
-        if self.gap_m < OVERLAP_M:
-            raise UserError(f"--gap {self.gap_m:g}: patches nearer than {OVERLAP_M:g} m overlap")
-        if self.block_m is not None and self.block_m <= 0:
-            raise UserError(f"--block-size {self.block_m:g}: a block has a positive side in m")
+        if not OVERLAP_M <= self.gap_m < np.inf:
+            raise UserError(f"--gap {self.gap_m:g}: expected at least {OVERLAP_M:g} m, nearer than which patches overlap")
+        if self.block_m is not None and not 0 < self.block_m < np.inf:
+            raise UserError(f"--block-size {self.block_m:g}: a block has a positive, finite side in m")
 
 
 def split_folders(folders: Sequence[Path], out: Path, rule: SplitRule) -> list[str]:

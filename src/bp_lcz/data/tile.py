@@ -76,6 +76,10 @@ class TileOptions:
     split: SplitRule | None = field(default_factory=SplitRule)
 
     def __post_init__(self) -> None:
+        if self.city is not None and not self.city.strip():
+            raise UserError("--city: expected a name; leave it out to take that of the folder")
+        if self.s2_offset not in (None, 0.0, OFFSET_DN):
+            raise UserError(f"--s2-offset {self.s2_offset:g}: expected 0 or {OFFSET_DN:g}")
         for option, value, known in (
             ("--s1-units", self.s1_units, ("auto", "db", "linear")),
             ("--s2-units", self.s2_units, ("auto", "dn", "reflectance")),
