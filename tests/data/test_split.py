@@ -130,6 +130,16 @@ def test_classes_that_a_split_lacks_are_named(tmp_path):
     assert any("LCZ" in line for line in lines) == any("of 2 classes" in line for line in lines)
 
 
+def test_a_folder_that_is_given_twice_is_refused_however_it_is_spelt(tmp_path):
+    folder = write_patches(tmp_path / "in", stride_grid(20))
+    (tmp_path / "link").symlink_to(folder)
+    for again in (folder, tmp_path / "out/../in", tmp_path / "link"):
+        with pytest.raises(UserError) as caught:
+            split_folders([folder, again], tmp_path / "out", SMALL)
+        assert str(caught.value) == f"{again}: given twice; its patches would stand twice in the data set"
+        assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

@@ -62,11 +62,15 @@ def split_folders(folders: Sequence[Path], out: Path, rule: SplitRule) -> list[s
         What was done, one line for each split and one for the patches left out.
 
     Raises:
-        UserError: if a folder has no patches, a file lacks its geo file or is not in form, files differ in
+        UserError: if a folder has no patches or is given twice, a file lacks its geo file or is not in form, files differ in
             channels, there are fewer than three cities or blocks, or `out` holds something already.
     """
     files: list[Path] = []
+    seen: set[Path] = set()
     for folder in folders:
+        if folder.resolve() in seen:
+            raise UserError(f"{folder}: given twice; its patches would stand twice in the data set")
+        seen.add(folder.resolve())
         here = sorted(path for path in folder.glob("*.h5") if not path.stem.endswith("_geo"))
         if not here:
             raise UserError(f"{folder}: holds no HDF5 files of patches")
