@@ -1,5 +1,6 @@
 """Defects put into a copy of simulated data are caught by name; data without defects are left alone."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -233,6 +234,18 @@ def test_the_first_offender_of_a_swap_is_the_pair_itself(clean, tmp_path):
     DEFECTS["B12 and B08 swapped"][0](arrays)
     _, offenders = violated(save(tmp_path / "data", arrays))["sen2: no two bands in each other's place"]
     assert offenders[0] == "B08 and B12 of training"
+
+
+@pytest.mark.parametrize(("key", "value"), [("sen2", np.nan), ("sen2", np.inf), ("sen1", -np.inf)])
+def test_one_value_that_is_not_finite_is_no_verdict_on_bands_and_no_warning_of_numpy(clean, tmp_path, key, value):
+    arrays = {split: dict(content) for split, content in clean.items()}
+    in_training(key, set_value((7, 0, 0, 2), value))(arrays)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = violated(save(tmp_path / "data", arrays))
+    # An infinite value is beyond the bounds of its own band, too.
+    assert {offender for _, offenders in found.values() for offender in offenders} == {"training.h5[7]"}
+    assert "pixels: all values finite" in found
 
 
 def test_the_clean_copy_violates_nothing(clean, tmp_path):

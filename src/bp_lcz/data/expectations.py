@@ -212,7 +212,8 @@ def tables(
         published: the release to which a split of as many patches is held.
 
     Returns:
-        ``splits``, ``classes``, ``files``, ``bands``, ``pairs``, ``cities`` and ``patches``.
+        ``splits``, ``classes``, ``files``, ``bands``, ``pairs``, ``cities`` and ``patches``. Levels, spreads and
+        correlations are of the patches whose values are all finite.
     """
     counts = class_counts(statistics)
     rows: dict[str, pd.DataFrame] = {split: statistics[statistics["split"] == split] for split in SPLITS}
@@ -221,13 +222,16 @@ def tables(
     copies = statistics.groupby(["split", "content"])["index"].transform("size")
     spread = statistics.groupby("content")["split"].transform("nunique")
     patches = statistics.assign(copies_in_split=copies, splits_with_it=spread)
+    # One NaN or infinity would make a mean of it, of which no correlation or level can be told.
+    finite = statistics[statistics["non_finite"] == 0]
+    sound = {split: finite[finite["split"] == split] for split in SPLITS}
     return {
-        "splits": _splits(root, rows, counts, channels, claimed, published),
+        "splits": _splits(root, rows, sound, counts, channels, claimed, published),
         "classes": _classes(counts, claimed, published),
         "files": _files(root, claimed),
-        "bands": _bands(rows, channels, claimed, published),
-        "pairs": _pairs(rows, channels),
-        "cities": _cities(statistics, channels),
+        "bands": _bands(sound, channels, claimed, published),
+        "pairs": _pairs(sound, channels),
+        "cities": _cities(finite, channels),
         "patches": patches[["patch", *(column for column in patches.columns if column != "patch")]],
     }
 
@@ -255,6 +259,7 @@ def band_statistics(rows: pd.DataFrame, band: str) -> dict[str, float]:
 def _splits(
     root: Path,
     rows: Mapping[str, pd.DataFrame],
+    sound: Mapping[str, pd.DataFrame],
     counts: Mapping[str, list[int]],
     channels: Channels,
     claimed: Mapping[str, bool],
@@ -268,13 +273,14 @@ def _splits(
             "classes": int(np.count_nonzero(counts[split])),
             # Only training needs several.
             "classes_to_learn": np.count_nonzero(counts[split]) if split == "training" else np.nan,
-            "darkest": _darkest(here, channels),
+            "darkest": _darkest(sound[split], channels),
             "vv_brighter": np.nan,
             "excess_bytes": np.nan,
             "other_first_labels": np.nan,
         }
-        if {"VV_lee_intensity", "VH_lee_intensity"} <= set(channels.sen1) and len(here):
-            line["vv_brighter"] = (here["VV_lee_intensity_mean"] > here["VH_lee_intensity_mean"]).mean()
+        if {"VV_lee_intensity", "VH_lee_intensity"} <= set(channels.sen1) and len(sound[split]):
+            vv, vh = (sound[split][f"{polarisation}_lee_intensity_mean"] for polarisation in ("VV", "VH"))
+            line["vv_brighter"] = (vv > vh).mean()
         if claimed[split]:
             size = (root / f"{split}.h5").stat().st_size
             line["excess_bytes"] = size - (published.header_bytes + published.patch_bytes * len(here))
