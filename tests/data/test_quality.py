@@ -223,6 +223,16 @@ def test_an_empty_split_is_refused(tmp_path):
     )
 
 
+def test_an_empty_split_beside_a_full_geo_file_is_the_file_that_is_named(tmp_path):
+    cities = {"training": 9, "validation": 2, "testing": 3}
+    root = write_dataset(tmp_path / "mine", channels=FEW, cities=cities)
+    for key, shape in (("sen1", (32, 32, 2)), ("sen2", (32, 32, 2)), ("label", (17,))):
+        edit(root, "training", key, np.zeros((0, *shape)))
+    with pytest.raises(UserError) as caught:
+        check(root)
+    assert str(caught.value) == f"{root}/training.h5: has no patches, but training_geo.h5 the places of 34"
+
+
 def test_a_training_split_of_one_class_is_refused(root):
     edit(root, "training", "label", np.tile(np.eye(17)[3], (34, 1)))
     assert refusal(root) == (
