@@ -108,14 +108,21 @@ def test_files_out_of_form_leave_nothing_behind(workspace, damage, message):
     assert not list(workspace.glob("outputs/**/*.*"))
 
 
-def test_a_stale_summary_does_not_outlive_a_broken_file(workspace, without_figures):
+@pytest.mark.parametrize("damage", ["broken file", "whole numbers", "mixed releases"])
+def test_nothing_that_was_said_of_other_data_outlives_files_out_of_form(workspace, without_figures, damage):
     write_dataset(workspace / "mine")
     validate.run(params_for("mine"))
-    (workspace / "mine/testing.h5").write_bytes(b"")
+    if damage == "broken file":
+        (workspace / "mine/testing.h5").write_bytes(b"")
+    elif damage == "whole numbers":
+        edit(workspace / "mine", "testing", "sen2", np.ones((17, 32, 32, 10), dtype=np.uint16))
+    else:
+        for name, size in (("training.h5", 52_006_404_720), ("testing.h5", 11_791_717_296)):
+            with (workspace / "mine" / name).open("wb") as file:
+                file.truncate(size)  # sparse
     with pytest.raises(UserError, match=r"testing\.h5"):
         validate.run(params_for("mine"))
-    assert not Path("outputs/gate/summary.json").exists()
-    assert not Path("outputs/gate/figures").exists()
+    assert not list(Path("outputs").glob("**/*.*"))
 
 
 def test_a_failure_while_drawing_leaves_no_figure(workspace, monkeypatch):

@@ -19,8 +19,8 @@ def run(params: Params) -> None:
         UserError: if files of different releases are mixed, a file is not in form or an expectation fails.
     """
     root = Path(params.dataset.root)
+    shutil.rmtree(GATE, ignore_errors=True)  # pages and figures of other data say nothing about these
     check_not_mixed(root)
-    shutil.rmtree(GATE_FIGURES, ignore_errors=True)  # those of other data say nothing about these
     summary = gate(
         root,
         GATE,
