@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bp_lcz.data.leakage import find_neighbours
 from bp_lcz.data.so2sat import Geo, check_dataset, open_split, read_geo
-from bp_lcz.data.split import SplitRule, assign, split_folders
+from bp_lcz.data.split import SplitRule, assign, counted, split_folders
 from bp_lcz.errors import UserError
 from bp_lcz.params import SPLITS
 from tests.data.patches import random_patches
@@ -121,12 +121,27 @@ def test_several_files_of_several_folders_make_one_data_set(tmp_path):
     assert sorted(cities) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [
+        (1, "patch", "1 patch"),
+        (0, "patch", "0 patches"),
+        (1, "class", "1 class"),
+        (2, "class", "2 classes"),
+        (2, "city", "2 cities"),
+        (1200, "block", "1,200 blocks"),
+    ],
+)
+def test_numbers_of_things_are_said_as_people_say_them(count, noun, text):
+    assert counted(count, noun) == text
+
+
 def test_classes_that_a_split_lacks_are_named(tmp_path):
     write_patches(tmp_path / "in", stride_grid(20))
     with h5py.File(tmp_path / "in/patches.h5", "a") as file:
         file["label"][:] = np.eye(17)[np.where(np.arange(400) == 399, 16, 0)]
     lines = split_folders([tmp_path / "in"], tmp_path / "out", SMALL)
-    assert sum(line.endswith("patches of 1 classes; without LCZ G") for line in lines[:3]) in (0, 2)
+    assert sum(line.endswith("of 1 class; without LCZ G") for line in lines[:3]) in (0, 2)
     assert any("LCZ" in line for line in lines) == any("of 2 classes" in line for line in lines)
 
 
@@ -145,7 +160,7 @@ def test_a_folder_that_is_given_twice_is_refused_however_it_is_spelt(tmp_path):
     [
         ("no geo", r"patches\.h5: no patches_geo\.h5 beside it"),
         ("no files", r"in: holds no HDF5 files of patches"),
-        ("one city", r"1 cities cannot make three splits; take --by block"),
+        ("one city", r"1 city cannot make three splits; take --by block"),
         ("out in use", r"out: exists and is not empty"),
         ("channels", r"zzz\.h5: has the channels .* but patches\.h5 has"),
         ("truncated", r"patches\.h5: not a readable HDF5 file"),

@@ -103,7 +103,7 @@ def test_the_label_is_the_majority_of_the_cell_in_the_middle(scene, tmp_path):
         assert found[column].argmax() + 1 == zone or column == 3
     strict = TileOptions(split=None, min_share=0.9)
     lines = run(scene, tmp_path / "strict", strict)
-    assert "7 patches without a class on 90% of their cell" in lines
+    assert "7 patches without a class on 90% of the cell in the middle" in lines
     assert len(arrays(tmp_path / "strict")["label"]) == 42
 
 

@@ -122,7 +122,7 @@ def assign(geo: Geo, rule: SplitRule) -> Int[np.ndarray, " patch"]:
     sizes = np.bincount(unit)
     if len(sizes) < len(SPLITS):
         remedy = "take --by block" if rule.by == "city" else "take a smaller --block-size"
-        raise UserError(f"{len(sizes)} {_plural(rule.by)} cannot make three splits; {remedy}")
+        raise UserError(f"{counted(len(sizes), rule.by)} cannot make three splits; {remedy}")
     owner = np.full(len(sizes), -1)
     lacking = np.array(rule.shares) * sizes.sum()
     order = np.random.default_rng(rule.seed).permutation(len(sizes))
@@ -234,13 +234,17 @@ def _account(part: Int[np.ndarray, " patch"], label: np.ndarray, rule: SplitRule
     for number, split in enumerate(SPLITS):
         missing = [CODES[c] for c in range(CLASS_COUNT) if c in known - present[number]]
         lack = f"; without LCZ {', '.join(missing)}" if missing else ""
-        lines.append(f"{split:<10}  {(part == number).sum():,} patches of {len(present[number])} classes{lack}")
-    lines.append(f"left out    {(part < 0).sum():,} patches nearer than {rule.gap_m:g} m to another split")
+        patches, classes = counted(int((part == number).sum()), "patch"), counted(len(present[number]), "class")
+        lines.append(f"{split:<10}  {patches} of {classes}{lack}")
+    left_out = counted(int((part < 0).sum()), "patch")
+    lines.append(f"left out    {left_out} nearer than {rule.gap_m:g} m to another split")
     return lines
 
 
-def _plural(by: str) -> str:
-    return {"city": "cities", "block": "blocks"}[by]
+def counted(count: int, noun: str) -> str:
+    """A number of things in words: ``1 patch``, ``1,200 patches``."""
+    plural = {"patch": "patches", "class": "classes", "city": "cities"}.get(noun, f"{noun}s")
+    return f"{count:,} {noun if count == 1 else plural}"
 
 
 def rule_from(by: str, shares: Any, block_m: float | None, gap_m: float, seed: int) -> SplitRule:

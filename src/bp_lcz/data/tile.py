@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from bp_lcz.bands import PATCH_SIDE, SEN1_BANDS, SEN2_BANDS
 from bp_lcz.data.so2sat import PIXEL_M
-from bp_lcz.data.split import SplitRule, new_folder, write_splits
+from bp_lcz.data.split import SplitRule, counted, new_folder, write_splits
 from bp_lcz.errors import UserError
 from bp_lcz.scheme import CLASS_COUNT, CODES
 
@@ -164,7 +164,7 @@ def tile(s1: Path, s2: Path, out: Path, labels: Path | None, label_map: Path | N
         if not writer.kept:
             raise UserError(f"{s2}: no patch remains: {'; '.join(writer.losses())}")
         if labels is None or options.split is None:
-            return [*notes, f"{PATCHES}  {writer.kept:,} patches"]
+            return [*notes, f"{PATCHES}  {counted(writer.kept, 'patch')}"]
         notes += write_splits([path], folder, options.split)
         for file in (path, _geo(path)):
             file.unlink()
@@ -190,9 +190,10 @@ class _Strips:
 
     def losses(self) -> list[str]:
         """How many patches were dropped, and why."""
-        lines = [f"{self._no_data:,} patches without data in some pixel dropped"]
+        lines = [f"{counted(self._no_data, 'patch')} without data in some pixel dropped"]
         if self._lookup is not None:
-            lines.append(f"{self._unlabelled:,} patches without a class on {self._options.min_share:.0%} of their cell")
+            unlabelled = counted(self._unlabelled, "patch")
+            lines.append(f"{unlabelled} without a class on {self._options.min_share:.0%} of the cell in the middle")
         return lines
 
     def write(self, path: Path, sen1_bands: tuple[str, ...], city: str, source: str | None) -> list[str]:
