@@ -107,6 +107,14 @@ def test_the_label_is_the_majority_of_the_cell_in_the_middle(scene, tmp_path):
     assert len(arrays(tmp_path / "strict")["label"]) == 42
 
 
+def test_the_classes_that_the_labels_were_taken_for_are_said(scene, tmp_path):
+    lines = run(scene, tmp_path / "out")
+    classes = np.bincount(arrays(tmp_path / "out")["label"].argmax(axis=1), minlength=17)
+    assert f"lcz.tif: patches of LCZ 2 (Compact mid-rise) {classes[1]}, G (Water) {classes[16]}" in lines
+    scene.pop("labels")
+    assert not any("LCZ" in line for line in run(scene, tmp_path / "without"))
+
+
 def test_without_labels_there_is_no_label_key(scene, tmp_path):
     del scene["labels"]
     run(scene, tmp_path / "out", TileOptions())

@@ -31,7 +31,7 @@ from bp_lcz.bands import PATCH_SIDE, SEN1_BANDS, SEN2_BANDS
 from bp_lcz.data.so2sat import PIXEL_M
 from bp_lcz.data.split import SplitRule, counted, new_folder, write_splits
 from bp_lcz.errors import UserError
-from bp_lcz.scheme import CLASS_COUNT, CODES
+from bp_lcz.scheme import CLASS_COUNT, CODES, NAMES
 
 INTENSITIES = ("VH_lee_intensity", "VV_lee_intensity")
 PATCHES = "patches.h5"
@@ -163,6 +163,8 @@ def tile(s1: Path, s2: Path, out: Path, labels: Path | None, label_map: Path | N
         notes += writer.write(path, tuple(sen1), options.city or out.name or "city", source)
         if not writer.kept:
             raise UserError(f"{s2}: no patch remains: {'; '.join(writer.losses())}")
+        if labels is not None:
+            notes.append(f"{labels.name}: {writer.classes()}")
         if labels is None or options.split is None:
             return [*notes, f"{PATCHES}  {counted(writer.kept, 'patch')}"]
         notes += write_splits([path], folder, options.split)
@@ -187,6 +189,7 @@ class _Strips:
         self._scale, self._shift = to_reflectance
         self._is_db = is_db
         self.kept = self._no_data = self._unlabelled = 0
+        self._classes = np.zeros(CLASS_COUNT, dtype=np.int64)
 
     def losses(self) -> list[str]:
         """How many patches were dropped, and why."""
@@ -195,6 +198,11 @@ class _Strips:
             unlabelled = counted(self._unlabelled, "patch")
             lines.append(f"{unlabelled} without a class on {self._options.min_share:.0%} of the cell in the middle")
         return lines
+
+    def classes(self) -> str:
+        """The classes of the patches that were kept, for a reader to see whether the labels mean what they should."""
+        found = [f"{CODES[c]} ({NAMES[c]}) {self._classes[c]:,}" for c in np.flatnonzero(self._classes)]
+        return f"patches of LCZ {', '.join(found)}"
 
     def write(self, path: Path, sen1_bands: tuple[str, ...], city: str, source: str | None) -> list[str]:
         """Write the patches and their geo file; return `losses`."""
@@ -247,7 +255,9 @@ class _Strips:
             is_labelled = counts.max(axis=1) >= self._options.min_share * classes.shape[1]
             self._unlabelled += int((keep & ~is_labelled).sum())
             keep &= is_labelled
-            arrays["label"] = np.eye(CLASS_COUNT, dtype=np.float32)[counts.argmax(axis=1)][keep]
+            kept = counts.argmax(axis=1)[keep]
+            self._classes += np.bincount(kept, minlength=CLASS_COUNT)
+            arrays["label"] = np.eye(CLASS_COUNT, dtype=np.float32)[kept]
         columns = np.flatnonzero(keep)
         power = 10 ** (sen1.astype(np.float64) / 10) if self._is_db else sen1
         # Removing the offset can leave noise below 0, which no reflectance is.
