@@ -49,6 +49,10 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert f"Example: bp-lcz {command}" in result.stdout
 
 
+def test_the_help_of_validate_says_how_to_check_data_of_ones_own() -> None:
+    assert "bp-lcz workspace NAME --dataset DIR" in bp_lcz("validate", "--help").stdout
+
+
 def test_a_user_error_is_one_line_without_traceback(tmp_path: Path) -> None:
     result = bp_lcz("validate", folder=tmp_path)
     assert result.returncode == 1

@@ -61,9 +61,13 @@ def simulate() -> None:
 
 @app.command(rich_help_panel=STAGES)
 def validate() -> None:
-    """Check the data set; stop with the failed expectation and the first offending patches.
+    """Check the data set of params.yaml; stop with the failed expectation and the first offending patches.
+
+    Patches of your own: make a workspace whose params.yaml names their folder, and validate there.
 
     Example: bp-lcz validate
+
+    Example: bp-lcz workspace NAME --dataset DIR && cd .workspaces/NAME && bp-lcz validate
     """
     from bp_lcz.stages import validate as stage
 
