@@ -74,9 +74,7 @@ def test_what_the_system_refuses_is_one_line(error: str, line: str) -> None:
     assert (result.returncode, result.stderr.splitlines()) == (1, [line])
 
 
-@pytest.mark.parametrize(
-    "command", [("split", "a"), ("tile", "--s1", "a.tif", "--s2", "b.tif")], ids=["split", "tile"]
-)
+@pytest.mark.parametrize("command", [("split", "a"), ("tile", "--s1", "a.tif", "--s2", "b.tif")], ids=["split", "tile"])
 def test_a_seed_that_none_can_be_is_a_usage_error(command: tuple[str, ...], tmp_path: Path) -> None:
     result = bp_lcz(*command, "--out", "out", "--seed", "-1", folder=tmp_path)
     assert result.returncode == 2

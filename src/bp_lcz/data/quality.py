@@ -271,7 +271,7 @@ def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[Outcome]) -> d
                 if outcome.expectation.by_many
             ]
             for split in SPLITS
-            if splits[split]["patches"] < ENOUGH
+            if (statistics["split"] == split).sum() < ENOUGH
         },
         "warnings": [str(outcome) for outcome in outcomes if outcome.violations],
     }

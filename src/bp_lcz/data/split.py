@@ -45,7 +45,9 @@ class SplitRule:
         if not (all(share > 0 for share in self.shares) and abs(sum(self.shares) - 1) <= 1e-6):
             raise UserError(f"--shares {' '.join(f'{s:g}' for s in self.shares)}: three positive numbers of sum 1")
         if not OVERLAP_M <= self.gap_m < np.inf:
-            raise UserError(f"--gap {self.gap_m:g}: expected at least {OVERLAP_M:g} m, nearer than which patches overlap")
+            raise UserError(
+                f"--gap {self.gap_m:g}: expected at least {OVERLAP_M:g} m, nearer than which patches overlap"
+            )
         if self.block_m is not None and not 0 < self.block_m < np.inf:
             raise UserError(f"--block-size {self.block_m:g}: a block has a positive, finite side in m")
 
@@ -62,8 +64,8 @@ def split_folders(folders: Sequence[Path], out: Path, rule: SplitRule) -> list[s
         What was done, one line for each split and one for the patches left out.
 
     Raises:
-        UserError: if a folder has no patches or is given twice, a file lacks its geo file or is not in form, files differ in
-            channels, there are fewer than three cities or blocks, or `out` holds something already.
+        UserError: if a folder has no patches or is given twice, a file lacks its geo file or is not in form, files
+            differ in channels, there are fewer than three cities or blocks, or `out` holds something already.
     """
     files: list[Path] = []
     seen: set[Path] = set()

@@ -340,9 +340,7 @@ def _grid(path: Path, optical: Any) -> tuple[_Grid, list[str]]:
     return grid, notes
 
 
-def _layer(
-    stack: ExitStack, path: Path, dataset: Any, grid: _Grid, bands: list[int], resampling: Resampling
-) -> _Layer:
+def _layer(stack: ExitStack, path: Path, dataset: Any, grid: _Grid, bands: list[int], resampling: Resampling) -> _Layer:
     is_same = (
         dataset.crs == grid.crs
         and dataset.transform.almost_equals(grid.transform, 1e-6)
