@@ -49,6 +49,10 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert f"Example: bp-lcz {command}" in result.stdout
 
 
+def test_the_help_of_validate_says_how_to_check_data_of_ones_own() -> None:
+    assert "bp-lcz workspace NAME --dataset DIR" in bp_lcz("validate", "--help").stdout
+
+
 def test_a_user_error_is_one_line_without_traceback(tmp_path: Path) -> None:
     result = bp_lcz("validate", folder=tmp_path)
     assert result.returncode == 1
@@ -68,6 +72,14 @@ def test_what_the_system_refuses_is_one_line(error: str, line: str) -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ
     )
     assert (result.returncode, result.stderr.splitlines()) == (1, [line])
+
+
+@pytest.mark.parametrize("command", [("split", "a"), ("tile", "--s1", "a.tif", "--s2", "b.tif")], ids=["split", "tile"])
+def test_a_seed_that_none_can_be_is_a_usage_error(command: tuple[str, ...], tmp_path: Path) -> None:
+    result = bp_lcz(*command, "--out", "out", "--seed", "-1", folder=tmp_path)
+    assert result.returncode == 2
+    assert "Invalid value for '--seed'" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_an_unknown_cell_is_a_user_error(tmp_path: Path) -> None:

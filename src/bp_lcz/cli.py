@@ -61,9 +61,13 @@ def simulate() -> None:
 
 @app.command(rich_help_panel=STAGES)
 def validate() -> None:
-    """Check the data set; stop with the failed expectation and the first offending patches.
+    """Check the data set of params.yaml; stop with the failed expectation and the first offending patches.
+
+    Patches of your own: make a workspace whose params.yaml names their folder, and validate there.
 
     Example: bp-lcz validate
+
+    Example: bp-lcz workspace NAME --dataset DIR && cd .workspaces/NAME && bp-lcz validate
     """
     from bp_lcz.stages import validate as stage
 
@@ -205,7 +209,7 @@ def split(
     ] = None,
     gap: Gap = 320.0,
     shares: Shares = (0.7, 0.1, 0.2),
-    seed: Annotated[int, typer.Option(help="Of the order in which cities or blocks are dealt out.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order in which cities or blocks are dealt out.")] = 1,
 ) -> None:
     """Divide patches with geo files into splits that do not show the same ground.
 
@@ -239,7 +243,7 @@ def tile(
     block_size: Annotated[float | None, typer.Option(help="See `bp-lcz split`.")] = None,
     gap: Gap = 320.0,
     shares: Shares = (0.7, 0.1, 0.2),
-    seed: Annotated[int, typer.Option(help="See `bp-lcz split`.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="See `bp-lcz split`.")] = 1,
 ) -> None:
     """Cut co-registered Sentinel scenes into a data set of patches.
 

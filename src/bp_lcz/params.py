@@ -75,7 +75,7 @@ class Validate(_Section):
     reflectance_max: PositiveFloat
     """Largest plausible top-of-atmosphere reflectance; So2Sat's own maximum is 2.8005."""
     zeros_max: Share
-    """Largest share of zeros in a patch's Sentinel-1 channels."""
+    """Largest share of zeros in a patch's Sentinel-1 values, and in its Sentinel-2 values."""
     leakage: Literal["error", "mark"]
     """Patches of two splits that overlap: ``error`` stops; ``mark`` heads every result with "leaky split"."""
 

@@ -1,7 +1,9 @@
 """Defects put into a copy of simulated data are caught by name; data without defects are left alone."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import h5py
@@ -10,11 +12,12 @@ import pytest
 
 from bp_lcz.bands import SEN1_BANDS, SEN2_BANDS
 from bp_lcz.data import quality
-from bp_lcz.data.expectations import ENOUGH, Expectation, suite, tables
+from bp_lcz.data.expectations import ENOUGH, SWAP, UNUSUAL_SWAP, Expectation, suite, tables
 from bp_lcz.data.published import PUBLISHED, Published
 from bp_lcz.data.quality import gate
 from bp_lcz.data.simulate import simulate
-from bp_lcz.data.so2sat import check_dataset
+from bp_lcz.data.so2sat import check_dataset, open_split
+from bp_lcz.data.spectral import swaps
 from bp_lcz.data.statistics import patch_statistics
 from bp_lcz.errors import UserError
 
@@ -186,6 +189,11 @@ DEFECTS: dict[str, tuple[Callable[[Arrays], None], str, str]] = {
         "sen1: VV brighter than VH",
         "training.h5",
     ),
+    "blank patches": (
+        in_training("sen2", set_value(slice(0, 30), 0.0)),
+        "sen2: no blank patches, share of zeros at most 0.5",
+        "training.h5[29]",
+    ),
     "zeros": (in_training("sen1", set_value(5, 0.0)), "sen1: share of zeros at most 0.5", "training.h5[5]"),
     "not one-hot": (in_training("label", set_value((7, slice(None)), 1.0)), "label: one-hot label", "training.h5[7]"),
     "NaN": (in_training("sen1", set_value((7, 0, 0, 0), np.nan)), "pixels: all values finite", "training.h5[7]"),
@@ -228,6 +236,18 @@ def test_the_first_offender_of_a_swap_is_the_pair_itself(clean, tmp_path):
     DEFECTS["B12 and B08 swapped"][0](arrays)
     _, offenders = violated(save(tmp_path / "data", arrays))["sen2: no two bands in each other's place"]
     assert offenders[0] == "B08 and B12 of training"
+
+
+@pytest.mark.parametrize(("key", "value"), [("sen2", np.nan), ("sen2", np.inf), ("sen1", -np.inf)])
+def test_one_value_that_is_not_finite_is_no_verdict_on_bands_and_no_warning_of_numpy(clean, tmp_path, key, value):
+    arrays = {split: dict(content) for split, content in clean.items()}
+    in_training(key, set_value((7, 0, 0, 2), value))(arrays)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = violated(save(tmp_path / "data", arrays))
+    # An infinite value is beyond the bounds of its own band, too.
+    assert {offender for _, offenders in found.values() for offender in offenders} == {"training.h5[7]"}
+    assert "pixels: all values finite" in found
 
 
 def test_the_clean_copy_violates_nothing(clean, tmp_path):
@@ -303,6 +323,26 @@ def test_other_simulated_data_violate_nothing(tmp_path, seed, frequencies, sen1)
 @pytest.mark.shared
 def test_real_patches_violate_nothing(shared_data):
     assert violated(shared_data / "real_mini") == {}
+
+
+def listed(text: str) -> set[frozenset[str]]:
+    return {frozenset(pair.split("/")) for pair in text.split()}
+
+
+@pytest.mark.shared
+def test_swaps_that_real_patches_do_not_show_are_those_that_adr_7_lists(shared_data):
+    with open_split(shared_data / "real_mini", "training") as reader:
+        means = np.concatenate([sen2.mean(axis=(1, 2), dtype=np.float64) for _, _, sen2 in reader.images(256)])
+    seen: dict[str, set[frozenset[str]]] = {"error": set(), "warning": set(), "nothing": set()}
+    for i, j in combinations(range(len(SEN2_BANDS)), 2):
+        order = np.arange(len(SEN2_BANDS))
+        order[[i, j]] = j, i
+        rise = max((found[2] for found in swaps(means[:, order], UNUSUAL_SWAP)), default=0.0)
+        verdict = "error" if rise > SWAP else "warning" if rise > UNUSUAL_SWAP else "nothing"
+        seen[verdict].add(frozenset((SEN2_BANDS[i], SEN2_BANDS[j])))
+    assert seen["warning"] == listed("B02/B03 B02/B04 B02/B12 B03/B12 B04/B05 B04/B11 B05/B8A B05/B12")
+    assert seen["nothing"] == listed("B03/B04 B04/B12 B05/B11 B06/B07 B06/B08 B06/B8A B07/B08 B07/B8A B08/B8A B11/B12")
+    assert len(seen["error"]) == 27
 
 
 @pytest.mark.slow

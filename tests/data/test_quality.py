@@ -194,6 +194,16 @@ def test_a_patch_of_zeros_is_refused(root):
     assert refusal(root).endswith("'sen1: share of zeros at most 0.5' violated by 1 patches: training.h5[2]")
 
 
+def test_blank_patches_of_sentinel_2_are_the_first_thing_named(root):
+    _, sen2, _ = random_patches(34, FEW, seed=0)
+    sen2[10:] = 0
+    edit(root, "training", "sen2", sen2)
+    assert refusal(root).startswith(
+        "in/mine: expectation 'sen2: no blank patches, share of zeros at most 0.5' violated by 24 patches: "
+        "training.h5[10], "
+    )
+
+
 def test_an_identical_patch_in_two_splits_is_refused(root):
     training = random_patches(34, FEW, seed=0)
     testing = random_patches(17, FEW, seed=2)
@@ -211,6 +221,16 @@ def test_an_empty_split_is_refused(tmp_path):
     assert refusal(tmp_path / "mine") == (
         "in/mine: expectation 'split: at least one patch in each split' violated by 1 splits: validation.h5"
     )
+
+
+def test_an_empty_split_beside_a_full_geo_file_is_the_file_that_is_named(tmp_path):
+    cities = {"training": 9, "validation": 2, "testing": 3}
+    root = write_dataset(tmp_path / "mine", channels=FEW, cities=cities)
+    for key, shape in (("sen1", (32, 32, 2)), ("sen2", (32, 32, 2)), ("label", (17,))):
+        edit(root, "training", key, np.zeros((0, *shape)))
+    with pytest.raises(UserError) as caught:
+        check(root)
+    assert str(caught.value) == f"{root}/training.h5: has no patches, but training_geo.h5 the places of 34"
 
 
 def test_a_training_split_of_one_class_is_refused(root):

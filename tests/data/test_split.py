@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bp_lcz.data.leakage import find_neighbours
 from bp_lcz.data.so2sat import Geo, check_dataset, open_split, read_geo
-from bp_lcz.data.split import SplitRule, assign, split_folders
+from bp_lcz.data.split import SplitRule, assign, counted, split_folders
 from bp_lcz.errors import UserError
 from bp_lcz.params import SPLITS
 from tests.data.patches import random_patches
@@ -121,13 +121,38 @@ def test_several_files_of_several_folders_make_one_data_set(tmp_path):
     assert sorted(cities) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [
+        (1, "patch", "1 patch"),
+        (0, "patch", "0 patches"),
+        (1, "class", "1 class"),
+        (2, "class", "2 classes"),
+        (2, "city", "2 cities"),
+        (1200, "block", "1,200 blocks"),
+    ],
+)
+def test_numbers_of_things_are_said_as_people_say_them(count, noun, text):
+    assert counted(count, noun) == text
+
+
 def test_classes_that_a_split_lacks_are_named(tmp_path):
     write_patches(tmp_path / "in", stride_grid(20))
     with h5py.File(tmp_path / "in/patches.h5", "a") as file:
         file["label"][:] = np.eye(17)[np.where(np.arange(400) == 399, 16, 0)]
     lines = split_folders([tmp_path / "in"], tmp_path / "out", SMALL)
-    assert sum(line.endswith("patches of 1 classes; without LCZ G") for line in lines[:3]) in (0, 2)
+    assert sum(line.endswith("of 1 class; without LCZ G") for line in lines[:3]) in (0, 2)
     assert any("LCZ" in line for line in lines) == any("of 2 classes" in line for line in lines)
+
+
+def test_a_folder_that_is_given_twice_is_refused_however_it_is_spelt(tmp_path):
+    folder = write_patches(tmp_path / "in", stride_grid(20))
+    (tmp_path / "link").symlink_to(folder)
+    for again in (folder, tmp_path / "out/../in", tmp_path / "link"):
+        with pytest.raises(UserError) as caught:
+            split_folders([folder, again], tmp_path / "out", SMALL)
+        assert str(caught.value) == f"{again}: given twice; its patches would stand twice in the data set"
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -135,7 +160,7 @@ def test_classes_that_a_split_lacks_are_named(tmp_path):
     [
         ("no geo", r"patches\.h5: no patches_geo\.h5 beside it"),
         ("no files", r"in: holds no HDF5 files of patches"),
-        ("one city", r"1 cities cannot make three splits; take --by block"),
+        ("one city", r"1 city cannot make three splits; take --by block"),
         ("out in use", r"out: exists and is not empty"),
         ("channels", r"zzz\.h5: has the channels .* but patches\.h5 has"),
         ("truncated", r"patches\.h5: not a readable HDF5 file"),
@@ -172,7 +197,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, damage, message):
         ({"gap_m": 310.0}, "overlap"),
         ({"shares": (0.7, 0.3, 0.0)}, "sum 1"),
         ({"shares": (0.7, 0.7, 0.2)}, "sum 1"),
-        ({"block_m": 0.0}, "positive side"),
+        ({"block_m": 0.0}, "positive, finite side"),
+        ({"block_m": float("nan")}, "positive, finite side"),
+        ({"block_m": float("inf")}, "positive, finite side"),
+        ({"gap_m": float("nan")}, "at least 320 m"),
+        ({"gap_m": float("inf")}, "at least 320 m"),
+        ({"shares": (float("nan"), 0.5, 0.5)}, "sum 1"),
+        ({"shares": (0.5, 0.5, float("nan"))}, "sum 1"),
+        ({"shares": (float("inf"), 0.5, 0.5)}, "sum 1"),
     ],
 )
 def test_a_rule_that_makes_no_sense_is_refused(options, message):

@@ -48,6 +48,8 @@ def test_zeros_and_values_that_are_not_finite_are_counted(tmp_path):
     table = patch_statistics(tmp_path).set_index("patch")
     assert table["zeros_sen1"]["testing.h5[3]"] == 0.5
     assert table["zeros_sen1"]["testing.h5[5]"] == 0
+    assert table["zeros_sen2"]["testing.h5[5]"] == 1
+    assert table["zeros_sen2"]["testing.h5[3]"] == 0
     assert table["non_finite"]["testing.h5[4]"] == 3
     assert table["non_finite"].sum() == 3
 

@@ -103,8 +103,16 @@ def test_the_label_is_the_majority_of_the_cell_in_the_middle(scene, tmp_path):
         assert found[column].argmax() + 1 == zone or column == 3
     strict = TileOptions(split=None, min_share=0.9)
     lines = run(scene, tmp_path / "strict", strict)
-    assert "7 patches without a class on 90% of their cell" in lines
+    assert "7 patches without a class on 90% of the cell in the middle" in lines
     assert len(arrays(tmp_path / "strict")["label"]) == 42
+
+
+def test_the_classes_that_the_labels_were_taken_for_are_said(scene, tmp_path):
+    lines = run(scene, tmp_path / "out")
+    classes = np.bincount(arrays(tmp_path / "out")["label"].argmax(axis=1), minlength=17)
+    assert f"lcz.tif: patches of LCZ 2 (Compact mid-rise) {classes[1]}, G (Water) {classes[16]}" in lines
+    scene.pop("labels")
+    assert not any("LCZ" in line for line in run(scene, tmp_path / "without"))
 
 
 def test_without_labels_there_is_no_label_key(scene, tmp_path):
@@ -321,6 +329,37 @@ def test_scenes_that_do_not_fit_are_one_line_and_leave_nothing(scene, tmp_path, 
         run(scene, tmp_path / "out", options, label_map)
     assert "\n" not in str(caught.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["on the grid", "warped"])
+@pytest.mark.parametrize("key", ["s1", "s2", "labels"])
+def test_of_several_scenes_the_truncated_one_is_named_with_the_cause(scene, tmp_path, key, moved):
+    values = {"s1": radar(), "s2": optical(), "labels": zones()}[key]
+    side = 11 if moved else 10
+    write_tif(scene[key], values, transform=from_origin(WEST, NORTH, side, side))  # no names, which lie at its end
+    content = scene[key].read_bytes()
+    scene[key].write_bytes(content[: len(content) * 3 // 4])
+    with pytest.raises(UserError) as caught:
+        run(scene, tmp_path / "out")
+    text = str(caught.value)
+    assert text.startswith(f"{scene[key]}: cannot be read (truncated or corrupted?): ")
+    assert "previous exception" not in text
+    assert "\n" not in text
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(({"min_share": share}, "above 0, at most 1") for share in (0.0, 1.5, float("nan"), float("inf"))),
+        *(({"stride_m": stride}, "positive multiple of 10 m") for stride in (0, -100, 15)),
+        *(({"s2_offset": offset}, "0 or 1000") for offset in (500.0, -1000.0, float("nan"), float("inf"))),
+        *(({"city": city}, "--city: expected a name") for city in ("", "  ")),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        TileOptions(**options)
 
 
 SCENES = ("282D_485L_3_3", "38D_378R_2_3", "433D_629L_3_1")

@@ -67,6 +67,17 @@ def test_warnings_are_printed_and_do_not_stop(workspace, without_figures, capsys
     assert Path("outputs/gate/summary.json").exists()
 
 
+def test_checks_that_small_splits_do_not_allow_are_said_in_one_line(workspace, without_figures, capsys):
+    write_dataset(workspace / "mine", patches={"training": 102, "validation": 17, "testing": 17}, seed=1)
+    validate.run(params_for("mine"))
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "not checked" in line]
+    assert line.startswith(
+        "warning: mine: not checked in validation.h5, testing.h5 (fewer than 100 patches): 6 expectations: "
+        "sen2: each band goes with its neighbours, sen2: no two bands in each other's place, "
+    )
+    assert line.endswith("; see outputs/gate/summary.json")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -97,14 +108,21 @@ def test_files_out_of_form_leave_nothing_behind(workspace, damage, message):
     assert not list(workspace.glob("outputs/**/*.*"))
 
 
-def test_a_stale_summary_does_not_outlive_a_broken_file(workspace, without_figures):
+@pytest.mark.parametrize("damage", ["broken file", "whole numbers", "mixed releases"])
+def test_nothing_that_was_said_of_other_data_outlives_files_out_of_form(workspace, without_figures, damage):
     write_dataset(workspace / "mine")
     validate.run(params_for("mine"))
-    (workspace / "mine/testing.h5").write_bytes(b"")
+    if damage == "broken file":
+        (workspace / "mine/testing.h5").write_bytes(b"")
+    elif damage == "whole numbers":
+        edit(workspace / "mine", "testing", "sen2", np.ones((17, 32, 32, 10), dtype=np.uint16))
+    else:
+        for name, size in (("training.h5", 52_006_404_720), ("testing.h5", 11_791_717_296)):
+            with (workspace / "mine" / name).open("wb") as file:
+                file.truncate(size)  # sparse
     with pytest.raises(UserError, match=r"testing\.h5"):
         validate.run(params_for("mine"))
-    assert not Path("outputs/gate/summary.json").exists()
-    assert not Path("outputs/gate/figures").exists()
+    assert not list(Path("outputs").glob("**/*.*"))
 
 
 def test_a_failure_while_drawing_leaves_no_figure(workspace, monkeypatch):

@@ -41,7 +41,8 @@ on real patches and at least 0.6 on simulated ones; in the right order 0.05 is t
 samples of 50 patches, and 0.38 (B03 with B04) on a single winter scene of 63, of real data."""
 
 UNUSUAL_SWAP = 0.15
-"""Rise that is reported: neighbours such as B03 and B04 in each other's place make little more than this."""
+"""Rise that is reported. B02 and B04 in each other's place make 0.39 on the real patches of several scenes, and from
+-0.01 to 0.12 on single scenes and simulated patches, where correct bands reach as much: no bound makes it an error."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Expectation:
         minimum: smallest admissible value, or None.
         maximum: largest admissible value, or None.
         warning: whether a violation is only reported, and does not stop the pipeline.
+        by_many: whether only splits of at least `ENOUGH` patches are judged.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Expectation:
     minimum: float | None = None
     maximum: float | None = None
     warning: bool = False
+    by_many: bool = False
 
 
 def suite(
@@ -77,7 +80,7 @@ def suite(
         Expectation("all values finite", "pixels", "patches", "non_finite", maximum=0.0),
         Expectation("one-hot label", "label", "patches", "class", minimum=0.0, maximum=float(CLASS_COUNT - 1)),
         Expectation("at least two classes in training", "label", "splits", "classes_to_learn", minimum=2.0),
-        *_optical(channels, reflectance_max),
+        *_optical(channels, reflectance_max, zeros_max),
         *_radar(channels, zeros_max),
         Expectation("no identical patch in two splits", "pixels", "patches", "splits_with_it", maximum=1.0),
         Expectation(
@@ -100,6 +103,7 @@ def suite(
             minimum=-1.0,
             maximum=1.0,
             warning=True,
+            by_many=True,
         ),
         Expectation(
             "spread within a factor of three of So2Sat's",
@@ -109,6 +113,7 @@ def suite(
             minimum=1 / 3,
             maximum=3.0,
             warning=True,
+            by_many=True,
         ),
     ]
 
@@ -132,16 +137,26 @@ def _release(published: Published) -> list[Expectation]:
     ]
 
 
-def _optical(channels: Channels, reflectance_max: float) -> list[Expectation]:
+def _optical(channels: Channels, reflectance_max: float, zeros_max: float) -> list[Expectation]:
     return [
+        # So2Sat's smallest reflectance is 0.0001: zeros are fill. First, since blank patches upset what follows.
+        Expectation(
+            f"no blank patches, share of zeros at most {zeros_max:g}",
+            "sen2",
+            "patches",
+            "zeros_sen2",
+            maximum=zeros_max,
+        ),
         # Fresh snow and thick cloud reach about 0.9; digital numbers are 10,000 times reflectance, per cent 100 times.
         Expectation("reflectance, not digital numbers", "sen2", "bands", "level", maximum=1.5),
         Expectation("no band stored twice", "sen2", "pairs", "identical", maximum=0.5),
         # Neighbours correlate by at least 0.7 in samples of 50 patches, radar with optical bands by 0.2 at most.
-        Expectation("each band goes with its neighbours", "sen2", "bands", "neighbour", minimum=0.3),
-        Expectation("no two bands in each other's place", "sen2", "pairs", "swap", maximum=SWAP),
+        Expectation("each band goes with its neighbours", "sen2", "bands", "neighbour", minimum=0.3, by_many=True),
+        Expectation("no two bands in each other's place", "sen2", "pairs", "swap", maximum=SWAP, by_many=True),
         # Shadow and water are nearly black in the short-wave infrared, where the air itself scatters least.
-        Expectation("no offset of +1000 digital numbers", "sen2", "splits", "darkest", maximum=0.9 * OFFSET),
+        Expectation(
+            "no offset of +1000 digital numbers", "sen2", "splits", "darkest", maximum=0.9 * OFFSET, by_many=True
+        ),
         *(Expectation("reflectance at least 0", band, "patches", f"{band}_min", minimum=0.0) for band in channels.sen2),
         *(
             Expectation(
@@ -149,7 +164,9 @@ def _optical(channels: Channels, reflectance_max: float) -> list[Expectation]:
             )
             for band in channels.sen2
         ),
-        Expectation("bands in spectral order", "sen2", "pairs", "swap", maximum=UNUSUAL_SWAP, warning=True),
+        Expectation(
+            "bands in spectral order", "sen2", "pairs", "swap", maximum=UNUSUAL_SWAP, warning=True, by_many=True
+        ),
         Expectation(
             "no offset of +1000 digital numbers in any city",
             "sen2",
@@ -198,7 +215,8 @@ def tables(
         published: the release to which a split of as many patches is held.
 
     Returns:
-        ``splits``, ``classes``, ``files``, ``bands``, ``pairs``, ``cities`` and ``patches``.
+        ``splits``, ``classes``, ``files``, ``bands``, ``pairs``, ``cities`` and ``patches``. Levels, spreads and
+        correlations are of the patches whose values are all finite.
     """
     counts = class_counts(statistics)
     rows: dict[str, pd.DataFrame] = {split: statistics[statistics["split"] == split] for split in SPLITS}
@@ -207,13 +225,16 @@ def tables(
     copies = statistics.groupby(["split", "content"])["index"].transform("size")
     spread = statistics.groupby("content")["split"].transform("nunique")
     patches = statistics.assign(copies_in_split=copies, splits_with_it=spread)
+    # One NaN or infinity would make a mean of it, of which no correlation or level can be told.
+    finite = statistics[statistics["non_finite"] == 0]
+    sound: dict[str, pd.DataFrame] = {split: finite[finite["split"] == split] for split in SPLITS}
     return {
-        "splits": _splits(root, rows, counts, channels, claimed, published),
+        "splits": _splits(root, rows, sound, counts, channels, claimed, published),
         "classes": _classes(counts, claimed, published),
         "files": _files(root, claimed),
-        "bands": _bands(rows, channels, claimed, published),
-        "pairs": _pairs(rows, channels),
-        "cities": _cities(statistics, channels),
+        "bands": _bands(sound, channels, claimed, published),
+        "pairs": _pairs(sound, channels),
+        "cities": _cities(finite, channels),
         "patches": patches[["patch", *(column for column in patches.columns if column != "patch")]],
     }
 
@@ -241,6 +262,7 @@ def band_statistics(rows: pd.DataFrame, band: str) -> dict[str, float]:
 def _splits(
     root: Path,
     rows: Mapping[str, pd.DataFrame],
+    sound: Mapping[str, pd.DataFrame],
     counts: Mapping[str, list[int]],
     channels: Channels,
     claimed: Mapping[str, bool],
@@ -254,13 +276,14 @@ def _splits(
             "classes": int(np.count_nonzero(counts[split])),
             # Only training needs several.
             "classes_to_learn": np.count_nonzero(counts[split]) if split == "training" else np.nan,
-            "darkest": _darkest(here, channels),
+            "darkest": _darkest(sound[split], channels),
             "vv_brighter": np.nan,
             "excess_bytes": np.nan,
             "other_first_labels": np.nan,
         }
-        if {"VV_lee_intensity", "VH_lee_intensity"} <= set(channels.sen1) and len(here):
-            line["vv_brighter"] = (here["VV_lee_intensity_mean"] > here["VH_lee_intensity_mean"]).mean()
+        if {"VV_lee_intensity", "VH_lee_intensity"} <= set(channels.sen1) and len(sound[split]):
+            vv, vh = (sound[split][f"{polarisation}_lee_intensity_mean"] for polarisation in ("VV", "VH"))
+            line["vv_brighter"] = (vv > vh).mean()
         if claimed[split]:
             size = (root / f"{split}.h5").stat().st_size
             line["excess_bytes"] = size - (published.header_bytes + published.patch_bytes * len(here))

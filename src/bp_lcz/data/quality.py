@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from bp_lcz.data.data_docs import make_self_contained
-from bp_lcz.data.expectations import Expectation, band_statistics, class_counts, suite, tables
+from bp_lcz.data.expectations import ENOUGH, Expectation, band_statistics, class_counts, suite, tables
 from bp_lcz.data.leakage import EQUAL_BLOCKS, NEAREST_M, OVERLAP_M, REMEDY, find_neighbours, is_split_so
 from bp_lcz.data.releases import FIRST_LABELS, release
 from bp_lcz.data.so2sat import check_dataset, dataset_name, open_split
@@ -67,7 +67,7 @@ def gate(
         out: folder for ``statistics.parquet`` and ``data_docs/``, written in any case, and ``summary.json``,
             which is there only if the data set passed. The summary is a function of the data alone.
         reflectance_max: largest plausible top-of-atmosphere reflectance.
-        zeros_max: largest share of zeros in a patch's Sentinel-1 channels.
+        zeros_max: largest share of zeros in a patch's Sentinel-1 values, and in its Sentinel-2 values.
         leakage: whether overlapping splits are an ``error``, or a warning that marks every result.
 
     Returns:
@@ -264,6 +264,15 @@ def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[Outcome]) -> d
         "not_checked": [
             f"{outcome.expectation.target}: {outcome.expectation.name}" for outcome in outcomes if not outcome.checked
         ],
+        "too_few_patches": {
+            split: [
+                f"{outcome.expectation.target}: {outcome.expectation.name}"
+                for outcome in outcomes
+                if outcome.expectation.by_many
+            ]
+            for split in SPLITS
+            if (statistics["split"] == split).sum() < ENOUGH
+        },
         "warnings": [str(outcome) for outcome in outcomes if outcome.violations],
     }
 

@@ -356,6 +356,8 @@ def read_geo_of(patches: Path, count: int | None = None) -> Geo | None:
                 raise UserError(f"{path}: key {key} is missing")
         with _readable(path):
             city, epsg, tfw = file["city"][:], file["epsg"][:], file["tfw"][:]
+    if count == 0 and len(city):
+        raise UserError(f"{patches}: has no patches, but {path.name} the places of {len(city)}")
     expected = len(city) if count is None else count
     for key, values, shapes in (
         ("city", city, [(expected,), (expected, 1)]),

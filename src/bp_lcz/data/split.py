@@ -41,12 +41,15 @@ class SplitRule:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-6:
+        # As conditions that hold, since NaN is on neither side of any bound.
+        if not (all(share > 0 for share in self.shares) and abs(sum(self.shares) - 1) <= 1e-6):
             raise UserError(f"--shares {' '.join(f'{s:g}' for s in self.shares)}: three positive numbers of sum 1")
-        if self.gap_m < OVERLAP_M:
-            raise UserError(f"--gap {self.gap_m:g}: patches nearer than {OVERLAP_M:g} m overlap")
-        if self.block_m is not None and self.block_m <= 0:
-            raise UserError(f"--block-size {self.block_m:g}: a block has a positive side in m")
+        if not OVERLAP_M <= self.gap_m < np.inf:
+            raise UserError(
+                f"--gap {self.gap_m:g}: expected at least {OVERLAP_M:g} m, nearer than which patches overlap"
+            )
+        if self.block_m is not None and not 0 < self.block_m < np.inf:
+            raise UserError(f"--block-size {self.block_m:g}: a block has a positive, finite side in m")
 
 
 def split_folders(folders: Sequence[Path], out: Path, rule: SplitRule) -> list[str]:
@@ -61,11 +64,15 @@ def split_folders(folders: Sequence[Path], out: Path, rule: SplitRule) -> list[s
         What was done, one line for each split and one for the patches left out.
 
     Raises:
-        UserError: if a folder has no patches, a file lacks its geo file or is not in form, files differ in
-            channels, there are fewer than three cities or blocks, or `out` holds something already.
+        UserError: if a folder has no patches or is given twice, a file lacks its geo file or is not in form, files
+            differ in channels, there are fewer than three cities or blocks, or `out` holds something already.
     """
     files: list[Path] = []
+    seen: set[Path] = set()
     for folder in folders:
+        if folder.resolve() in seen:
+            raise UserError(f"{folder}: given twice; its patches would stand twice in the data set")
+        seen.add(folder.resolve())
         here = sorted(path for path in folder.glob("*.h5") if not path.stem.endswith("_geo"))
         if not here:
             raise UserError(f"{folder}: holds no HDF5 files of patches")
@@ -117,7 +124,7 @@ def assign(geo: Geo, rule: SplitRule) -> Int[np.ndarray, " patch"]:
     sizes = np.bincount(unit)
     if len(sizes) < len(SPLITS):
         remedy = "take --by block" if rule.by == "city" else "take a smaller --block-size"
-        raise UserError(f"{len(sizes)} {_plural(rule.by)} cannot make three splits; {remedy}")
+        raise UserError(f"{counted(len(sizes), rule.by)} cannot make three splits; {remedy}")
     owner = np.full(len(sizes), -1)
     lacking = np.array(rule.shares) * sizes.sum()
     order = np.random.default_rng(rule.seed).permutation(len(sizes))
@@ -229,13 +236,17 @@ def _account(part: Int[np.ndarray, " patch"], label: np.ndarray, rule: SplitRule
     for number, split in enumerate(SPLITS):
         missing = [CODES[c] for c in range(CLASS_COUNT) if c in known - present[number]]
         lack = f"; without LCZ {', '.join(missing)}" if missing else ""
-        lines.append(f"{split:<10}  {(part == number).sum():,} patches of {len(present[number])} classes{lack}")
-    lines.append(f"left out    {(part < 0).sum():,} patches nearer than {rule.gap_m:g} m to another split")
+        patches, classes = counted(int((part == number).sum()), "patch"), counted(len(present[number]), "class")
+        lines.append(f"{split:<10}  {patches} of {classes}{lack}")
+    left_out = counted(int((part < 0).sum()), "patch")
+    lines.append(f"left out    {left_out} nearer than {rule.gap_m:g} m to another split")
     return lines
 
 
-def _plural(by: str) -> str:
-    return {"city": "cities", "block": "blocks"}[by]
+def counted(count: int, noun: str) -> str:
+    """A number of things in words: ``1 patch``, ``1,200 patches``."""
+    plural = {"patch": "patches", "class": "classes", "city": "cities"}.get(noun, f"{noun}s")
+    return f"{count:,} {noun if count == 1 else plural}"
 
 
 def rule_from(by: str, shares: Any, block_m: float | None, gap_m: float, seed: int) -> SplitRule:

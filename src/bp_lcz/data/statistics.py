@@ -31,7 +31,7 @@ class _Slab(NamedTuple):
     moments: Float[np.ndarray, "4 patch channel"]
     tail: Float[np.ndarray, "patch channel"]
     non_finite: Int[np.ndarray, " patch"]
-    zeros: Float[np.ndarray, " patch"]
+    zeros: Float[np.ndarray, "2 patch"]
     content: list[str]
 
 
@@ -55,7 +55,7 @@ def patch_statistics(root: Path, workers: int = WORKERS) -> pd.DataFrame:
         - ``<band>_mean``, ``_std`` (population), ``_min``, ``_max`` in stored units, float64;
         - ``<band>_tail`` of the `tailed` channels, share of values whose magnitude exceeds `TAIL`;
         - ``non_finite``, number of values that are NaN or infinite;
-        - ``zeros_sen1``, share of exact zeros among the Sentinel-1 values;
+        - ``zeros_sen1``, ``zeros_sen2``, share of exact zeros among the values of a sensor;
         - ``content``, a hash of the pixels rounded to float32, so that it is the same whether a file stores
           float32 or float64 and however it is compressed;
         - ``city``, missing for a split without geo file.
@@ -72,16 +72,16 @@ def _split_statistics(root: Path, split: Split, channels: Channels, workers: int
         moments = np.empty((4, len(channels.names), reader.count))
         tail = np.empty((len(channels.sen1), reader.count))
         non_finite = np.empty(reader.count, dtype=np.int64)
-        zeros = np.empty(reader.count)
+        zeros = np.empty((2, reader.count))
         content: list[str] = []
         with tqdm(total=reader.count, desc=f"statistics {split}", unit="patch") as progress:
             for slab in reader.map(_slab_statistics, ROWS, workers):
-                here = slice(slab.start, slab.start + len(slab.zeros))
+                here = slice(slab.start, slab.start + len(slab.content))
                 moments[:, :, here] = slab.moments.transpose(0, 2, 1)
                 tail[:, here] = slab.tail.T
-                non_finite[here], zeros[here] = slab.non_finite, slab.zeros
+                non_finite[here], zeros[:, here] = slab.non_finite, slab.zeros
                 content += slab.content
-                progress.update(len(slab.zeros))
+                progress.update(len(slab.content))
         labels = reader.labels()
     one_hot = ((labels == 0) | (labels == 1)).all(axis=1) & (labels.sum(axis=1) == 1)
     geo = read_geo(root, split)
@@ -92,7 +92,8 @@ def _split_statistics(root: Path, split: Split, channels: Channels, workers: int
         "class": np.where(one_hot, labels.argmax(axis=1), -1),
         "label_sum": labels.sum(axis=1, dtype=np.float64),
         "non_finite": non_finite,
-        "zeros_sen1": zeros,
+        "zeros_sen1": zeros[0],
+        "zeros_sen2": zeros[1],
         "content": content,
         "city": [None] * len(labels) if geo is None else geo.city,
     }
@@ -122,7 +123,11 @@ def _slab_statistics(
     reach = np.fmax(np.abs(low), np.abs(high))[:, : sen1.shape[3]]
     for patch, channel in np.argwhere(reach > TAIL):
         tail[patch, channel] = np.mean(np.abs(radar[patch, ..., channel]) > TAIL)
-    zeros = np.count_nonzero(radar.reshape(len(radar), -1) == 0, axis=1) / max(radar[0].size, 1)
+    zeros = np.zeros((2, len(sen1)))
+    zeros[0] = np.count_nonzero(radar.reshape(len(radar), -1) == 0, axis=1) / max(radar[0].size, 1)
+    # Reflectance is positive, so that few patches need another look.
+    for patch in np.flatnonzero((low[:, sen1.shape[3] :] <= 0).any(axis=1)):
+        zeros[1, patch] = np.mean(optical[patch] == 0)
     return _Slab(start, moments, tail, non_finite, zeros, _hashes(sen1, sen2))
 
 

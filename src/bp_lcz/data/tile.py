@@ -29,9 +29,9 @@ from tqdm import tqdm
 
 from bp_lcz.bands import PATCH_SIDE, SEN1_BANDS, SEN2_BANDS
 from bp_lcz.data.so2sat import PIXEL_M
-from bp_lcz.data.split import SplitRule, new_folder, write_splits
+from bp_lcz.data.split import SplitRule, counted, new_folder, write_splits
 from bp_lcz.errors import UserError
-from bp_lcz.scheme import CLASS_COUNT, CODES
+from bp_lcz.scheme import CLASS_COUNT, CODES, NAMES
 
 INTENSITIES = ("VH_lee_intensity", "VV_lee_intensity")
 PATCHES = "patches.h5"
@@ -76,6 +76,10 @@ class TileOptions:
     split: SplitRule | None = field(default_factory=SplitRule)
 
     def __post_init__(self) -> None:
+        if self.city is not None and not self.city.strip():
+            raise UserError("--city: expected a name; leave it out to take that of the folder")
+        if self.s2_offset not in (None, 0.0, OFFSET_DN):
+            raise UserError(f"--s2-offset {self.s2_offset:g}: expected 0 or {OFFSET_DN:g}")
         for option, value, known in (
             ("--s1-units", self.s1_units, ("auto", "db", "linear")),
             ("--s2-units", self.s2_units, ("auto", "dn", "reflectance")),
@@ -99,14 +103,15 @@ class _Grid:
 class _Layer:
     """A raster on the grid, read in strips of 32 rows."""
 
-    def __init__(self, dataset: Any, bands: Sequence[int]) -> None:
-        self._dataset, self._bands = dataset, list(bands)
+    def __init__(self, path: Path, dataset: Any, bands: Sequence[int]) -> None:
+        self._path, self._dataset, self._bands = path, dataset, list(bands)
 
     def strip(self, row: int) -> tuple[Num[np.ndarray, "band 32 width"], Bool[np.ndarray, "32 width"]]:
         """Values, and where all of them are known."""
         window = Window(0, row, self._dataset.width, PATCH_SIDE)
-        values = self._dataset.read(self._bands, window=window)
-        known = (self._dataset.read_masks(self._bands, window=window) != 0).all(axis=0)
+        with _reading(self._path):
+            values = self._dataset.read(self._bands, window=window)
+            known = (self._dataset.read_masks(self._bands, window=window) != 0).all(axis=0)
         return values, known & np.isfinite(values).all(axis=0)
 
 
@@ -144,12 +149,12 @@ def tile(s1: Path, s2: Path, out: Path, labels: Path | None, label_map: Path | N
         is_db, said = _radar_units(s1, radar, sen1, options.s1_units)
         notes.append(said)
         layers = {
-            "sen2": _layer(stack, optical, grid, list(sen2_bands.values()), Resampling.bilinear),
-            "sen1": _layer(stack, radar, grid, list(sen1.values()), Resampling.bilinear),
+            "sen2": _layer(stack, s2, optical, grid, list(sen2_bands.values()), Resampling.bilinear),
+            "sen1": _layer(stack, s1, radar, grid, list(sen1.values()), Resampling.bilinear),
         }
         lookup = None
         if zones is not None and labels is not None:
-            layers["label"] = _layer(stack, zones, grid, [1], Resampling.nearest)
+            layers["label"] = _layer(stack, labels, zones, grid, [1], Resampling.nearest)
             lookup = _class_lookup(labels, zones, label_map)
         writer = _Strips(layers, grid, to_reflectance, is_db, lookup, options)
         folder = stack.enter_context(new_folder(out))
@@ -158,8 +163,10 @@ def tile(s1: Path, s2: Path, out: Path, labels: Path | None, label_map: Path | N
         notes += writer.write(path, tuple(sen1), options.city or out.name or "city", source)
         if not writer.kept:
             raise UserError(f"{s2}: no patch remains: {'; '.join(writer.losses())}")
+        if labels is not None:
+            notes.append(f"{labels.name}: {writer.classes()}")
         if labels is None or options.split is None:
-            return [*notes, f"{PATCHES}  {writer.kept:,} patches"]
+            return [*notes, f"{PATCHES}  {counted(writer.kept, 'patch')}"]
         notes += write_splits([path], folder, options.split)
         for file in (path, _geo(path)):
             file.unlink()
@@ -182,13 +189,20 @@ class _Strips:
         self._scale, self._shift = to_reflectance
         self._is_db = is_db
         self.kept = self._no_data = self._unlabelled = 0
+        self._classes = np.zeros(CLASS_COUNT, dtype=np.int64)
 
     def losses(self) -> list[str]:
         """How many patches were dropped, and why."""
-        lines = [f"{self._no_data:,} patches without data in some pixel dropped"]
+        lines = [f"{counted(self._no_data, 'patch')} without data in some pixel dropped"]
         if self._lookup is not None:
-            lines.append(f"{self._unlabelled:,} patches without a class on {self._options.min_share:.0%} of their cell")
+            unlabelled = counted(self._unlabelled, "patch")
+            lines.append(f"{unlabelled} without a class on {self._options.min_share:.0%} of the cell in the middle")
         return lines
+
+    def classes(self) -> str:
+        """The classes of the patches that were kept, for a reader to see whether the labels mean what they should."""
+        found = [f"{CODES[c]} ({NAMES[c]}) {self._classes[c]:,}" for c in np.flatnonzero(self._classes)]
+        return f"patches of LCZ {', '.join(found)}"
 
     def write(self, path: Path, sen1_bands: tuple[str, ...], city: str, source: str | None) -> list[str]:
         """Write the patches and their geo file; return `losses`."""
@@ -241,7 +255,9 @@ class _Strips:
             is_labelled = counts.max(axis=1) >= self._options.min_share * classes.shape[1]
             self._unlabelled += int((keep & ~is_labelled).sum())
             keep &= is_labelled
-            arrays["label"] = np.eye(CLASS_COUNT, dtype=np.float32)[counts.argmax(axis=1)][keep]
+            kept = counts.argmax(axis=1)[keep]
+            self._classes += np.bincount(kept, minlength=CLASS_COUNT)
+            arrays["label"] = np.eye(CLASS_COUNT, dtype=np.float32)[kept]
         columns = np.flatnonzero(keep)
         power = 10 ** (sen1.astype(np.float64) / 10) if self._is_db else sen1
         # Removing the offset can leave noise below 0, which no reflectance is.
@@ -279,10 +295,17 @@ def _open(path: Path) -> Iterator[Any]:
     with dataset:
         if dataset.crs is None or dataset.transform.is_identity:
             raise UserError(f"{path}: has no coordinate reference system; georeference it first (gdal_edit.py -a_srs)")
-        try:
-            yield dataset
-        except RasterioError as error:
-            raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+        yield dataset
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Errors of GDAL as one line; rasterio's own text refers to the exception from which it raises."""
+    try:
+        yield
+    except RasterioError as error:
+        cause = " ".join(str(error.__cause__ or error).split())
+        raise UserError(f"{path}: cannot be read (truncated or corrupted?): {cause}") from None
 
 
 def _check_overlap(path: Path, dataset: Any, reference: Path, other: Any) -> None:
@@ -317,14 +340,14 @@ def _grid(path: Path, optical: Any) -> tuple[_Grid, list[str]]:
     return grid, notes
 
 
-def _layer(stack: ExitStack, dataset: Any, grid: _Grid, bands: list[int], resampling: Resampling) -> _Layer:
+def _layer(stack: ExitStack, path: Path, dataset: Any, grid: _Grid, bands: list[int], resampling: Resampling) -> _Layer:
     is_same = (
         dataset.crs == grid.crs
         and dataset.transform.almost_equals(grid.transform, 1e-6)
         and (dataset.width, dataset.height) == (grid.width, grid.height)
     )
     if is_same:
-        return _Layer(dataset, bands)
+        return _Layer(path, dataset, bands)
     # Where nothing else says what is unknown, an alpha band does.
     has_mask = dataset.nodata is not None or ColorInterp.alpha in dataset.colorinterp
     warped = stack.enter_context(
@@ -338,7 +361,7 @@ def _layer(stack: ExitStack, dataset: Any, grid: _Grid, bands: list[int], resamp
             add_alpha=not has_mask,
         )
     )
-    return _Layer(warped, bands)
+    return _Layer(path, warped, bands)
 
 
 def _sen2_bands(path: Path, optical: Any, named: tuple[str, ...] | None) -> dict[str, int]:
@@ -396,11 +419,12 @@ def _sen1_bands(path: Path, radar: Any, named: tuple[str, ...] | None) -> dict[s
     return {band: found[band] for band in INTENSITIES}
 
 
-def _sample(dataset: Any, bands: Sequence[int]) -> Float[np.ndarray, "band pixel"]:
+def _sample(path: Path, dataset: Any, bands: Sequence[int]) -> Float[np.ndarray, "band pixel"]:
     """Known pixels of the whole scene, thinned out for a large one."""
     shape = [min(side, _SAMPLE_SIDE) for side in (dataset.height, dataset.width)]
-    values = dataset.read(list(bands), out_shape=(len(bands), *shape)).astype(np.float64)
-    known = (dataset.read_masks(list(bands), out_shape=(len(bands), *shape)) != 0).all(axis=0)
+    with _reading(path):
+        values = dataset.read(list(bands), out_shape=(len(bands), *shape)).astype(np.float64)
+        known = (dataset.read_masks(list(bands), out_shape=(len(bands), *shape)) != 0).all(axis=0)
     known &= np.isfinite(values).all(axis=0) & (values != 0).any(axis=0)
     return values[:, known]
 
@@ -411,7 +435,7 @@ def _reflectance(
     """Scale and shift from stored values to reflectance, and what was found."""
     numbers = list(bands.values())
     scales, shifts = ({values[n - 1] for n in numbers} for values in (optical.scales, optical.offsets))
-    values = _sample(optical, numbers)
+    values = _sample(path, optical, numbers)
     if not values.size:
         raise UserError(f"{path}: holds no data")
     if options.s2_units == "auto" and options.s2_offset is None and (scales, shifts) != ({1.0}, {0.0}):
@@ -425,7 +449,7 @@ def _reflectance(
     unit = 10_000.0 if is_dn else 1.0
     offset = options.s2_offset
     if offset is None:
-        offset = OFFSET_DN if _carries_offset(optical, values, unit) else 0.0
+        offset = OFFSET_DN if _carries_offset(path, optical, values, unit) else 0.0
         said = f"the +{OFFSET_DN:g} offset of processing baseline 04.00 found and removed" if offset else "no offset"
     else:
         said = f"offset {offset:g} as asked"
@@ -433,7 +457,7 @@ def _reflectance(
     return (1 / unit, -offset / 10_000), f"{path.name}: {kind}, {said}"
 
 
-def _carries_offset(optical: Any, values: Float[np.ndarray, "band pixel"], unit: float) -> bool:
+def _carries_offset(path: Path, optical: Any, values: Float[np.ndarray, "band pixel"], unit: float) -> bool:
     """Whether the darkest pixels stand at 0.1 rather than near 0.
 
     Of the cirrus band the median tells, since no ground shines through water vapour; without it, the darkest of
@@ -441,7 +465,7 @@ def _carries_offset(optical: Any, values: Float[np.ndarray, "band pixel"], unit:
     """
     names = [_band_name(text or "") for text in optical.descriptions]
     cirrus = names.index("B10") + 1 if "B10" in names else 11 if optical.count == 13 and not any(names) else None
-    dark = np.quantile(values, _DARK, axis=1).min() if cirrus is None else np.median(_sample(optical, [cirrus]))
+    dark = np.quantile(values, _DARK, axis=1).min() if cirrus is None else np.median(_sample(path, optical, [cirrus]))
     return bool(dark * 10_000 / unit >= OFFSET_DN)
 
 
@@ -451,7 +475,7 @@ def _radar_units(path: Path, radar: Any, bands: dict[str, int], asked: str) -> t
         if asked == "db":
             raise UserError(f"{path}: complex channels are linear; --s1-units db is for intensities")
         return False, f"{path.name}: So2Sat's eight channels, linear"
-    values = _sample(radar, list(bands.values()))
+    values = _sample(path, radar, list(bands.values()))
     if not values.size:
         raise UserError(f"{path}: holds no data")
     is_db = asked == "db" or (asked == "auto" and bool((values < 0).any()))
@@ -470,7 +494,7 @@ def _class_lookup(path: Path, zones: Any, label_map: Path | None) -> dict[int, i
     if label_map is None:
         lookup = {value: value - 1 for value in range(1, CLASS_COUNT + 1)}
         lookup |= {101 + i: 10 + i for i in range(7)}  # A..G as WUDAPT's generator writes them
-        found = {int(value) for value in np.unique(_sample(zones, [1]))} - set(lookup)
+        found = {int(value) for value in np.unique(_sample(path, zones, [1]))} - set(lookup)
         if found:
             some = ", ".join(map(str, sorted(found)[:5]))
             raise UserError(f"{path}: {some}: no local climate zones (1..17, or 1..10 and 101..107); give --label-map")
@@ -485,7 +509,7 @@ def _class_lookup(path: Path, zones: Any, label_map: Path | None) -> dict[int, i
     unknown = [code for code in pairs.values() if code is not None and str(code) not in CODES]
     if unknown:
         raise UserError(f"{label_map}: unknown LCZ {unknown[0]!r}; known: {', '.join(CODES)}")
-    missing = {int(value) for value in np.unique(_sample(zones, [1]))} - set(pairs)
+    missing = {int(value) for value in np.unique(_sample(path, zones, [1]))} - set(pairs)
     if missing:
         raise UserError(f"{label_map}: says nothing of {', '.join(map(str, sorted(missing)[:5]))} in {path.name}")
     return {value: CODES.index(str(code)) for value, code in pairs.items() if code is not None}

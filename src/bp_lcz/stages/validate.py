@@ -4,11 +4,12 @@ import shutil
 import sys
 from pathlib import Path
 
+from bp_lcz.data.expectations import ENOUGH
 from bp_lcz.data.gate_figures import write_gate_figures
 from bp_lcz.data.quality import gate
 from bp_lcz.data.releases import check_not_mixed
 from bp_lcz.params import Params
-from bp_lcz.paths import GATE, GATE_FIGURES, staged_folder
+from bp_lcz.paths import GATE, GATE_FIGURES, SUMMARY, staged_folder
 
 
 def run(params: Params) -> None:
@@ -18,8 +19,8 @@ def run(params: Params) -> None:
         UserError: if files of different releases are mixed, a file is not in form or an expectation fails.
     """
     root = Path(params.dataset.root)
+    shutil.rmtree(GATE, ignore_errors=True)  # pages and figures of other data say nothing about these
     check_not_mixed(root)
-    shutil.rmtree(GATE_FIGURES, ignore_errors=True)  # those of other data say nothing about these
     summary = gate(
         root,
         GATE,
@@ -29,6 +30,13 @@ def run(params: Params) -> None:
     )
     for warning in summary["warnings"]:
         print(f"warning: {params.dataset.root}: {warning}", file=sys.stderr)
+    if few := summary["too_few_patches"]:
+        files, expectations = ", ".join(f"{split}.h5" for split in few), next(iter(few.values()))
+        print(
+            f"warning: {params.dataset.root}: not checked in {files} (fewer than {ENOUGH} patches): "
+            f"{len(expectations)} expectations: {', '.join(expectations)}; see {SUMMARY}",
+            file=sys.stderr,
+        )
     with staged_folder(GATE_FIGURES) as folder:
         write_gate_figures(root, summary, folder)
     print(f"{params.dataset.root}: passed; {GATE / 'data_docs/index.html'}, {GATE_FIGURES}/*.png")
