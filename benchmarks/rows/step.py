@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import conv2d, cross_entropy, normalize
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.dense_msm import dense_loss
@@ -33,6 +33,7 @@ from benchmarks.networks import batch_of, cell_of, network_of, training_step
 from benchmarks.separate_branches import with_separate_branches
 from bp_lcz.bands import ALL_CHANNELS, GROUPS, PATCH_SIDE, SEN1_BANDS, Channels
 from bp_lcz.data.releases import V2_CLASS_COUNTS
+from bp_lcz.data.store import Batch
 from bp_lcz.evaluation.speed import figure
 from bp_lcz.model.backbones.exvit import HEADS, Attention
 from bp_lcz.model.bp_lcz import BPLCZ, BandGroupPrompting
@@ -144,18 +145,50 @@ def eb_cnn(precision: str) -> Callable[[Setup], Measured]:
         cell = cell_of("bp-lcz")
         network = network_of(cell).to(setup.device)
         separate = with_separate_branches(network, ALL_CHANNELS)
+        batch = batch_of(size, device=setup.device)
         first = batch_of(size, memory_format=torch.contiguous_format, device=setup.device)
         keep_freed_memory()
-        return Measured(
-            *rates(
-                setup,
-                Side(training_step(network, cell, batch_of(size, device=setup.device), precision), size),
-                Side(training_step(separate, cell, first), size),
-            ),
-            note=f"{precision}; both sides with the same augmentation, losses, optimiser and allocator",
+        ours, theirs = rates(
+            setup,
+            Side(training_step(network, cell, batch, precision), size),
+            Side(training_step(separate, cell, first), size),
         )
+        dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
+        beside = {
+            "our step": f"{figure(1e3 * size / float(np.median(ours)))} ms",
+            "of it our convolutions, by themselves": f"{figure(1e3 * convolutions(setup, network, batch, dtype))} ms",
+            "half of their step": f"{figure(500 * size / float(np.median(theirs)))} ms",
+        }
+        note = f"{precision}; both sides with the same augmentation, losses, optimiser and allocator"
+        return Measured(ours, theirs, beside=beside, note=note)
 
     return measure
+
+
+def convolutions(setup: Setup, network: BPLCZ, batch: Batch, dtype: torch.dtype) -> float:
+    """Seconds of the network's convolutions and their gradients on inputs of the same shapes, nothing between them."""
+    calls: list[Callable[[], object]] = []
+
+    def note(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        assert isinstance(layer, nn.Conv2d)
+        # The first layer's input is the images, which need no gradient.
+        image = torch.randn_like(inputs[0], dtype=dtype, requires_grad=inputs[0].requires_grad)
+        weight = layer.weight.detach().to(dtype).requires_grad_()
+        slope = torch.randn_like(output, dtype=dtype)
+        wanted = (image, weight) if image.requires_grad else (weight,)
+
+        def both_ways() -> object:
+            made = conv2d(image, weight, None, layer.stride, layer.padding, 1, layer.groups)
+            return torch.autograd.grad(made, wanted, slope)
+
+        calls.append(both_ways)
+
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    network(*batch[:2])
+    for handle in handles:
+        handle.remove()
+    return sum(float(np.median(spent)) for spent in samples(setup, calls))
 
 
 def overhead(precision: str) -> Callable[[Setup], Measured]:
