@@ -121,6 +121,31 @@ def test_a_file_without_a_channel_that_the_model_takes_is_refused(
         predict_file(tmp_path, str(checkpoint), tmp_path / "none.h5", tmp_path / "p.parquet")
 
 
+@pytest.mark.parametrize("name", ["city.h5", "link.h5", "city_geo.h5", "../{folder}/city.h5"])
+def test_a_file_that_is_read_is_not_written_over(checkpoint: Path, patches: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "link.h5").symlink_to(patches)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=r"\.h5: the same file as .*city.*\.h5, which is read; name another"):
+        predict_file(tmp_path, str(checkpoint), patches, tmp_path / name.format(folder=tmp_path.name))
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", [".", "model.json", "sub/p.parquet"])
+def test_nothing_is_written_into_the_folder_of_the_model(
+    checkpoint: Path, patches: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "linked").symlink_to(checkpoint)
+    for folder in (checkpoint, tmp_path / "linked"):
+        with pytest.raises(UserError, match=r"lies in the folder of the model; name a file outside"):
+            predict_file(tmp_path, str(checkpoint), patches, folder / name)
+    assert sorted(file.name for file in checkpoint.iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_an_unusable_output_is_known_before_the_model_is_read(patches: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"city.h5/p.parquet: cannot be written"):
+        predict_file(tmp_path, "no-model", patches, patches / "p.parquet")
+
+
 class Bomb:
     """Unpickled, it leaves a file."""
 

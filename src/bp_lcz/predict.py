@@ -1,6 +1,7 @@
 """Class probabilities of a file of patches, as a table: in one pass, with memory that does not grow with it."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from jaxtyping import Float32
 from tqdm import tqdm
 
 from bp_lcz.bands import Channels
-from bp_lcz.data.so2sat import Geo, SplitReader, open_patches, read_geo_of
+from bp_lcz.data.so2sat import Geo, SplitReader, geo_file_of, open_patches, read_geo_of
 from bp_lcz.errors import UserError
 from bp_lcz.model.checkpoint import BATCH, Classifier, load_classifier
 from bp_lcz.paths import staged_file
@@ -52,9 +53,32 @@ def predict_file(workspace: Path, model: str, file: Path, out: Path) -> Predicti
             model, digest and data.
 
     Raises:
-        UserError: if the model or the file cannot be read, the file lacks a channel that the model takes, or a patch
-            holds values that are not finite. Then nothing is written.
+        UserError: if `out` cannot be written, is a file that is read or lies in the model's folder, the model or the
+            file cannot be read, the file lacks a channel that the model takes, or a patch holds values that are not
+            finite. Then nothing is written.
     """
+    _refuse_overwriting(model, file, out)
+    with staged_file(out) as staged:  # first: whether `out` can be written is known before anything is computed
+        return _write(workspace, model, file, staged)
+
+
+def _refuse_overwriting(model: str, file: Path, out: Path) -> None:
+    """No file that is read, by whatever link, and nothing in the model's folder may be written over."""
+    for read in (file, geo_file_of(file)) if file.is_file() else ():
+        if _is_same_file(read, out):
+            raise UserError(f"{out}: the same file as {read}, which is read; name another for the predictions")
+    if Path(model).is_dir() and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(model)):
+        raise UserError(f"{out}: lies in the folder of the model; name a file outside {model}")
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them does not exist
+        return False
+
+
+def _write(workspace: Path, model: str, file: Path, out: Path) -> Prediction:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     classifier = _load(workspace, model, device)
     with open_patches(file, needs_labels=False) as reader:
@@ -62,7 +86,7 @@ def predict_file(workspace: Path, model: str, file: Path, out: Path) -> Predicti
         geo = read_geo_of(file, reader.count)
         schema = _schema(classifier, model, reader, geo is not None)
         labelled = right = 0
-        with staged_file(out) as staged, pq.ParquetWriter(staged, schema) as writer:
+        with pq.ParquetWriter(out, schema) as writer:
             waiting: list[pa.Table] = []
             for start, probability, label in _predictions(reader, classifier, positions):
                 table = _table(start, probability, label, geo, schema)

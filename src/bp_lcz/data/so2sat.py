@@ -347,7 +347,7 @@ def read_geo(root: Path, split: Split, count: int | None = None) -> Geo | None:
 
 def read_geo_of(patches: Path, count: int | None = None) -> Geo | None:
     """Where the patches of a file of any name lie, from the ``_geo.h5`` beside it; otherwise as `read_geo`."""
-    path = patches.with_name(f"{patches.stem}_geo.h5")
+    path = geo_file_of(patches)
     if not path.exists():
         return None
     with _open(path) as file:
@@ -379,6 +379,11 @@ def read_geo_of(patches: Path, count: int | None = None) -> Geo | None:
         easting=tfw[:, 4].astype(np.float64),
         northing=tfw[:, 5].astype(np.float64),
     )
+
+
+def geo_file_of(patches: Path) -> Path:
+    """Where the geo file of a file of patches would lie."""
+    return patches.with_name(f"{patches.stem}_geo.h5")
 
 
 def dataset_name(root: Path) -> str:
