@@ -99,10 +99,11 @@ def test_labels_and_places_are_optional(checkpoint: Path, patches: Path, tmp_pat
     assert pq.read_schema(tmp_path / "p.parquet").names == ["patch", "code", "name", *(f"p_{n}" for n in range(1, 18))]
 
 
-def test_bad_patches_leave_no_file(checkpoint: Path, patches: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("key", "value"), [("sen1", np.nan), ("sen2", np.inf), ("sen2", 1e300)])
+def test_bad_patches_leave_no_file(checkpoint: Path, patches: Path, tmp_path: Path, key: str, value: float) -> None:
     with h5py.File(patches, "a") as file:
-        file["sen1"][290, 0, 0, 0] = np.nan
-    with pytest.raises(UserError, match=r"city.h5: sen1 of patch 290 has values that are not finite"):
+        file[key][290, 0, 0, 0] = value
+    with pytest.raises(UserError, match=f"city.h5: {key} of patch 290 has values that are not finite"):
         predict_file(tmp_path, str(checkpoint), patches, tmp_path / "out/p.parquet")
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -119,6 +120,13 @@ def test_a_file_without_a_channel_that_the_model_takes_is_refused(
         predict_file(tmp_path, str(checkpoint), patches, tmp_path / "p.parquet")
     with pytest.raises(UserError, match="none.h5: not found"):
         predict_file(tmp_path, str(checkpoint), tmp_path / "none.h5", tmp_path / "p.parquet")
+
+
+def test_a_patch_for_which_there_are_no_probabilities_is_named(checkpoint: Path, patches: Path, tmp_path: Path) -> None:
+    with h5py.File(patches, "a") as file:
+        file["sen2"][290] = 3e38
+    with pytest.raises(UserError, match=r"city.h5: patch 290: values so far out of range that the network gives no"):
+        predict_file(tmp_path, str(checkpoint), patches, tmp_path / "out/p.parquet")
 
 
 @pytest.mark.parametrize("name", ["city.h5", "link.h5", "city_geo.h5", "../{folder}/city.h5"])

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from bp_lcz.bands import Channels
 from bp_lcz.data.so2sat import Geo, SplitReader, geo_file_of, open_patches, read_geo_of
+from bp_lcz.data.transform import first_not_finite
 from bp_lcz.errors import UserError
 from bp_lcz.model.checkpoint import BATCH, Classifier, load_classifier
 from bp_lcz.paths import staged_file
@@ -120,11 +121,12 @@ def _predictions(
     with tqdm(total=reader.count, desc=f"predict {reader.path.name}", unit="patch") as progress:
         for start, sen1, sen2, *label in batches:
             for key, images in (("sen1", sen1), ("sen2", sen2)):
-                finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
-                if not finite.all():
-                    patch = start + int(np.flatnonzero(~finite)[0])
-                    raise UserError(f"{reader.path}: {key} of patch {patch} has values that are not finite")
-            probability = classifier.predict_proba(sen1[..., positions[0]], sen2[..., positions[1]])
+                if (patch := first_not_finite(images)) is not None:
+                    raise UserError(f"{reader.path}: {key} of patch {start + patch} has values that are not finite")
+            try:
+                probability = classifier.predict_proba(sen1[..., positions[0]], sen2[..., positions[1]], start)
+            except UserError as error:
+                raise UserError(f"{reader.path}: {error}") from None
             yield start, probability, _classes(label[0]) if label else None
             progress.update(len(probability))
 
