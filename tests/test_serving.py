@@ -138,6 +138,8 @@ def spoiled(value: float) -> np.ndarray:
         (encode_json(SEN1, spoiled(np.nan)), JSON, "sen2: holds something other than numbers"),
         (b'{"inputs": {"sen1": [NaN], "sen2": []}}', JSON, "not valid JSON: "),
         (b'{"inputs": {"sen1": [[1], [2, 3]], "sen2": []}}', JSON, "sen1: not a rectangular array"),
+        (encode_json(SEN1, np.full_like(SEN2, 0.5)).replace(b"0.5", b"true", 1), JSON, "holds true or false among the numbers"),
+        (encode_json(SEN1, np.full_like(SEN2, 0.5)).replace(b"0.5", b"null", 1), JSON, "sen2: holds something other than numbers"),
         (b'{"instances": []}', JSON, 'expected {"inputs": {"sen1": [...], "sen2": [...]}}'),
         (b"[" * 100_000, JSON, "not valid JSON: "),
         (b"", JSON, "not valid JSON: "),

@@ -230,6 +230,9 @@ class Gate:
             if values.dtype.kind not in "fiu" and values.size:
                 raise RefusedError(400, f"{key}: holds something other than numbers")
             images[key] = values.astype(np.float64)
+        # NumPy takes a truth value among numbers for 0 or 1. No key or number of what came so far has these letters.
+        if b"true" in body or b"false" in body:
+            raise RefusedError(400, "holds true or false among the numbers")
         return images
 
     def _from_parquet(self, body: bytes) -> dict[str, Float[np.ndarray, "patch 32 32 channel"]]:
