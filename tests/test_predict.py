@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -120,6 +121,42 @@ def test_a_file_without_a_channel_that_the_model_takes_is_refused(
         predict_file(tmp_path, str(checkpoint), patches, tmp_path / "p.parquet")
     with pytest.raises(UserError, match="none.h5: not found"):
         predict_file(tmp_path, str(checkpoint), tmp_path / "none.h5", tmp_path / "p.parquet")
+
+
+def without_sen2(file: h5py.File) -> None:
+    del file["sen2"]
+
+
+def without_patches(file: h5py.File) -> None:
+    for key in ("sen1", "sen2", "label"):
+        empty, attributes = file[key][:0], dict(file[key].attrs)
+        del file[key]
+        file[key] = empty
+        file[key].attrs.update(attributes)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"), [(without_sen2, "key sen2 is missing; expected sen1, sen2"), (without_patches, "no patches")]
+)
+def test_what_is_wrong_with_a_file_is_said_as_it_is(
+    checkpoint: Path, patches: Path, tmp_path: Path, spoil: Callable[[h5py.File], None], reason: str
+) -> None:
+    (tmp_path / "city_geo.h5").unlink()
+    with h5py.File(patches, "a") as file:
+        spoil(file)
+    with pytest.raises(UserError, match=rf"city\.h5: {reason}$"):
+        predict_file(tmp_path, str(checkpoint), patches, tmp_path / "p.parquet")
+    assert not (tmp_path / "p.parquet").exists()
+
+
+def test_what_is_not_there_is_said_without_advice_for_other_commands(
+    checkpoint: Path, patches: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"nowhere/none\.h5: not found$"):
+        predict_file(tmp_path, str(checkpoint), tmp_path / "nowhere/none.h5", tmp_path / "p.parquet")
+    for model in (tmp_path / "no-model", tmp_path):
+        with pytest.raises(UserError, match=rf"{model}: no folder with model.json; expected that of a checkpoint, "):
+            predict_file(tmp_path, str(model), patches, tmp_path / "../p.parquet")
 
 
 def test_a_patch_for_which_there_are_no_probabilities_is_named(checkpoint: Path, patches: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from bp_lcz.bands import Channels
 from bp_lcz.data.so2sat import Geo, SplitReader, geo_file_of, open_patches, read_geo_of
 from bp_lcz.data.transform import first_not_finite
 from bp_lcz.errors import UserError
-from bp_lcz.model.checkpoint import BATCH, Classifier, load_classifier
+from bp_lcz.model.checkpoint import BATCH, DESCRIPTION, Classifier, load_classifier
 from bp_lcz.paths import staged_file
 from bp_lcz.scheme import CLASS_COUNT, ZONES
 
@@ -55,8 +55,9 @@ def predict_file(workspace: Path, model: str, file: Path, out: Path) -> Predicti
 
     Raises:
         UserError: if `out` cannot be written, is a file that is read or lies in the model's folder, the model or the
-            file cannot be read, the file lacks a channel that the model takes, or a patch holds values that are not
-            finite. Then nothing is written.
+            file cannot be read, the file has no patches or lacks a channel that the model takes, or a patch holds
+            values that are not finite as float32 or for which the network gives no probabilities. Then nothing is
+            written.
     """
     _refuse_overwriting(model, file, out)
     with staged_file(out) as staged:  # first: whether `out` can be written is known before anything is computed
@@ -83,6 +84,8 @@ def _write(workspace: Path, model: str, file: Path, out: Path) -> Prediction:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     classifier = _load(workspace, model, device)
     with open_patches(file, needs_labels=False) as reader:
+        if reader.count == 0:
+            raise UserError(f"{file}: no patches")
         positions = _positions(reader, classifier.channels)
         geo = read_geo_of(file, reader.count)
         schema = _schema(classifier, model, reader, geo is not None)
@@ -105,6 +108,11 @@ def _write(workspace: Path, model: str, file: Path, out: Path) -> Prediction:
 
 def _load(workspace: Path, model: str, device: str) -> Classifier:
     if not model.startswith("models:"):
+        if not (Path(model) / DESCRIPTION).is_file():
+            raise UserError(
+                f"{model}: no folder with {DESCRIPTION}; expected that of a checkpoint, such as outputs/models/<cell>, "
+                "or models:/<name>@<alias>"
+            )
         return load_classifier(Path(model), device)
     from bp_lcz.registry.fetch import fetch_classifier, find_version
     from bp_lcz.registry.store import open_store
