@@ -85,7 +85,7 @@ def deploy(client: SyncPrefectClient) -> None:
         online = [each for each in client.read_workers_for_work_pool(pool) if each.status == WorkerStatus.ONLINE]
         state = f"{len(online)} worker(s) online" if online else "no worker yet: run `make worker`"
         print(f"work pool {pool}: {state}")
-    print("run one: prefect deployment run train-bp-lcz/demo --watch")
+    print(f"run one: PREFECT_API_URL={URL} prefect deployment run train-bp-lcz/demo --watch")
 
 
 def _declare_the_silent_crashed(client: SyncPrefectClient) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bp_lcz.errors import UserError
 from bp_lcz.paths import staged_file, staged_folder
 
 
@@ -95,3 +96,30 @@ def test_a_staged_file_that_fails_leaves_the_old_one(tmp_path):
         write_and_stop(file)
     assert target.read_text() == "old"
     assert left_in(tmp_path) == ["summary.json"]
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("folder", "is a folder; expected the name of a file"),
+        (".", "is a folder; expected the name of a file"),
+        ("file/x.parquet", "cannot be written: .*file is no folder, nor can it be made one"),
+        ("file/deeper/x.parquet", "cannot be written: .*deeper is no folder, nor can it be made one"),
+        ("/proc/nothing/x.parquet", "cannot be written: /proc/nothing is no folder, nor can it be made one"),
+        ("x" * 300, "cannot be written: .* \\(file name too long\\)"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_one_line_before_anything_is_computed(tmp_path, target, reason):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=reason) as caught, staged_file(tmp_path / target):
+        pytest.fail("the block began")
+    assert "\n" not in str(caught.value)
+    assert left_in(tmp_path) == ["file", "folder"]
+
+
+def test_a_staged_folder_does_not_take_the_place_of_a_file(tmp_path):
+    (tmp_path / "notes.txt").write_text("kept")
+    with pytest.raises(UserError, match=r"notes.txt: is a file; expected"), staged_folder(tmp_path / "notes.txt"):
+        pytest.fail("the block began")
+    assert (tmp_path / "notes.txt").read_text() == "kept"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -99,10 +100,11 @@ def test_labels_and_places_are_optional(checkpoint: Path, patches: Path, tmp_pat
     assert pq.read_schema(tmp_path / "p.parquet").names == ["patch", "code", "name", *(f"p_{n}" for n in range(1, 18))]
 
 
-def test_bad_patches_leave_no_file(checkpoint: Path, patches: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("key", "value"), [("sen1", np.nan), ("sen2", np.inf), ("sen2", 1e300)])
+def test_bad_patches_leave_no_file(checkpoint: Path, patches: Path, tmp_path: Path, key: str, value: float) -> None:
     with h5py.File(patches, "a") as file:
-        file["sen1"][290, 0, 0, 0] = np.nan
-    with pytest.raises(UserError, match=r"city.h5: sen1 of patch 290 has values that are not finite"):
+        file[key][290, 0, 0, 0] = value
+    with pytest.raises(UserError, match=f"city.h5: {key} of patch 290 has values that are not finite"):
         predict_file(tmp_path, str(checkpoint), patches, tmp_path / "out/p.parquet")
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -119,6 +121,74 @@ def test_a_file_without_a_channel_that_the_model_takes_is_refused(
         predict_file(tmp_path, str(checkpoint), patches, tmp_path / "p.parquet")
     with pytest.raises(UserError, match="none.h5: not found"):
         predict_file(tmp_path, str(checkpoint), tmp_path / "none.h5", tmp_path / "p.parquet")
+
+
+def without_sen2(file: h5py.File) -> None:
+    del file["sen2"]
+
+
+def without_patches(file: h5py.File) -> None:
+    for key in ("sen1", "sen2", "label"):
+        empty, attributes = file[key][:0], dict(file[key].attrs)
+        del file[key]
+        file[key] = empty
+        file[key].attrs.update(attributes)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"), [(without_sen2, "key sen2 is missing; expected sen1, sen2"), (without_patches, "no patches")]
+)
+def test_what_is_wrong_with_a_file_is_said_as_it_is(
+    checkpoint: Path, patches: Path, tmp_path: Path, spoil: Callable[[h5py.File], None], reason: str
+) -> None:
+    (tmp_path / "city_geo.h5").unlink()
+    with h5py.File(patches, "a") as file:
+        spoil(file)
+    with pytest.raises(UserError, match=rf"city\.h5: {reason}$"):
+        predict_file(tmp_path, str(checkpoint), patches, tmp_path / "p.parquet")
+    assert not (tmp_path / "p.parquet").exists()
+
+
+def test_what_is_not_there_is_said_without_advice_for_other_commands(
+    checkpoint: Path, patches: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"nowhere/none\.h5: not found$"):
+        predict_file(tmp_path, str(checkpoint), tmp_path / "nowhere/none.h5", tmp_path / "p.parquet")
+    for model in (tmp_path / "no-model", tmp_path):
+        with pytest.raises(UserError, match=rf"{model}: no folder with model.json; expected that of a checkpoint, "):
+            predict_file(tmp_path, str(model), patches, tmp_path / "../p.parquet")
+
+
+def test_a_patch_for_which_there_are_no_probabilities_is_named(checkpoint: Path, patches: Path, tmp_path: Path) -> None:
+    with h5py.File(patches, "a") as file:
+        file["sen2"][290] = 3e38
+    with pytest.raises(UserError, match=r"city.h5: patch 290: values so far out of range that the network gives no"):
+        predict_file(tmp_path, str(checkpoint), patches, tmp_path / "out/p.parquet")
+
+
+@pytest.mark.parametrize("name", ["city.h5", "link.h5", "city_geo.h5", "../{folder}/city.h5"])
+def test_a_file_that_is_read_is_not_written_over(checkpoint: Path, patches: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "link.h5").symlink_to(patches)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=r"\.h5: the same file as .*city.*\.h5, which is read; name another"):
+        predict_file(tmp_path, str(checkpoint), patches, tmp_path / name.format(folder=tmp_path.name))
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", [".", "model.json", "sub/p.parquet"])
+def test_nothing_is_written_into_the_folder_of_the_model(
+    checkpoint: Path, patches: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "linked").symlink_to(checkpoint)
+    for folder in (checkpoint, tmp_path / "linked"):
+        with pytest.raises(UserError, match=r"lies in the folder of the model; name a file outside"):
+            predict_file(tmp_path, str(checkpoint), patches, folder / name)
+    assert sorted(file.name for file in checkpoint.iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_an_unusable_output_is_known_before_the_model_is_read(patches: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"city.h5/p.parquet: cannot be written"):
+        predict_file(tmp_path, "no-model", patches, patches / "p.parquet")
 
 
 class Bomb:

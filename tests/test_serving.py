@@ -126,6 +126,8 @@ def spoiled(value: float) -> np.ndarray:
         (encode_parquet(SEN1[..., :7], SEN2), PARQUET, "sen1: 14336 values in 2 patches; expected (N, 32, 32, 8), flattened"),
         (encode_parquet(SEN1, spoiled(np.nan)), PARQUET, "sen2: patch 1 has values that are not finite"),
         (encode_parquet(SEN1, spoiled(-np.inf)), PARQUET, "sen2: patch 1 has values that are not finite"),
+        (encode_parquet(SEN1, spoiled(1e300)), PARQUET, "sen2: patch 1 has values that are not finite"),
+        (encode_json(SEN1, spoiled(1e300)), JSON, "sen2: patch 1 has values that are not finite"),
         (encode_parquet(SEN1[:0], SEN2[:0]), PARQUET, "no patches"),
         (parquet(sen1=flat(SEN1)), PARQUET, "expected one column sen2; found sen1"),
         (parquet(sen1=["a", "b"], sen2=flat(SEN2)), PARQUET, "sen1: column of string; expected flat lists"),
@@ -136,6 +138,8 @@ def spoiled(value: float) -> np.ndarray:
         (encode_json(SEN1, spoiled(np.nan)), JSON, "sen2: holds something other than numbers"),
         (b'{"inputs": {"sen1": [NaN], "sen2": []}}', JSON, "not valid JSON: "),
         (b'{"inputs": {"sen1": [[1], [2, 3]], "sen2": []}}', JSON, "sen1: not a rectangular array"),
+        (encode_json(SEN1, spoiled(-7.0)).replace(b"-7.0", b"true"), JSON, "holds true or false among the numbers"),
+        (encode_json(SEN1, spoiled(-7.0)).replace(b"-7.0", b"null"), JSON, "sen2: holds something other than numbers"),
         (b'{"instances": []}', JSON, 'expected {"inputs": {"sen1": [...], "sen2": [...]}}'),
         (b"[" * 100_000, JSON, "not valid JSON: "),
         (b"", JSON, "not valid JSON: "),
@@ -195,3 +199,44 @@ def test_the_client_says_what_is_wrong() -> None:
     with pytest.raises(UserError, match=r"http://127.0.0.1:1: no answer \(.*refused"):
         Client("http://127.0.0.1:1").predict_proba(SEN1, SEN2)
     assert not Client("http://127.0.0.1:1").is_healthy()
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e300])
+def test_the_client_names_the_patch_by_the_callers_number(value: float) -> None:
+    sen1, sen2 = np.zeros((120, 32, 32, 8)), np.zeros((120, 32, 32, 10), np.float64)
+    sen2[100, 1, 2, 3] = value
+    with pytest.raises(UserError, match="^sen2: patch 100 has values that are not finite$"):
+        Client("http://127.0.0.1:1").predict_proba(sen1, sen2)
+
+
+@pytest.mark.parametrize(
+    ("sen1", "reason"),
+    [
+        ([], r"shape \(0,\); expected \(N, 32, 32, channels\)"),
+        ([[1.0], [2.0, 3.0]], "not a rectangular array"),
+        (SEN1[:, :16], r"shape \(2, 16, 32, 8\); expected \(N, 32, 32, channels\)"),
+        (SEN1.astype(np.int64), "holds int64; expected floating-point numbers"),
+        (SEN1.astype(bool), "holds bool; expected"),
+        (SEN1.astype(str), "holds <U32; expected"),
+        (SEN1.astype(object), "holds object; expected"),
+    ],
+)
+def test_the_client_refuses_what_is_no_array_of_patches(sen1: Any, reason: str) -> None:
+    with pytest.raises(UserError, match=f"^sen1: {reason}"):
+        Client("http://127.0.0.1:1").predict_proba(sen1, SEN2)
+
+
+@pytest.mark.parametrize("encoding", ["parquet", "json"])
+def test_the_client_takes_lists_and_every_float_type(encoding: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, client = Server(), Client("http://127.0.0.1:1", encoding)
+
+    def invoke(sen1: np.ndarray, sen2: np.ndarray) -> np.ndarray:
+        assert server.ask(client._encode(sen1, sen2), client._content_type)[0] == 200
+        return np.zeros((len(sen1), 17), np.float32)
+
+    monkeypatch.setattr(client, "_invoke", invoke)
+    for sen1 in (SEN1.tolist(), SEN1.astype(">f8"), SEN1.astype(np.longdouble)):
+        assert client.predict_proba(sen1, SEN2.tolist()).shape == (2, 17)
+    for _, body in server.reached:
+        received = np.stack(pd.read_parquet(io.BytesIO(body))["sen1"])
+        np.testing.assert_array_equal(received.reshape(SEN1.shape), SEN1)

@@ -13,8 +13,11 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
+from numpy.typing import ArrayLike
 
+from bp_lcz.bands import PATCH_SIDE
+from bp_lcz.data.transform import first_not_finite
 from bp_lcz.errors import UserError
 from bp_lcz.scheme import CLASS_COUNT
 
@@ -46,23 +49,22 @@ class Client:
         self._encode = encode_json if encoding == "json" else encode_parquet
         self._timeout = timeout
 
-    def predict_proba(self, sen1: np.ndarray, sen2: np.ndarray) -> Float32[np.ndarray, "patch 17"]:
+    def predict_proba(self, sen1: ArrayLike, sen2: ArrayLike) -> Float32[np.ndarray, "patch 17"]:
         """Class probabilities of raw patches, as `bp_lcz.model.checkpoint.Classifier.predict_proba` gives them.
 
         Args:
-            sen1: (N, 32, 32, C1) as So2Sat stores it, float32 or float64.
+            sen1: (N, 32, 32, C1) as So2Sat stores it: an array, or what NumPy makes one of, of floating-point numbers.
             sen2: (N, 32, 32, C2) likewise.
 
         Raises:
-            UserError: if the numbers of patches differ, there is no answer, or the server refuses; the text is its
-                reason.
+            UserError: if these are no such arrays, the numbers of patches differ, a value is not finite as float32,
+                there is no answer, or the server refuses; the text is its reason.
         """
-        if len(sen1) != len(sen2):
-            raise UserError(f"sen1 has {len(sen1)} patches, sen2 {len(sen2)}")
-        answers = [
-            self._invoke(sen1[start : start + BATCH], sen2[start : start + BATCH])
-            for start in range(0, len(sen1), BATCH)
-        ]
+        images = _patches("sen1", sen1), _patches("sen2", sen2)
+        count = len(images[0])
+        if count != len(images[1]):
+            raise UserError(f"sen1 has {count} patches, sen2 {len(images[1])}")
+        answers = [self._invoke(*(part[start : start + BATCH] for part in images)) for start in range(0, count, BATCH)]
         return np.concatenate([*answers, np.empty((0, CLASS_COUNT), np.float32)])
 
     def is_healthy(self) -> bool:
@@ -85,6 +87,21 @@ class Client:
         except (OSError, ValueError) as error:
             raise UserError(f"{self._url}: no answer ({getattr(error, 'reason', error)})") from None
         return np.array(content["predictions"], np.float32)
+
+
+def _patches(key: str, images: ArrayLike) -> Float[np.ndarray, "patch 32 32 channel"]:
+    """Patches as an array of float32 or float64, checked here, where a patch has the caller's number."""
+    try:
+        values = np.asarray(images)
+    except (ValueError, TypeError):
+        raise UserError(f"{key}: not a rectangular array") from None
+    if values.ndim != 4 or values.shape[1:3] != (PATCH_SIDE, PATCH_SIDE):
+        raise UserError(f"{key}: shape {values.shape}; expected (N, {PATCH_SIDE}, {PATCH_SIDE}, channels)")
+    if values.dtype.kind != "f":
+        raise UserError(f"{key}: holds {values.dtype}; expected floating-point numbers")
+    if (patch := first_not_finite(values)) is not None:
+        raise UserError(f"{key}: patch {patch} has values that are not finite")
+    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
 
 
 def encode_parquet(sen1: np.ndarray, sen2: np.ndarray) -> bytes:

@@ -3,6 +3,7 @@
 ``dvc.yaml`` names the same paths, since DVC cannot import them; a stage uses these constants only.
 """
 
+import errno
 import fcntl
 import glob
 import os
@@ -11,6 +12,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from bp_lcz.errors import UserError
 
 DEMO = Path("data/demo")
 OUTPUTS = Path("outputs")
@@ -33,8 +36,12 @@ def staged_folder(target: Path) -> Iterator[Path]:
 
     After an exception nothing of it is left and ``target`` is as it was. What a killed process left is removed
     by the next one that writes ``target``.
+
+    Raises:
+        UserError: before the block begins, if ``target`` cannot be a folder: a file has its name, or that of a folder
+            above it, or there can be no folder in that place.
     """
-    with _staging(target) as scratch:
+    with _staging(target, is_folder=True) as scratch:
         new = scratch / "new"
         new.mkdir()
         yield new
@@ -49,19 +56,46 @@ def staged_file(target: Path) -> Iterator[Path]:
 
     After an exception nothing of it is left and ``target`` is as it was. What a killed process left is removed
     by the next one that writes ``target``.
+
+    Raises:
+        UserError: before the block begins, if ``target`` cannot be a file: it is a folder, or there can be none in
+            that place.
     """
-    with _staging(target) as scratch:
+    with _staging(target, is_folder=False) as scratch:
         new = scratch / target.name
         yield new
         new.replace(target)
 
 
 _OLD, _SUFFIX = "old", ".part"
+_NO_PLACE = {errno.EEXIST, errno.ENOTDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
+"""Of a path under which nothing can be made, as opposed to one that the system refuses or has no space for."""
 
 
 @contextmanager
-def _staging(target: Path) -> Iterator[Path]:
+def _staging(target: Path, is_folder: bool) -> Iterator[Path]:
     """A scratch folder beside ``target``, locked as long as this process lives, however it ends."""
+    try:
+        scratch, lock = _make_scratch(target, is_folder)
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(
+            f"{target}: cannot be written: {target.parent} is no folder, nor can it be made one ({reason})"
+        ) from None
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(lock)
+
+
+def _make_scratch(target: Path, is_folder: bool) -> tuple[Path, int]:
+    """A scratch folder beside ``target``, and the descriptor that locks it."""
+    if target.is_file() if is_folder else target.is_dir():
+        found, expected = ("file", "folder") if is_folder else ("folder", "file")
+        raise UserError(f"{target}: is a {found}; expected the name of a {expected}")
     target.parent.mkdir(parents=True, exist_ok=True)
     for orphan in target.parent.glob(f".{glob.escape(target.name)}-*{_SUFFIX}"):
         _remove_orphan(orphan, target)
@@ -69,12 +103,7 @@ def _staging(target: Path) -> Iterator[Path]:
         scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-", suffix=_SUFFIX))
         lock = try_lock(scratch)
         if lock is not None:  # else another process took it for an orphan in this very moment
-            break
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        os.close(lock)
+            return scratch, lock
 
 
 def _remove_orphan(orphan: Path, target: Path) -> None:

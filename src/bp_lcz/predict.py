@@ -1,6 +1,7 @@
 """Class probabilities of a file of patches, as a table: in one pass, with memory that does not grow with it."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,10 @@ from jaxtyping import Float32
 from tqdm import tqdm
 
 from bp_lcz.bands import Channels
-from bp_lcz.data.so2sat import Geo, SplitReader, open_patches, read_geo_of
+from bp_lcz.data.so2sat import Geo, SplitReader, geo_file_of, open_patches, read_geo_of
+from bp_lcz.data.transform import first_not_finite
 from bp_lcz.errors import UserError
-from bp_lcz.model.checkpoint import BATCH, Classifier, load_classifier
+from bp_lcz.model.checkpoint import BATCH, DESCRIPTION, Classifier, load_classifier
 from bp_lcz.paths import staged_file
 from bp_lcz.scheme import CLASS_COUNT, ZONES
 
@@ -52,17 +54,43 @@ def predict_file(workspace: Path, model: str, file: Path, out: Path) -> Predicti
             model, digest and data.
 
     Raises:
-        UserError: if the model or the file cannot be read, the file lacks a channel that the model takes, or a patch
-            holds values that are not finite. Then nothing is written.
+        UserError: if `out` cannot be written, is a file that is read or lies in the model's folder, the model or the
+            file cannot be read, the file has no patches or lacks a channel that the model takes, or a patch holds
+            values that are not finite as float32 or for which the network gives no probabilities. Then nothing is
+            written.
     """
+    _refuse_overwriting(model, file, out)
+    with staged_file(out) as staged:  # first: whether `out` can be written is known before anything is computed
+        return _write(workspace, model, file, staged)
+
+
+def _refuse_overwriting(model: str, file: Path, out: Path) -> None:
+    """No file that is read, by whatever link, and nothing in the model's folder may be written over."""
+    for read in (file, geo_file_of(file)) if file.is_file() else ():
+        if _is_same_file(read, out):
+            raise UserError(f"{out}: the same file as {read}, which is read; name another for the predictions")
+    if Path(model).is_dir() and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(model)):
+        raise UserError(f"{out}: lies in the folder of the model; name a file outside {model}")
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them does not exist
+        return False
+
+
+def _write(workspace: Path, model: str, file: Path, out: Path) -> Prediction:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     classifier = _load(workspace, model, device)
     with open_patches(file, needs_labels=False) as reader:
+        if reader.count == 0:
+            raise UserError(f"{file}: no patches")
         positions = _positions(reader, classifier.channels)
         geo = read_geo_of(file, reader.count)
         schema = _schema(classifier, model, reader, geo is not None)
         labelled = right = 0
-        with staged_file(out) as staged, pq.ParquetWriter(staged, schema) as writer:
+        with pq.ParquetWriter(out, schema) as writer:
             waiting: list[pa.Table] = []
             for start, probability, label in _predictions(reader, classifier, positions):
                 table = _table(start, probability, label, geo, schema)
@@ -80,6 +108,11 @@ def predict_file(workspace: Path, model: str, file: Path, out: Path) -> Predicti
 
 def _load(workspace: Path, model: str, device: str) -> Classifier:
     if not model.startswith("models:"):
+        if not (Path(model) / DESCRIPTION).is_file():
+            raise UserError(
+                f"{model}: no folder with {DESCRIPTION}; expected that of a checkpoint, such as outputs/models/<cell>, "
+                "or models:/<name>@<alias>"
+            )
         return load_classifier(Path(model), device)
     from bp_lcz.registry.fetch import fetch_classifier, find_version
     from bp_lcz.registry.store import open_store
@@ -96,11 +129,12 @@ def _predictions(
     with tqdm(total=reader.count, desc=f"predict {reader.path.name}", unit="patch") as progress:
         for start, sen1, sen2, *label in batches:
             for key, images in (("sen1", sen1), ("sen2", sen2)):
-                finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
-                if not finite.all():
-                    patch = start + int(np.flatnonzero(~finite)[0])
-                    raise UserError(f"{reader.path}: {key} of patch {patch} has values that are not finite")
-            probability = classifier.predict_proba(sen1[..., positions[0]], sen2[..., positions[1]])
+                if (patch := first_not_finite(images)) is not None:
+                    raise UserError(f"{reader.path}: {key} of patch {start + patch} has values that are not finite")
+            try:
+                probability = classifier.predict_proba(sen1[..., positions[0]], sen2[..., positions[1]], start)
+            except UserError as error:
+                raise UserError(f"{reader.path}: {error}") from None
             yield start, probability, _classes(label[0]) if label else None
             progress.update(len(probability))
 

@@ -25,6 +25,7 @@ from jaxtyping import Float
 
 from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.client import JSON, PARQUET, encode_parquet
+from bp_lcz.data.transform import first_not_finite
 from bp_lcz.errors import UserError
 
 MIB = 2**20
@@ -206,9 +207,8 @@ class Gate:
         if count == 0:
             raise RefusedError(400, "no patches")
         for key, values in images.items():
-            if not np.isfinite(values).all():
-                first = int(np.flatnonzero(~np.isfinite(values).reshape(count, -1).all(axis=1))[0])
-                raise RefusedError(400, f"{key}: patch {first} has values that are not finite")
+            if (patch := first_not_finite(values)) is not None:
+                raise RefusedError(400, f"{key}: patch {patch} has values that are not finite")
         return encode_parquet(images["sen1"], images["sen2"])
 
     def _from_json(self, body: bytes) -> dict[str, Float[np.ndarray, "patch 32 32 channel"]]:
@@ -230,6 +230,9 @@ class Gate:
             if values.dtype.kind not in "fiu" and values.size:
                 raise RefusedError(400, f"{key}: holds something other than numbers")
             images[key] = values.astype(np.float64)
+        # NumPy takes a truth value among numbers for 0 or 1. No key or number of what came so far has these letters.
+        if b"true" in body or b"false" in body:
+            raise RefusedError(400, "holds true or false among the numbers")
         return images
 
     def _from_parquet(self, body: bytes) -> dict[str, Float[np.ndarray, "patch 32 32 channel"]]:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bp_lcz.bands import ALL_CHANNELS, Channels
-from bp_lcz.data.transform import transform
+from bp_lcz.data.transform import first_not_finite, transform
 from tests.data.patches import random_patches
 
 
@@ -78,3 +78,16 @@ def test_finite_values_stay_finite(pixel):
     sen1 = np.broadcast_to(pixel, (1, 32, 32, 8))
     values = transform(sen1, np.zeros((1, 32, 32, 10), dtype=np.float32), ALL_CHANNELS)
     assert np.isfinite(values).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300, -3.5e38])
+def test_the_first_patch_that_is_not_finite_as_float32_is_found(value):
+    images = np.zeros((150, 2, 2, 3))
+    assert first_not_finite(images) is None
+    images[70, 1, 0, 2] = images[149] = value
+    assert first_not_finite(images) == 70
+
+
+def test_what_float32_holds_is_finite_and_no_channels_are_too():
+    assert first_not_finite(np.full((2, 1, 1, 1), np.finfo(np.float32).max, np.float64)) is None
+    assert first_not_finite(np.zeros((2, 32, 32, 0))) is None

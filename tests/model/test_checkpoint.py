@@ -50,13 +50,21 @@ def test_no_patches_give_no_probabilities(trained: Path) -> None:
     assert load_classifier(trained).predict_proba(sen1[:0], sen2[:0]).shape == (0, 17)
 
 
+def with_value(images: np.ndarray, patch: int, value: float) -> np.ndarray:
+    images = images.copy()
+    images[patch] = value
+    return images
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda a, b: (a[..., :5], b), r"sen1: shape \(4, 32, 32, 5\); expected \(N, 32, 32, 8\)"),
         (lambda a, b: (a, b[:, :16]), r"sen2: shape \(4, 16, 32, 10\)"),
         (lambda a, b: (a[:2], b), "sen1 has 2 patches, sen2 4"),
-        (lambda a, b: (np.where(a == a.max(), np.nan, a), b), "sen1: contains values that are not finite"),
+        (lambda a, b: (np.where(a == a.max(), np.nan, a), b), r"sen1: patch \d has values that are not finite"),
+        (lambda a, b: (a, with_value(b, 2, 1e300)), "sen2: patch 2 has values that are not finite"),
+        (lambda a, b: (a, with_value(b, 1, 3e38)), "patch 1: values so far out of range that the network gives no"),
     ],
 )
 def test_wrong_patches_are_refused(trained: Path, spoil: object, message: str) -> None:

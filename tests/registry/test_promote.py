@@ -175,6 +175,8 @@ def test_predictions_that_were_changed_in_the_artifact_store_are_found_out(regis
 def test_an_unknown_model_or_version_is_a_user_error(registry: Registry) -> None:
     with pytest.raises(UserError, match="no-model: no such registered model"):
         promote(registry.folder, "no-model")
+    with pytest.raises(UserError, match="no-model: no such registered model"):
+        promote(registry.folder, "no-model", version=7)
     registry.register(right=0.6, seed=1)
     with pytest.raises(UserError, match="bp-lcz-demo: no version 7; `bp-lcz models bp-lcz-demo` lists them"):
         registry.promote(7)

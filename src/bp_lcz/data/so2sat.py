@@ -124,8 +124,9 @@ class SplitReader:
     def __init__(self, path: Path, file: h5py.File, descriptor: int, needs_labels: bool = True) -> None:
         self.path = path
         self.has_labels = needs_labels or "label" in file
-        self._sen1, self._sen2 = _dataset(path, file, "sen1"), _dataset(path, file, "sen2")
-        self._label = _dataset(path, file, "label") if self.has_labels else None
+        needed = KEYS if needs_labels else KEYS[:2]
+        self._sen1, self._sen2 = (_dataset(path, file, key, needed) for key in KEYS[:2])
+        self._label = _dataset(path, file, "label", needed) if self.has_labels else None
         counted = self._sen1 if self._label is None else self._label
         images = (self._sen1, self._sen2)
         self._datasets = images if self._label is None else (*images, self._label)
@@ -294,7 +295,12 @@ def open_split(root: Path, split: Split) -> Iterator[SplitReader]:
         ...     for start, sen1, sen2, label in reader.chunks(rows=256):
         ...         ...
     """
-    with open_patches(root / f"{split}.h5") as reader:
+    path = root / f"{split}.h5"
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; dataset.root must name a folder with So2Sat files")
+    if not path.exists():
+        raise UserError(f"{path}: not found; a data set needs {', '.join(f'{s}.h5' for s in SPLITS)}")
+    with open_patches(path) as reader:
         yield reader
 
 
@@ -347,7 +353,7 @@ def read_geo(root: Path, split: Split, count: int | None = None) -> Geo | None:
 
 def read_geo_of(patches: Path, count: int | None = None) -> Geo | None:
     """Where the patches of a file of any name lie, from the ``_geo.h5`` beside it; otherwise as `read_geo`."""
-    path = patches.with_name(f"{patches.stem}_geo.h5")
+    path = geo_file_of(patches)
     if not path.exists():
         return None
     with _open(path) as file:
@@ -381,6 +387,11 @@ def read_geo_of(patches: Path, count: int | None = None) -> Geo | None:
     )
 
 
+def geo_file_of(patches: Path) -> Path:
+    """Where the geo file of a file of patches would lie."""
+    return patches.with_name(f"{patches.stem}_geo.h5")
+
+
 def dataset_name(root: Path) -> str:
     """Name of the data set: that of its folder."""
     return root.name if root.name not in ("", "..") else root.resolve().name
@@ -388,10 +399,8 @@ def dataset_name(root: Path) -> str:
 
 @contextmanager
 def _open(path: Path) -> Iterator[h5py.File]:
-    if not path.parent.is_dir():
-        raise UserError(f"{path.parent}: no such folder; dataset.root must name a folder with So2Sat files")
     if not path.exists():
-        raise UserError(f"{path}: not found; a data set needs {', '.join(f'{s}.h5' for s in SPLITS)}")
+        raise UserError(f"{path}: not found")
     with _readable(path):
         # Mode r: files linked from DVC's cache are read-only.
         file = h5py.File(path, mode="r")
@@ -412,11 +421,11 @@ def _readable(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: not a readable HDF5 file (truncated or corrupted?)") from None
 
 
-def _dataset(path: Path, file: h5py.File, key: str) -> h5py.Dataset:
+def _dataset(path: Path, file: h5py.File, key: str, needed: tuple[str, ...]) -> h5py.Dataset:
     """One dataset, its form checked."""
     dataset = file.get(key)
     if not isinstance(dataset, h5py.Dataset):
-        raise UserError(f"{path}: key {key} is missing; expected {', '.join(KEYS)}")
+        raise UserError(f"{path}: key {key} is missing; expected {', '.join(needed)}")
     patch = "(patches, 17)" if key == "label" else f"(patches, {PATCH_SIDE}, {PATCH_SIDE}, channels)"
     fits = (
         dataset.ndim == 2 and dataset.shape[1] == CLASS_COUNT

@@ -22,6 +22,9 @@ COVARIANCE_SCALE = 0.01
 _LARGEST = np.float32(1e35)
 """Bound of magnitudes, so that no step overflows in float32."""
 
+_CHECKED_AT_ONCE = 64
+"""Patches: a few MiB as float32."""
+
 
 def transform(
     sen1: Float[np.ndarray, "patch 32 32 c1"],
@@ -54,6 +57,21 @@ def transform(
             magnitude = np.minimum(np.abs(channel), _LARGEST) / np.float32(scale)
             values[..., position] = np.copysign(np.log1p(magnitude), channel)
     return values
+
+
+def first_not_finite(images: np.ndarray) -> int | None:
+    """Index of the first patch with a value that is not finite as float32, which is what networks see; else None.
+
+    Args:
+        images: patches first, of any float type: NaN, infinities, and float64 beyond 3.4e38 are not finite.
+    """
+    for start in range(0, len(images), _CHECKED_AT_ONCE):
+        with np.errstate(over="ignore"):
+            values = images[start : start + _CHECKED_AT_ONCE].astype(np.float32, copy=False)
+        finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+        if not finite.all():
+            return start + int(np.flatnonzero(~finite)[0])
+    return None
 
 
 def _decibel(power: Float32[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:

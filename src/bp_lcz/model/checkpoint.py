@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from bp_lcz.bands import PATCH_SIDE, Channels, resolve_bands
-from bp_lcz.data.transform import transform
+from bp_lcz.data.transform import first_not_finite, transform
 from bp_lcz.errors import UserError
 from bp_lcz.model.bp_lcz import BPLCZ, Output
 from bp_lcz.params import NetworkParams
@@ -51,6 +51,7 @@ class Classifier:
         self,
         sen1: np.ndarray,
         sen2: np.ndarray,
+        first: int = 0,
     ) -> Float[np.ndarray, "patch 17"]:
         """Class probabilities of raw patches.
 
@@ -58,29 +59,36 @@ class Classifier:
             sen1: (N, 32, 32, C1) linear Sentinel-1 channels in the order of ``channels.sen1``, any float type;
                 (N, 32, 32, 0) for a network of Sentinel-2 alone.
             sen2: (N, 32, 32, C2) reflectance in the order of ``channels.sen2``.
+            first: number of the first patch in messages, for a part of more.
 
         Returns:
             float32; each row sums to 1.
 
         Raises:
-            UserError: for another shape, another number of patches, or values that are not finite.
+            UserError: for another shape, another number of patches, values that are not finite as float32, or values
+                so far out of range that the network gives no probabilities.
         """
         for key, images, bands in (("sen1", sen1, self.channels.sen1), ("sen2", sen2, self.channels.sen2)):
             expected = (PATCH_SIDE, PATCH_SIDE, len(bands))
             if images.ndim != 4 or images.shape[1:] != expected:
                 raise UserError(f"{key}: shape {images.shape}; expected (N, {', '.join(map(str, expected))})")
-            if not np.isfinite(images).all():
-                raise UserError(f"{key}: contains values that are not finite")
+            if (patch := first_not_finite(images)) is not None:
+                raise UserError(f"{key}: patch {first + patch} has values that are not finite")
         if len(sen1) != len(sen2):
             raise UserError(f"sen1 has {len(sen1)} patches, sen2 {len(sen2)}")
-        probability = [
+        batches = [
             self.run(transform(sen1[start : start + BATCH], sen2[start : start + BATCH], self.channels))
             .logits.softmax(1)
             .cpu()
             .numpy()
             for start in range(0, len(sen1), BATCH)
         ]
-        return np.concatenate([*probability, np.empty((0, CLASS_COUNT), np.float32)])
+        probability = np.concatenate([*batches, np.empty((0, CLASS_COUNT), np.float32)])
+        if (patch := first_not_finite(probability)) is not None:
+            raise UserError(
+                f"patch {first + patch}: values so far out of range that the network gives no probabilities"
+            )
+        return probability
 
     @torch.inference_mode()
     def run(self, images: Float[np.ndarray, "patch 32 32 channel"]) -> Output:

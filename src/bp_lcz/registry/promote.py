@@ -300,6 +300,7 @@ def _find(client: "MlflowClient", name: str, version: int | None) -> "ModelVersi
         try:
             return client.get_model_version(name, str(version))
         except MlflowException:
+            registered_model(client, name)  # if even that does not exist, this says so
             raise UserError(f"{name}: no version {version}; `bp-lcz models {name}` lists them") from None
     found = _by_alias(client, name, CHALLENGER)
     if found is None:
