@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -355,10 +356,13 @@ def test_great_expectations_sees_what_the_tables_show(clean, tmp_path, monkeypat
     outcomes = []
     run = quality._run
     monkeypatch.setattr(quality, "_run", lambda *args: outcomes.extend(run(*args)) or outcomes)
-    try:
+    expected = violated(root)
+    # Some injections, such as a heavy tail, go beyond a bound whose violation is an error, too.
+    is_error = any(not expectation.warning for expectation, _ in expected.values())
+    with pytest.raises(UserError) if is_error else nullcontext():
         gate(root, tmp_path / "gate", reflectance_max=3.0, zeros_max=0.5)
-    except UserError:
-        assert defect not in WARNINGS
     seen = {f"{o.expectation.target}: {o.expectation.name}" for o in outcomes if o.violations}
-    assert seen == set(violated(root))
+    # The leakage guard comes to the suite from elsewhere, and sees copies as near-duplicates.
+    guard = {"pixels: no near-duplicates in two splits"} if defect == "duplicate across splits" else set()
+    assert seen == expected.keys() | guard
     assert name in seen
