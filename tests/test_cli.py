@@ -82,6 +82,19 @@ def test_a_seed_that_none_can_be_is_a_usage_error(command: tuple[str, ...], tmp_
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--growth", "--rows", "msm"], "error: bench: --growth takes neither --rows nor --large"),
+        (["--threads", "100000"], "error: bench: --threads 100000: this machine has "),
+    ],
+)
+def test_options_that_contradict_each_other_or_the_machine_are_refused(options: list[str], line: str) -> None:
+    result = bp_lcz("bench", "--quick", *options)
+    assert result.returncode == 1
+    assert result.stderr.startswith(line)
+
+
 def test_an_unknown_cell_is_a_user_error(tmp_path: Path) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     result = bp_lcz("train", "nothing", folder=tmp_path)

@@ -347,6 +347,10 @@ def bench(
     """
     if not Path("benchmarks/run.py").is_file():
         raise UserError("benchmarks: not found; run inside a BP-LCZ checkout")
+    if growth and (rows or large):
+        raise UserError("bench: --growth takes neither --rows nor --large")
+    if threads is not None and threads > (cores := os.cpu_count() or 1):
+        raise UserError(f"bench: --threads {threads}: this machine has {cores} cores")
     sys.path.insert(0, str(Path.cwd()))
     from benchmarks.growth import measure_growth
     from benchmarks.run import bench as measure

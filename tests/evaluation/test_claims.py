@@ -168,9 +168,10 @@ def test_an_accessible_number_is_judged_by_its_tolerance_and_fails_only_beyond_c
     assert outcome.verdict == verdict
 
 
-def test_a_backbone_with_other_options_than_the_papers_is_not_comparable(tmp_path):
+@pytest.mark.parametrize("data", [OFFICIAL, {}])
+def test_a_backbone_with_other_options_than_the_papers_is_not_comparable(tmp_path, data):
     cells = {name: {**cell, "overrides": {"backbone": {"token_size": 4}}} for name, cell in CELLS.items()}
-    write_results(tmp_path, cells, patches=200, skill=SKILL, groups=("RGB",), **OFFICIAL)
+    write_results(tmp_path, cells, patches=200, skill=SKILL, groups=("RGB",), **data)
     plain = {name: {**cell, "overrides": {}} for name, cell in cells.items()}  # set for all cells, not overridden
     claim = changed(COMPARISON, check__cells__options={"token_size": 1})
     (outcome,) = judge(paper_of(tmp_path, it=claim), *read(tmp_path, plain))
@@ -233,6 +234,7 @@ def test_the_json_has_equal_bytes_for_equal_inputs_and_every_claim(tmp_path):
         (changed(NUMBER, tolerance=None), "claims.it: Value error, a number needs a tolerance"),
         (changed(COMPARISON, tolerance=0.1), "claims.it: Value error, a number needs a tolerance"),
         (changed(NUMBER, value="0.7"), "claims.it.value: Input should be a valid number"),
+        (changed(NUMBER, value=float("nan")), "claims.it.value: Input should be a finite number"),
     ],
 )
 def test_an_entry_that_points_nowhere_is_one_line_with_file_key_and_cause(tmp_path, claim, message):
@@ -244,7 +246,13 @@ def test_an_entry_that_points_nowhere_is_one_line_with_file_key_and_cause(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a: [", "not valid YAML"), ("[1]", "Input should be"), ("{}", "Field required")]
+    ("text", "message"),
+    [
+        ("a: [", "not valid YAML"),
+        ("[1]", "yaml: expected a mapping"),
+        ("", "yaml: expected a mapping"),
+        ("{}", "Field required"),
+    ],
 )
 def test_a_file_that_holds_no_claims_is_refused(tmp_path, text, message):
     (tmp_path / "paper.yaml").write_text(text)

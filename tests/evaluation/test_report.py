@@ -287,6 +287,19 @@ def test_markup_in_the_files_stays_text(tmp_path):
     assert "](http" not in markdown.replace(r"\](", "")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("oa", "high", "oa is no number"), ("confusion", [[1, 2], [3]], "confusion is no square matrix")],
+)
+def test_a_damaged_value_of_an_evaluation_is_named(tmp_path, key, value, message):
+    write_results(tmp_path, PLAIN, patches=50)
+    evaluation = tmp_path / "outputs/evaluations/eb_cnn-plain"
+    content = json.loads((evaluation / "evaluation.json").read_text())
+    (evaluation / "evaluation.json").write_text(json.dumps(content | {key: value}))
+    with pytest.raises(UserError, match=rf"evaluation\.json: {message}"):
+        read_result(evaluation, tmp_path / "outputs/models/eb_cnn-plain", {})
+
+
 def test_cells_evaluated_on_different_patches_are_refused(tmp_path):
     write_results(tmp_path / "a", TWO, patches=100)
     write_results(tmp_path / "b", TWO, patches=101)

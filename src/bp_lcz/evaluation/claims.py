@@ -27,7 +27,7 @@ HEADER = ("claim", "paper", "reproduced", "difference [95 % interval]", "verdict
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Selector(_Entry):
@@ -105,8 +105,9 @@ def load_paper(path: Path, backbones: Collection[str]) -> Paper:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
-        raise UserError(f"{path}: {key}: {message}") from None
+        told = {"extra_forbidden": "unknown key", "model_type": "expected a mapping"}
+        message = told.get(first["type"], first["msg"])
+        raise UserError(": ".join(filter(None, [str(path), key, message]))) from None
     for name, claim in paper.claims.items():
         for role in ("cells", "than"):
             selector = getattr(claim.check, role, None)
@@ -334,15 +335,16 @@ def _within(difference: float | None, interval: Sequence[float] | None, toleranc
 
 def _blocked(summary: Mapping[str, Any], selected: Any) -> str:
     """Why nothing may be set against the paper, or nothing."""
-    if not is_comparable(summary):
-        return _why_not_comparable(summary)
+    reasons = [] if is_comparable(summary) else [_why_not_comparable(summary)]
     for selector, group in selected:
         if group is not None:
             options = group.members[0].model["backbone_options"]
-            for key, value in selector.options.items():
-                if options.get(key, value) != value:
-                    return f"{group.label} has {key} {value_text(options[key])}, the paper {value_text(value)}"
-    return ""
+            reasons += [
+                f"{group.label} has {key} {value_text(options[key])}, the paper {value_text(value)}"
+                for key, value in selector.options.items()
+                if options.get(key, value) != value
+            ]
+    return ", ".join(dict.fromkeys(reasons))
 
 
 def _why_not_comparable(summary: Mapping[str, Any]) -> str:

@@ -160,8 +160,15 @@ def read_result(evaluation: Path, model: Path, overrides: Mapping[str, Any]) -> 
     Raises:
         UserError: if a file is missing or unreadable or lacks a value that the report shows.
     """
+    path = evaluation / "evaluation.json"
+    content = _read(path, _json, _EVALUATION_KEYS)
+    for key in METRICS:
+        if not isinstance(content[key], float | int | None):
+            raise UserError(f"{path}: {key} is no number; run `dvc repro -f` for the stage that wrote it")
+    if len({len(row) for row in content["confusion"]} | {len(content["confusion"])}) != 1:
+        raise UserError(f"{path}: confusion is no square matrix; run `dvc repro -f` for the stage that wrote it")
     return CellResult(
-        evaluation=_read(evaluation / "evaluation.json", _json, _EVALUATION_KEYS),
+        evaluation=content,
         predictions=_read(evaluation / "predictions.npz", _arrays, _PREDICTION_KEYS),
         model=_read(model / "model.json", _json, _MODEL_KEYS),
         history=_read(model / "history.csv", _columns, _HISTORY_KEYS),
