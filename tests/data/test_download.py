@@ -359,6 +359,8 @@ def test_a_killed_download_goes_on_where_it_was(source, release, tmp_path, stop)
             env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
             stderr=subprocess.PIPE,
             text=True,
+            # A shell's background jobs, such as a run of all tests, ignore it, and so would the command.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
         )
         part = out / "training.h5.part"
         while process.poll() is None and not (part.exists() and part.stat().st_size >= 1_250_000):
