@@ -19,6 +19,7 @@ from bp_lcz.data.releases import SO2SAT_V2
 from bp_lcz.errors import UserError
 from bp_lcz.evaluation.results import METRICS, CellResult, Group, check_same_patches, group_seeds, value_text
 from bp_lcz.evaluation.score import fraction
+from bp_lcz.model.backbones import option_names
 from bp_lcz.params import Variant
 
 Direction = Literal["holds", "fails", "undecided"]
@@ -111,11 +112,15 @@ def load_paper(path: Path, backbones: Collection[str]) -> Paper:
     for name, claim in paper.claims.items():
         for role in ("cells", "than"):
             selector = getattr(claim.check, role, None)
-            if selector is not None and selector.backbone not in backbones:
-                raise UserError(
-                    f"{path}: claims.{name}.check.{role}: unknown backbone '{selector.backbone}'; "
-                    f"known: {', '.join(sorted(backbones))}"
-                )
+            if selector is None:
+                continue
+            where = f"{path}: claims.{name}.check.{role}"
+            if selector.backbone not in backbones:
+                known = ", ".join(sorted(backbones))
+                raise UserError(f"{where}: unknown backbone '{selector.backbone}'; known: {known}")
+            unknown = selector.options.keys() - option_names(selector.backbone)
+            if unknown:
+                raise UserError(f"{where}.options: {selector.backbone} has no {', '.join(sorted(unknown))}")
     return paper
 
 
