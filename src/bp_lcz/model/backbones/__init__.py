@@ -5,7 +5,6 @@ A backbone is one module in this folder that defines ``Options`` (a frozen pydan
 """
 
 import importlib
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxtyping import Float
@@ -80,11 +79,6 @@ def spatial_mean(
     before it then walks through memory in two orders at once: 13 % of a training step of EB-CNN on a CPU.
     """
     return maps.permute(0, 2, 3, 1).mean(dim=(1, 2))
-
-
-def option_names(name: str) -> Collection[str]:
-    """The knobs of a backbone that exists."""
-    return importlib.import_module(f"{__name__}.{name}").Options.model_fields.keys()
 
 
 def build_backbone(name: str, channels: Channels, options: dict[str, Any]) -> Backbone:
