@@ -7,9 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.harness import NotMeasuredError, Setup
-from bp_lcz.model.memory import MMAP_THRESHOLD, TRIM_THRESHOLD
-
-_LIBC = ctypes.CDLL(None)
+from bp_lcz.model.memory import set_thresholds
 
 
 def as_in_a_new_process() -> None:
@@ -17,10 +15,8 @@ def as_in_a_new_process() -> None:
 
     After `keep_freed_memory` blocks above 32 MiB, to which glibc's own threshold grows, come from the kernel again.
     """
-    if platform.libc_ver()[0] == "glibc":
-        _LIBC.mallopt(MMAP_THRESHOLD, 32 * 2**20)
-        _LIBC.mallopt(TRIM_THRESHOLD, 64 * 2**20)
-        _LIBC.malloc_trim(0)
+    if set_thresholds(mmap=32 * 2**20, trim=64 * 2**20):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak_mebibytes(setup: Setup, work: Callable[[], object]) -> float:
@@ -42,7 +38,7 @@ def peak_mebibytes(setup: Setup, work: Callable[[], object]) -> float:
         return (torch.cuda.max_memory_allocated() - allocated) / 2**20
     if platform.libc_ver()[0] != "glibc" or not Path("/proc/self/clear_refs").exists():
         raise NotMeasuredError("the peak of memory can be reset on Linux with glibc only")
-    _LIBC.malloc_trim(0)
+    ctypes.CDLL(None).malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError as error:

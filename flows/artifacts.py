@@ -77,10 +77,10 @@ def show_claims(workspace: Path) -> None:
     create_table_artifact(rows, key=artifact_key(workspace, "claims"), description="claims of the paper")
 
 
-def show_summary(workspace: Path, lines: list[str]) -> None:
-    """What the command line prints at the end."""
+def show_lines(workspace: Path, kind: str, lines: list[str], description: str) -> None:
+    """What the command line prints, as it prints it."""
     text = "\n".join(f"    {line}" for line in lines)
-    create_markdown_artifact(text, key=artifact_key(workspace, "summary"), description="summary of the run")
+    create_markdown_artifact(text, key=artifact_key(workspace, kind), description=description)
 
 
 def _number(value: float | None) -> str:

@@ -44,11 +44,7 @@ def start_worker(client: SyncPrefectClient, pool: str, name: str, limit: int | N
     worker = subprocess.Popen(
         [*dying_with_parent(), *command, *(["--limit", str(limit)] if limit else [])],
         cwd=CHECKOUT,
-        env=stage_environment(CHECKOUT)
-        | {
-            "PYTHONPATH": f"{CHECKOUT}{os.pathsep}{CHECKOUT / 'src'}",
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
-        },
+        env=_environment() | {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)},
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
     try:
@@ -70,7 +66,7 @@ def deploy(client: SyncPrefectClient) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "prefect.yaml"],
         cwd=CHECKOUT,
-        env=stage_environment(CHECKOUT) | {"PYTHONPATH": f"{CHECKOUT}{os.pathsep}{CHECKOUT / 'src'}"},
+        env=_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -86,6 +82,11 @@ def deploy(client: SyncPrefectClient) -> None:
         state = f"{len(online)} worker(s) online" if online else "no worker yet: run `make worker`"
         print(f"work pool {pool}: {state}")
     print(f"run one: PREFECT_API_URL={URL} prefect deployment run train-bp-lcz/demo --watch")
+
+
+def _environment() -> dict[str, str]:
+    """This clone's flows and package, and no others."""
+    return stage_environment(CHECKOUT) | {"PYTHONPATH": f"{CHECKOUT}{os.pathsep}{CHECKOUT / 'src'}"}
 
 
 def _declare_the_silent_crashed(client: SyncPrefectClient) -> None:

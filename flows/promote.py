@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from bp_lcz.errors import UserError
 from bp_lcz.params import PARAMS_FILE, load_params
 from bp_lcz.registry.naming import model_name
-from flows.artifacts import artifact_key
+from flows.artifacts import show_lines
 from flows.stages import CHECKOUT
 
 
@@ -35,8 +34,7 @@ def promote(
         decision = decide(workspace, name, version, dry_run)
     except UserError as error:
         return Failed(message=str(error))
-    lines = "\n".join(decision.lines())
-    get_run_logger().info("\n%s", lines)
-    text = "\n".join(f"    {line}" for line in decision.lines())
-    create_markdown_artifact(text, key=artifact_key(workspace, "promotion"), description=f"promotion of {name}")
+    lines = decision.lines()
+    get_run_logger().info("\n%s", "\n".join(lines))
+    show_lines(workspace, "promotion", lines, f"promotion of {name}")
     return (Completed if decision.accepted else Failed)(message=decision.reason)

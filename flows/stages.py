@@ -56,14 +56,25 @@ def is_worth_another_try(_task: Task[..., Any], run: TaskRun, state: State[Any])
     return _BUSY in message or "another process is training" in message or (_PASSING in message and run.run_count <= 2)
 
 
-@task(
-    task_run_name="{stage}",
-    cache_policy=NO_CACHE,  # DVC's cache is enough
-    retries=6,
-    retry_delay_seconds=[1, 2, 4, 8, 15, 30],
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_worth_another_try,
-)
+def tried_again(*seconds: float) -> dict[str, Any]:
+    """Options of a task that is tried again after so many seconds each, where that is worth it.
+
+    Nothing is cached: DVC's cache is enough, and no file tells whether a server has been changed.
+    """
+    return {
+        "cache_policy": NO_CACHE,
+        "retries": len(seconds),
+        "retry_delay_seconds": list(seconds),
+        "retry_jitter_factor": 0.5,
+        "retry_condition_fn": is_worth_another_try,
+    }
+
+
+LOCKS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Seconds between tries where another DVC process may hold a lock."""
+
+
+@task(task_run_name="{stage}", **tried_again(*LOCKS))
 def run_stage(stage: str, workspace: Path, extra: Mapping[str, str] | None = None, pull: bool = False) -> State[str]:
     """Bring one stage up to date, its output line by line in the log.
 

@@ -23,7 +23,6 @@ from uuid import UUID
 import psutil
 from prefect import flow, get_client, get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
@@ -37,20 +36,20 @@ from bp_lcz.paths import EVALUATIONS, REPORTS
 from bp_lcz.registry.lineage import read_json
 from bp_lcz.registry.store import file_lock
 from bp_lcz.workspace import main_checkout
-from flows.artifacts import artifact_key, show_figures, show_results, show_summary, show_validation
+from flows.artifacts import artifact_key, show_figures, show_lines, show_results, show_validation
 from flows.devices import Devices, Slot, find_gpus
 from flows.stages import (
     CHECKOUT,
     RAN,
     RESTORED,
     UP_TO_DATE,
-    is_worth_another_try,
     only_run,
     run_stage,
     skip_stage,
     stage_graph,
     stop_running,
     temporary,
+    tried_again,
 )
 
 if TYPE_CHECKING:
@@ -113,14 +112,7 @@ _HEADS = {
 }
 
 
-# What changes a server: no file tells whether it is done, and the server may not answer at once.
-_SERVER_TASK: dict[str, Any] = {
-    "cache_policy": NO_CACHE,
-    "retries": 2,
-    "retry_delay_seconds": [2, 10],
-    "retry_jitter_factor": 0.5,
-    "retry_condition_fn": is_worth_another_try,
-}
+_SERVER_TASK = tried_again(2, 10)  # the server may not answer at once
 
 
 @task(task_run_name="mirror", **_SERVER_TASK)
@@ -183,7 +175,7 @@ def train_bp_lcz(workspace: Path = Path(), concurrency: PositiveInt = 2, pull: b
             summary = _summary(workspace, params, outcomes, registered.result())
             show_results(workspace, params)
             show_figures(workspace)
-            show_summary(workspace, summary.lines())
+            show_lines(workspace, "summary", summary.lines(), "summary of the run")
     except UserError as error:
         return Failed(message=str(error))
     finally:

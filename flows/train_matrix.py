@@ -18,7 +18,6 @@ from uuid import UUID
 
 import yaml
 from prefect import flow, get_client, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
@@ -32,13 +31,14 @@ from bp_lcz.workspace import LOCK_FILE, git, make_workspace
 from flows.devices import Devices, find_gpus
 from flows.stages import (
     CHECKOUT,
+    LOCKS,
     dvc_failure,
-    is_worth_another_try,
     only_run,
     run_stage,
     stage_environment,
     stage_graph,
     stop_running,
+    tried_again,
 )
 from flows.train_bp_lcz import TARGET, Summary, run_stages, train_bp_lcz
 
@@ -136,14 +136,7 @@ def train_cell(cell: str, job: Job) -> State[Any]:
         stop_running()
 
 
-@task(
-    task_run_name="{direction} {stages}",
-    cache_policy=NO_CACHE,
-    retries=6,
-    retry_delay_seconds=[1, 2, 4, 8, 15, 30],
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_worth_another_try,
-)
+@task(task_run_name="{direction} {stages}", **tried_again(*LOCKS))
 def exchange(direction: str, stages: list[str], workspace: Path) -> State[None]:
     """``push`` or ``pull`` stages' outputs, with the run cache, to or from the DVC remote."""
     done = subprocess.run(

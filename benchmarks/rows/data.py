@@ -91,8 +91,12 @@ def packed(setup: Setup) -> Path:
                 counts[split] = {"patches": len(file["label"])}
         channels = {"sen1": list(ALL_CHANNELS.sen1), "sen2": list(ALL_CHANNELS.sen2)}
         summary = {
-            **{"dataset": "benchmark", "source": None, "kind": "unstated", "leakage": None},
-            **{"channels": channels, "splits": counts},
+            "dataset": "benchmark",
+            "source": None,
+            "kind": "unstated",
+            "leakage": None,
+            "channels": channels,
+            "splits": counts,
         }
         pack(root, summary, folder)
         flush(folder / "training.images.npy")

@@ -80,7 +80,7 @@ def msm(setup: Setup) -> Measured:
     kept = ratio_of(*rates(setup, ours, theirs))
     return Measured(
         *found,
-        beside={"ratio with freed memory kept, as the trainer does": f"{figure(kept.median)}"},
+        beside={"ratio with freed memory kept, as the trainer does": figure(kept.median)},
         note="graded target, sigmoid loss, from unit vectors of groups and prompts to their gradients, glibc's default",
     )
 

@@ -3,7 +3,7 @@
 import ctypes
 import platform
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Numbers of mallopt's parameters in malloc.h."""
 
 
@@ -17,7 +17,16 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether the C library could be told; only glibc knows how.
     """
+    return set_thresholds(mmap=2**30, trim=2**31 - 1)
+
+
+def set_thresholds(*, mmap: int, trim: int) -> bool:
+    """From how many bytes on glibc maps a block by itself, and gives back what is free at the end of the heap.
+
+    Returns:
+        Whether it could be told.
+    """
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(MMAP_THRESHOLD, 2**30) and mallopt(TRIM_THRESHOLD, 2**31 - 1))
+    return bool(mallopt(_MMAP_THRESHOLD, mmap) and mallopt(_TRIM_THRESHOLD, trim))
