@@ -179,12 +179,11 @@ def test_a_backbone_with_other_options_than_the_papers_is_not_comparable(tmp_pat
     assert "eb_cnn-bp-lcz has token_size 4, the paper 1" in outcome.note
 
 
-def test_an_option_that_the_run_does_not_state_is_not_taken_for_the_papers(tmp_path):
+def test_an_option_that_the_backbone_does_not_have_is_one_line(tmp_path):
     write_results(tmp_path, CELLS, patches=200, skill=SKILL, groups=("RGB",), **OFFICIAL)
     claim = changed(COMPARISON, check__cells__options={"token_sise": 1})
-    (outcome,) = judge(paper_of(tmp_path, it=claim), *read(tmp_path, CELLS))
-    assert outcome.verdict == "not comparable"
-    assert "eb_cnn-bp-lcz has token_sise unstated, the paper 1" in outcome.note
+    with pytest.raises(UserError, match=r"^paper\.yaml: claims\.it\.check: eb_cnn has no option token_sise$"):
+        judge(paper_of(tmp_path, it=claim), *read(tmp_path, CELLS))
 
 
 def test_a_single_block_decides_nothing(tmp_path):

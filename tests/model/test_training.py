@@ -49,6 +49,14 @@ def test_training_learns_what_the_patches_show(inputs: tuple[Path, Path], tmp_pa
     assert (float(rows[0]["training_alignment"]) > 0) == (variant != "plain")
 
 
+def test_a_checkpoint_tells_the_options_that_the_cell_leaves_to_the_backbone(
+    inputs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    cell = small_cell("plain", epochs=1).model_copy(update={"backbone_options": {"widths": [4, 8]}})
+    out = train(inputs, tmp_path, cell)
+    assert json.loads((out / "model.json").read_text())["backbone_options"] == {"widths": [4, 8], "fused_width": 128}
+
+
 def test_equal_inputs_give_equal_bytes(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     first, second = (train(inputs, tmp_path / name, small_cell()) for name in ("first", "second"))
     for name in RESULTS:

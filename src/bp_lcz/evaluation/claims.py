@@ -20,6 +20,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.evaluation.results import METRICS, CellResult, Group, check_same_patches, group_seeds, value_text
 from bp_lcz.evaluation.score import fraction
 from bp_lcz.params import Variant
+from bp_lcz.paths import PAPER
 
 Direction = Literal["holds", "fails", "undecided"]
 Verdict = Literal["holds", "fails", "undecided", "not accessible", "not comparable"]
@@ -193,7 +194,8 @@ def judge(paper: Paper, summary: Mapping[str, Any], results: Sequence[CellResult
         results: all cells of the run.
 
     Raises:
-        UserError: if cells were evaluated on different patches, or a seed is missing.
+        UserError: if cells were evaluated on different patches, a seed is missing, or a claim names an option that
+            its backbone does not have.
     """
     check_same_patches(results)
     groups = {(group.backbone, group.variant): group for group in group_seeds(results) if not group.overrides}
@@ -257,6 +259,7 @@ def _judge(name: str, claim: Claim, summary: Mapping[str, Any], groups: Mapping[
     check = claim.check
     selectors = [] if check is None else [each for each in (check.cells, check.than) if each is not None]
     found = [groups.get((each.backbone, each.variant)) for each in selectors]
+    differing = [text for each, group in zip(selectors, found, strict=True) for text in _differing(name, each, group)]
     cells = [group for group in found if group is not None]
     values = {} if check is None else {group.label: group.values(check.key) for group in cells}
     is_comparison = check is not None and check.than is not None
@@ -274,7 +277,9 @@ def _judge(name: str, claim: Claim, summary: Mapping[str, Any], groups: Mapping[
     if is_comparison:
         direction = _direction(interval)
 
-    blocked = _blocked(summary, zip(selectors, found, strict=True))
+    if not is_comparable(summary):
+        differing.insert(0, _why_not_comparable(summary))
+    blocked = ", ".join(dict.fromkeys(differing))
     verdict: Verdict
     if blocked:
         verdict = "not comparable"
@@ -333,19 +338,18 @@ def _within(difference: float | None, interval: Sequence[float] | None, toleranc
     return "fails" if interval[0] > tolerance or interval[1] < -tolerance else "undecided"
 
 
-def _blocked(summary: Mapping[str, Any], selected: Any) -> str:
-    """Why nothing may be set against the paper, or nothing."""
-    reasons = [] if is_comparable(summary) else [_why_not_comparable(summary)]
-    for selector, group in selected:
-        if group is not None:
-            options = group.members[0].model["backbone_options"]
-            reasons += [
-                f"{group.label} has {key} {value_text(options[key]) if key in options else 'unstated'}, "
-                f"the paper {value_text(value)}"
-                for key, value in selector.options.items()
-                if key not in options or options[key] != value
-            ]
-    return ", ".join(dict.fromkeys(reasons))
+def _differing(claim: str, selector: Selector, group: Group | None) -> list[str]:
+    """In which options the backbone of a run is not the paper's; its checkpoint tells all that it has."""
+    if group is None:
+        return []
+    options = group.members[0].model["backbone_options"]
+    if unknown := sorted(selector.options.keys() - options.keys()):
+        raise UserError(f"{PAPER}: claims.{claim}.check: {selector.backbone} has no option {', '.join(unknown)}")
+    return [
+        f"{group.label} has {key} {value_text(options[key])}, the paper {value_text(value)}"
+        for key, value in selector.options.items()
+        if options[key] != value
+    ]
 
 
 def _why_not_comparable(summary: Mapping[str, Any]) -> str:

@@ -30,6 +30,7 @@ from bp_lcz.data.module import PatchModule
 from bp_lcz.data.store import read_manifest
 from bp_lcz.data.tiers import open_store
 from bp_lcz.errors import UserError
+from bp_lcz.model.backbones import complete_options
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import write_checkpoint
 from bp_lcz.model.memory import keep_freed_memory
@@ -70,6 +71,7 @@ def train_cell(
     """
     manifest = read_manifest(packed)
     table = read_prompt_table(prompts)
+    cell = cell.model_copy(update={"backbone_options": complete_options(cell.backbone, cell.backbone_options)})
     device = choose_device(cell)
     channels = Channels(tuple(manifest["channels"]["sen1"]), tuple(manifest["channels"]["sen2"]))
     state = scratch / "train" / _state_key(cell, manifest, prompts, device)

@@ -5,10 +5,11 @@ A backbone is one module in this folder that defines ``Options`` (a frozen pydan
 """
 
 import importlib
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxtyping import Float
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from bp_lcz.bands import Channels
@@ -95,16 +96,32 @@ def build_backbone(name: str, channels: Channels, options: dict[str, Any]) -> Ba
     Raises:
         UserError: if there is no such backbone, or an option is unknown or out of range.
     """
+    module, checked = _parse(name, options)
+    backbone: Backbone = module.Network(channels, checked)
+    return backbone
+
+
+def complete_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """All options of a backbone, with its defaults for those that are not given.
+
+    A checkpoint tells all, so that it stays what it is when a default changes.
+
+    Raises:
+        UserError: as ``build_backbone``.
+    """
+    complete: dict[str, Any] = _parse(name, options)[1].model_dump(mode="json")
+    return complete
+
+
+def _parse(name: str, options: dict[str, Any]) -> tuple[ModuleType, BaseModel]:
     known = backbone_names()
     if name not in known:
         raise UserError(f"params.yaml: unknown backbone '{name}'; known: {', '.join(known)}")
     module = importlib.import_module(f"{__name__}.{name}")
     try:
-        checked = module.Options.model_validate(options)
+        return module, module.Options.model_validate(options)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(["backbones", name, *(str(part) for part in first["loc"])])
         message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
         raise UserError(f"params.yaml: {key}: {message}") from None
-    backbone: Backbone = module.Network(channels, checked)
-    return backbone
