@@ -9,6 +9,7 @@ import numpy as np
 
 from bp_lcz.evaluation.metrics import evaluate_predictions
 from bp_lcz.evaluation.significance import bootstrap_intervals
+from bp_lcz.params import load_params
 from bp_lcz.scheme import CLASS_COUNT
 
 CELLS: dict[str, dict[str, Any]] = {
@@ -24,8 +25,7 @@ SOURCES = {
 ROOT = Path(__file__).parents[2]
 NO_LEAKAGE: dict[str, Any] = {"status": "none", "pairs": 0, "distance": None}
 COORDINATES = 3 * np.random.default_rng(3).normal(size=(CLASS_COUNT, 2))
-MODEL = {"alignment_weight": 0.5, "target": "graded", "loss": "sigmoid", "alpha": 0.1, "augment": "both"}
-TRAIN = {"epochs": 12, "threads": 1, "precision": "32-true"}
+PARAMS = load_params(ROOT / "params.yaml")
 
 
 def write_results(
@@ -192,8 +192,8 @@ def _write_model(
         "format": 1,
         **identity,
         "backbone_options": overrides.get("backbone", {}),
-        "train": {**TRAIN, **overrides.get("train", {})},
-        "model": {**MODEL, **overrides.get("model", {})},
+        "train": {**PARAMS.train.model_dump(), **overrides.get("train", {})},
+        "model": {**PARAMS.model.model_dump(), **overrides.get("model", {})},
         "parameters": 123_456 + index,
         "best_epoch": best_epoch,
         "validation": {"oa": 0.6, "kappa": 0.6, "loss": 1.0},
@@ -205,7 +205,7 @@ def _write_model(
     columns = "epoch,learning_rate,training_loss,training_alignment,validation_loss,validation_oa,validation_kappa"
     generator = np.random.default_rng(200 + index)
     rows = []
-    for epoch in range(TRAIN["epochs"]):
+    for epoch in range(PARAMS.train.epochs):
         kappa = 0.7 * (1 - np.exp(-(epoch + 1) / 3)) + generator.normal(0, 0.01) - 0.02 * max(0, epoch - best_epoch)
         loss = 2.8 * np.exp(-epoch / max(2, 5 - 0.4 * (index % 9))) + 0.4 + generator.normal(0, 0.03)
         alignment = 20 * (index % 3) * np.exp(-epoch / 4)
@@ -215,7 +215,7 @@ def _write_model(
     (folder / "history.csv").write_text("\n".join([columns, *rows]) + "\n", encoding="utf-8")
     timings = {
         "seconds": 61.2 + index,
-        "epochs": TRAIN["epochs"],
+        "epochs": PARAMS.train.epochs,
         "patches_per_second": 512.3,
         "peak_memory_mib": 812.0,
         "threads": 1,

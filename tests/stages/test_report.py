@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bp_lcz.errors import UserError
 from bp_lcz.params import load_params
@@ -115,6 +116,25 @@ def test_results_of_another_cell_or_data_set_are_refused(plain_cell, key, value)
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     with pytest.raises(UserError, match=rf"evaluation\.json: {key} is {value!r}, expected .*; run `dvc repro`$"):
         report.run(plain_cell)
+    assert not Path("reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("model", "alpha", 0.25, r"trained with model\.alpha 0\.1, expected 0\.25"),
+        ("train", "epochs", 40, r"trained with train\.epochs 12, expected 40"),
+        ("backbones", "eb_cnn", {"widths": [8]}, r"trained with backbone\.widths None, expected \[8\]"),
+    ],
+)
+def test_parameters_changed_after_training_are_not_reported_as_if_they_had_been_used(
+    workspace, plain_cell, section, key, value, message
+):
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params[section][key] = value
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(UserError, match=rf"^outputs/models/eb_cnn-plain/model\.json: {message}; run `dvc repro`$"):
+        report.run(load_params())
     assert not Path("reports").exists()
 
 

@@ -136,7 +136,7 @@ def read_matrix(params: Params) -> Matrix:
 
     Raises:
         UserError: if a cell is missing, a folder of another cell is left over, a file is unreadable, or a
-            file belongs to another cell or data set than it should.
+            file belongs to another cell, other parameters or another data set than it should.
     """
     for folder, stage in ((paths.MODELS, "train"), (paths.EVALUATIONS, "evaluate")):
         _check_cells(folder, stage, params)
@@ -145,6 +145,7 @@ def read_matrix(params: Params) -> Matrix:
     for name in params.cells:
         result = read_result(paths.EVALUATIONS / name, paths.MODELS / name, overrides(params, name))
         _check_identity(name, result, params, str(summary["dataset"]))
+        _check_settings(name, result, params)
         results.append(result)
     return Matrix(summary, results)
 
@@ -308,6 +309,24 @@ def _check_identity(name: str, result: CellResult, params: Params, dataset: str)
         if found != value:
             file = paths.EVALUATIONS / name / "evaluation.json"
             raise UserError(f"{file}: {key} is {found!r}, expected {value!r}; run `dvc repro`")
+
+
+def _check_settings(name: str, result: CellResult, params: Params) -> None:
+    """That the cell was trained as ``params.yaml`` now says, which nobody but DVC would see to."""
+    settings = params.cell(name)
+    wanted = {
+        "train": settings.train.model_dump(),
+        "model": settings.model.model_dump(),
+        "backbone_options": settings.backbone_options,
+    }
+    for section, values in wanted.items():
+        for key, value in values.items():
+            found = result.model[section].get(key)
+            if found != value:
+                raise UserError(
+                    f"{paths.MODELS / name / 'model.json'}: trained with {section.removesuffix('_options')}.{key} "
+                    f"{found!r}, expected {value!r}; run `dvc repro`"
+                )
 
 
 def _read(path: Path, parse: Callable[[Path], dict[str, Any]], keys: Sequence[str]) -> dict[str, Any]:

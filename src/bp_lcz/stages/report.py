@@ -22,7 +22,8 @@ def run(params: Params) -> None:
 
     Raises:
         UserError: if a cell or seed is missing, a folder of another cell is left over, a file is unreadable, a
-            file belongs to another cell or data set than it should, or an entry of ``paper.yaml`` points nowhere.
+            file belongs to another cell, other parameters or another data set than it should, or an entry of
+            ``paper.yaml`` points nowhere.
     """
     paper = load_paper(paths.PAPER, backbone_names())
     matrix = read_matrix(params)
