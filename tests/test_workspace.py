@@ -200,9 +200,9 @@ def test_uncommitted_changes_are_named(checkout: Path, capsys: pytest.CaptureFix
     assert (workspace / "code.py").read_text() == "first = 1\n"
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", "-x", "a b", ".hidden"])
+@pytest.mark.parametrize("name", ["", "..", "a/b", "-x", "a b", ".hidden", "a" * 101])
 def test_a_bad_name_is_refused(checkout: Path, name: str) -> None:
-    with pytest.raises(UserError, match="a name is made of letters"):
+    with pytest.raises(UserError, match="a name is made of at most 100 letters"):
         make_workspace(name)
 
 

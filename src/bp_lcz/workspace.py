@@ -31,7 +31,7 @@ WORKSPACES = Path(".workspaces")
 PROFILES = Path("profiles")
 LOCK_FILE = Path("dvc.lock")
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def make_workspace(name: str, profile: str | None = None, dataset: Path | None = None) -> Path:
@@ -53,7 +53,7 @@ def make_workspace(name: str, profile: str | None = None, dataset: Path | None =
             training.h5, this is no git repository, or the workspace holds edits that renewing would lose.
     """
     if not _NAME.fullmatch(name):
-        raise UserError(f"workspace '{name}': a name is made of letters, digits, '.', '_' and '-'")
+        raise UserError(f"workspace '{name}': a name is made of at most 100 letters, digits, '.', '_' and '-'")
     main = main_checkout(Path.cwd())
     commit = git(main, "rev-parse", "HEAD")
     folder = main / WORKSPACES / name

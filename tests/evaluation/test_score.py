@@ -74,6 +74,11 @@ def test_a_missing_file_is_named(tmp_path):
         score_file(tmp_path / "nowhere.npz")
 
 
+def test_a_folder_is_named_as_one(tmp_path):
+    with pytest.raises(UserError, match=r": a folder; expected a NumPy \.npz file$"):
+        score_file(tmp_path)
+
+
 def test_another_kind_of_file_is_refused(tmp_path):
     path = tmp_path / "predictions.npy"
     np.save(path, np.array([1, 2]))

@@ -49,6 +49,8 @@ def fraction(value: float | None, digits: int) -> str:
 
 
 def _read(path: Path) -> tuple[Int[np.ndarray, "patch"], Int[np.ndarray, "patch"]]:
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; expected a NumPy .npz file")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if not zipfile.is_zipfile(path):
