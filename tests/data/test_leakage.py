@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 from jaxtyping import Float
 
 from bp_lcz.bands import ALL_CHANNELS, Channels
-from bp_lcz.data.leakage import NEAREST_M, OVERLAP_M, find_neighbours, footprint_distance, is_split_so
+from bp_lcz.data.leakage import NEAREST_M, OVERLAP_M, find_neighbours, footprint_distance
 from bp_lcz.data.provenance import leak_mark
 from bp_lcz.data.quality import gate
+from bp_lcz.data.releases import V3_RANDOM_PATCHES, is_random_split
 from bp_lcz.errors import UserError
 from bp_lcz.params import SPLITS
 from tests.data.patches import write_dataset
 
 INTENSITIES = Channels(("VH_lee_intensity", "VV_lee_intensity"), ALL_CHANNELS.sen2)
+OPTICAL = Channels((), ALL_CHANNELS.sen2)
 Corners = Float[np.ndarray, "n 2"]
 
 
@@ -151,15 +153,22 @@ def test_an_overlap_that_is_accepted_marks_the_summary(tmp_path):
 
 def test_a_release_that_is_split_at_random_is_marked_without_being_asked(tmp_path, monkeypatch):
     root = write_footprints(tmp_path / "mine", {"training": row(0, 400), "validation": row(5000), "testing": row(100)})
-    monkeypatch.setattr("bp_lcz.data.quality.release", lambda *_: "so2sat-v3-random")
+    monkeypatch.setitem(V3_RANDOM_PATCHES, "training", 3)
+    monkeypatch.setitem(V3_RANDOM_PATCHES, "testing", 1)
     assert leak_mark(run_gate(root)["leakage"]) == "leaky split"
 
 
 @pytest.mark.parametrize(
-    ("release", "known"), [("so2sat-v3-random", True), ("so2sat-v2", False), ("so2sat-v3-block", False), (None, False)]
+    ("training", "validation", "testing", "is_random"),
+    [
+        (300_779, 20_000, 79_894, True),
+        (320_779, 39_894, 40_000, True),
+        (352_366, 24_119, 24_188, False),  # v2, which has as many patches
+        (320_779, 10, 10, False),
+    ],
 )
-def test_only_the_random_releases_are_known_to_leak(release, known):
-    assert is_split_so(release) == known
+def test_the_random_split_of_v3_is_known_by_its_numbers(training, validation, testing, is_random):
+    assert is_random_split({"training": training, "validation": validation, "testing": testing}) == is_random
 
 
 # ---- pixels
@@ -175,13 +184,15 @@ def write_cuts(root: Path, corners: dict[str, list[tuple[int, int]]], channels: 
     scene = rng.exponential(0.05, (400, 400, len(channels.sen1)))
     if channels is INTENSITIES:  # as products in decibels are often stored
         scene = 10 ** (np.round(10 * np.log10(scene) * 64) / 640)
-    else:
+    elif channels is ALL_CHANNELS:
         complex_channels = [0, 1, 2, 3, 6, 7]
         scene[..., complex_channels] *= rng.choice((-1, 1), scene[..., complex_channels].shape)
     write_dataset(root, patches={split: len(corners[split]) for split in SPLITS}, channels=channels)
+    reflectance = np.round(np.random.default_rng(seed + 1).uniform(0.05, 0.4, (400, 400, len(channels.sen2))), 4)
     for split in SPLITS:
         with h5py.File(root / f"{split}.h5", "a") as file:
             file["sen1"][:] = cut(scene, corners[split])
+            file["sen2"][:] = cut(reflectance, corners[split])
     return root
 
 
@@ -189,7 +200,7 @@ def lattice(rows: range, columns: range, step: int = 10) -> list[tuple[int, int]
     return [(r * step, c * step) for r in rows for c in columns]
 
 
-@pytest.mark.parametrize("channels", [ALL_CHANNELS, INTENSITIES], ids=["all channels", "intensities"])
+@pytest.mark.parametrize("channels", [ALL_CHANNELS, INTENSITIES, OPTICAL], ids=["all", "intensities", "optical"])
 @pytest.mark.parametrize("shift", [(0, 10), (10, 0), (-10, 10), (7, 3)], ids=str)
 def test_overlapping_patches_are_near_duplicates_at_any_shift_in_pixels(tmp_path, channels, shift):
     first = lattice(range(3), range(3), 40)
@@ -204,7 +215,7 @@ def test_overlapping_patches_are_near_duplicates_at_any_shift_in_pixels(tmp_path
         assert any(name.startswith(f"testing.h5[{patch}] and training.h5[{patch}] with ") for name in hit)
 
 
-@pytest.mark.parametrize("channels", [ALL_CHANNELS, INTENSITIES], ids=["all channels", "intensities"])
+@pytest.mark.parametrize("channels", [ALL_CHANNELS, INTENSITIES, OPTICAL], ids=["all", "intensities", "optical"])
 def test_patches_that_only_touch_are_no_near_duplicates(tmp_path, channels):
     corners = {
         "training": lattice(range(10), range(5)),

@@ -129,6 +129,7 @@ def test_nothing_else_is_left(passed):
     ("source", "kind"),
     [
         ("simulated from seed 1", "simulated"),
+        ("raster of local climate zones a.tif; simulated from seed 1", "simulated"),
         ("arg-max of a network (weak labels, not ground truth)", "weak labels"),
         ("field survey", "unstated"),
         (None, "unstated"),

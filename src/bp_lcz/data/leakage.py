@@ -3,7 +3,8 @@
 So2Sat's patches lie on a 100 m stride and are 320 m wide, so neighbours overlap about sevenfold: a split that
 tears neighbours apart tests on pixels that it trained on. Where all splits have geo files, the distance of the
 footprints decides. Without them, equal pixels do: two patches cut from the same scene share the pixels of their
-overlap bit by bit, and no others, since radar backscatter is speckled and never repeats.
+overlap bit by bit, and no others, since radar backscatter is speckled and never repeats. Sentinel-2 is compared where
+a data set has no Sentinel-1.
 
 Reasons, and what is not seen: docs/adr/0008-leakage.md.
 """
@@ -100,11 +101,6 @@ def find_neighbours(root: Path) -> Neighbours:
     return _by_pixels({split: _sample_split(root, split) for split in SPLITS})
 
 
-def is_split_so(release: str | None) -> bool:
-    """Whether a release of So2Sat is known to tear neighbours apart, as the random split of v3 does."""
-    return release is not None and "random" in release
-
-
 def footprint_distance(
     corners: Float[np.ndarray, "n 2"], others: Float[np.ndarray, "m 2"]
 ) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
@@ -158,10 +154,10 @@ class PixelSample:
         self._patch: list[Int[np.ndarray, " n"]] = []
         self._hash: list[UInt64[np.ndarray, " n"]] = []
 
-    def add(self, sen1: Float[np.ndarray, "patch 32 32 c1"]) -> None:
-        """Sample the next patches, by Sentinel-1 rounded to float32."""
-        bits = np.ascontiguousarray(sen1, dtype="<f4").view("<u4")
-        factors = np.random.default_rng(42).integers(1, 2**63, size=sen1.shape[-1] + 4, dtype=np.uint64) * 2 + 1
+    def add(self, images: Float[np.ndarray, "patch 32 32 channel"]) -> None:
+        """Sample the next patches, by one sensor's values rounded to float32."""
+        bits = np.ascontiguousarray(images, dtype="<f4").view("<u4")
+        factors = np.random.default_rng(42).integers(1, 2**63, size=images.shape[-1] + 4, dtype=np.uint64) * 2 + 1
         pixel = np.zeros(bits.shape[:3], dtype=np.uint64)
         for channel, factor in enumerate(factors[:-4]):
             pixel += bits[..., channel] * factor
@@ -175,7 +171,7 @@ class PixelSample:
         varied = np.any([corner != corners[0] for corner in corners], axis=0)
         self._patch.append((patch[varied] + self.count).astype(np.int32))
         self._hash.append(_mixed(block)[varied])
-        self.count += len(sen1)
+        self.count += len(images)
 
     def result(self) -> tuple[Int[np.ndarray, " n"], UInt64[np.ndarray, " n"]]:
         """Patch and hash of all sampled blocks, sorted by hash."""
@@ -198,9 +194,11 @@ def _sample_split(root: Path, split: Split) -> PixelSample:
         open_split(root, split) as reader,
         tqdm(total=reader.count, desc=f"leakage {split}", unit="patch") as progress,
     ):
-        for sen1 in reader.sen1_chunks(_ROWS):
-            sample.add(sen1)
-            progress.update(len(sen1))
+        radar = reader.sen1_chunks(_ROWS) if reader.channels.sen1 else None
+        # Reflectance repeats more easily than speckle, but not in all bands of four pixels that differ.
+        for images in radar or (sen2 for _, _, sen2 in reader.images(_ROWS)):
+            sample.add(images)
+            progress.update(len(images))
     return sample
 
 

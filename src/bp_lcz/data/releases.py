@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from bp_lcz.errors import UserError
+from bp_lcz.params import Split
 
 SO2SAT_V2 = "so2sat-v2"
 """Name of So2Sat LCZ42 v2, doi 10.14459/2018mp1483140."""
@@ -94,6 +95,9 @@ def _derived(name: str, patches: int, md5: str) -> ReleaseFile:
     return ReleaseFile(name=name, size=patches * (18 * 1024 + 17) * 8 + 2048, size_derived=True, md5=md5)
 
 
+V3_RANDOM_PATCHES: dict[Split, int] = {"training": 320_779, "testing": 79_894}
+"""Patches of So2Sat LCZ42 v3, random split."""
+
 _V2_FILES = (
     ReleaseFile(name="training.h5", size=52_006_404_720, md5="702bc6a9368ebff4542d791e53469244"),
     ReleaseFile(name="validation.h5", size=3_559_773_496, md5="71cfa6795de3e22207229d06d6f8775d"),
@@ -141,8 +145,8 @@ RELEASES: Final[Mapping[str, Release]] = {
         ),
         _v3(
             "random",
-            _derived("training.h5", 320_779, "94e2e2e667b406c2adf61e113b42204e"),
-            _derived("testing.h5", 79_894, "1e15c425585ce816342d1cd779d453d8"),
+            _derived("training.h5", V3_RANDOM_PATCHES["training"], "94e2e2e667b406c2adf61e113b42204e"),
+            _derived("testing.h5", V3_RANDOM_PATCHES["testing"], "1e15c425585ce816342d1cd779d453d8"),
         ),
         _v3(
             "block",
@@ -204,6 +208,19 @@ def release(class_counts: Mapping[str, Sequence[int]], first_testing: Sequence[i
     """
     counts = {split: list(count) for split, count in class_counts.items()}
     return SO2SAT_V2 if counts == V2_CLASS_COUNTS and list(first_testing) == V2_FIRST_TESTING else None
+
+
+def is_random_split(patches: Mapping[Split, int]) -> bool:
+    """Whether these are the patches of v3's random split, which is known to tear neighbours apart.
+
+    It has training and testing only, so whoever runs it here has cut a validation split off one of them: one of the two
+    numbers stays, and the sum of all.
+
+    Args:
+        patches: number of them in ``training``, ``validation`` and ``testing``.
+    """
+    has_one = any(patches[split] == count for split, count in V3_RANDOM_PATCHES.items())
+    return has_one and sum(patches.values()) == sum(V3_RANDOM_PATCHES.values())
 
 
 def known_release(name: str) -> Release:
