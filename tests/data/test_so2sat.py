@@ -123,6 +123,25 @@ def test_geo_with_tfw_in_another_order_is_refused(root):
     assert complaint(root).startswith("data/testing_geo.h5: tfw[3] is [500000.0, 10.0,")
 
 
+@pytest.mark.parametrize(
+    ("key", "values", "message"),
+    [
+        (
+            "tfw",
+            np.where(np.arange(6) == 4, np.nan, [10.0, 0, 0, -10, 0, 0]) * np.ones((17, 1)),
+            "tfw[0] is not finite",
+        ),
+        ("epsg", np.array([[b"EPSG:32632"]] * 17), "epsg holds |S10; expected numbers"),
+    ],
+)
+def test_geo_without_numbers_is_refused(root, key, values, message):
+    write_geo(root, "testing", count=17, cities=2)
+    with h5py.File(root / "testing_geo.h5", "a") as file:
+        del file[key]
+        file[key] = values
+    assert complaint(root) == f"data/testing_geo.h5: {message}"
+
+
 def test_geo_without_a_key_is_refused(root):
     write_geo(root, "testing", count=17, cities=2)
     with h5py.File(root / "testing_geo.h5", "a") as file:

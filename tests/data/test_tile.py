@@ -31,7 +31,7 @@ def write_tif(
     options: dict[str, Any] = {"crs": UTM, "transform": from_origin(west, NORTH, 10, 10), **profile}
     count, height, width = values.shape
     with rasterio.open(
-        path, "w", driver="GTiff", count=count, height=height, width=width, dtype=values.dtype, **options
+        path, "w", driver="GTiff", count=count, height=height, width=width, **({"dtype": values.dtype} | options)
     ) as file:
         file.write(values)
         for number, name in enumerate(names or [], start=1):
@@ -283,6 +283,7 @@ def test_natural_zones_may_be_numbered_from_101(scene, tmp_path):
         ("scenes swapped", r"s1\.tif: has 10 bands, of which VV and VH are not known"),
         ("bands", r"s2\.tif: has 9 bands without names; expected 10, 12, 13 bands or --s2-bands"),
         ("names", r"s2\.tif: lacks the Sentinel-2 bands B12; name all"),
+        ("complex", r"s1\.tif: holds complex numbers"),
         ("uncalibrated", r"s1\.tif: median VV of 300: not calibrated"),
         ("no zones", r"lcz\.tif: 40, 50: no local climate zones .* give --label-map"),
         ("map", r"map\.json: unknown LCZ 'H'"),
@@ -311,6 +312,8 @@ def test_scenes_that_do_not_fit_are_one_line_and_leave_nothing(scene, tmp_path, 
         write_tif(scene["s2"], optical(bands=9))
     elif damage == "names":
         write_tif(scene["s2"], optical(), names=[*SEN2_BANDS[:-1], "SCL"])
+    elif damage == "complex":  # a type that GDAL has and NumPy has not
+        write_tif(scene["s1"], radar().astype(np.complex64), dtype="complex_int16")
     elif damage == "uncalibrated":
         write_tif(scene["s1"], np.full((2, 92, 92), 300, np.uint16))
     elif damage == "no zones":

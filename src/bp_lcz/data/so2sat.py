@@ -345,8 +345,8 @@ def read_geo(root: Path, split: Split, count: int | None = None) -> Geo | None:
         count: number of patches of the split, checked when given.
 
     Raises:
-        UserError: if the file is unreadable, lacks a key, has another number of patches, or its pixels are
-            not 10 m wide (the first 2025 release of v4 had another order of ``tfw``).
+        UserError: if the file is unreadable, lacks a key, has another number of patches or values that are no finite
+            numbers, or its pixels are not 10 m wide (the first 2025 release of v4 had another order of ``tfw``).
     """
     return read_geo_of(root / f"{split}.h5", count)
 
@@ -372,6 +372,12 @@ def read_geo_of(patches: Path, count: int | None = None) -> Geo | None:
     ):
         if values.shape not in shapes:
             raise UserError(f"{path}: {key} has shape {values.shape}; {patches.name} needs {shapes[-1]}")
+    for key, values in (("epsg", epsg), ("tfw", tfw)):
+        if values.dtype.kind not in "iuf":
+            raise UserError(f"{path}: {key} holds {values.dtype}; expected numbers")
+        lost = np.flatnonzero(~np.isfinite(values.reshape(expected, -1)).all(axis=1))
+        if lost.size:
+            raise UserError(f"{path}: {key}[{lost[0]}] is not finite")
     # World-file order A, D, B, E, C, F.
     off = np.flatnonzero((np.abs(tfw[:, 0]) != PIXEL_M) | (np.abs(tfw[:, 3]) != PIXEL_M))
     if off.size:
