@@ -90,7 +90,7 @@ def test_nothing_but_the_official_data_is_ever_set_against_the_paper(tmp_path, o
     assert outcome.verdict == "not comparable"
     assert failures([outcome]) == []
     if claim is COMPARISON:
-        assert outcome.direction == "holds"
+        assert outcome.direction == ("undecided" if outcome.lower_bound else "holds")
     else:
         assert outcome.direction is outcome.difference is outcome.interval is None
 
@@ -184,6 +184,18 @@ def test_an_option_that_the_backbone_does_not_have_is_one_line(tmp_path):
     claim = changed(COMPARISON, check__cells__options={"token_sise": 1})
     with pytest.raises(UserError, match=r"^paper\.yaml: claims\.it\.check: eb_cnn has no option token_sise$"):
         judge(paper_of(tmp_path, it=claim), *read(tmp_path, CELLS))
+
+
+def test_an_interval_by_patch_is_too_narrow_to_decide(tmp_path):
+    write_results(tmp_path, CELLS, patches=200, skill=SKILL, groups=("RGB",), unit="patch", **OFFICIAL)
+    far = changed(NUMBER, value=0.01)
+    (lift, number) = judge(paper_of(tmp_path, lift=COMPARISON, number=far), *read(tmp_path, CELLS))
+    assert lift.interval[0] > 0
+    assert number.interval[0] > NUMBER["tolerance"]
+    for outcome in (lift, number):
+        assert (outcome.verdict, outcome.lower_bound) == ("undecided", True)
+        assert "too narrow to decide" in outcome.note
+    assert not failures([lift, number])
 
 
 def test_a_single_block_decides_nothing(tmp_path):

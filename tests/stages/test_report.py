@@ -44,6 +44,15 @@ def test_the_stage_writes_the_report_and_prints_a_short_table(workspace, capsys)
     assert lines[-1] == "demo (simulated), testing split: reports/index.html"
 
 
+def test_intervals_by_patch_are_marked_in_the_short_table(workspace, capsys):
+    write_params(workspace, PLAIN)
+    write_results(workspace, PLAIN, patches=120, unit="patch")
+    report.run(load_params())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].count("]†") == 2
+    assert lines[2] == "† by patch, a lower bound of the width"
+
+
 def test_the_report_replaces_an_older_one_as_a_whole(workspace, plain_cell):
     Path("reports/figures").mkdir(parents=True)
     Path("reports/figures/old.png").write_bytes(b"old")

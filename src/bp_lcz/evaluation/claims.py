@@ -263,6 +263,8 @@ def _judge(name: str, claim: Claim, summary: Mapping[str, Any], groups: Mapping[
     cells = [group for group in found if group is not None]
     values = {} if check is None else {group.label: group.values(check.key) for group in cells}
     is_comparison = check is not None and check.than is not None
+    # By patch alone an interval is too narrow: neighbours err together.
+    is_narrow = bool(cells) and bool(cells[0].members[0].evaluation["interval"]["lower_bound"])
     difference, interval, direction, notes = None, None, None, []
     if check is None:
         notes.append(claim.reason or "")
@@ -272,10 +274,13 @@ def _judge(name: str, claim: Claim, summary: Mapping[str, Any], groups: Mapping[
         notes.append(f"{METRICS[check.key]} is undefined")
     else:
         difference, interval = _difference(claim, check, cells)
-        if interval is None and (is_comparison or claim.value is not None):
-            notes.append("no interval: all patches belong to one block")
+        if is_comparison or claim.value is not None:
+            if interval is None:
+                notes.append("no interval: all patches belong to one block")
+            elif is_narrow:
+                notes.append("the interval by patch is too narrow to decide: geo files are missing")
     if is_comparison:
-        direction = _direction(interval)
+        direction = _direction(None if is_narrow else interval)
 
     if not is_comparable(summary):
         differing.insert(0, _why_not_comparable(summary))
@@ -295,7 +300,7 @@ def _judge(name: str, claim: Claim, summary: Mapping[str, Any], groups: Mapping[
         notes.append(claim.reason or "")
     else:
         assert claim.tolerance is not None
-        verdict = _within(difference, interval, claim.tolerance)
+        verdict = _within(difference, interval, claim.tolerance, is_narrow)
     return Outcome(
         name=name,
         claim=claim.claim,
@@ -305,7 +310,7 @@ def _judge(name: str, claim: Claim, summary: Mapping[str, Any], groups: Mapping[
         reproduced=[_reproduced(label, each) for label, each in values.items() if each is not None],
         difference=difference,
         interval=interval,
-        lower_bound=interval is not None and cells[0].members[0].evaluation["interval"]["lower_bound"],
+        lower_bound=interval is not None and is_narrow,
         verdict=verdict,
         direction=direction,
         note="; ".join(notes),
@@ -329,13 +334,14 @@ def _direction(interval: Sequence[float] | None) -> Direction:
     return "holds" if interval[0] > 0 else "fails"
 
 
-def _within(difference: float | None, interval: Sequence[float] | None, tolerance: float) -> Verdict:
+def _within(difference: float | None, interval: Sequence[float] | None, tolerance: float, is_narrow: bool) -> Verdict:
     """Whether a number is reproduced; it fails only where chance does not explain the distance."""
     if difference is None or interval is None:
         return "undecided"
     if abs(difference) <= tolerance:
         return "holds"
-    return "fails" if interval[0] > tolerance or interval[1] < -tolerance else "undecided"
+    is_beyond = interval[0] > tolerance or interval[1] < -tolerance
+    return "fails" if is_beyond and not is_narrow else "undecided"
 
 
 def _differing(claim: str, selector: Selector, group: Group | None) -> list[str]:

@@ -184,7 +184,10 @@ def curves(
         note: what the data are.
     """
     aligned = any(np.any(history["training_alignment"]) for seeds in histories.values() for history in seeds)
-    titles = ["cross-entropy (dashed: training, solid: validation)", "kappa on the validation split (ring: epoch kept)"]
+    titles = [
+        "cross-entropy (dashed: training, weighted by class; solid: validation)",
+        "kappa on the validation split (ring: epoch kept)",
+    ]
     if aligned:
         titles.append("alignment loss on the training split (each form has its own scale)")
     rows = -(-len(evaluations) // 3)
@@ -292,7 +295,7 @@ def calibration(curves: Mapping[str, Reliability], evaluations: Sequence[Evaluat
         for evaluation, color in zip(evaluations, _cell_colors(evaluations), strict=True):
             curve = curves[evaluation["cell"]]
             filled = curve.count > 0
-            label = f"{evaluation['cell']}, ECE {fraction(curve.ece, 3)}"
+            label = f"{evaluation['cell']}, ECE {fraction(evaluation['ece'], 3)}"
             x, y = curve.confidence[filled], curve.accuracy[filled]
             axes.plot(x, y, color=color, linewidth=1.5, label=label)
             area = 8 + 110 * curve.count[filled] / curve.count.sum()

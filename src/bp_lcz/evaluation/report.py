@@ -224,7 +224,7 @@ def _plan_group(group: Group, note: Note) -> list[PlannedFigure]:
 def _pooled(group: Group) -> dict[str, Any]:
     """What the figures draw of a group: means over its seeds, and the sum of the confusion matrices."""
     means = {}
-    for key in METRICS:
+    for key in (*METRICS, "ece"):
         values = group.values(key)
         means[key] = None if values is None else statistics.fmean(values)
     return {
@@ -241,7 +241,7 @@ def _pooled(group: Group) -> dict[str, Any]:
 
 
 def _with_cross_entropy(result: CellResult) -> dict[str, Any]:
-    """The history and the training loss without its alignment part, which alone compares with validation."""
+    """The history and the training loss without its alignment part: cross-entropy, weighted by class."""
     weight = result.model["model"]["alignment_weight"]
     loss, alignment = (np.asarray(result.history[f"training_{name}"]) for name in ("loss", "alignment"))
     best = result.evaluation["best_epoch"]

@@ -60,8 +60,12 @@ def _short_table(results: Sequence[CellResult]) -> str:
     lines = [f"{'cell':<{width}}  {'OA':<18}  {'kappa':<18}".rstrip()]
     for result in results:
         intervals = result.evaluation["intervals"] or {}
+        mark = "†" if intervals and result.evaluation["interval"]["lower_bound"] else ""
         values = (
-            f"{fraction(result.evaluation[key], 3)} {interval_text(intervals.get(key))}" for key in ("oa", "kappa")
+            f"{fraction(result.evaluation[key], 3)} {interval_text(intervals.get(key))}{mark}"
+            for key in ("oa", "kappa")
         )
         lines.append(f"{result.name:<{width}}  {'  '.join(f'{value:<18}' for value in values)}".rstrip())
+    if any("†" in line for line in lines):
+        lines.append("† by patch, a lower bound of the width")
     return "\n".join(lines)
