@@ -31,7 +31,9 @@ reproduce: $(INSTALLED)  ## every stage, tables, figures, report, a registered m
 ifeq ($(strip $(DATASET)),)
 	@$(BIN)/python -m flows.train_bp_lcz
 else
-	@workspace=$$($(BIN)/bp-lcz workspace "$$(basename "$(DATASET)" | tr -c 'A-Za-z0-9._\n-' '_')" --dataset "$(DATASET)") && \
+	@name=$$(basename -- "$(DATASET)" | LC_ALL=C tr -c 'A-Za-z0-9._\n-' '_' | \
+	    sed 's/^[^A-Za-z0-9]/data&/' | cut -c 1-100) && \
+	  workspace=$$($(BIN)/bp-lcz workspace "$$name" --dataset "$(DATASET)") && \
 	  $(BIN)/python -m flows.train_bp_lcz --workspace "$$workspace"
 endif
 

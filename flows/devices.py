@@ -2,16 +2,17 @@
 
 A slot is a file locked by the flow's process: the kernel frees it when that process ends, however it ends, and
 runs with and without a Prefect server count alike. The files belong to one user of one machine, so all runs of
-that user share the devices, in whichever checkout they are.
+that user share the devices, in whichever checkout they are. Other local users can neither open nor replace them.
 """
 
 import fcntl
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,10 @@ class Devices:
     Args:
         per_device: stages that may run on one device at once, those of other flow runs included.
         gpus: as `find_gpus` gives them.
+
+    Raises:
+        UserError: if the folder of the slots is a link or another user's: who can write there could have a file of
+            this user opened, or hold the devices.
     """
 
     def __init__(self, per_device: int, gpus: Sequence[str]) -> None:
@@ -52,7 +57,14 @@ class Devices:
         self.gpus = tuple(gpus)
         folder = os.environ.get("BP_LCZ_SLOTS") or f"{tempfile.gettempdir()}/bp-lcz-slots-{os.getuid()}"
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            self.folder.mkdir(mode=0o700, parents=True)
+        found = self.folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise UserError(
+                f"{self.folder}: must be a folder of your own; remove it or set BP_LCZ_SLOTS to one that is"
+            )
+        self.folder.chmod(0o700)  # one made before may be wider
 
     def try_take(self, stage: str, params: Params) -> Slot | None:
         """Devices for a stage of this name, or None while they are taken."""
@@ -74,13 +86,18 @@ class Devices:
         return Slot(tuple(taken), locks)
 
     def _lock(self, device: str, number: int, locks: ExitStack) -> bool:
-        file = (self.folder / f"{device.replace(':', '-').replace('/', '-')}.{number}").open("w")
+        file = self.folder / f"{device.replace(':', '-').replace('/', '-')}.{number}"
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise UserError(f"{file}: cannot be opened as a slot ({error.strerror}); remove it") from None
+        slot = os.fdopen(descriptor, "rb")  # an object, so that a slot nobody frees goes with the last name of it
+        try:
+            fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.close()
+            slot.close()
             return False
-        locks.enter_context(file)
+        locks.enter_context(slot)
         return True
 
 

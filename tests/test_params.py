@@ -78,6 +78,7 @@ def test_a_wrong_entry_is_one_line_with_file_key_and_cause(
     [
         ("train:\n  epochs: 1\n  epochs: 2\n", "duplicate key epochs in line 3"),
         ("a: [", "not valid YAML"),
+        ("a: 2025-02-30", "not valid YAML: day is out of range"),
         ("- 1", "expected a mapping"),
         ("", "expected a mapping"),
     ],
@@ -118,13 +119,6 @@ def test_overrides_of_a_cell_win_over_the_common_sections(tmp_path: Path) -> Non
     cell = params.cell("eb_cnn-bgp")
     assert (cell.train.epochs, cell.model.alpha, cell.backbone_options["widths"]) == (77, 0.2, [1])
     assert params.cell("eb_cnn-plain").train.epochs == params.train.epochs
-
-
-def test_band_group_prompting_alone_uses_the_identity_matrix_under_softmax() -> None:
-    params = load_params(ROOT / "params.yaml")
-    alone, full = params.cell("eb_cnn-bgp"), params.cell("eb_cnn-bp-lcz")
-    assert (alone.alignment_target, alone.alignment_loss) == ("identity", "softmax")
-    assert (full.alignment_target, full.alignment_loss) == (params.model.target, params.model.loss)
 
 
 @pytest.mark.parametrize("name", ["x; touch pwned", "$(touch pwned)", "../x", "-x", "a b", "a\n", "", "é", "`x`"])

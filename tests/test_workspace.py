@@ -1,8 +1,11 @@
 """Workspaces in a small git repository that has this project's parameters."""
 
+import fcntl
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -149,6 +152,90 @@ def test_renewing_moves_to_the_new_commit_and_keeps_lock_and_outputs(checkout: P
     assert (workspace / "outputs/model").read_text() == "trained"
 
 
+MAKER = """
+import sys
+from pathlib import Path
+import bp_lcz.workspace
+share = bp_lcz.workspace._share_dvc_settings
+def stop_in_the_middle(main: Path, folder: Path) -> None:
+    share(main, folder)
+    print("in the middle", flush=True)
+    sys.stdin.read()
+bp_lcz.workspace._share_dvc_settings = stop_in_the_middle
+print(bp_lcz.workspace.make_workspace("one", profile="quick"))
+"""
+RENEWER = "from bp_lcz.workspace import make_workspace; print(make_workspace('one', profile='quick'))"
+
+
+@contextmanager
+def running(script: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that is killed at the end of the block."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script], cwd=folder, text=True, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_two_processes_make_a_workspace_one_after_the_other(checkout: Path) -> None:
+    workspace = checkout / ".workspaces/one"
+    with running(MAKER, checkout) as first:
+        assert first.stdout.readline() == "in the middle\n"
+        with running(RENEWER, checkout) as second:
+            waits = f"workspace one is being made or renewed (process {first.pid}); waiting until it ends\n"
+            assert second.stderr.readline() == waits
+            assert not (workspace / "params.yaml").read_text().startswith("# Written")
+            for process in (first, second):
+                assert process.communicate(timeout=60)[0] == f"{workspace}\n"
+    assert load_params(workspace / "params.yaml").profile == "quick"
+    assert run_git(workspace, "status", "--porcelain") == "M params.yaml"
+    assert run_git(checkout, "status", "--porcelain") == ""
+
+
+def test_a_maker_that_is_killed_does_not_keep_others_waiting(checkout: Path) -> None:
+    with running(MAKER, checkout) as first:
+        assert first.stdout.readline() == "in the middle\n"
+    assert load_params(make_workspace("one", profile="quick") / "params.yaml").profile == "quick"
+
+
+@contextmanager
+def flow_run(workspace: Path) -> Iterator[None]:
+    """What others see of a flow run at work in the workspace."""
+    (workspace / ".dvc/tmp").mkdir(exist_ok=True)
+    with (workspace / ".dvc/tmp/flow.lock").open("w") as held:
+        held.write("4711")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def test_renewing_waits_for_a_flow_run_in_the_workspace(checkout: Path) -> None:
+    workspace = make_workspace("one")
+    before = (workspace / "params.yaml").read_bytes()
+    with ExitStack() as renewing:
+        with flow_run(workspace):
+            renewal = renewing.enter_context(running(RENEWER, checkout))
+            line = renewal.stderr.readline()
+            assert line == f"another run is at work in {workspace} (process 4711); waiting until it ends\n"
+            assert (workspace / "params.yaml").read_bytes() == before
+            (workspace / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")  # by a stage of the run
+        assert renewal.communicate(timeout=60)[0] == f"{workspace}\n"
+    assert load_params(workspace / "params.yaml").profile == "quick"
+    assert (workspace / "dvc.lock").read_text() == "schema: '2.0'\nstages: {}\n"
+
+
+def test_renewing_keeps_what_was_edited_while_it_waited(checkout: Path) -> None:
+    workspace = make_workspace("one")
+    with ExitStack() as renewing:
+        with flow_run(workspace):
+            renewal = renewing.enter_context(running(RENEWER, checkout))
+            assert "waiting until it ends" in renewal.stderr.readline()
+            (workspace / "code.py").write_text("edited = 3\n")
+        assert "code.py edited in the workspace" in renewal.communicate(timeout=60)[1]
+    assert (workspace / "code.py").read_text() == "edited = 3\n"
+
+
 def test_renewing_finishes_a_renewal_that_was_killed(checkout: Path) -> None:
     workspace = make_workspace("one")
     (workspace / ".dvc/tmp").mkdir(exist_ok=True)
@@ -200,10 +287,43 @@ def test_uncommitted_changes_are_named(checkout: Path, capsys: pytest.CaptureFix
     assert (workspace / "code.py").read_text() == "first = 1\n"
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", "-x", "a b", ".hidden", "a" * 101])
+@pytest.mark.parametrize("name", ["", "..", "a/b", "-x", "_x", "a b", ".hidden", "a" * 101])
 def test_a_bad_name_is_refused(checkout: Path, name: str) -> None:
-    with pytest.raises(UserError, match="a name is made of at most 100 letters"):
+    with pytest.raises(UserError, match="a name begins with a letter or digit and is made of at most 100 letters"):
         make_workspace(name)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("berlin", "berlin"),
+        ("my patches", "my_patches"),
+        ("_mine", "data_mine"),
+        (".mine", "data.mine"),
+        ("-mine", "data-mine"),
+        ("Zürich", "Z__rich"),
+        ("Ürümqi", "data__r__mqi"),
+        ("a" * 150, "a" * 100),
+        ("_" * 100, "data" + "_" * 96),
+    ],
+)
+def test_make_reproduce_names_a_workspace_after_any_folder(
+    checkout: Path, dataset: Path, folder: str, name: str
+) -> None:
+    dataset = dataset.rename(dataset.with_name(folder))
+    commands = checkout / ".venv/bin"
+    commands.mkdir(parents=True)
+    (commands / "bp-lcz").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bp_lcz.cli "$@"\n')
+    (commands / "python").write_text('#!/bin/sh\necho "$@"\n')
+    for command in commands.iterdir():
+        command.chmod(0o755)
+    shutil.copy(ROOT / "Makefile", checkout)
+    for file in ("pyproject.toml", "constraints.txt", ".venv/.installed"):  # the last is the newest: nothing to install
+        (checkout / file).touch()
+    done = subprocess.run(["make", "reproduce", f"DATASET={dataset}"], capture_output=True, text=True, check=False)
+    workspace = checkout / ".workspaces" / name
+    assert done.stdout == f"-m flows.train_bp_lcz --workspace {workspace}\n", done.stderr
+    assert load_params(workspace / "params.yaml").dataset.root == str(dataset)
 
 
 def test_an_unknown_profile_is_refused_with_the_known_ones(checkout: Path) -> None:
@@ -219,14 +339,33 @@ def test_an_unknown_profile_is_refused_with_the_known_ones(checkout: Path) -> No
         ("trian: {epochs: 1}", r"\+ profiles/bad\.yaml: trian: unknown key"),
         ("train: [", r"^profiles/bad\.yaml: not valid YAML"),
         ("[1, 2]", r"^profiles/bad\.yaml: expected a mapping"),
+        ("cells:\n  a: {seed: 1}\n  a: {seed: 2}\n", r"^profiles/bad\.yaml: not valid YAML: duplicate key a in line 3"),
+        ("train: {epochs: 1} # \udcfc", r"^profiles/bad\.yaml: not a text file in UTF-8"),
     ],
 )
 def test_a_profile_that_does_not_fit_is_refused(checkout: Path, profile: str, message: str) -> None:
-    (checkout / "profiles/bad.yaml").write_text(profile)
+    (checkout / "profiles/bad.yaml").write_text(profile, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(UserError, match=message) as refused:
         make_workspace("one", profile="bad")
     assert "\n" not in str(refused.value)
     assert not (checkout / ".workspaces").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"train: [", "not valid YAML"),
+        (b"train: 1\ntrain: 2\n", "not valid YAML: duplicate key train in line 2"),
+        (b"train: \xfc", "not a text file in UTF-8"),
+        (b"", "expected a mapping of sections"),
+    ],
+)
+def test_committed_parameters_that_cannot_be_read_are_refused(checkout: Path, content: bytes, message: str) -> None:
+    (checkout / "params.yaml").write_bytes(content)
+    commit(checkout)
+    with pytest.raises(UserError, match=rf"^params\.yaml of the commit: {message}") as refused:
+        make_workspace("one")
+    assert "\n" not in str(refused.value)
 
 
 def test_a_folder_without_a_data_set_is_refused(checkout: Path, dataset: Path) -> None:

@@ -258,21 +258,6 @@ class CellParams(NetworkParams):
     train: Train
     model: Model
 
-    @property
-    def alignment_loss(self) -> Loss:
-        """Contrastive form; see the function."""
-        return alignment_loss(self.variant, self.model)
-
-    @property
-    def alignment_target(self) -> Target:
-        """Supervision matrix: without MSM an image knows only its own sample, and without groups nothing is graded."""
-        return {"bp-lcz": self.model.target, "msm": "class_group"}.get(self.variant, "identity")
-
-
-def alignment_loss(variant: Variant, model: Model) -> Loss:
-    """Contrastive form of a variant: band group prompting alone is CLIP's; MSM alone would be a no-op under softmax."""
-    return {"bp-lcz": model.loss, "msm": "sigmoid"}.get(variant, "softmax")
-
 
 def backbone_names() -> list[str]:
     """The modules in ``bp_lcz/model/backbones``, found without loading torch."""
@@ -287,22 +272,37 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
             the text names the file, the key and the cause.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run inside a BP-LCZ checkout or workspace") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file in UTF-8") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a mapping of sections")
-    params = _parse(Params, content, "", str(path))
+    params = _parse(Params, read_sections(content, str(path)), "", str(path))
     for name, cell in params.cells.items():
         if cell.backbone not in backbone_names():
             known = ", ".join(backbone_names())
             raise UserError(f"{path}: cells.{name}.backbone: unknown backbone '{cell.backbone}'; known: {known}")
         params.cell(name)
     return params
+
+
+def read_sections(content: bytes, file: str) -> dict[str, Any]:
+    """The sections of ``params.yaml`` or of a profile, as they stand there.
+
+    Args:
+        content: the bytes of the file.
+        file: its name for the messages.
+
+    Raises:
+        UserError: if it is not in UTF-8, no YAML, has a key twice or a value that cannot be read, or is no mapping.
+    """
+    try:
+        sections = yaml.load(content.decode("utf-8"), _UniqueKeyLoader)
+    except UnicodeDecodeError:
+        raise UserError(f"{file}: not a text file in UTF-8") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2025-02-30
+        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(sections, dict):
+        raise UserError(f"{file}: expected a mapping of sections")
+    return sections
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -11,25 +11,30 @@ value below it. The one exception is ``cells``: a profile that has it names all 
 committed ones are gone. ``profile`` is set to the profile's name, so that the report can say how it was made.
 """
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from configparser import ConfigParser
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from bp_lcz.errors import UserError
-from bp_lcz.params import PARAMS_FILE, SPLITS, load_params
+from bp_lcz.params import PARAMS_FILE, SPLITS, load_params, read_sections
 from bp_lcz.paths import staged_file
 
 WORKSPACES = Path(".workspaces")
 PROFILES = Path("profiles")
 LOCK_FILE = Path("dvc.lock")
+FLOW_LOCK = Path(".dvc/tmp/flow.lock")
+"""Held by a flow run as long as it is at work in a checkout or workspace."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -38,10 +43,11 @@ def make_workspace(name: str, profile: str | None = None, dataset: Path | None =
     """Make a workspace at the commit that the main checkout is on, or renew an existing one.
 
     Renewing moves the workspace to that commit and writes its ``params.yaml`` anew, without a profile or data
-    set that is no longer asked for; its ``dvc.lock`` and outputs stay, so only what changed runs again.
+    set that is no longer asked for; its ``dvc.lock`` and outputs stay, so only what changed runs again. It waits
+    for whoever else makes or renews that workspace, and for a flow run in it.
 
     Args:
-        name: folder under ``.workspaces``; letters, digits, ``.``, ``_`` and ``-``.
+        name: folder under ``.workspaces``: a letter or digit, then letters, digits, ``.``, ``_`` and ``-``.
         profile: name of a file in the main checkout's ``profiles``, committed or not.
         dataset: folder with So2Sat files, relative to the current folder; becomes ``dataset.root``.
 
@@ -53,15 +59,14 @@ def make_workspace(name: str, profile: str | None = None, dataset: Path | None =
             training.h5, this is no git repository, or the workspace holds edits that renewing would lose.
     """
     if not _NAME.fullmatch(name):
-        raise UserError(f"workspace '{name}': a name is made of at most 100 letters, digits, '.', '_' and '-'")
+        raise UserError(
+            f"workspace '{name}': a name begins with a letter or digit and is made of at most 100 letters, digits, "
+            "'.', '_' and '-'"
+        )
     main = main_checkout(Path.cwd())
     commit = git(main, "rev-parse", "HEAD")
     folder = main / WORKSPACES / name
     text = _merged_params(main, commit, profile, dataset)
-    is_new = not folder.exists()
-    if not is_new:
-        _check_renewable(main, folder)
-
     changed = _changed(main, f":!{LOCK_FILE}", f":!{PROFILES}")
     if changed:
         print(
@@ -69,20 +74,29 @@ def make_workspace(name: str, profile: str | None = None, dataset: Path | None =
             f"(it is at commit {commit[:10]})",
             file=sys.stderr,
         )
-    try:
-        if is_new:
-            git(main, "worktree", "prune")  # forget one whose folder was removed by hand
-            git(main, "worktree", "add", "--quiet", "--detach", str(folder), commit)
-        else:
-            _move_to(folder, commit)
-        _share_dvc_settings(main, folder)
-        with staged_file(folder / PARAMS_FILE) as file:
-            file.write_text(text, encoding="utf-8")
-    except BaseException:
-        if is_new:
-            shutil.rmtree(folder, ignore_errors=True)
-            git(main, "worktree", "prune")
-        raise
+    with ExitStack() as locks:
+        locks.enter_context(
+            _held(main / f".dvc/tmp/workspace-{name}.lock", f"workspace {name} is being made or renewed")
+        )
+        is_new = not folder.exists()
+        if not is_new:
+            _check_renewable(main, folder)
+            locks.enter_context(_held(folder / FLOW_LOCK, f"another run is at work in {folder}"))
+            _check_renewable(main, folder)  # again, for what was edited meanwhile
+        try:
+            if is_new:
+                git(main, "worktree", "prune")  # forget one whose folder was removed by hand
+                git(main, "worktree", "add", "--quiet", "--detach", str(folder), commit)
+            else:
+                _move_to(folder, commit)
+            _share_dvc_settings(main, folder)
+            with staged_file(folder / PARAMS_FILE) as file:
+                file.write_text(text, encoding="utf-8")
+        except BaseException:
+            if is_new:
+                shutil.rmtree(folder, ignore_errors=True)
+                git(main, "worktree", "prune")
+            raise
     return folder
 
 
@@ -108,7 +122,8 @@ def git(folder: Path, *arguments: str) -> str:
             ["git", "-C", str(folder), *arguments],
             check=True,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",  # file names and contents are any bytes
             env=environment,
         )
     except FileNotFoundError:
@@ -126,8 +141,9 @@ _HOOK_VARIABLES = frozenset(
 
 def _merged_params(main: Path, commit: str, profile: str | None, dataset: Path | None) -> str:
     """Text of the workspace's ``params.yaml``, checked."""
-    params = yaml.safe_load(git(main, "show", f"{commit}:{PARAMS_FILE}"))
     sources = [f"{PARAMS_FILE} of the commit"]
+    committed = git(main, "show", f"{commit}:{PARAMS_FILE}")
+    params = read_sections(committed.encode("utf-8", "surrogateescape"), sources[0])
     if profile is not None:
         overrides = _read_profile(main, profile)
         if "cells" in overrides:
@@ -154,13 +170,7 @@ def _read_profile(main: Path, profile: str) -> dict[str, Any]:
     known = sorted(path.stem for path in (main / PROFILES).glob("*.yaml"))
     if profile not in known:
         raise UserError(f"{file}: no such profile; known: {', '.join(known) or 'none'}")
-    try:
-        content = yaml.safe_load((main / file).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: expected a mapping of sections")
-    return content
+    return read_sections((main / file).read_bytes(), str(file))
 
 
 def _dataset_folder(dataset: Path) -> Path:
@@ -183,6 +193,24 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merge(merged[key], value) if both else value
     return merged
+
+
+@contextmanager
+def _held(file: Path, reason: str) -> Iterator[None]:
+    """Hold a lock file with this process's id in it, after waiting for the process that has it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            print(f"{reason} (process {holder}); waiting until it ends", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
 
 
 def _check_renewable(main: Path, folder: Path) -> None:

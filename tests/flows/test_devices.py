@@ -1,5 +1,6 @@
 """Slots on devices: shared by all processes of a user, freed by the kernel."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bp_lcz.errors import UserError
 from bp_lcz.params import Params, load_params
 from flows.devices import Devices, find_gpus
 from tests.conftest import ROOT
@@ -55,6 +57,49 @@ def test_a_killed_process_leaves_its_device_free(params: Params) -> None:
         holder.kill()
         holder.communicate()
     assert Devices(1, []).try_take("validate", params) is not None
+
+
+def test_slots_lie_in_a_folder_that_only_this_user_can_enter(params: Params, tmp_path: Path) -> None:
+    (tmp_path / "slots").mkdir()
+    (tmp_path / "slots").chmod(0o777)  # by an earlier version
+    assert Devices(1, []).try_take("validate", params) is not None
+    assert (tmp_path / "slots").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "slots/cpu.0").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("target", ["there", "missing"])
+def test_a_link_in_place_of_the_folder_is_refused(tmp_path: Path, target: str) -> None:
+    (tmp_path / "there").mkdir(mode=0o755)
+    (tmp_path / "slots").symlink_to(tmp_path / target)
+    with pytest.raises(UserError, match=r"slots: must be a folder of your own"):
+        Devices(1, [])
+    assert (tmp_path / "there").stat().st_mode & 0o777 == 0o755
+    assert not (tmp_path / "missing").exists()
+
+
+def test_a_folder_of_another_user_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "slots").mkdir(mode=0o755)
+    monkeypatch.setattr(os, "getuid", lambda: (tmp_path / "slots").stat().st_uid + 1)
+    with pytest.raises(UserError, match=r"slots: must be a folder of your own"):
+        Devices(1, [])
+    assert (tmp_path / "slots").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_link_in_place_of_a_slot_opens_nothing(params: Params, tmp_path: Path) -> None:
+    devices = Devices(1, [])
+    (tmp_path / "thesis").write_text("years of work")
+    (tmp_path / "slots/cpu.0").symlink_to(tmp_path / "thesis")
+    with pytest.raises(UserError, match=r"slots/cpu\.0: cannot be opened as a slot"):
+        devices.try_take("validate", params)
+    assert (tmp_path / "thesis").read_text() == "years of work"
+
+
+def test_taking_a_slot_empties_no_file(params: Params, tmp_path: Path) -> None:
+    devices = Devices(1, [])
+    (tmp_path / "thesis").write_text("years of work")
+    (tmp_path / "slots/cpu.0").hardlink_to(tmp_path / "thesis")  # planted while the folder was open to others
+    assert devices.try_take("validate", params) is not None
+    assert (tmp_path / "thesis").read_text() == "years of work"
 
 
 def test_cells_spread_over_gpus_and_other_stages_stay_on_the_cpu(params: Params) -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from benchmarks.dense_msm import dense_loss, pair_logits, supervision
-from bp_lcz.model.msm import msm_loss
-from bp_lcz.params import Loss, Target
+from bp_lcz.model.msm import alignment_loss, alignment_target, msm_loss
+from bp_lcz.params import Loss, Target, Variant, load_params
 
 TARGETS: tuple[Target, ...] = get_args(Target)
 LOSSES: tuple[Loss, ...] = get_args(Loss)
@@ -125,3 +125,21 @@ def test_alpha_outside_the_unit_interval_is_refused(alpha: float) -> None:
     logits, label = batch_of(2, 2, 2, seed=0)
     with pytest.raises(ValueError, match="expected 0 <= alpha <= 1"):
         msm_loss(logits, label, target="graded", loss="softmax", alpha=alpha)
+
+
+@pytest.mark.parametrize(
+    ("variant", "target", "loss"),
+    [
+        ("bp-lcz", "class_group", "sigmoid"),
+        ("bgp", "identity", "softmax"),
+        ("msm", "class_group", "sigmoid"),
+    ],
+)
+def test_only_the_whole_method_takes_matrix_and_form_from_the_parameters(
+    variant: Variant, target: Target, loss: Loss
+) -> None:
+    model = load_params().model.model_copy(update={"target": "class_group", "loss": "sigmoid"})
+    other = model.model_copy(update={"target": "graded", "loss": "softmax"})
+    assert (alignment_target(variant, model), alignment_loss(variant, model)) == (target, loss)
+    whole = (alignment_target(variant, other), alignment_loss(variant, other))
+    assert whole == (("graded", "softmax") if variant == "bp-lcz" else (target, loss))

@@ -1,5 +1,6 @@
 """The network: a backbone, band group prompting beside it, and the classifier on the augmented feature."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,8 @@ from torch.nn.functional import normalize
 from bp_lcz.bands import Channels
 from bp_lcz.model.backbones import build_backbone
 from bp_lcz.model.group_encoder import GroupEncoder
-from bp_lcz.params import Loss, Model, NetworkParams, alignment_loss
+from bp_lcz.model.msm import alignment_loss
+from bp_lcz.params import Loss, Model, NetworkParams
 from bp_lcz.scheme import CLASS_COUNT
 
 LARGEST_LOGIT_SCALE = 100.0
@@ -88,7 +90,16 @@ class BandGroupPrompting(nn.Module):
     @property
     def scale(self) -> Float[Tensor, ""]:
         """Factor of the cosine similarity in the alignment logits."""
-        return self.log_scale.exp().clamp(max=LARGEST_LOGIT_SCALE)
+        return self.log_scale.exp()
+
+    @torch.no_grad()
+    def bound_scale(self) -> None:
+        """To be called after each step of the optimiser.
+
+        The parameter is clamped, as CLIP does, and not what comes of it, whose gradient beyond the bound would be zero:
+        a scale that has once come there would stay.
+        """
+        self.log_scale.clamp_(max=math.log(LARGEST_LOGIT_SCALE))
 
     def cosine(
         self, alignment: Float[Tensor, "batch group klass group_text"]

@@ -14,7 +14,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot, softplus
 
-from bp_lcz.params import Loss, Target
+from bp_lcz.params import Loss, Model, Target, Variant
+
+
+def alignment_loss(variant: Variant, model: Model) -> Loss:
+    """Contrastive form of a variant: band group prompting alone is CLIP's; MSM alone would be a no-op under softmax."""
+    return {"bp-lcz": model.loss, "msm": "sigmoid"}.get(variant, "softmax")
+
+
+def alignment_target(variant: Variant, model: Model) -> Target:
+    """Matrix of a variant: without MSM an image knows only its own sample, and without groups nothing is graded."""
+    return {"bp-lcz": model.target, "msm": "class_group"}.get(variant, "identity")
 
 
 def msm_loss(

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from bp_lcz.data.store import Batch
 from bp_lcz.errors import UserError
 from bp_lcz.model.bp_lcz import BPLCZ
-from bp_lcz.model.msm import msm_loss
+from bp_lcz.model.msm import alignment_loss, alignment_target, msm_loss
 from bp_lcz.params import CellParams
 
 History = list[dict[str, int | float]]
@@ -110,13 +110,18 @@ class LczTask(lightning.LightningModule):
             alignment = msm_loss(
                 output.alignment,
                 label,
-                target=self.cell.alignment_target,
-                loss=self.cell.alignment_loss,
+                target=alignment_target(self.cell.variant, self.cell.model),
+                loss=alignment_loss(self.cell.variant, self.cell.model),
                 alpha=self.cell.model.alpha,
             )
             loss = loss + self.cell.model.alignment_weight * alignment
         self._training.append(torch.stack([loss.detach(), alignment.detach()]))
         return loss
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Keeps the logit scale within its bound."""
+        if self.network.prompting is not None:
+            self.network.prompting.bound_scale()
 
     def validation_step(self, batch: Batch) -> None:
         """Keeps the logits of one batch."""

@@ -180,6 +180,7 @@ def choose_device(cell: CellParams) -> str:
 def _state_key(cell: CellParams, manifest: dict[str, Any], prompts: Path, device: str) -> str:
     package = Path(__file__).parents[1]
     code = sorted(file for part in ("data", "model", "text") for file in (package / part).rglob("*.py"))
+    code += [package / name for name in ("bands.py", "params.py", "scheme.py")]
     identity = {
         "cell": cell.model_dump(),
         "data": manifest,

@@ -132,6 +132,8 @@ def test_an_unknown_option_is_named(backbone: str) -> None:
         ("resnet", {"fusion": "late"}, r"backbones.resnet.fusion: Input should be 'early', 'feature'"),
         ("sen2lcz_mf", {"sensors": "sen1"}, r"backbones.sen2lcz_mf.sensors: Input should be 'sen2' or 'both'"),
         ("sen2lcz_mf", {"dropout": 1.0}, r"backbones.sen2lcz_mf.dropout: Input should be less than 1"),
+        # What YAML makes of 2e-1.
+        ("sen2lcz_mf", {"dropout": "2e-1"}, r"backbones.sen2lcz_mf.dropout: Input should be a valid number"),
     ],
 )
 def test_an_option_out_of_range_is_named(backbone: str, options: dict[str, object], message: str) -> None:

@@ -5,6 +5,7 @@ A backbone is one module in this folder that defines ``Options`` (a frozen pydan
 """
 
 import importlib
+import json
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -119,7 +120,8 @@ def _parse(name: str, options: dict[str, Any]) -> tuple[ModuleType, BaseModel]:
         raise UserError(f"params.yaml: unknown backbone '{name}'; known: {', '.join(known)}")
     module = importlib.import_module(f"{__name__}.{name}")
     try:
-        return module, module.Options.model_validate(options)
+        # As JSON, where a list may stand for a tuple but a text for no number, as in the other sections.
+        return module, module.Options.model_validate_json(json.dumps(options), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(["backbones", name, *(str(part) for part in first["loc"])])
