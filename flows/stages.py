@@ -1,6 +1,5 @@
 """One DVC stage as a task: its graph, its process, its log, and what is worth another try."""
 
-import fcntl
 import json
 import os
 import re
@@ -22,7 +21,7 @@ from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
 from bp_lcz.errors import TEMPORARY_STATUS, UserError
-from bp_lcz.workspace import LOCK_FILE
+from bp_lcz.workspace import FLOW_LOCK, LOCK_FILE, held
 
 CHECKOUT = Path(__file__).parents[1]
 """The clone that this code lies in; a Prefect worker starts flows in a folder of its own."""
@@ -149,19 +148,7 @@ def stage_graph(workspace: Path, target: str) -> tuple[dict[str, set[str]], set[
 def only_run(workspace: Path) -> Iterator[None]:
     """Wait until no other flow run is at work in the workspace, then mend what a killed one left of DVC's files."""
     logger = get_run_logger()
-    path = workspace / ".dvc/tmp/flow.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            logger.info("another run is at work in %s (process %s); waiting until it ends", workspace, holder)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    with held(workspace / FLOW_LOCK, f"another run is at work in {workspace}", logger.info):
         for line in _mend(workspace):
             logger.warning("%s", line)
         yield

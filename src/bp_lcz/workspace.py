@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from configparser import ConfigParser
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -76,12 +76,12 @@ def make_workspace(name: str, profile: str | None = None, dataset: Path | None =
         )
     with ExitStack() as locks:
         locks.enter_context(
-            _held(main / f".dvc/tmp/workspace-{name}.lock", f"workspace {name} is being made or renewed")
+            held(main / f".dvc/tmp/workspace-{name}.lock", f"workspace {name} is being made or renewed")
         )
         is_new = not folder.exists()
         if not is_new:
             _check_renewable(main, folder)
-            locks.enter_context(_held(folder / FLOW_LOCK, f"another run is at work in {folder}"))
+            locks.enter_context(held(folder / FLOW_LOCK, f"another run is at work in {folder}"))
             _check_renewable(main, folder)  # again, for what was edited meanwhile
         try:
             if is_new:
@@ -196,8 +196,14 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _held(file: Path, reason: str) -> Iterator[None]:
-    """Hold a lock file with this process's id in it, after waiting for the process that has it."""
+def held(file: Path, reason: str, tell: Callable[[str], object] | None = None) -> Iterator[None]:
+    """Hold a lock file with this process's id in it, after waiting for the process that has it.
+
+    Args:
+        file: of the lock.
+        reason: what is told of a wait.
+        tell: takes that line; by default it goes to stderr.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+") as lock:
         try:
@@ -205,7 +211,8 @@ def _held(file: Path, reason: str) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
-            print(f"{reason} (process {holder}); waiting until it ends", file=sys.stderr)
+            line = f"{reason} (process {holder}); waiting until it ends"
+            tell(line) if tell else print(line, file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
         lock.truncate(0)
         lock.write(str(os.getpid()))
