@@ -18,6 +18,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 import flows  # noqa: F401  settings of Prefect
 
 POOLS = ("bp-lcz", "bp-lcz-cells")
@@ -36,6 +38,7 @@ from prefect.exceptions import ObjectAlreadyExists  # noqa: E402
 
 from bp_lcz.errors import UserError  # noqa: E402
 from flows.stages import CHECKOUT, dying_with_parent, stage_environment  # noqa: E402
+from flows.train_bp_lcz import server_failure  # noqa: E402
 
 
 def start_worker(client: SyncPrefectClient, pool: str, name: str, limit: int | None, wait: float) -> None:
@@ -157,6 +160,8 @@ def main() -> None:
             start_worker(client, arguments.pool, arguments.name, arguments.limit, arguments.wait)
     except UserError as error:
         sys.exit(f"error: {error}")
+    except httpx.HTTPError as error:
+        sys.exit(f"error: {server_failure(URL, error)}")
 
 
 if __name__ == "__main__":

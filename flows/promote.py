@@ -1,9 +1,9 @@
 """The flow ``promote``: the challenger becomes the champion if it is better; else the run fails and says why."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prefect import flow, get_run_logger
+from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
@@ -12,6 +12,22 @@ from bp_lcz.params import PARAMS_FILE, load_params
 from bp_lcz.registry.naming import model_name
 from flows.artifacts import show_lines
 from flows.stages import CHECKOUT
+from flows.train_bp_lcz import SERVER_TASK, registry_failure
+
+if TYPE_CHECKING:
+    from bp_lcz.registry.promote import Decision
+
+
+@task(task_run_name="decide", **SERVER_TASK)
+def decide(workspace: Path, name: str, version: int | None, dry_run: bool) -> State["Decision"]:
+    """Judge the candidate and, if it is better, move the alias."""
+    from bp_lcz.registry.promote import promote as judge
+
+    try:
+        decision = judge(workspace, name, version, dry_run)
+    except Exception as error:
+        return Failed(message=registry_failure("promote", error))
+    return Completed(message=decision.reason, data=decision)
 
 
 @flow(name="promote")
@@ -26,14 +42,15 @@ def promote(
         version: of the candidate; None is the challenger.
         dry_run: decide and say so, but change nothing.
     """
-    from bp_lcz.registry.promote import promote as decide
-
     workspace = (CHECKOUT / workspace).resolve()
     try:
         name = name or model_name(workspace, load_params(workspace / PARAMS_FILE).dataset.root)
-        decision = decide(workspace, name, version, dry_run)
     except UserError as error:
         return Failed(message=str(error))
+    decided = decide(workspace, name, version, dry_run)
+    if decided.is_failed():
+        return Failed(message=decided.message)
+    decision = decided.result()
     lines = decision.lines()
     get_run_logger().info("\n%s", "\n".join(lines))
     show_lines(workspace, "promotion", lines, f"promotion of {name}")

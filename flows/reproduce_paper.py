@@ -14,7 +14,6 @@ from pydantic import PositiveInt
 
 from bp_lcz.errors import UserError
 from bp_lcz.workspace import make_workspace
-from flows.artifacts import show_claims
 from flows.stages import CHECKOUT
 from flows.train_bp_lcz import train_bp_lcz
 
@@ -36,7 +35,6 @@ def reproduce_paper(
     except UserError as error:
         return Failed(message=str(error))
     state = train_bp_lcz(workspace, concurrency, return_state=True)
-    show_claims(workspace)
     if not state.is_completed():
         return Failed(message=state.message)
     return Completed(message=f"report: {workspace / 'reports/index.html'}")

@@ -20,7 +20,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
-from bp_lcz.errors import TEMPORARY_STATUS, UserError
+from bp_lcz.errors import TEMPORARY_STATUS, TemporaryError, UserError
 from bp_lcz.workspace import FLOW_LOCK, LOCK_FILE, held
 
 CHECKOUT = Path(__file__).parents[1]
@@ -157,7 +157,7 @@ def only_run(workspace: Path) -> Iterator[None]:
 def temporary(error: Exception) -> str:
     """One line for an error of a server, marked as worth another try; other errors are raised again."""
     line = " ".join(str(error).split())[:300]
-    if not isinstance(error, ConnectionError | TimeoutError) and not _UNREACHABLE.search(line):
+    if not isinstance(error, ConnectionError | TimeoutError | TemporaryError) and not _UNREACHABLE.search(line):
         raise error
     return f"{line}; {_PASSING}"
 

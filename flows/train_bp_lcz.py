@@ -13,6 +13,7 @@ import os
 import queue
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,23 +21,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import httpx
 import psutil
 from prefect import flow, get_client, get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import PositiveInt
 
 from bp_lcz.data.provenance import leak_mark
-from bp_lcz.errors import UserError
+from bp_lcz.errors import TemporaryError, UserError
 from bp_lcz.params import PARAMS_FILE, Params, load_params
-from bp_lcz.paths import EVALUATIONS, REPORTS
+from bp_lcz.paths import CLAIMS, EVALUATIONS, REPORTS, SUMMARY
 from bp_lcz.registry.lineage import read_json
 from bp_lcz.registry.store import file_lock
 from bp_lcz.workspace import main_checkout
-from flows.artifacts import artifact_key, show_figures, show_lines, show_results, show_validation
+from flows.artifacts import artifact_key, show_claims, show_figures, show_lines, show_results, show_validation
 from flows.devices import Devices, Slot, find_gpus
 from flows.stages import (
     CHECKOUT,
@@ -112,34 +115,37 @@ _HEADS = {
 }
 
 
-_SERVER_TASK = tried_again(2, 10)  # the server may not answer at once
+SERVER_TASK = tried_again(2, 10)  # the server may not answer at once
 
 
-@task(task_run_name="mirror", **_SERVER_TASK)
+def registry_failure(step: str, error: Exception) -> str:
+    """One line for what stopped a step at MLflow, marked where it is worth another try; faults are raised again."""
+    if isinstance(error, UserError) and not isinstance(error, TemporaryError):
+        return str(error)
+    return temporary(error) if isinstance(error, TemporaryError) else f"{step}: {temporary(error)}"
+
+
+@task(task_run_name="mirror", **SERVER_TASK)
 def mirror(workspace: Path, params: Params) -> State[dict[str, str]]:
     """One MLflow run for each cell that has none yet."""
     from bp_lcz.registry.mirror import mirror_cells
 
     try:
         runs = mirror_cells(workspace, params)
-    except UserError as error:
-        return Failed(message=str(error))
     except Exception as error:
-        return Failed(message=f"mirror: {temporary(error)}")
+        return Failed(message=registry_failure("mirror", error))
     return Completed(message=f"{len(runs)} cells", data=runs)
 
 
-@task(task_run_name="register", **_SERVER_TASK)
+@task(task_run_name="register", **SERVER_TASK)
 def register(workspace: Path, params: Params, runs: dict[str, str]) -> State["Registration | None"]:
     """The best ``bp-lcz`` cell as the challenger of the data set's model."""
     from bp_lcz.registry.register import register_best
 
     try:
         registration = register_best(workspace, params, runs)
-    except UserError as error:
-        return Failed(message=str(error))
     except Exception as error:
-        return Failed(message=f"register: {temporary(error)}")
+        return Failed(message=registry_failure("register", error))
     return Completed(message=_registered(registration), data=registration)
 
 
@@ -160,10 +166,14 @@ def train_bp_lcz(workspace: Path = Path(), concurrency: PositiveInt = 2, pull: b
         params = load_params(workspace / PARAMS_FILE)
         with only_run(workspace):
             graph, current = stage_graph(workspace, TARGET)
+            started = time.time()
             outcomes, failures = run_stages(workspace, params, graph, current, concurrency, pull)
+            if _is_of_this_run("validate", workspace / SUMMARY, outcomes, started):
+                show_validation(workspace)
+            if _is_of_this_run(TARGET, workspace / CLAIMS, outcomes, started):
+                show_claims(workspace)
             # A claim of the paper that fails is a result like another: the model is registered all the same.
             failed_claim = failures.pop(TARGET, None)
-            show_validation(workspace)
             if failures:
                 return Failed(message="; ".join(failures.values()))
             mirrored = mirror(workspace, params)
@@ -269,6 +279,11 @@ class _Progress:
         self.has_waited = True
 
 
+def _is_of_this_run(stage: str, file: Path, outcomes: Mapping[str, str], started: float) -> bool:
+    """Whether a file is what the stage says now; what refuses data or a claim has written it before it fails."""
+    return file.exists() and (stage in outcomes or file.stat().st_mtime >= started)
+
+
 def _summary(workspace: Path, params: Params, outcomes: dict[str, str], registration: "Registration | None") -> Summary:
     evaluations = {cell: read_json(workspace / EVALUATIONS / cell / "evaluation.json") for cell in params.cells}
     scores = {cell: (evaluation["oa"], evaluation["kappa"]) for cell, evaluation in evaluations.items()}
@@ -305,11 +320,24 @@ def main() -> None:
         state = train_bp_lcz(arguments.workspace.resolve(), arguments.concurrency, return_state=True)
     except UserError as error:
         sys.exit(f"error: {error}")
+    except httpx.HTTPError as error:
+        sys.exit(f"error: {server_failure(str(PREFECT_API_URL.value()), error)}")
     if not state.is_completed():
         sys.exit(f"error: {state.message}")
     summary = state.result()
     assert isinstance(summary, Summary)
     print("", *summary.lines(), sep="\n")
+
+
+def server_failure(url: str, error: httpx.HTTPError) -> str:
+    """One line for a Prefect server that does not answer as it should; without passwords."""
+    shown = httpx.URL(url).copy_with(username=None, password=None)
+    if not isinstance(error, httpx.HTTPStatusError):
+        return f"{shown}: no answer ({error or type(error).__name__}); `make server` starts one"
+    status = error.response.status_code
+    if status in (401, 403):
+        return f"{shown}: the login is missing or wrong (HTTP {status}); set PREFECT_API_AUTH_STRING=user:password"
+    return f"{shown}: HTTP {status}; is PREFECT_API_URL that of a Prefect server?"
 
 
 def _interrupted(number: int, _: object) -> None:

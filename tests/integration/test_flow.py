@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from bp_lcz.errors import TemporaryError, UserError
+from bp_lcz.registry.promote import Decision
 from bp_lcz.registry.register import Registration
 from tests.integration.conftest import ROOT, ToyProject
 
@@ -108,6 +110,100 @@ def test_a_failed_claim_fails_the_flow_after_the_model_is_registered(project: To
     assert state.is_failed()
     assert state.message == "stage verify: claim x fails"
     assert registry == ["mirror", "register"]
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which verdicts of stages became artifacts."""
+    names: list[str] = []
+    for name in ("show_validation", "show_claims"):
+        monkeypatch.setattr(f"flows.train_bp_lcz.{name}", lambda _, name=name: names.append(name))
+    return names
+
+
+def leave_verdicts(project: ToyProject) -> None:
+    """What an earlier run of the workspace has left."""
+    for name in ("outputs/gate/summary.json", "outputs/claims.json"):
+        file = project.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{}")
+        os.utime(file, (1e9, 1e9))
+
+
+def replace_command(project: ToyProject, stage: str, command: str) -> None:
+    file = project.folder / "dvc.yaml"
+    definition = file.read_text()
+    assert f"exec python toy.py {stage}" in definition
+    file.write_text(definition.replace(f"exec python toy.py {stage}", f"\"sh -c '{command}'\""))
+
+
+@pytest.mark.usefixtures("registry")
+def test_verdicts_of_stages_that_ran_or_are_up_to_date_are_shown(project: ToyProject, shown: list[str]) -> None:
+    leave_verdicts(project)
+    assert run_flow(project).is_completed()
+    assert shown == ["show_validation", "show_claims"]
+    assert "all 8 were up to date" in "".join(run_flow(project).result().lines())
+    assert shown == ["show_validation", "show_claims"] * 2
+
+
+def test_verdicts_of_an_earlier_run_are_not_shown_as_those_of_this_one(project: ToyProject, shown: list[str]) -> None:
+    leave_verdicts(project)
+    project.control("plain", "fail")
+    assert run_flow(project).is_failed()
+    assert shown == ["show_validation"]
+    replace_command(project, "validate", "exit 1")
+    assert run_flow(project).is_failed()
+    assert shown == ["show_validation"]
+
+
+@pytest.mark.usefixtures("registry")
+def test_what_fails_a_claim_is_shown(project: ToyProject, shown: list[str]) -> None:
+    leave_verdicts(project)
+    replace_command(project, "verify", "touch outputs/claims.json; exit 1")
+    assert run_flow(project).is_failed()
+    assert shown == ["show_validation", "show_claims"]
+
+
+@pytest.mark.parametrize("failures", [2, 3])
+def test_a_promotion_without_an_answer_of_mlflow_is_tried_twice_more(
+    project: ToyProject, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    import flows.promote
+
+    calls = []
+
+    def decide(_: Path, name: str, version: int | None, dry_run: bool) -> Decision:
+        calls.append(name)
+        if len(calls) <= failures:
+            raise TemporaryError("http://host: MLflow does not answer (x)")
+        return Decision(True, "leads", name, version or 1, dry_run=dry_run)
+
+    monkeypatch.setattr("bp_lcz.registry.promote.promote", decide)
+    monkeypatch.setattr(flows.promote.decide, "retry_delay_seconds", [0.1, 0.1])
+    state = flows.promote.promote(project.folder, "bp-lcz-demo", return_state=True)
+    assert calls == ["bp-lcz-demo"] * 3
+    assert state.is_completed() == (failures == 2)
+    expected = "leads" if failures == 2 else "http://host: MLflow does not answer (x); may pass by itself"
+    assert state.message == expected
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_promotion_that_is_refused_or_cannot_be_judged_is_not_tried_again(
+    project: ToyProject, monkeypatch: pytest.MonkeyPatch, refuses: bool
+) -> None:
+    import flows.promote
+
+    calls = []
+
+    def decide(_: Path, name: str, *__: object) -> Decision:
+        calls.append(name)
+        if refuses:
+            return Decision(False, "no lead", name, 1)
+        raise UserError("no lead")
+
+    monkeypatch.setattr("bp_lcz.registry.promote.promote", decide)
+    state = flows.promote.promote(project.folder, "bp-lcz-demo", return_state=True)
+    assert (state.is_failed(), state.message, len(calls)) == (True, "no lead", 1)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

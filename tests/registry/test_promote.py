@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from bp_lcz.errors import UserError
+from bp_lcz.errors import TemporaryError, UserError
 from bp_lcz.registry import promote as promotion
 from bp_lcz.registry.mirror import mirror_cells
 from bp_lcz.registry.models import list_models, models_table
@@ -170,6 +170,102 @@ def test_predictions_that_were_changed_in_the_artifact_store_are_found_out(regis
     refused = registry.promote()
     assert not refused.accepted
     assert refused.reason.endswith("predictions.npz: not the file that was stored (another sha256)")
+
+
+def run_of(registry: Registry, version: int) -> str:
+    with open_store(registry.folder) as client:
+        return str(client.get_model_version(NAME, str(version)).run_id)
+
+
+def remove_run(registry: Registry, version: int) -> None:
+    """As `mlflow gc` does."""
+    run_id = run_of(registry, version)
+    with open_store(registry.folder) as client:
+        client.delete_run(run_id)
+        client._tracking_client.store._hard_delete_run(run_id)
+
+
+def test_a_damaged_evaluation_is_a_refusal(registry: Registry) -> None:
+    registry.register(right=0.6, seed=1)
+    assert registry.promote().accepted
+    registry.register(right=0.9, seed=2)
+    [file] = (registry.folder / "mlartifacts").rglob(f"{run_of(registry, 2)}/artifacts/evaluation.json")
+    for content in (b"{", b"[]", b"{}", b'{"interval": null}', b"\xff"):
+        file.write_bytes(content)
+        refused = registry.promote()
+        assert not refused.accepted
+        assert refused.reason.endswith("evaluation.json: damaged; expected JSON with interval.unit")
+    assert registry.champion == 1
+
+
+def test_a_candidate_whose_run_was_removed_is_a_user_error(registry: Registry) -> None:
+    registry.register(right=0.9, seed=1)
+    remove_run(registry, 1)
+    with pytest.raises(UserError, match=f"^{NAME} version 1: its run .* was removed from MLflow"):
+        registry.promote()
+    assert registry.champion is None
+    assert list_models(registry.folder, NAME)[0]["kappa"] is None
+
+
+def test_a_champion_whose_run_was_removed_can_neither_be_led_nor_rolled_back(registry: Registry) -> None:
+    for seed, right in enumerate((0.6, 0.8), start=1):
+        registry.register(right, seed)
+        assert registry.promote().accepted
+    remove_run(registry, 2)
+    registry.register(right=0.9, seed=3)
+    refused = registry.promote()
+    assert not refused.accepted
+    assert refused.reason.startswith(f"{NAME} version 2: its run ")
+    with pytest.raises(UserError, match=f"^{NAME} version 2: its run .* was removed from MLflow"):
+        rollback(registry.folder, NAME)
+    assert registry.champion == 2
+
+
+def test_a_store_that_does_not_answer_decides_nothing(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient, MlflowException
+
+    for seed, right in enumerate((0.6, 0.8), start=1):
+        registry.register(right, seed)
+        assert registry.promote().accepted
+    registry.register(right=0.9, seed=3)
+    before = registry.tags(3)
+
+    def fail(*_: Any) -> None:
+        try:
+            raise ConnectionRefusedError(111, "Connection refused")
+        except OSError as error:
+            raise MlflowException(f"API request to http://me:hidden@host/api failed with exception {error}") from None
+
+    for method in ("get_registered_model", "get_run"):
+        with monkeypatch.context() as patch:
+            patch.setattr(MlflowClient, method, fail)
+            for act in (promote, rollback, list_models):
+                with pytest.raises(TemporaryError, match=r"mlflow\.db: MLflow does not answer \(Connection refused\)$"):
+                    act(registry.folder, NAME)
+    assert registry.champion == 2
+    assert registry.tags(3) == before
+    assert registry.records(3) == []
+
+
+def test_an_artifact_store_that_does_not_answer_refuses_and_passes_over_nothing(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow.artifacts
+
+    for seed, right in enumerate((0.6, 0.8), start=1):
+        registry.register(right, seed)
+        assert registry.promote().accepted
+    registry.register(right=0.9, seed=3)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", fail)
+    for act in (promote, rollback):
+        with pytest.raises(TemporaryError, match=r"the artifact store does not answer \(timed out\)$"):
+            act(registry.folder, NAME)
+    assert registry.champion == 2
+    assert registry.records(3) == []
 
 
 def test_an_unknown_model_or_version_is_a_user_error(registry: Registry) -> None:

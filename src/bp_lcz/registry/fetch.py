@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bp_lcz.errors import UserError
+from bp_lcz.errors import TemporaryError, UserError
 from bp_lcz.model.checkpoint import DESCRIPTION, WEIGHTS, Classifier, load_classifier
+from bp_lcz.registry.store import is_missing, is_unanswered, reason
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,13 +28,16 @@ def fetch_artifact(client: "MlflowClient", run_id: str, file: str, sha256: str |
         where: name for the error message.
 
     Raises:
+        TemporaryError: if the store does not answer.
         UserError: if the file is missing or another than was stored.
     """
     with tempfile.TemporaryDirectory() as scratch:
         try:
             content = Path(client.download_artifacts(run_id, file, scratch)).read_bytes()
         except Exception as error:  # each kind of artifact store has exceptions of its own
-            raise UserError(f"{where}: not in the artifact store ({' '.join(str(error).split())[:160]})") from None
+            if is_unanswered(error):
+                raise TemporaryError(f"{where}: the artifact store does not answer ({reason(error)})") from None
+            raise UserError(f"{where}: not in the artifact store ({reason(error)})") from None
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise UserError(f"{where}: not the file that was stored (another sha256)")
     return content
@@ -55,7 +59,10 @@ def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
         if version is not None:
             return client.get_model_version(name, version)
         return client.get_model_version_by_alias(name, alias)
-    except MlflowException:
+    except MlflowException as error:
+        # A missing alias is an invalid parameter to MLflow.
+        if not is_missing(error) and not (alias and error.error_code == "INVALID_PARAMETER_VALUE"):
+            raise
         hint = f"promote first: `bp-lcz promote {name}`" if alias == "champion" else f"see `bp-lcz models {name}`"
         raise UserError(f"{uri}: no such model or version; {hint}") from None
 
@@ -66,6 +73,7 @@ def fetch_classifier(client: "MlflowClient", version: "ModelVersion", device: st
     The code that a version carries for MLflow is not touched.
 
     Raises:
+        TemporaryError: if the store does not answer.
         UserError: if its files are missing, damaged, or not those that were registered.
     """
     from mlflow.artifacts import download_artifacts
@@ -78,7 +86,9 @@ def fetch_classifier(client: "MlflowClient", version: "ModelVersion", device: st
                 source = client.get_model_version_download_uri(version.name, str(version.version))
                 found = download_artifacts(f"{source}/artifacts/{_folder(version)}/{file}", dst_path=scratch)
             except Exception as error:  # each kind of artifact store has exceptions of its own
-                raise UserError(f"{where}: {file}: not there ({' '.join(str(error).split())[:160]})") from None
+                if is_unanswered(error):
+                    raise TemporaryError(f"{where}: the artifact store does not answer ({reason(error)})") from None
+                raise UserError(f"{where}: {file}: not there ({reason(error)})") from None
             Path(found).rename(folder / file)
         try:
             classifier = load_classifier(folder, device)

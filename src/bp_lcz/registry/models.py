@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bp_lcz.registry.promote import registered_model
-from bp_lcz.registry.store import open_store
+from bp_lcz.registry.store import is_missing, open_store
 
 _COLUMNS = ("version", "alias", "cell", "OA", "kappa", "interval", "data", "kind", "date")
 
@@ -28,7 +28,9 @@ def list_models(workspace: Path, name: str) -> list[dict[str, Any]]:
         for version in client.search_model_versions(f"name = '{name}'"):
             try:
                 metrics = client.get_run(str(version.run_id)).data.metrics
-            except MlflowException:
+            except MlflowException as error:
+                if not is_missing(error):
+                    raise
                 metrics = {}
             bounds = [metrics.get(f"testing_kappa_{end}") for end in ("low", "high")]
             number = str(version.version)

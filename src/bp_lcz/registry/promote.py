@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Integer
 
 import bp_lcz
-from bp_lcz.errors import UserError
+from bp_lcz.errors import TemporaryError, UserError
 from bp_lcz.evaluation.significance import (
     LEVEL,
     Interval,
@@ -33,11 +33,12 @@ from bp_lcz.params import PARAMS_FILE, load_params
 from bp_lcz.registry.fetch import fetch_artifact, fetch_classifier
 from bp_lcz.registry.mirror import PREDICTIONS
 from bp_lcz.registry.register import ALIAS as CHALLENGER
-from bp_lcz.registry.store import open_store
+from bp_lcz.registry.store import is_missing, open_store
 from bp_lcz.scheme import CLASS_COUNT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 CHAMPION = "champion"
@@ -117,7 +118,8 @@ def promote(workspace: Path, name: str, version: int | None = None, dry_run: boo
         The decision, accepted too if the version is the champion already, which records nothing.
 
     Raises:
-        UserError: if there is no such model or version.
+        TemporaryError: if MLflow or its artifact store does not answer; nothing is decided then.
+        UserError: if there is no such model or version, or its run is gone, with which a decision is recorded.
     """
     params = load_params(workspace / PARAMS_FILE)
     with open_store(workspace) as client:
@@ -139,6 +141,8 @@ def promote(workspace: Path, name: str, version: int | None = None, dry_run: boo
         try:
             reason = _judge(client, candidate, champion, params.promote.kappa_floor, resampling, record)
             accepted = True
+        except TemporaryError:
+            raise
         except (_RefusedError, UserError) as error:
             accepted, reason = False, str(error)
         record |= {"accepted": accepted, "reason": reason}
@@ -156,7 +160,8 @@ def rollback(workspace: Path, name: str) -> Decision:
     more, is passed over.
 
     Raises:
-        UserError: if there is no champion, or none before it that can be served.
+        TemporaryError: if MLflow or its artifact store does not answer.
+        UserError: if there is no champion, or none before it that can be served, or the champion's run is gone.
     """
     with open_store(workspace) as client:
         champion = find_champion(client, name)
@@ -171,6 +176,8 @@ def rollback(workspace: Path, name: str) -> Decision:
             try:
                 fetch_classifier(client, _find(client, name, restored))
                 break
+            except TemporaryError:
+                raise
             except UserError as error:
                 skipped[restored] = str(error)
         else:
@@ -189,7 +196,7 @@ def rollback(workspace: Path, name: str) -> Decision:
             "reason": reason,
             "bp_lcz": bp_lcz.__version__,
         }
-        _write_record(client, champion.run_id, record)
+        _write_record(client, champion, record)
         client.set_registered_model_alias(name, CHAMPION, str(restored))
         client.set_registered_model_tag(name, HISTORY_TAG, json.dumps(history[: position + 1]))
         client.set_model_version_tag(name, str(left), "rolled_back_at", record["time"])
@@ -265,7 +272,7 @@ def _carry_out(client: "MlflowClient", candidate: "ModelVersion", before: int | 
         reason = "the champion changed meanwhile; run it again"
         record = {**decision.record, "accepted": False, "reason": reason}
         decision = Decision(False, reason, name, decision.version, record)
-    _write_record(client, candidate.run_id, decision.record)
+    _write_record(client, candidate, decision.record)
     tags = {"promotion": "accepted" if decision.accepted else "refused", "promotion_reason": decision.reason}
     if decision.accepted:
         tags["promoted_at"] = decision.record["time"]
@@ -299,7 +306,9 @@ def _find(client: "MlflowClient", name: str, version: int | None) -> "ModelVersi
     if version is not None:
         try:
             return client.get_model_version(name, str(version))
-        except MlflowException:
+        except MlflowException as error:
+            if not is_missing(error):
+                raise
             registered_model(client, name)  # if even that does not exist, this says so
             raise UserError(f"{name}: no version {version}; `bp-lcz models {name}` lists them") from None
     found = _by_alias(client, name, CHALLENGER)
@@ -323,18 +332,39 @@ def registered_model(client: "MlflowClient", name: str) -> "RegisteredModel":
 
     try:
         return client.get_registered_model(name)
-    except MlflowException:
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
         raise UserError(f"{name}: no such registered model; `make reproduce` registers one") from None
+
+
+def _run(client: "MlflowClient", version: "ModelVersion") -> "Run":
+    """The run of a version.
+
+    Raises:
+        UserError: if it was removed for good, as `mlflow gc` does.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(str(version.run_id))
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        raise UserError(
+            f"{version.name} version {version.version}: its run {version.run_id} was removed from MLflow, "
+            "and with it what decides and where decisions are recorded"
+        ) from None
 
 
 def _predictions(client: "MlflowClient", version: "ModelVersion") -> _Predictions:
     """The predictions of a version on its testing split.
 
     Raises:
-        UserError: if they are missing, or not those that were mirrored.
+        UserError: if they or the run are missing, or not those that were mirrored.
     """
     run_id = str(version.run_id)
-    expected = client.get_run(run_id).data.tags.get("predictions_sha256")
+    expected = _run(client, version).data.tags.get("predictions_sha256")
     where = f"version {version.version}, run {run_id}: {PREDICTIONS}"
     content = fetch_artifact(client, run_id, PREDICTIONS, expected, where)
     try:
@@ -346,11 +376,18 @@ def _predictions(client: "MlflowClient", version: "ModelVersion") -> _Prediction
 
 
 def _unit(client: "MlflowClient", version: "ModelVersion") -> str:
-    """What the intervals resample, as the run's evaluation says."""
+    """What the intervals resample, as the run's evaluation says.
+
+    Raises:
+        UserError: if the evaluation is missing or damaged.
+    """
     run_id = str(version.run_id)
     where = f"version {version.version}, run {run_id}: evaluation.json"
-    unit = json.loads(fetch_artifact(client, run_id, "evaluation.json", None, where))["interval"]["unit"]
-    return str(unit)
+    content = fetch_artifact(client, run_id, "evaluation.json", None, where)
+    try:
+        return str(json.loads(content)["interval"]["unit"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{where}: damaged; expected JSON with interval.unit") from None
 
 
 def _kappa(predictions: _Predictions) -> float | None:
@@ -360,10 +397,10 @@ def _kappa(predictions: _Predictions) -> float | None:
     return kappa if np.isfinite(kappa) else None
 
 
-def _write_record(client: "MlflowClient", run_id: str | None, record: Mapping[str, Any]) -> None:
+def _write_record(client: "MlflowClient", version: "ModelVersion", record: Mapping[str, Any]) -> None:
     stamp = record["time"].replace(":", "").replace("+0000", "Z")
     file = f"{RECORDS}/{stamp}-{record['action']}-{record['version']}.json"
-    client.log_text(str(run_id), json.dumps(record, indent=1, sort_keys=True) + "\n", file)
+    client.log_text(_run(client, version).info.run_id, json.dumps(record, indent=1, sort_keys=True) + "\n", file)
 
 
 def _now() -> str:

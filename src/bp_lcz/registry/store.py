@@ -3,15 +3,21 @@
 import fcntl
 import logging
 import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bp_lcz.errors import TemporaryError, UserError
 from bp_lcz.workspace import main_checkout
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+_USER_INFO = re.compile(r"(?<!sqlite)://\S*@")
 
 
 def tracking_uri(checkout: Path) -> str:
@@ -29,15 +35,43 @@ def open_store(checkout: Path) -> Iterator["MlflowClient"]:
 
     Two processes that open a fresh SQLite store at once break it, and two that look for a run and then make
     it would make it twice: so the whole use is locked.
+
+    Raises:
+        TemporaryError: for whatever MLflow raises inside the block because it does not answer or fails itself.
+        UserError: for what it refuses.
     """
     import mlflow
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # MLflow's own 7 are four minutes, in which nobody is told that the server is not there.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     uri = tracking_uri(checkout)
     with file_lock(main_checkout(checkout) / "mlflow.db.lock"), _environment(MLFLOW_TRACKING_URI=uri):
-        yield mlflow.MlflowClient(uri)
+        try:
+            yield mlflow.MlflowClient(uri)
+        except mlflow.MlflowException as error:
+            raise _in_one_line(error, uri) from None
+
+
+def is_missing(error: "MlflowException") -> bool:
+    """Whether MLflow has answered that it has no such thing, as opposed to not answering."""
+    return error.error_code == "RESOURCE_DOES_NOT_EXIST"
+
+
+def is_unanswered(error: Exception) -> bool:
+    """Whether an exception comes from a server that did not answer, whatever library has wrapped it."""
+    from urllib3.exceptions import HTTPError
+
+    return isinstance(_root(error), ConnectionError | TimeoutError | socket.gaierror | HTTPError)
+
+
+def reason(error: Exception) -> str:
+    """What began an exception, short and without passwords."""
+    root = _root(error) if is_unanswered(error) else error
+    text = (isinstance(root, OSError) and root.strerror) or str(root)
+    return _USER_INFO.sub("://", " ".join(text.split()))[:160]
 
 
 def open_experiment(client: "MlflowClient", name: str, checkout: Path) -> str:
@@ -59,6 +93,22 @@ def file_lock(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _in_one_line(error: "MlflowException", uri: str) -> UserError:
+    shown, status = _USER_INFO.sub("://", uri), error.get_http_status_code()
+    if is_unanswered(error):
+        return TemporaryError(f"{shown}: MLflow does not answer ({reason(error)})")
+    if status in (401, 403):
+        login = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        return UserError(f"{shown}: MLflow refuses this user, see {login} ({reason(error)})")
+    return (TemporaryError if status >= 500 else UserError)(f"{shown}: {reason(error)}")
+
+
+def _root(error: BaseException) -> BaseException:
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error
 
 
 @contextmanager
