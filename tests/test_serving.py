@@ -1,9 +1,16 @@
 """The gate before the scoring application, and the client; the real application runs in tests/integration."""
 
 import asyncio
+import functools
 import io
 import json
-from collections.abc import Callable
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +21,21 @@ import pytest
 
 from bp_lcz.client import JSON, PARQUET, Client, encode_json, encode_parquet
 from bp_lcz.errors import UserError
-from bp_lcz.serving import Gate
+from bp_lcz.serving import MIB, Checker, Gate
 
-LIMIT = 4 * 2**20
+LIMIT = 4 * MIB
 SEN1, SEN2 = (np.random.default_rng(seed).random((2, 32, 32, count)) for seed, count in ((1, 8), (2, 10)))
+
+
+@functools.cache
+def checker() -> Checker:
+    return Checker({"sen1": 8, "sen2": 10}, LIMIT)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _end_checker() -> Iterator[None]:
+    yield
+    checker().close()
 
 
 class Server:
@@ -26,7 +44,7 @@ class Server:
     def __init__(self, local: bool = True) -> None:
         self.reached: list[tuple[dict[bytes, bytes], bytes]] = []
         self.parts_read = 0
-        self._gate = Gate(self._application, {"sen1": 8, "sen2": 10}, LIMIT, "demo/1", only_local_names=local)
+        self._gate = Gate(self._application, checker(), LIMIT, "demo/1", only_local_names=local)
 
     async def _application(self, scope: Any, receive: Any, send: Any) -> None:
         body = (await receive())["body"] if scope["method"] == "POST" else b""
@@ -174,6 +192,109 @@ def test_a_small_body_that_decodes_to_much_is_refused_before_it_is_decoded() -> 
     assert reason.startswith("patches of 29,491,200 bytes; at most ")
 
 
+def bomb(**options: Any) -> bytes:
+    """Parquet whose footer tells of one patch, and whose page decodes to 192 MiB."""
+
+    def varint(value: int, width: int = 1) -> bytes:
+        digits = [value >> shift & 0x7F for shift in range(0, 7 * max(width, -(-value.bit_length() // 7)), 7)]
+        return bytes([*(digit | 0x80 for digit in digits[:-1]), digits[-1]])
+
+    def one_row(count: int) -> pa.Array:
+        return pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), pa.array(np.zeros(count)))
+
+    count, out = 192 * MIB // 8, io.BytesIO()
+    table = pa.table({"sen1": one_row(count), "sen2": one_row(1024 * 10)})
+    pq.write_table(table, out, write_statistics=False, data_page_size=2**30, write_batch_size=2**30, **options)
+    body = out.getvalue()
+    start = len(body) - 8 - int.from_bytes(body[-8:-4], "little")
+    true = varint(2 * count)  # Thrift's zigzag
+    assert true in body[start:]
+    return body[:start] + body[start:].replace(true, varint(2 * 1024 * 8, len(true)), 1)
+
+
+BOMBS: dict[str, Callable[[], tuple[bytes, str]]] = {
+    "dictionary": lambda: (bomb(compression="none", use_dictionary=True), PARQUET),
+    "zstd": lambda: (bomb(compression="zstd", use_dictionary=False), PARQUET),
+    "lists": lambda: (b'{"inputs": {"sen1": [' + b"[]," * (LIMIT // 3 - 20) + b'[]], "sen2": []}}', JSON),
+    "dicts": lambda: (b'{"inputs": {"sen1": [' + b"{}," * (LIMIT // 3 - 20) + b'{}], "sen2": []}}', JSON),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_body_that_takes_much_memory_is_refused_and_the_next_is_answered(kind: str) -> None:
+    body, content_type = BOMBS[kind]()
+    assert len(body) <= LIMIT
+    server = Server()
+    status, reason = server.reason(body, content_type)
+    assert status in (400, 413), reason
+    assert server.ask(encode_parquet(SEN1, SEN2)) == (200, b"answer")
+
+
+def test_a_lost_checking_process_is_replaced() -> None:
+    checker()._process.kill()
+    refused = (413, "takes too much memory or time to decode; send fewer patches at a time")
+    assert Server().reason(encode_parquet(SEN1, SEN2)) == refused
+    assert Server().ask(encode_parquet(SEN1, SEN2)) == (200, b"answer")
+
+
+def test_a_body_that_takes_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bp_lcz.serving._CHECK_SECONDS", 0)
+    assert Server().reason(encode_json(SEN1, SEN2), JSON)[0] == 413
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the memory")
+def test_checking_takes_bounded_memory(tmp_path: Path) -> None:
+    names = []
+    for kind, make in BOMBS.items():
+        body, content_type = make()
+        (tmp_path / kind).write_bytes(body)
+        names.append((kind, content_type))
+    script = f"""
+import resource
+from pathlib import Path
+from bp_lcz.serving import Checker, RefusedError
+for name, content_type in {names}:
+    checker = Checker({{"sen1": 8, "sen2": 10}}, {LIMIT})
+    try:
+        checker.encode_checked(content_type, Path(name).read_bytes())
+    except RefusedError as refused:
+        print(refused.status)
+    checker.close()
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True)
+    *statuses, peak = map(int, ran.stdout.split())
+    assert len(statuses) == len(names)
+    assert all(status in (400, 413) for status in statuses)
+    assert peak * 1024 < 256 * MIB, "imports take 70 MiB, and 128 more are allowed"
+
+
+def test_the_checking_process_hears_no_ctrl_c_and_ends_with_the_server() -> None:
+    script = """
+import os, signal, sys
+from bp_lcz.client import PARQUET
+from bp_lcz.serving import Checker, RefusedError
+checker = Checker({"sen1": 8, "sen2": 10}, 2**20)
+signal.signal(signal.SIGINT, lambda *_: None)
+os.killpg(0, signal.SIGINT)
+try:
+    checker.encode_checked(PARQUET, b"")
+except RefusedError as refused:
+    print(refused.status, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as server:  # the checking process holds stderr, too: it comes to its end with the last of both
+        assert server.communicate(timeout=60) == (b"400\n", b"")
+
+
+def test_the_checking_process_imports_little() -> None:
+    script = "import sys, bp_lcz.serving; print({'torch', 'mlflow', 'pandas'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "set()\n"
+
+
 def test_other_types_and_paths_are_refused_and_health_is_answered() -> None:
     assert Server().reason(b"x", "text/csv")[0] == 415
     assert Server().reason(b"x", None)[0] == 415
@@ -199,6 +320,58 @@ def test_the_client_says_what_is_wrong() -> None:
     with pytest.raises(UserError, match=r"http://127.0.0.1:1: no answer \(.*refused"):
         Client("http://127.0.0.1:1").predict_proba(SEN1, SEN2)
     assert not Client("http://127.0.0.1:1").is_healthy()
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """Address of a server that says the same to everyone."""
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                while not connection.recv(2**20).endswith((b"PAR1", b"\r\n\r\n")):
+                    pass
+                connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def http(content: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(content), content)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2\r\n", r"no answer \(SSH-2.0"),
+        (http(b"[]")[:-1], r"no answer \(IncompleteRead"),
+        (http(b"<html>"), r"no answer \("),
+        (http(b"{}"), "an answer without predictions; is this a scoring server"),
+        (http(b"[]"), "an answer without predictions; is this a scoring server"),
+        (http(b'{"predictions": [1]}'), r"predictions of shape \(1,\) for 2 patches"),
+    ],
+)
+def test_the_client_says_that_it_is_no_scoring_server(answer: bytes, reason: str) -> None:
+    with answering(answer) as url, pytest.raises(UserError, match=f"^{url}: {reason}"):
+        Client(url).predict_proba(SEN1, SEN2)
+
+
+def test_what_speaks_no_http_is_not_healthy() -> None:
+    with answering(b"SSH-2.0-OpenSSH_9.2\r\n") as url:
+        assert not Client(url).is_healthy()
+    for url in ("http://localhost:port", "http://a..b"):
+        assert not Client(url).is_healthy()
+        with pytest.raises(UserError, match=f"^{url}: no answer"):
+            Client(url).predict_proba(SEN1, SEN2)
 
 
 @pytest.mark.parametrize("value", [np.nan, 1e300])

@@ -3,6 +3,7 @@
 It talks to `bp-lcz serve` and to `mlflow models serve` alike, and needs neither torch nor MLflow.
 """
 
+import http.client
 import io
 import json
 import urllib.error
@@ -58,7 +59,7 @@ class Client:
 
         Raises:
             UserError: if these are no such arrays, the numbers of patches differ, a value is not finite as float32,
-                there is no answer, or the server refuses; the text is its reason.
+                there is no answer or none of a scoring server, or it refuses; the text is its reason.
         """
         images = _patches("sen1", sen1), _patches("sen2", sen2)
         count = len(images[0])
@@ -72,7 +73,7 @@ class Client:
         try:
             with urllib.request.urlopen(f"{self._url}/health", timeout=self._timeout):
                 return True
-        except OSError:
+        except (OSError, ValueError, http.client.HTTPException):
             return False
 
     def _invoke(self, sen1: np.ndarray, sen2: np.ndarray) -> Float32[np.ndarray, "patch 17"]:
@@ -81,12 +82,16 @@ class Client:
         )
         try:
             with urllib.request.urlopen(request, timeout=self._timeout) as answer:
-                content = json.load(answer)
+                predictions = np.array(json.load(answer)["predictions"], np.float32)
         except urllib.error.HTTPError as error:
             raise UserError(f"{self._url}: {error.code}: {_reason(error)}") from None
-        except (OSError, ValueError) as error:
+        except (KeyError, TypeError):
+            raise UserError(f"{self._url}: an answer without predictions; is this a scoring server?") from None
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise UserError(f"{self._url}: no answer ({getattr(error, 'reason', error)})") from None
-        return np.array(content["predictions"], np.float32)
+        if predictions.shape != (len(sen1), CLASS_COUNT):
+            raise UserError(f"{self._url}: predictions of shape {predictions.shape} for {len(sen1)} patches")
+        return predictions
 
 
 def _patches(key: str, images: ArrayLike) -> Float[np.ndarray, "patch 32 32 channel"]:
@@ -128,5 +133,5 @@ def _reason(error: urllib.error.HTTPError) -> Any:
     try:
         content = json.load(error)
         return content.get("error") or content["message"]
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, http.client.HTTPException):
         return error.reason

@@ -1,7 +1,8 @@
 """The scoring server: MLflow's own application behind a gate that lets only well-formed patches through.
 
 MLflow's application has no limit on bodies, reads them before it looks at them, and takes float64 alone. The gate in
-front of it reads a body up to a limit, checks it, and hands on what it has encoded itself.
+front of it reads a body up to a limit, has it checked in a process of bounded memory, and hands on what that one has
+encoded itself.
 
 Loading a registered model runs the code that was registered with it: the registry is trusted. See docs/security.md.
 """
@@ -9,11 +10,14 @@ Loading a registered model runs the code that was registered with it: the regist
 import asyncio
 import ipaddress
 import json
+import os
+import resource
 import socket
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
-from io import BytesIO
+from contextlib import closing, suppress
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +37,14 @@ _KEYS = ("sen1", "sen2")
 _BODY_SECONDS = 60
 _DISCARD_SECONDS = 5
 _MOST_CONNECTIONS = 32
+_MEMORY_PER_BODY = 32
+"""Bytes that checking may take for each of --max-body: JSON of numbers such as 0.1 takes 28, parquet 15."""
+_LEAST_MEMORY = 128 * MIB
+_CHECK_SECONDS = 60
+_ALLOCATORS = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",  # Arrow's others reserve more than they use
+    "MALLOC_ARENA_MAX": "1",  # so that finding no memory is quick: orjson may find none a million times before it ends
+}
 _OPEN = {("GET", "/health"), ("GET", "/ping"), ("GET", "/version")}
 
 Scope = MutableMapping[str, Any]
@@ -53,10 +65,11 @@ def serve(workspace: Path, name: str, alias: str, host: str, port: int, max_body
         max_body: most bytes of a request.
 
     Raises:
-        UserError: if there is no such model, or the address is taken.
+        UserError: if there is no such model, its artifacts are gone, or the address is taken.
     """
     import mlflow
     import uvicorn
+    from mlflow.exceptions import MlflowException
     from mlflow.pyfunc import scoring_server
 
     from bp_lcz.registry.fetch import find_version
@@ -65,24 +78,27 @@ def serve(workspace: Path, name: str, alias: str, host: str, port: int, max_body
     with open_store(workspace) as client:
         version = find_version(client, f"models:/{name}@{alias}")
         served = f"{name}/{version.version}"
-        model = mlflow.pyfunc.load_model(f"models:/{served}")
+        try:
+            model = mlflow.pyfunc.load_model(f"models:/{served}")
+        except (MlflowException, OSError, UserError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(f"{served}: cannot be loaded from the artifact store ({reason})") from None
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise UserError(f"{host}:{port}: cannot listen there ({error.strerror or error})") from None
     shapes = {spec.name: spec.shape[1:] for spec in model.metadata.get_input_schema().inputs}
     local = _is_loopback(host)
-    gate = Gate(
-        scoring_server.init(model), {key: shapes[key][-1] for key in _KEYS}, max_body, served, only_local_names=local
-    )
     address = f"[{host}]" if ":" in host else host
     print(f"serving {served} (@{alias}) on http://{address}:{listener.getsockname()[1]}", flush=True)
     if not local:
         print(f"note: {host} can be reached from other machines and nothing asks who calls", file=sys.stderr)
-    config = uvicorn.Config(
-        gate, log_level="warning", limit_concurrency=_MOST_CONNECTIONS, server_header=False, lifespan="off"
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+    with closing(Checker({key: shapes[key][-1] for key in _KEYS}, max_body)) as checker:
+        gate = Gate(scoring_server.init(model), checker, max_body, served, only_local_names=local)
+        config = uvicorn.Config(
+            gate, log_level="warning", limit_concurrency=_MOST_CONNECTIONS, server_header=False, lifespan="off"
+        )
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 class RefusedError(Exception):
@@ -99,16 +115,16 @@ class Gate:
 
     Args:
         app: MLflow's scoring application.
-        channels: number of channels of ``sen1`` and ``sen2``.
-        max_body: most bytes of a request, and of its patches once decoded.
+        checker: of bodies.
+        max_body: most bytes of a request.
         served: name and version of the model, sent as the header ``x-model``.
         only_local_names: refuse requests whose Host is another than this machine's: a page in a browser could reach
             a local server under a name of its own.
     """
 
-    def __init__(self, app: App, channels: dict[str, int], max_body: int, served: str, only_local_names: bool) -> None:
+    def __init__(self, app: App, checker: "Checker", max_body: int, served: str, only_local_names: bool) -> None:
         self._app = app
-        self._channels = channels
+        self._checker = checker
         self._max_body = max_body
         self._served = served.encode()
         self._only_local_names = only_local_names
@@ -150,7 +166,7 @@ class Gate:
             raise RefusedError(415, f"content type {content_type or 'missing'}; expected {JSON} or {PARQUET}")
         body = await self._read(headers, receive)
         async with self._turn:
-            checked = await asyncio.to_thread(self._encode_checked, content_type, body)
+            checked = await asyncio.to_thread(self._checker.encode_checked, content_type, body)
             del body
             kept = [(key, value) for key, value in scope["headers"] if key.lower() not in _REWRITTEN]
             new = [(b"content-type", PARQUET.encode()), (b"content-length", str(len(checked)).encode())]
@@ -197,8 +213,106 @@ class Gate:
                     if message["type"] == "http.disconnect" or not message.get("more_body", False):
                         return
 
-    def _encode_checked(self, content_type: str, body: bytes) -> bytes:
-        """The body's patches in the one form that the scoring application is given."""
+
+class Checker:
+    """A process that decodes and checks bodies, one at a time: only decoding shows how much memory a body takes.
+
+    It starts at once, ends with this process, and is replaced after a body that was too much for it.
+
+    Args:
+        channels: number of channels of ``sen1`` and ``sen2``.
+        max_body: most bytes of a body, and of parquet's patches once decoded.
+    """
+
+    def __init__(self, channels: dict[str, int], max_body: int) -> None:
+        memory = max(_MEMORY_PER_BODY * max_body, _LEAST_MEMORY)
+        self._arguments = [json.dumps(channels), str(max_body), str(memory)]
+        self._start()
+
+    def encode_checked(self, content_type: str, body: bytes) -> bytes:
+        """The body's patches in the one form that the scoring application is given.
+
+        Args:
+            content_type: `JSON` or `PARQUET`.
+            body: as it came.
+
+        Raises:
+            RefusedError: if these are no patches, or take too much memory or time.
+        """
+        try:
+            self._pipe.send_bytes(content_type.encode())
+            self._pipe.send_bytes(body)
+            if not self._pipe.poll(_CHECK_SECONDS):
+                raise TimeoutError
+            status = int(self._pipe.recv_bytes())
+            answer = self._pipe.recv_bytes()
+        except (EOFError, OSError):
+            self.close()
+            self._start()
+            raise RefusedError(413, "takes too much memory or time to decode; send fewer patches at a time") from None
+        if status != 200:
+            raise RefusedError(status, answer.decode())
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _start(self) -> None:
+        self._pipe, other = Pipe()
+        with other:
+            run = f"from bp_lcz.serving import check_bodies; check_bodies({other.fileno()})"
+            # A session of its own: Ctrl-C is for the server, and the end of the pipe for this process.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", run, *self._arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=os.environ | _ALLOCATORS,
+                pass_fds=[other.fileno()],
+                start_new_session=True,
+            )
+
+
+def check_bodies(pipe: int) -> None:
+    """Answer what `Checker` sends until it is gone or a body takes too much memory; the arguments are its own.
+
+    Args:
+        pipe: file descriptor of this end.
+    """
+    channels, max_body, memory = (json.loads(argument) for argument in sys.argv[1:])
+    patches = _Patches(channels, max_body)
+    _bound_memory(memory)
+    with Connection(pipe) as server, suppress(EOFError, OSError, MemoryError):
+        while True:
+            content_type = server.recv_bytes().decode()
+            try:
+                status, answer = 200, patches.encode_checked(content_type, server.recv_bytes())
+            except RefusedError as refused:
+                status, answer = refused.status, str(refused).encode()
+            server.send_bytes(str(status).encode())
+            server.send_bytes(answer)
+            del answer
+
+
+def _bound_memory(more: int) -> None:
+    """Let this process allocate ``more`` bytes beyond what it has, where the system can tell and bound that (Linux)."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # libraries that find no memory abort
+    with suppress(FileNotFoundError, ValueError):  # no /proc; a lower bound is set already
+        now = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_DATA, (now + more, now + more))
+
+
+class _Patches:
+    """The patches of a body, decoded and checked."""
+
+    def __init__(self, channels: dict[str, int], max_body: int) -> None:
+        self._shapes = {key: (PATCH_SIDE, PATCH_SIDE, channels[key]) for key in _KEYS}
+        self._max_body = max_body
+
+    def encode_checked(self, content_type: str, body: bytes) -> bytes:
+        """As `Checker.encode_checked`, and MemoryError."""
         read = self._from_json if content_type == JSON else self._from_parquet
         images = read(body)
         count = len(images["sen1"])
@@ -215,21 +329,23 @@ class Gate:
         try:
             content = orjson.loads(body)
         except orjson.JSONDecodeError as error:
+            if "Not enough memory" in str(error):
+                raise MemoryError from None
             raise RefusedError(400, f"not valid JSON: {error}") from None
         inputs = content.get("inputs") if isinstance(content, dict) and len(content) == 1 else None
         if not isinstance(inputs, dict) or set(inputs) != set(_KEYS):
             raise RefusedError(400, 'expected {"inputs": {"sen1": [...], "sen2": [...]}}')
         images = {}
-        for key, shape in self._shapes().items():
+        for key, shape in self._shapes.items():
             try:
-                values = np.asarray(inputs[key])
+                values = np.asarray(inputs.pop(key))  # the lists take more than all that follows
             except ValueError:
                 raise RefusedError(400, f"{key}: not a rectangular array") from None
             if values.ndim != 4 or values.shape[1:] != shape:
                 raise RefusedError(400, f"{key}: shape {values.shape}; expected (N, {', '.join(map(str, shape))})")
             if values.dtype.kind not in "fiu" and values.size:
                 raise RefusedError(400, f"{key}: holds something other than numbers")
-            images[key] = values.astype(np.float64)
+            images[key] = values.astype(np.float64, copy=False)
         # NumPy takes a truth value among numbers for 0 or 1. No key or number of what came so far has these letters.
         if b"true" in body or b"false" in body:
             raise RefusedError(400, "holds true or false among the numbers")
@@ -237,13 +353,15 @@ class Gate:
 
     def _from_parquet(self, body: bytes) -> dict[str, Float[np.ndarray, "patch 32 32 channel"]]:
         try:
-            file = pq.ParquetFile(BytesIO(body))
+            file = pq.ParquetFile(pa.BufferReader(body))
             self._check_footer(file)
             table = file.read(columns=list(_KEYS), use_threads=False)
+        except MemoryError:
+            raise
         except (pa.ArrowException, OSError, ValueError) as error:
             raise RefusedError(400, f"not readable parquet: {' '.join(str(error).split())[:160]}") from None
         images = {}
-        for key, shape in self._shapes().items():
+        for key, shape in self._shapes.items():
             column = table.column(key).combine_chunks()
             lengths = column.value_lengths().to_numpy(zero_copy_only=False)
             values = column.flatten()
@@ -262,7 +380,7 @@ class Gate:
         """What the footer says of form and size, before a value is decoded: a small body can hold large columns."""
         schema, metadata = file.schema_arrow, file.metadata
         decoded = 0
-        for key, shape in self._shapes().items():
+        for key, shape in self._shapes.items():
             if len(schema.get_all_field_indices(key)) != 1:
                 raise RefusedError(400, f"expected one column {key}; found {', '.join(schema.names[:8]) or 'none'}")
             kind = schema.field(key).type
@@ -283,9 +401,6 @@ class Gate:
                 )
         if decoded > self._max_body:
             raise RefusedError(413, f"patches of {decoded:,} bytes; at most {self._max_body:,} (--max-body)")
-
-    def _shapes(self) -> dict[str, tuple[int, int, int]]:
-        return {key: (PATCH_SIDE, PATCH_SIDE, self._channels[key]) for key in _KEYS}
 
 
 _REWRITTEN = (b"content-type", b"content-length", b"transfer-encoding", b"content-encoding")

@@ -99,6 +99,13 @@ def test_the_champion_is_served_over_http_with_the_probabilities_of_the_checkpoi
         server.wait(30)
 
 
+def test_a_version_whose_artifacts_are_gone_is_not_served(registered: FinishedWorkspace) -> None:
+    assert promote(registered.folder, NAME).accepted
+    shutil.rmtree(registered.folder / "mlartifacts")
+    with pytest.raises(UserError, match=rf"^{NAME}/1: cannot be loaded from the artifact store \(No such artifact"):
+        serve(registered.folder, NAME, "champion", "127.0.0.1", 0, 2**20)
+
+
 def test_code_that_was_put_into_the_artifact_store_runs_neither_in_promote_nor_in_predict(
     registered: FinishedWorkspace, tmp_path: Path
 ) -> None:
