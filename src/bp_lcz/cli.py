@@ -440,7 +440,7 @@ def serve(
     alias: Annotated[str, typer.Option(help="Of the version to serve.")] = "champion",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 5001,
-    max_body: Annotated[int, typer.Option(min=1, help="MiB that a request may have, as sent and decoded.")] = 64,
+    max_body: Annotated[int, typer.Option(min=1, help="MiB that a request may have.")] = 64,
 ) -> None:
     """Serve a registered model over HTTP by MLflow's scoring protocol, until interrupted.
 
