@@ -1,6 +1,7 @@
 """Workspaces in a small git repository that has this project's parameters."""
 
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -320,7 +321,14 @@ def test_make_reproduce_names_a_workspace_after_any_folder(
     shutil.copy(ROOT / "Makefile", checkout)
     for file in ("pyproject.toml", "constraints.txt", ".venv/.installed"):  # the last is the newest: nothing to install
         (checkout / file).touch()
-    done = subprocess.run(["make", "reproduce", f"DATASET={dataset}"], capture_output=True, text=True, check=False)
+    outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # of the make that runs the tests
+    done = subprocess.run(
+        ["make", "reproduce", f"DATASET={dataset}"],
+        env={key: value for key, value in os.environ.items() if key not in outer},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     workspace = checkout / ".workspaces" / name
     assert done.stdout == f"-m flows.train_bp_lcz --workspace {workspace}\n", done.stderr
     assert load_params(workspace / "params.yaml").dataset.root == str(dataset)
