@@ -44,6 +44,9 @@ from flows.train_bp_lcz import server_failure  # noqa: E402
 def start_worker(client: SyncPrefectClient, pool: str, name: str, limit: int | None, wait: float) -> None:
     """Start a worker of a pool, say when the server knows it, and stay with it until it ends."""
     command = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", pool, "--name", name]
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As in the background of a script. Prefect ends its worker by this signal, which must not be ignored there.
+        signal.signal(signal.SIGINT, lambda *_: None)
     worker = subprocess.Popen(
         [*dying_with_parent(), *command, *(["--limit", str(limit)] if limit else [])],
         cwd=CHECKOUT,

@@ -91,9 +91,11 @@ class Site:
         )
 
     def start(self, log: Path, *command: str) -> subprocess.Popen[bytes]:
+        # As in the background of a script, where SIGINT is ignored.
+        background = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
         with log.open("ab") as file:
             return subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [*background, sys.executable, "-m", *command],
                 cwd=self.checkout.folder,
                 env=self.environment,
                 stdout=file,
