@@ -37,8 +37,7 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.exceptions import ObjectAlreadyExists  # noqa: E402
 
 from bp_lcz.errors import UserError  # noqa: E402
-from flows.stages import CHECKOUT, dying_with_parent, stage_environment  # noqa: E402
-from flows.train_bp_lcz import server_failure  # noqa: E402
+from flows.stages import CHECKOUT, dying_with_parent, server_failure, stage_environment  # noqa: E402
 
 
 def start_worker(client: SyncPrefectClient, pool: str, name: str, limit: int | None, wait: float) -> None:

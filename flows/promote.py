@@ -11,8 +11,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.params import PARAMS_FILE, load_params
 from bp_lcz.registry.naming import model_name
 from flows.artifacts import show_lines
-from flows.stages import CHECKOUT
-from flows.train_bp_lcz import SERVER_TASK, registry_failure
+from flows.stages import CHECKOUT, SERVER_TASK, registry_failure
 
 if TYPE_CHECKING:
     from bp_lcz.registry.promote import Decision

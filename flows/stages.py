@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import yaml
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -71,6 +72,8 @@ def tried_again(*seconds: float) -> dict[str, Any]:
 
 LOCKS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds between tries where another DVC process may hold a lock."""
+
+SERVER_TASK = tried_again(2, 10)  # the server may not answer at once
 
 
 @task(task_run_name="{stage}", **tried_again(*LOCKS))
@@ -160,6 +163,24 @@ def temporary(error: Exception) -> str:
     if not isinstance(error, ConnectionError | TimeoutError | TemporaryError) and not _UNREACHABLE.search(line):
         raise error
     return f"{line}; {_PASSING}"
+
+
+def registry_failure(step: str, error: Exception) -> str:
+    """One line for what stopped a step at MLflow, marked where it is worth another try; faults are raised again."""
+    if isinstance(error, TemporaryError):
+        return temporary(error)
+    return str(error) if isinstance(error, UserError) else f"{step}: {temporary(error)}"
+
+
+def server_failure(url: str, error: httpx.HTTPError) -> str:
+    """One line for a Prefect server that does not answer as it should; without passwords."""
+    shown = httpx.URL(url).copy_with(username=None, password=None)
+    if not isinstance(error, httpx.HTTPStatusError):
+        return f"{shown}: no answer ({error or type(error).__name__}); `make server` starts one"
+    status = error.response.status_code
+    if status in (401, 403):
+        return f"{shown}: the login is missing or wrong (HTTP {status}); set PREFECT_API_AUTH_STRING=user:password"
+    return f"{shown}: HTTP {status}; is PREFECT_API_URL that of a Prefect server?"
 
 
 def stop_running() -> None:

@@ -33,7 +33,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import PositiveInt
 
 from bp_lcz.data.provenance import leak_mark
-from bp_lcz.errors import TemporaryError, UserError
+from bp_lcz.errors import UserError
 from bp_lcz.params import PARAMS_FILE, Params, load_params
 from bp_lcz.paths import CLAIMS, EVALUATIONS, REPORTS, SUMMARY
 from bp_lcz.registry.lineage import read_json
@@ -45,14 +45,15 @@ from flows.stages import (
     CHECKOUT,
     RAN,
     RESTORED,
+    SERVER_TASK,
     UP_TO_DATE,
     only_run,
+    registry_failure,
     run_stage,
+    server_failure,
     skip_stage,
     stage_graph,
     stop_running,
-    temporary,
-    tried_again,
 )
 
 if TYPE_CHECKING:
@@ -113,16 +114,6 @@ _HEADS = {
     "weak labels": "testing split with weak labels, not comparable with published results",
     "unstated": "testing split of data whose provenance is not stated",
 }
-
-
-SERVER_TASK = tried_again(2, 10)  # the server may not answer at once
-
-
-def registry_failure(step: str, error: Exception) -> str:
-    """One line for what stopped a step at MLflow, marked where it is worth another try; faults are raised again."""
-    if isinstance(error, UserError) and not isinstance(error, TemporaryError):
-        return str(error)
-    return temporary(error) if isinstance(error, TemporaryError) else f"{step}: {temporary(error)}"
 
 
 @task(task_run_name="mirror", **SERVER_TASK)
@@ -327,17 +318,6 @@ def main() -> None:
     summary = state.result()
     assert isinstance(summary, Summary)
     print("", *summary.lines(), sep="\n")
-
-
-def server_failure(url: str, error: httpx.HTTPError) -> str:
-    """One line for a Prefect server that does not answer as it should; without passwords."""
-    shown = httpx.URL(url).copy_with(username=None, password=None)
-    if not isinstance(error, httpx.HTTPStatusError):
-        return f"{shown}: no answer ({error or type(error).__name__}); `make server` starts one"
-    status = error.response.status_code
-    if status in (401, 403):
-        return f"{shown}: the login is missing or wrong (HTTP {status}); set PREFECT_API_AUTH_STRING=user:password"
-    return f"{shown}: HTTP {status}; is PREFECT_API_URL that of a Prefect server?"
 
 
 def _interrupted(number: int, _: object) -> None:

@@ -194,9 +194,9 @@ def _sample_split(root: Path, split: Split) -> PixelSample:
         open_split(root, split) as reader,
         tqdm(total=reader.count, desc=f"leakage {split}", unit="patch") as progress,
     ):
-        radar = reader.sen1_chunks(_ROWS) if reader.channels.sen1 else None
         # Reflectance repeats more easily than speckle, but not in all bands of four pixels that differ.
-        for images in radar or (sen2 for _, _, sen2 in reader.images(_ROWS)):
+        optical = (sen2 for _, _, sen2 in reader.images(_ROWS))
+        for images in reader.sen1_chunks(_ROWS) if reader.channels.sen1 else optical:
             sample.add(images)
             progress.update(len(images))
     return sample

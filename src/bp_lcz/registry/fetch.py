@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bp_lcz.errors import TemporaryError, UserError
+from bp_lcz.errors import UserError
 from bp_lcz.model.checkpoint import DESCRIPTION, WEIGHTS, Classifier, load_classifier
-from bp_lcz.registry.store import is_missing, is_unanswered, reason
+from bp_lcz.registry.store import is_missing, raise_unanswered, reason
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,8 +35,7 @@ def fetch_artifact(client: "MlflowClient", run_id: str, file: str, sha256: str |
         try:
             content = Path(client.download_artifacts(run_id, file, scratch)).read_bytes()
         except Exception as error:  # each kind of artifact store has exceptions of its own
-            if is_unanswered(error):
-                raise TemporaryError(f"{where}: the artifact store does not answer ({reason(error)})") from None
+            raise_unanswered(error, where)
             raise UserError(f"{where}: not in the artifact store ({reason(error)})") from None
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise UserError(f"{where}: not the file that was stored (another sha256)")
@@ -86,8 +85,7 @@ def fetch_classifier(client: "MlflowClient", version: "ModelVersion", device: st
                 source = client.get_model_version_download_uri(version.name, str(version.version))
                 found = download_artifacts(f"{source}/artifacts/{_folder(version)}/{file}", dst_path=scratch)
             except Exception as error:  # each kind of artifact store has exceptions of its own
-                if is_unanswered(error):
-                    raise TemporaryError(f"{where}: the artifact store does not answer ({reason(error)})") from None
+                raise_unanswered(error, where)
                 raise UserError(f"{where}: {file}: not there ({reason(error)})") from None
             Path(found).rename(folder / file)
         try:

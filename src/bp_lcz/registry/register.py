@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32
 
-from bp_lcz.errors import TemporaryError
 from bp_lcz.model.checkpoint import load_classifier
 from bp_lcz.params import Params
 from bp_lcz.paths import EVALUATIONS, MODELS, SUMMARY
@@ -17,7 +16,7 @@ from bp_lcz.registry.card import HONESTY, description_of, model_card
 from bp_lcz.registry.lineage import cell_tags, read_json
 from bp_lcz.registry.naming import model_name
 from bp_lcz.registry.package import Package, Patches, code_folder, example_patches, log_package
-from bp_lcz.registry.store import is_unanswered, open_store, reason
+from bp_lcz.registry.store import open_store, raise_unanswered
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -115,7 +114,6 @@ def _gives(uri: str, example: Patches, expected: Float32[np.ndarray, "patch 17"]
     try:
         model = mlflow.pyfunc.load_model(uri)
     except (mlflow.MlflowException, OSError) as error:
-        if is_unanswered(error):
-            raise TemporaryError(f"{uri}: the artifact store does not answer ({reason(error)})") from None
+        raise_unanswered(error, uri)
         return False  # its artifacts are gone
     return np.array_equal(model.predict(example), expected)

@@ -67,6 +67,16 @@ def is_unanswered(error: Exception) -> bool:
     return isinstance(_root(error), ConnectionError | TimeoutError | socket.gaierror | HTTPError)
 
 
+def raise_unanswered(error: Exception, where: str) -> None:
+    """Tell a store of artifacts that does not answer from a file that is not there.
+
+    Raises:
+        TemporaryError: if the exception comes from that.
+    """
+    if is_unanswered(error):
+        raise TemporaryError(f"{where}: the artifact store does not answer ({reason(error)})") from None
+
+
 def reason(error: Exception) -> str:
     """What began an exception, short and without passwords."""
     root = _root(error) if is_unanswered(error) else error
