@@ -87,9 +87,10 @@ bench: $(INSTALLED)  ## speed against peers and the machine, with goals; results
 bench-growth: $(INSTALLED)  ## how cost grows with data, batches, groups; figures in docs/images/growth
 	@$(BIN)/bp-lcz bench --growth
 
-lint: $(INSTALLED)  ## ruff and mypy
+lint: $(INSTALLED)  ## ruff, the direction of imports, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 format: $(INSTALLED)  ## let ruff rewrite what it can

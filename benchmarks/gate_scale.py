@@ -20,7 +20,7 @@ from pathlib import Path
 import h5py
 from tqdm import tqdm
 
-from bp_lcz.data.simulate import simulate
+from bp_lcz.demo.simulate import simulate
 from bp_lcz.params import SPLITS
 
 PATCH_BYTES = 147_592
@@ -28,10 +28,10 @@ TILE = 170  # patches, ten of each class
 SMALL = {"validation": 68, "testing": 68}
 
 # Each in a process of its own, so that its peak memory is its own.
-STATISTICS = "from bp_lcz.data.statistics import patch_statistics as run; run(root)"
-VALIDATE = "from bp_lcz.data.quality import gate; gate(root, out / 'gate', reflectance_max=3.0, zeros_max=0.5)"
+STATISTICS = "from bp_lcz.gate.statistics import patch_statistics as run; run(root)"
+VALIDATE = "from bp_lcz.gate.quality import gate; gate(root, out / 'gate', reflectance_max=3.0, zeros_max=0.5)"
 PACK = (
-    "import json; from bp_lcz.data.pack import pack; "
+    "import json; from bp_lcz.patches.pack import pack; "
     "pack(root, json.loads((out / 'gate/summary.json').read_text()), out / 'packed')"
 )
 PROLOGUE = "import sys; from pathlib import Path; root, out = Path(sys.argv[1]), Path(sys.argv[2]); "

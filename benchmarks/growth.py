@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from benchmarks.harness import NotMeasuredError, Ratio, Setup
 from benchmarks.machine import file_stem, measuring
-from bp_lcz.evaluation.speed import BENCHMARKS, LEVEL
-from bp_lcz.paths import staged_file
+from benchmarks.speed import BENCHMARKS, LEVEL
+from bp_lcz.files import staged_file
 
 FIGURES = Path("docs/images/growth")
 

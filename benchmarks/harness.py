@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float
 from scipy.stats import binom
 
+from benchmarks.speed import LEVEL
 from bp_lcz.errors import UserError
-from bp_lcz.evaluation.speed import LEVEL
 
 REPEATS = 30
 MOST_REPEATS = 90
@@ -232,5 +232,5 @@ def find_rows(names: Sequence[str] = ()) -> list[Row]:
     known = [row.name for row in rows]
     for name in names:
         if name not in known:
-            raise UserError(f"bench: no row '{name}'; known: {', '.join(known)}")
+            raise UserError("bench", f"no row '{name}'; known: {', '.join(known)}")
     return [row for row in rows if not names or row.name in names]

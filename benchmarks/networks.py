@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from bp_lcz.bands import ALL_CHANNELS, PATCH_SIDE, Channels
-from bp_lcz.data.store import Batch
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.task import LczTask
-from bp_lcz.params import CellParams, load_params
+from bp_lcz.params import TrialParams, load_params
+from bp_lcz.patches.store import Batch
 from bp_lcz.scheme import CLASS_COUNT
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -19,19 +19,19 @@ TEXT_WIDTH = 384
 """Of the packaged text encoder."""
 
 
-def cell_of(variant: str, backbone: str = "eb_cnn", **options: Any) -> CellParams:
-    """A cell with the committed parameters, and some options of the backbone changed."""
-    content = load_params(PARAMS).cell(f"eb_cnn-{variant}").model_dump()
+def trial_of(variant: str, backbone: str = "eb_cnn", **options: Any) -> TrialParams:
+    """A trial with the committed parameters, and some options of the backbone changed."""
+    content = load_params(PARAMS).trial(f"eb_cnn-{variant}").model_dump()
     own = content["backbone_options"] if backbone == "eb_cnn" else {}
-    return CellParams.model_validate(content | {"backbone": backbone, "backbone_options": own | options})
+    return TrialParams.model_validate(content | {"backbone": backbone, "backbone_options": own | options})
 
 
-def network_of(cell: CellParams, channels: Channels = ALL_CHANNELS) -> BPLCZ:
-    """The cell's network, as training makes it, on random prompts."""
+def network_of(trial: TrialParams, channels: Channels = ALL_CHANNELS) -> BPLCZ:
+    """The trial's network, as training makes it, on random prompts."""
     torch.manual_seed(0)
     prompts = torch.nn.functional.normalize(torch.randn(CLASS_COUNT, len(channels.groups), TEXT_WIDTH), dim=-1)
     width = len(channels.names)
-    network = BPLCZ(cell, channels, prompts, torch.zeros(width), torch.ones(width))
+    network = BPLCZ(trial, channels, prompts, torch.zeros(width), torch.ones(width))
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -54,7 +54,7 @@ def batch_of(
 
 
 def training_step(
-    network: BPLCZ, cell: CellParams, batch: Batch, precision: str = "32-true"
+    network: BPLCZ, trial: TrialParams, batch: Batch, precision: str = "32-true"
 ) -> Callable[[int], Tensor]:
     """One step as training does it: augmentation, both losses, gradient, optimiser, on a batch in memory.
 
@@ -62,7 +62,7 @@ def training_step(
         The step, to be called with its number; it gives the loss.
     """
     device = batch[0].device.type
-    task = LczTask(network, cell, torch.ones(CLASS_COUNT), steps=1).to(device)
+    task = LczTask(network, trial, torch.ones(CLASS_COUNT), steps=1).to(device)
     optimizer = task.configure_optimizers()["optimizer"]
 
     def step(number: int) -> Tensor:

@@ -13,8 +13,9 @@ from tqdm import tqdm
 from benchmarks.harness import NotMeasuredError, Row, Setup, find_rows, ratio_of, verdict
 from benchmarks.machine import file_stem, measuring
 from benchmarks.memory import as_in_a_new_process
-from bp_lcz.evaluation.speed import BENCHMARKS, FORMAT, HEADER, entries, machine_line, remarks
-from bp_lcz.paths import staged_file
+from benchmarks.speed import BENCHMARKS, FORMAT, HEADER, entries, machine_line, read_latest, remarks
+from bp_lcz.errors import UserError
+from bp_lcz.files import staged_file
 
 
 def bench(
@@ -63,6 +64,18 @@ def bench(
     return out
 
 
+def show_latest() -> None:
+    """Print the committed results that were measured last, of whatever machine.
+
+    Raises:
+        UserError: if there are none, or a file is not in form.
+    """
+    latest = read_latest(BENCHMARKS)
+    if latest is None:
+        raise UserError(BENCHMARKS, "holds no results; `bp-lcz bench` measures some")
+    print(f"{table(latest['rows'])}\n\n{machine_line(latest['machine'])}")
+
+
 def result_of(row: Row, setup: Setup) -> dict[str, Any]:
     """Measure a row and judge it."""
     start = time.perf_counter()
@@ -97,7 +110,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
     """The results as a text table, remarks below it."""
     lines = [("row", *HEADER), *((result["name"], *entries(result)) for result in results)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    text = ["  ".join(entry.ljust(width) for entry, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     text.insert(1, "  ".join("-" * width for width in widths))
     text += [f"{result['name']}: {said}" for result in results if (said := remarks(result))]
     return "\n".join(text)

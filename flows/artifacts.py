@@ -40,12 +40,12 @@ def show_validation(workspace: Path) -> None:
 
 
 def show_results(workspace: Path, params: Params) -> None:
-    """Scores of all cells on the testing split, with their 95 % intervals."""
+    """Scores of all trials on the testing split, with their 95 % intervals."""
     rows = []
-    for cell in params.cells:
-        evaluation = read_json(workspace / EVALUATIONS / cell / "evaluation.json")
+    for trial in params.trials:
+        evaluation = read_json(workspace / EVALUATIONS / trial / "evaluation.json")
         intervals = evaluation.get("intervals") or {}
-        row = {"cell": cell}
+        row = {"trial": trial}
         for score in ("oa", "kappa"):
             row[score] = _number(evaluation[score])
             row[f"{score} 95 %"] = " to ".join(map(_number, intervals.get(score) or ())) or "-"

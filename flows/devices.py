@@ -61,19 +61,19 @@ class Devices:
             self.folder.mkdir(mode=0o700, parents=True)
         found = self.folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            raise UserError(
-                f"{self.folder}: must be a folder of your own; remove it or set BP_LCZ_SLOTS to one that is"
-            )
+            raise UserError(self.folder, "must be a folder of your own; remove it or set BP_LCZ_SLOTS to one that is")
         self.folder.chmod(0o700)  # one made before may be wider
 
     def try_take(self, stage: str, params: Params) -> Slot | None:
         """Devices for a stage of this name, or None while they are taken."""
-        _, _, cell = stage.partition("@")
+        _, _, trial = stage.partition("@")
         count, candidates = 1, tuple[str, ...]((CPU,))
-        if cell in params.cells and self.gpus and params.cell(cell).train.device != "cpu":
-            count, candidates = params.cell(cell).train.devices, self.gpus
+        if trial in params.trials and self.gpus and params.trial(trial).train.device != "cpu":
+            count, candidates = params.trial(trial).train.devices, self.gpus
             if count > len(candidates):
-                raise UserError(f"params.yaml: train.devices: {count}, but this machine shows {len(candidates)} GPU(s)")
+                raise UserError(
+                    "params.yaml", f"train.devices: {count}, but this machine shows {len(candidates)} GPU(s)"
+                )
         locks, taken = ExitStack(), list[str]()
         # Even filling: the first slot of every device before the second of any.
         for number in range(self.per_device):
@@ -90,7 +90,7 @@ class Devices:
         try:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise UserError(f"{file}: cannot be opened as a slot ({error.strerror}); remove it") from None
+            raise UserError(file, f"cannot be opened as a slot ({error.strerror}); remove it") from None
         slot = os.fdopen(descriptor, "rb")  # an object, so that a slot nobody frees goes with the last name of it
         try:
             fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)

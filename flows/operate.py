@@ -22,8 +22,8 @@ import httpx
 
 import flows  # noqa: F401  settings of Prefect
 
-POOLS = ("bp-lcz", "bp-lcz-cells")
-"""Whole flows, and cells of train-matrix."""
+POOLS = ("bp-lcz", "bp-lcz-trials")
+"""Whole flows, and trials of train-matrix."""
 HEARTBEAT, HEARTBEAT_SECONDS = "prefect.flow-run.heartbeat", 30
 URL = os.environ.setdefault("PREFECT_API_URL", "http://127.0.0.1:4200/api")
 
@@ -54,7 +54,7 @@ def start_worker(client: SyncPrefectClient, pool: str, name: str, limit: int | N
     signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
     try:
         _wait_until(
-            lambda: _is_online(client, pool, name, worker), wait, f"worker {name} is not online after {wait:g} s"
+            lambda: _is_online(client, pool, name, worker), wait, (f"worker {name}", f"is not online after {wait:g} s")
         )
         print(f"worker {name} is online in work pool {pool} of {URL}", flush=True)
         status = worker.wait()
@@ -63,7 +63,7 @@ def start_worker(client: SyncPrefectClient, pool: str, name: str, limit: int | N
     finally:
         worker.terminate()
     if status not in (0, -signal.SIGTERM, -signal.SIGINT):
-        raise UserError(f"worker {name}: exit status {status}")
+        raise UserError(f"worker {name}", f"exit status {status}")
 
 
 def deploy(client: SyncPrefectClient) -> None:
@@ -77,7 +77,7 @@ def deploy(client: SyncPrefectClient) -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise UserError(f"prefect.yaml: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1]}")
+        raise UserError("prefect.yaml", f"{(done.stderr.strip() or done.stdout.strip()).splitlines()[-1]}")
     _declare_the_silent_crashed(client)
     flow_names = {flow.id: flow.name for flow in client.read_flows()}
     names = sorted(f"{flow_names[each.flow_id]}/{each.name}" for each in client.read_deployments())
@@ -118,7 +118,7 @@ def _await_server(wait: float) -> SyncPrefectClient:
     """A client of a healthy server that has the work pools."""
 
     client = get_client(sync_client=True)
-    missing = f"no Prefect server answers at {URL}; start one (`make server`) or set PREFECT_API_URL"
+    missing = URL, "no Prefect server answers; start one (`make server`) or set PREFECT_API_URL"
     _wait_until(lambda: client.api_healthcheck() is None, wait, missing)
     for pool in POOLS:
         with suppress(ObjectAlreadyExists):
@@ -128,16 +128,16 @@ def _await_server(wait: float) -> SyncPrefectClient:
 
 def _is_online(client: SyncPrefectClient, pool: str, name: str, worker: subprocess.Popen[bytes]) -> bool:
     if worker.poll() is not None:
-        raise UserError(f"worker {name}: ended at once with exit status {worker.returncode}")
+        raise UserError(f"worker {name}", f"ended at once with exit status {worker.returncode}")
     workers = client.read_workers_for_work_pool(pool)
     return any(each.name == name and each.status == WorkerStatus.ONLINE for each in workers)
 
 
-def _wait_until(condition: Callable[[], Any], seconds: float, otherwise: str) -> None:
+def _wait_until(condition: Callable[[], Any], seconds: float, otherwise: tuple[str, str]) -> None:
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise UserError(otherwise)
+            raise UserError(*otherwise)
         time.sleep(0.5)
 
 

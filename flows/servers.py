@@ -32,8 +32,8 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from bp_lcz.errors import UserError
-from bp_lcz.paths import staged_file
-from bp_lcz.registry.store import file_lock
+from bp_lcz.files import staged_file
+from bp_lcz.registry.connection import file_lock
 from bp_lcz.workspace import main_checkout
 
 FOLDER = Path(".servers")
@@ -85,7 +85,7 @@ def prefect_server(environment: Mapping[str, str]) -> Server:
         _require(environment, host, "PREFECT_SERVER_API_AUTH_STRING")
     if login and not re.fullmatch("[^:]+:.{12,}", login):
         raise UserError(
-            "PREFECT_SERVER_API_AUTH_STRING: expected user:password with a password of 12 characters or more"
+            "PREFECT_SERVER_API_AUTH_STRING", "expected user:password with a password of 12 characters or more"
         )
     _database(
         environment, "PREFECT_SERVER_DATABASE_CONNECTION_URL", {"postgresql+asyncpg": "asyncpg", "sqlite+aiosqlite": ""}
@@ -127,7 +127,7 @@ def mlflow_server(environment: Mapping[str, str], folder: Path) -> Server:
     if needs_login:
         _require(environment, host, "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY")
         if len(environment["MLFLOW_AUTH_ADMIN_PASSWORD"]) < 12:
-            raise UserError("MLFLOW_AUTH_ADMIN_PASSWORD: expected 12 characters or more")
+            raise UserError("MLFLOW_AUTH_ADMIN_PASSWORD", "expected 12 characters or more")
         _installed("flask_wtf", "a login")
 
     checkout = folder.parent
@@ -236,7 +236,7 @@ def is_local(host: str) -> bool:
 def _address(environment: Mapping[str, str], host: str, port: str, default: int) -> tuple[str, int]:
     number = environment.get(port) or str(default)
     if not number.isascii() or not number.isdecimal() or not 0 < int(number) < 65536:
-        raise UserError(f"{port}={number}: expected a port, 1 to 65535")
+        raise UserError(f"{port}={number}", "expected a port, 1 to 65535")
     return environment.get(host) or _LOCALHOST, int(number)
 
 
@@ -244,7 +244,7 @@ def _require(environment: Mapping[str, str], host: str, *variables: str) -> None
     for variable in variables:
         if not environment.get(variable):
             where = "" if is_local(host) else f" on {host}, which other machines can reach"
-            raise UserError(f"{variable}: not set; needed{where} (docs/servers.md)")
+            raise UserError(variable, f"not set; needed{where} (docs/servers.md)")
 
 
 def _database(environment: Mapping[str, str], variable: str, drivers: Mapping[str, str]) -> URL:
@@ -255,9 +255,9 @@ def _database(environment: Mapping[str, str], variable: str, drivers: Mapping[st
     try:
         url = make_url(text)
     except (SQLAlchemyError, ValueError):
-        raise UserError(f"{variable}: not a database URL; a password needs its special characters as %XX") from None
+        raise UserError(variable, "not a database URL; a password needs its special characters as %XX") from None
     if url.drivername not in drivers:
-        raise UserError(f"{variable}: {url.drivername}:// is not supported; expected {'://, '.join(drivers)}://")
+        raise UserError(variable, f"{url.drivername}:// is not supported; expected {'://, '.join(drivers)}://")
     if drivers[url.drivername]:
         _installed(drivers[url.drivername], "PostgreSQL")
     return url
@@ -265,7 +265,7 @@ def _database(environment: Mapping[str, str], variable: str, drivers: Mapping[st
 
 def _installed(module: str, what: str) -> None:
     if importlib.util.find_spec(module) is None:
-        raise UserError(f"{what} needs {module}: pip install -c constraints.txt -e '.[servers]'")
+        raise UserError(f"{what} needs {module}", "pip install -c constraints.txt -e '.[servers]'")
 
 
 def _write_login_configuration(folder: Path, database: URL) -> Path:
@@ -295,14 +295,14 @@ def _check_startable(server: Server) -> None:
             probe.bind(address)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(f"{server.name}: cannot listen on {server.host} port {server.port}: {reason}") from None
+        raise UserError(server.name, f"cannot listen on {server.host} port {server.port}: {reason}") from None
     for variable in ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "MLFLOW_BACKEND_STORE_URI"):
         url = server.environment.get(variable, "")
         if variable.startswith(server.name.upper()) and url.startswith("postgresql"):
             try:
                 asyncio.run(_connect(url))
             except (SQLAlchemyError, asyncpg.PostgresError, OSError) as error:
-                raise UserError(f"{variable}: {' '.join(str(getattr(error, 'orig', error)).split())}") from None
+                raise UserError(variable, f"{' '.join(str(getattr(error, 'orig', error)).split())}") from None
 
 
 async def _connect(url: str) -> None:
@@ -324,12 +324,12 @@ def _await_health(server: Server, process: "Popen[bytes]", log: Path) -> None:
     while time.monotonic() < deadline:
         status = process.poll()
         if status is not None:
-            raise UserError(f"{server.name}: ended with status {status}: {_cause(log)}; see {log}")
+            raise UserError(server.name, f"ended with status {status}: {_cause(log)}; see {log}")
         with suppress(OSError), opener.open(_url(server.host, server.port) + server.health, timeout=5) as answer:
             if answer.status == 200:
                 return
         time.sleep(0.2)
-    raise UserError(f"{server.name}: not healthy after {_HEALTHY_WITHIN} s: {_cause(log)}; see {log}")
+    raise UserError(server.name, f"not healthy after {_HEALTHY_WITHIN} s: {_cause(log)}; see {log}")
 
 
 def _cause(log: Path) -> str:

@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
-from bp_lcz.errors import TEMPORARY_STATUS, TemporaryError, UserError
+from bp_lcz.errors import TemporaryError, UserError, one_line
 from bp_lcz.workspace import FLOW_LOCK, LOCK_FILE, held
 
 CHECKOUT = Path(__file__).parents[1]
@@ -70,13 +70,13 @@ def tried_again(*seconds: float) -> dict[str, Any]:
     }
 
 
-LOCKS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+LOCK_DELAYS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds between tries where another DVC process may hold a lock."""
 
 SERVER_TASK = tried_again(2, 10)  # the server may not answer at once
 
 
-@task(task_run_name="{stage}", **tried_again(*LOCKS))
+@task(task_run_name="{stage}", **tried_again(*LOCK_DELAYS))
 def run_stage(stage: str, workspace: Path, extra: Mapping[str, str] | None = None, pull: bool = False) -> State[str]:
     """Bring one stage up to date, its output line by line in the log.
 
@@ -132,7 +132,7 @@ def stage_graph(workspace: Path, target: str) -> tuple[dict[str, set[str]], set[
             graph = repo.index.graph
             last = next((stage for stage in graph if getattr(stage, "name", None) == target), None)
             if last is None:
-                raise UserError(f"{workspace / 'dvc.yaml'}: no stage {target}")
+                raise UserError(workspace / "dvc.yaml", f"no stage {target}")
             needed = graph.subgraph([last, *networkx.descendants(graph, last)])
             # Stages without a command are files that DVC tracks.
             order = [stage for stage in reversed(list(networkx.topological_sort(needed))) if stage.cmd]
@@ -143,7 +143,7 @@ def stage_graph(workspace: Path, target: str) -> tuple[dict[str, set[str]], set[
                     if before[stage.name] <= current and not stage.status():
                         current.add(stage.name)
     except DvcException as error:
-        raise UserError(f"{workspace}: {' '.join(str(error).split())}") from None
+        raise UserError(workspace, one_line(error)) from None
     return before, current
 
 
@@ -159,7 +159,7 @@ def only_run(workspace: Path) -> Iterator[None]:
 
 def temporary(error: Exception) -> str:
     """One line for an error of a server, marked as worth another try; other errors are raised again."""
-    line = " ".join(str(error).split())[:300]
+    line = one_line(error)
     if not isinstance(error, ConnectionError | TimeoutError | TemporaryError) and not _UNREACHABLE.search(line):
         raise error
     return f"{line}; {_PASSING}"
@@ -245,7 +245,7 @@ def dvc_failure(lines: list[str], status: int, workspace: Path) -> str:
         return f"killed by signal {-stage_status} ({name}); {advice}run again, training goes on from its last epoch"
     own = next((line.removeprefix("error: ") for line in last_first if line.startswith("error: ")), None)
     if own is not None:
-        return f"{own}; {_PASSING}" if stage_status == TEMPORARY_STATUS else own
+        return f"{own}; {_PASSING}" if stage_status == TemporaryError.status else own
     if any("No space left on device" in line for line in lines):
         return f"no space left on the disk of {workspace}; free some and run again"
     crash = next((line for line in last_first if re.match(r"[A-Za-z_.]+(Error|Exception): ", line)), None)

@@ -1,7 +1,7 @@
 """The flow ``train-bp-lcz``: the report, the paper's claims, every stage that they need, then MLflow.
 
 The stages and their order come from dvc.yaml through DVC; each is a task that runs ``dvc repro -s <stage>``,
-so what is up to date is not run. After them the cells are mirrored to MLflow and the best one is registered.
+so what is up to date is not run. After them the trials are mirrored to MLflow and the best one is registered.
 
     python -m flows.train_bp_lcz
     python -m flows.train_bp_lcz --workspace .workspaces/mydata --concurrency 4
@@ -32,12 +32,12 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import PositiveInt
 
-from bp_lcz.data.provenance import leak_mark
 from bp_lcz.errors import UserError
 from bp_lcz.params import PARAMS_FILE, Params, load_params
 from bp_lcz.paths import CLAIMS, EVALUATIONS, REPORTS, SUMMARY
+from bp_lcz.registry.connection import file_lock
 from bp_lcz.registry.lineage import read_json
-from bp_lcz.registry.store import file_lock
+from bp_lcz.so2sat.provenance import leak_mark
 from bp_lcz.workspace import main_checkout
 from flows.artifacts import artifact_key, show_claims, show_figures, show_lines, show_results, show_validation
 from flows.devices import Devices, Slot, find_gpus
@@ -69,10 +69,10 @@ class Summary:
     Attributes:
         workspace: where it ran.
         outcomes: of each stage, ``ran``, ``restored from the cache`` or ``up to date``.
-        scores: overall accuracy and kappa of each cell on the testing split.
+        scores: overall accuracy and kappa of each trial on the testing split.
         kind: of the data set, such as ``simulated``.
         leak_mark: ``leaky split`` where the splits of the data set overlap, else nothing.
-        registration: the registered version, or None without a cell of variant ``bp-lcz``.
+        registration: the registered version, or None without a trial of variant ``bp-lcz``.
     """
 
     workspace: Path
@@ -90,11 +90,11 @@ class Summary:
 
     def lines(self) -> list[str]:
         """The summary as plain text."""
-        width = max(len("cell"), *(len(cell) for cell in self.scores))
+        width = max(len("trial"), *(len(trial) for trial in self.scores))
         return [
             f"{', '.join(filter(None, [_HEADS.get(self.kind, 'testing split'), self.leak_mark]))}:",
-            f"{'cell':<{width}}  {'OA':>5}  {'kappa':>5}",
-            *(f"{cell:<{width}}  {_score(oa)}  {_score(kappa)}" for cell, (oa, kappa) in self.scores.items()),
+            f"{'trial':<{width}}  {'OA':>5}  {'kappa':>5}",
+            *(f"{trial:<{width}}  {_score(oa)}  {_score(kappa)}" for trial, (oa, kappa) in self.scores.items()),
             "",
             f"stages      {self._counted()}",
             f"report      {self.report}",
@@ -118,19 +118,19 @@ _HEADS = {
 
 @task(task_run_name="mirror", **SERVER_TASK)
 def mirror(workspace: Path, params: Params) -> State[dict[str, str]]:
-    """One MLflow run for each cell that has none yet."""
-    from bp_lcz.registry.mirror import mirror_cells
+    """One MLflow run for each trial that has none yet."""
+    from bp_lcz.registry.mirror import mirror_trials
 
     try:
-        runs = mirror_cells(workspace, params)
+        runs = mirror_trials(workspace, params)
     except Exception as error:
         return Failed(message=registry_failure("mirror", error))
-    return Completed(message=f"{len(runs)} cells", data=runs)
+    return Completed(message=f"{len(runs)} trials", data=runs)
 
 
 @task(task_run_name="register", **SERVER_TASK)
 def register(workspace: Path, params: Params, runs: dict[str, str]) -> State["Registration | None"]:
-    """The best ``bp-lcz`` cell as the challenger of the data set's model."""
+    """The best ``bp-lcz`` trial as the challenger of the data set's model."""
     from bp_lcz.registry.register import register_best
 
     try:
@@ -276,17 +276,17 @@ def _is_of_this_run(stage: str, file: Path, outcomes: Mapping[str, str], started
 
 
 def _summary(workspace: Path, params: Params, outcomes: dict[str, str], registration: "Registration | None") -> Summary:
-    evaluations = {cell: read_json(workspace / EVALUATIONS / cell / "evaluation.json") for cell in params.cells}
-    scores = {cell: (evaluation["oa"], evaluation["kappa"]) for cell, evaluation in evaluations.items()}
+    evaluations = {trial: read_json(workspace / EVALUATIONS / trial / "evaluation.json") for trial in params.trials}
+    scores = {trial: (evaluation["oa"], evaluation["kappa"]) for trial, evaluation in evaluations.items()}
     first = next(iter(evaluations.values()))
     return Summary(workspace, outcomes, scores, first["kind"], leak_mark(first["leakage"]), registration)
 
 
 def _registered(registration: "Registration | None") -> str:
     if registration is None:
-        return "nothing: no cell of variant bp-lcz"
+        return "nothing: no trial of variant bp-lcz"
     version = f"{registration.name} version {registration.version} @{registration.alias}"
-    return f"{version} (cell {registration.cell})"
+    return f"{version} (trial {registration.trial})"
 
 
 def _score(value: float | None) -> str:
@@ -297,7 +297,7 @@ def main() -> None:
     """Run the flow here and print its summary."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.train_bp_lcz",
-        description="Bring the report, the claims and every stage that they need up to date, then mirror the cells "
+        description="Bring the report, the claims and every stage that they need up to date, then mirror the trials "
         "to MLflow and register the best one.",
         epilog="Example: python -m flows.train_bp_lcz --workspace .workspaces/mydata --concurrency 4",
     )

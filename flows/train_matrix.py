@@ -1,7 +1,7 @@
-"""The flow ``train-matrix``: the cells of a workspace on several machines, then `train_bp_lcz` over what they made.
+"""The flow ``train-matrix``: the trials of a workspace on several machines, then `train_bp_lcz` over what they made.
 
-Each cell is a run of ``train-cell/cells`` that any worker of the pool ``bp-lcz-cells`` takes, in its own clone. Inputs
-and results travel through the DVC remote, run cache included: what any machine has finished is run by none again.
+Each trial is a run of ``train-trial/trials`` that any worker of the pool ``bp-lcz-trials`` takes, in its own clone.
+Inputs and results travel through the DVC remote, run cache included: what a machine has finished is run by no other.
 
     prefect deployment run train-matrix/demo --watch
 """
@@ -26,12 +26,12 @@ from pydantic import BaseModel, PositiveInt
 
 from bp_lcz.errors import UserError
 from bp_lcz.params import PARAMS_FILE, load_params
-from bp_lcz.registry.store import file_lock
+from bp_lcz.registry.connection import file_lock
 from bp_lcz.workspace import LOCK_FILE, git, make_workspace
 from flows.devices import Devices, find_gpus
 from flows.stages import (
     CHECKOUT,
-    LOCKS,
+    LOCK_DELAYS,
     dvc_failure,
     only_run,
     run_stage,
@@ -42,12 +42,12 @@ from flows.stages import (
 )
 from flows.train_bp_lcz import TARGET, Summary, run_stages, train_bp_lcz
 
-CELL_DEPLOYMENT = "train-cell/cells"
+TRIAL_DEPLOYMENT = "train-trial/trials"
 _CODE = ("src", "dvc.yaml")
 
 
 class Job(BaseModel):
-    """What a cell needs to know besides its name: all that decides its result."""
+    """What a trial needs to know besides its name: all that decides its result."""
 
     commit: str
     params: str
@@ -65,22 +65,22 @@ class Job(BaseModel):
 def train_matrix(
     workspace: Path = Path(), concurrency: PositiveInt = 2, tries: PositiveInt = 3
 ) -> Summary | State[Any]:
-    """Data and prompts here, cells on the workers of the pool ``bp-lcz-cells``, everything after them here.
+    """Data and prompts here, trials on the workers of the pool ``bp-lcz-trials``, everything after them here.
 
     Args:
         workspace: the checkout or a workspace, with a DVC remote that all workers reach; relative to the checkout.
         concurrency: stages side by side on one device of this machine.
-        tries: runs of a cell before its crash, such as the end of its machine, is taken for final.
+        tries: runs of a trial before its crash, such as the end of its machine, is taken for final.
     """
     workspace = (CHECKOUT / workspace).resolve()
     try:
         params = load_params(workspace / PARAMS_FILE)
         changed = git(workspace, "status", "--porcelain", "--", *_CODE)
         if changed:
-            raise UserError(f"{workspace}: uncommitted changes of code; workers run that of a commit")
+            raise UserError(workspace, "uncommitted changes of code; workers run that of a commit")
         with only_run(workspace):
             graph, current = stage_graph(workspace, TARGET)
-            inputs = graph[f"train@{next(iter(params.cells))}"]
+            inputs = graph[f"train@{next(iter(params.trials))}"]
             shared = inputs | _before(inputs, graph)
             _, failures = run_stages(
                 workspace, params, {stage: graph[stage] for stage in graph if stage in shared}, current, concurrency
@@ -97,7 +97,7 @@ def train_matrix(
                 params=(workspace / PARAMS_FILE).read_text(encoding="utf-8"),
                 lock=yaml.safe_dump(lock, sort_keys=False),
             )
-            failures = _run_cells(job, list(params.cells), tries)
+            failures = _run_trials(job, list(params.trials), tries)
         if failures:
             return Failed(message="; ".join(failures.values()))
     except UserError as error:
@@ -108,13 +108,13 @@ def train_matrix(
     return Failed(message=state.message) if state.is_failed() else state
 
 
-@flow(name="train-cell", flow_run_name="{cell}")
-def train_cell(cell: str, job: Job) -> State[Any]:
-    """Train and evaluate one cell in a workspace of this clone, and send the results to the DVC remote."""
+@flow(name="train-trial", flow_run_name="{trial}")
+def train_trial(trial: str, job: Job) -> State[Any]:
+    """Train and evaluate one trial in a workspace of this clone, and send the results to the DVC remote."""
     try:
         workspace = _job_workspace(job)
         params = load_params(workspace / PARAMS_FILE)
-        stages = [f"train@{cell}", f"evaluate@{cell}"]
+        stages = [f"train@{trial}", f"evaluate@{trial}"]
         pulled = exchange("pull", sorted(yaml.safe_load(job.lock)["stages"]), workspace)
         if pulled.is_failed():
             return Failed(message=pulled.message)
@@ -136,7 +136,7 @@ def train_cell(cell: str, job: Job) -> State[Any]:
         stop_running()
 
 
-@task(task_run_name="{direction} {stages}", **tried_again(*LOCKS))
+@task(task_run_name="{direction} {stages}", **tried_again(*LOCK_DELAYS))
 def exchange(direction: str, stages: list[str], workspace: Path) -> State[None]:
     """``push`` or ``pull`` stages' outputs, with the run cache, to or from the DVC remote."""
     done = subprocess.run(
@@ -160,49 +160,49 @@ def _before(stages: set[str], graph: dict[str, set[str]]) -> set[str]:
     return found | _before(found, graph) if found else found
 
 
-def _run_cells(job: Job, cells: list[str], tries: int) -> dict[str, str]:
-    """Have each cell run by some worker; a crashed run is given to another.
+def _run_trials(job: Job, trials: list[str], tries: int) -> dict[str, str]:
+    """Have each trial run by some worker; a crashed run is given to another.
 
-    A run is known by job, cell and number, so a restarted matrix takes up the runs of the one before it.
+    A run is known by job, trial and number, so a restarted matrix takes up the runs of the one before it.
 
     Returns:
-        A line for each cell that failed.
+        A line for each trial that failed.
     """
     logger, started = get_run_logger(), datetime.now(UTC)
-    failures, left = dict[str, str](), dict.fromkeys(cells, tries)
-    numbers, active = dict.fromkeys(cells, 0), dict[UUID, str]()
+    failures, left = dict[str, str](), dict.fromkeys(trials, tries)
+    numbers, active = dict.fromkeys(trials, 0), dict[UUID, str]()
 
-    def submit(cell: str) -> None:
+    def submit(trial: str) -> None:
         run = run_deployment(
-            CELL_DEPLOYMENT,
-            parameters={"cell": cell, "job": job.model_dump()},
+            TRIAL_DEPLOYMENT,
+            parameters={"trial": trial, "job": job.model_dump()},
             timeout=0,
-            idempotency_key=f"{job.key}-{cell}-{numbers[cell]}",
-            flow_run_name=cell,
+            idempotency_key=f"{job.key}-{trial}-{numbers[trial]}",
+            flow_run_name=trial,
         )
         assert isinstance(run, FlowRun)
-        active[run.id] = cell
+        active[run.id] = trial
 
-    for cell in cells:
-        submit(cell)
+    for trial in trials:
+        submit(trial)
     with get_client(sync_client=True) as client:
         while active:
             runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(active))))
             for run in runs:
                 if run.state is None or not run.state.is_final():
                     continue
-                cell = active.pop(run.id)
+                trial = active.pop(run.id)
                 if run.state.is_completed():
-                    logger.info("%s: %s; %d cells to go", cell, run.state.message, len(active))
+                    logger.info("%s: %s; %d trials to go", trial, run.state.message, len(active))
                     continue
                 is_old = run.created is not None and run.created < started
-                left[cell] -= not is_old
-                if is_old or (run.state.is_crashed() and left[cell] > 0):
-                    logger.warning("%s: %s; another run of it", cell, run.state.message)
-                    numbers[cell] += 1
-                    submit(cell)
+                left[trial] -= not is_old
+                if is_old or (run.state.is_crashed() and left[trial] > 0):
+                    logger.warning("%s: %s; another run of it", trial, run.state.message)
+                    numbers[trial] += 1
+                    submit(trial)
                 else:
-                    failures[cell] = f"{cell}: {run.state.message}"
+                    failures[trial] = f"{trial}: {run.state.message}"
             time.sleep(2)
     return failures
 
@@ -211,9 +211,9 @@ def _job_workspace(job: Job) -> Path:
     """The workspace of a job in this clone, made once."""
     here = git(CHECKOUT, "rev-parse", "HEAD")
     if here != job.commit:
-        raise UserError(f"{CHECKOUT}: is at commit {here[:10]}, the job at {job.commit[:10]}; `git pull` here")
-    name = f"cells-{job.key}"
-    with file_lock(CHECKOUT / ".dvc/tmp/cells.lock"), contextlib.chdir(CHECKOUT):
+        raise UserError(CHECKOUT, f"is at commit {here[:10]}, the job at {job.commit[:10]}; `git pull` here")
+    name = f"trials-{job.key}"
+    with file_lock(CHECKOUT / ".dvc/tmp/trials.lock"), contextlib.chdir(CHECKOUT):
         folder = CHECKOUT / ".workspaces" / name
         ready = folder / ".dvc/tmp/ready"
         if not ready.exists():

@@ -95,11 +95,11 @@ def test_options_that_contradict_each_other_or_the_machine_are_refused(options: 
     assert result.stderr.startswith(line)
 
 
-def test_an_unknown_cell_is_a_user_error(tmp_path: Path) -> None:
+def test_an_unknown_trial_is_a_user_error(tmp_path: Path) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     result = bp_lcz("train", "nothing", folder=tmp_path)
     assert result.returncode == 1
-    assert result.stderr.startswith("error: params.yaml: no cell 'nothing'; known: ")
+    assert result.stderr.startswith("error: params.yaml: no trial 'nothing'; known: ")
 
 
 def test_an_import_without_its_file_is_a_user_error(tmp_path: Path) -> None:

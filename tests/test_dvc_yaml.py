@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 SOURCE = ROOT / "src"
 # Not part of what a stage computes: how it is called, what an error is, where files lie.
 # params.py decides through params.yaml, which DVC watches by value.
-CARRIERS = {f"src/bp_lcz/{name}.py" for name in ("cli", "errors", "params", "paths", "__init__")}
+CARRIERS = {f"src/bp_lcz/{name}.py" for name in ("cli", "errors", "files", "params", "paths", "__init__")}
 
 STAGES: dict[str, dict[str, object]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 BACKBONES = sorted(p.stem for p in (SOURCE / "bp_lcz/model/backbones").glob("[a-z]*.py"))
@@ -62,7 +62,7 @@ def dependencies(stage: str, backbone: str) -> set[str]:
 
 
 def needed_by(stage: str, backbone: str) -> set[str]:
-    """Everything that the stage runs for a cell of the backbone."""
+    """Everything that the stage runs for a trial of the backbone."""
     needed = closure(SOURCE / f"bp_lcz/stages/{stage}.py")
     if "src/bp_lcz/model/backbones/__init__.py" in needed:
         # Loaded by name, so no import statement shows it.
@@ -89,7 +89,7 @@ def test_every_dependency_on_code_exists_and_is_needed_by_some_backbone(stage: s
                 assert dep in needed or dep.endswith("__init__.py"), dep
 
 
-def test_cells_do_not_depend_on_each_others_backbones() -> None:
+def test_trials_do_not_depend_on_each_others_backbones() -> None:
     deps = STAGES["train"]["do"]["deps"]  # type: ignore[index]
     assert "src/bp_lcz/model/backbones/${item.backbone}.py" in deps
     assert not any(dep.rstrip("/") in ("src/bp_lcz/model/backbones", "src/bp_lcz/model") for dep in deps)

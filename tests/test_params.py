@@ -27,7 +27,7 @@ def write(folder: Path, change: dict[str, Any]) -> Path:
 
 def test_committed_parameters_are_valid() -> None:
     params = load_params(ROOT / "params.yaml")
-    assert {params.cell(name).variant for name in params.cells} == {"plain", "bgp", "bp-lcz"}
+    assert {params.trial(name).variant for name in params.trials} == {"plain", "bgp", "bp-lcz"}
 
 
 @pytest.mark.parametrize(
@@ -47,18 +47,18 @@ def test_committed_parameters_are_valid() -> None:
         ("prompts.template", "a {class}", "prompts: template lacks {group}"),
         ("prompts.class_template", "a photo", "prompts: class_template lacks {class}"),
         ("prompts.template", "{class} {group} {foo}", "prompts: template has fields other than {class} and {group}"),
-        ("cells.eb_cnn-plain.backbone", "os", "cells.eb_cnn-plain.backbone: unknown backbone 'os'; known: "),
-        ("cells", {}, "cells: Dictionary should have at least 1 item"),
-        ("cells.eb_cnn-plain.variant", "bgpp", "cells.eb_cnn-plain.variant: Input should be 'plain'"),
+        ("trials.eb_cnn-plain.backbone", "os", "trials.eb_cnn-plain.backbone: unknown backbone 'os'; known: "),
+        ("trials", {}, "trials: Dictionary should have at least 1 item"),
+        ("trials.eb_cnn-plain.variant", "bgpp", "trials.eb_cnn-plain.variant: Input should be 'plain'"),
         (
-            "cells.eb_cnn-plain.overrides",
+            "trials.eb_cnn-plain.overrides",
             {"train": {"epoch": 3}},
-            "cells.eb_cnn-plain.overrides.train.epoch: unknown key",
+            "trials.eb_cnn-plain.overrides.train.epoch: unknown key",
         ),
         (
-            "cells.eb_cnn-plain.overrides",
+            "trials.eb_cnn-plain.overrides",
             {"model": {"alpha": 7}},
-            "cells.eb_cnn-plain.overrides.model.alpha: Input should be less",
+            "trials.eb_cnn-plain.overrides.model.alpha: Input should be less",
         ),
     ],
 )
@@ -108,23 +108,23 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
-def test_an_unknown_cell_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"no cell 'x'; known: eb_cnn-plain, "):
-        load_params(ROOT / "params.yaml").cell("x")
+def test_an_unknown_trial_is_named_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"no trial 'x'; known: eb_cnn-plain, "):
+        load_params(ROOT / "params.yaml").trial("x")
 
 
-def test_overrides_of_a_cell_win_over_the_common_sections(tmp_path: Path) -> None:
+def test_overrides_of_a_trial_win_over_the_common_sections(tmp_path: Path) -> None:
     overrides = {"train": {"epochs": 77}, "model": {"alpha": 0.2}, "backbone": {"widths": [1]}}
-    params = load_params(write(tmp_path, {"cells.eb_cnn-bgp.overrides": overrides}))
-    cell = params.cell("eb_cnn-bgp")
-    assert (cell.train.epochs, cell.model.alpha, cell.backbone_options["widths"]) == (77, 0.2, [1])
-    assert params.cell("eb_cnn-plain").train.epochs == params.train.epochs
+    params = load_params(write(tmp_path, {"trials.eb_cnn-bgp.overrides": overrides}))
+    trial = params.trial("eb_cnn-bgp")
+    assert (trial.train.epochs, trial.model.alpha, trial.backbone_options["widths"]) == (77, 0.2, [1])
+    assert params.trial("eb_cnn-plain").train.epochs == params.train.epochs
 
 
 @pytest.mark.parametrize("name", ["x; touch pwned", "$(touch pwned)", "../x", "-x", "a b", "a\n", "", "é", "`x`"])
-def test_a_cell_name_that_a_shell_would_read_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_trial_name_that_a_shell_would_read_is_refused(tmp_path: Path, name: str) -> None:
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    content["cells"] = {name: {"backbone": "eb_cnn", "variant": "plain", "seed": 1}}
+    content["trials"] = {name: {"backbone": "eb_cnn", "variant": "plain", "seed": 1}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(UserError, match=r"params.yaml: cells\..*: String should match pattern"):
+    with pytest.raises(UserError, match=r"params.yaml: trials\..*: String should match pattern"):
         load_params(tmp_path / "params.yaml")

@@ -6,8 +6,8 @@ from itertools import product
 import pytest
 import yaml
 
-from bp_lcz.evaluation.results import overrides
 from bp_lcz.params import Params, load_params
+from bp_lcz.scoring.results import overrides
 from tests.conftest import ROOT
 
 
@@ -17,15 +17,15 @@ def matrix(profile):
 
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     above = yaml.safe_load((ROOT / f"profiles/{profile}.yaml").read_text())
-    return Params.model_validate(_merge({**params, "cells": {}}, above))
+    return Params.model_validate(_merge({**params, "trials": {}}, above))
 
 
 def settings(params):
-    """Backbone, variant and overrides of each cell, with the seeds that have it."""
+    """Backbone, variant and overrides of each trial, with the seeds that have it."""
     found: dict = {}
-    for name, cell in params.cells.items():
+    for name, trial in params.trials.items():
         own = overrides(params, name)
-        found.setdefault((cell.backbone, cell.variant, tuple(sorted(own.items()))), []).append(cell.seed)
+        found.setdefault((trial.backbone, trial.variant, tuple(sorted(own.items()))), []).append(trial.seed)
     return found
 
 
@@ -33,49 +33,49 @@ def settings(params):
 def test_every_setting_has_every_seed_once_and_names_end_with_it(profile, seeds):
     params = matrix(profile)
     assert all(found == list(range(1, seeds + 1)) for found in settings(params).values())
-    assert all(name.endswith(f"-s{cell.seed}") for name, cell in params.cells.items())
-    stems = Counter(name.rpartition("-s")[0] for name in params.cells)
+    assert all(name.endswith(f"-s{trial.seed}") for name, trial in params.trials.items())
+    stems = Counter(name.rpartition("-s")[0] for name in params.trials)
     assert set(stems.values()) == {seeds}
     assert len(stems) == len(settings(params))
 
 
 @pytest.mark.parametrize("profile", ["tables", "ablation", "ablation-template", "paper"])
-def test_the_head_of_a_profile_tells_command_and_number_of_cells(profile):
+def test_the_head_of_a_profile_tells_command_and_number_of_trials(profile):
     head = (ROOT / f"profiles/{profile}.yaml").read_text().partition("\ncells:")[0]
     assert f"make {profile} " in head
-    assert f"makes {len(matrix(profile).cells)} cells" in head
+    assert f"makes {len(matrix(profile).trials)} trials" in head
 
 
 def test_the_tables_have_both_backbones_in_three_variants_and_name_the_tokens_of_exvit():
     params = matrix("tables")
     assert set(settings(params)) == {(b, v, ()) for b, v in product(("eb_cnn", "exvit"), ("plain", "bgp", "bp-lcz"))}
-    exvit = {name: params.cell(name) for name, cell in params.cells.items() if cell.backbone == "exvit"}
-    assert {cell.backbone_options["token_size"] for cell in exvit.values()} == {4}
+    exvit = {name: params.trial(name) for name, trial in params.trials.items() if trial.backbone == "exvit"}
+    assert {trial.backbone_options["token_size"] for trial in exvit.values()} == {4}
     assert all(name.startswith("exvit_t4-") for name in exvit)
 
 
 def test_the_ablation_has_every_factor_around_the_default():
     params = matrix("ablation")
-    cells = [params.cell(name) for name in params.cells]
-    assert {cell.variant for cell in cells} == {"plain", "msm", "bgp", "bp-lcz"}
-    full = [cell.model for cell in cells if cell.variant == "bp-lcz"]
+    trials = [params.trial(name) for name in params.trials]
+    assert {trial.variant for trial in trials} == {"plain", "msm", "bgp", "bp-lcz"}
+    full = [trial.model for trial in trials if trial.variant == "bp-lcz"]
     pairs = {(model.target, model.loss) for model in full}
     same_as_bgp = {("identity", "softmax"), ("class_group", "softmax")}
     assert pairs == set(product(("identity", "class_group", "graded"), ("softmax", "sigmoid"))) - same_as_bgp
     assert {0.01, 0.05, 0.1, 0.2} == {model.alpha for model in full}
     assert {"none", "visual", "text", "both"} == {model.augment for model in full}
     assert len({model.alignment_weight for model in full}) >= 3
-    assert {"32-true", "bf16-mixed"} == {cell.train.precision for cell in cells}
+    assert {"32-true", "bf16-mixed"} == {trial.train.precision for trial in trials}
 
 
 def test_the_paper_is_run_on_the_official_folder_with_the_papers_exvit():
     params = matrix("paper")
     assert params.dataset.root == "data/so2sat"
     assert params.backbones["exvit"]["token_size"] == 1
-    assert len({cell.backbone for cell in params.cells.values()}) == 7
+    assert len({trial.backbone for trial in params.trials.values()}) == 7
 
 
 def test_the_ablation_of_the_template_changes_nothing_else():
     params, committed = matrix("ablation-template"), load_params(ROOT / "params.yaml")
     assert params.prompts.template != committed.prompts.template
-    assert params.model_copy(update={"prompts": committed.prompts, "cells": committed.cells}) == committed
+    assert params.model_copy(update={"prompts": committed.prompts, "trials": committed.trials}) == committed

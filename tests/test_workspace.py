@@ -70,7 +70,7 @@ def test_a_profile_is_merged_key_by_key(checkout: Path) -> None:
     merged = load_params(make_workspace("one", profile="quick") / "params.yaml")
     assert merged.train == committed.train.model_copy(update={"epochs": 3})
     assert merged.simulate.patches == committed.simulate.patches.model_copy(update={"testing": 77})
-    assert merged.cells == committed.cells
+    assert merged.trials == committed.trials
 
 
 def test_lists_and_scalars_of_a_profile_replace_what_is_below(checkout: Path) -> None:
@@ -80,11 +80,11 @@ def test_lists_and_scalars_of_a_profile_replace_what_is_below(checkout: Path) ->
     }
 
 
-def test_the_cells_of_a_profile_replace_the_committed_ones(checkout: Path) -> None:
-    cells = "{only-s2: {backbone: eb_cnn, variant: plain, seed: 2}}"
-    (checkout / "profiles/other.yaml").write_text(f"cells: {cells}\n")
+def test_the_trials_of_a_profile_replace_the_committed_ones(checkout: Path) -> None:
+    trials = "{only-s2: {backbone: eb_cnn, variant: plain, seed: 2}}"
+    (checkout / "profiles/other.yaml").write_text(f"trials: {trials}\n")
     merged = load_params(make_workspace("one", profile="other") / "params.yaml")
-    assert list(merged.cells) == ["only-s2"]
+    assert list(merged.trials) == ["only-s2"]
     assert merged.train == load_params(checkout / "params.yaml").train
 
 
@@ -347,7 +347,10 @@ def test_an_unknown_profile_is_refused_with_the_known_ones(checkout: Path) -> No
         ("trian: {epochs: 1}", r"\+ profiles/bad\.yaml: trian: unknown key"),
         ("train: [", r"^profiles/bad\.yaml: not valid YAML"),
         ("[1, 2]", r"^profiles/bad\.yaml: expected a mapping"),
-        ("cells:\n  a: {seed: 1}\n  a: {seed: 2}\n", r"^profiles/bad\.yaml: not valid YAML: duplicate key a in line 3"),
+        (
+            "trials:\n  a: {seed: 1}\n  a: {seed: 2}\n",
+            r"^profiles/bad\.yaml: not valid YAML: duplicate key a in line 3",
+        ),
         ("train: {epochs: 1} # \udcfc", r"^profiles/bad\.yaml: not a text file in UTF-8"),
     ],
 )

@@ -20,18 +20,18 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.growth import Curve, Series
 from benchmarks.harness import Goal, Measured, NotMeasuredError, Row, Setup, Side, rates, timed
+from benchmarks.speed import figure
 from bp_lcz.bands import ALL_CHANNELS, PATCH_SIDE
-from bp_lcz.data.hdf5_store import Hdf5Store
-from bp_lcz.data.module import Batches, BatchOrder
-from bp_lcz.data.pack import pack
-from bp_lcz.data.store import PackedStore, PatchStore, epoch_order
-from bp_lcz.data.tiers import open_store
-from bp_lcz.evaluation.speed import figure
+from bp_lcz.files import staged_file
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.model.task import LczTask, class_weights
-from bp_lcz.params import CellParams, load_params
-from bp_lcz.paths import staged_file
+from bp_lcz.params import TrialParams, load_params
+from bp_lcz.patches.hdf5_store import Hdf5Store
+from bp_lcz.patches.loader import Batches, BatchOrder
+from bp_lcz.patches.pack import pack
+from bp_lcz.patches.store import PackedStore, PatchStore, epoch_order
+from bp_lcz.patches.tiers import open_store
 from bp_lcz.scheme import CLASS_COUNT
 
 BATCH = 256
@@ -293,10 +293,10 @@ def gather(setup: Setup) -> Measured:
     )
 
 
-def network_parameters() -> CellParams:
+def network_parameters() -> TrialParams:
     """The smallest network with the parameters of this checkout."""
     params = load_params(Path(__file__).parents[2] / "params.yaml")
-    return CellParams(
+    return TrialParams(
         name="benchmark",
         backbone="eb_cnn",
         variant="plain",
@@ -310,15 +310,15 @@ def network_parameters() -> CellParams:
 def pipeline(setup: Setup) -> Measured:
     """Training steps on batches as they come, against the same steps on one batch that lies there."""
     device = torch.device(setup.device)
-    cell, folder = network_parameters(), packed(setup)
-    batch = 8 if setup.quick else cell.train.batch_size
+    trial, folder = network_parameters(), packed(setup)
+    batch = 8 if setup.quick else trial.train.batch_size
     store = open_store("auto", "training", folder, dataset(setup), device)
     torch.manual_seed(1)
     width = len(ALL_CHANNELS.names)
     prompts = torch.zeros(CLASS_COUNT, len(ALL_CHANNELS.groups), 1)
-    network = BPLCZ(cell, ALL_CHANNELS, prompts, torch.zeros(width), torch.full((width,), 20.0)).to(device)
+    network = BPLCZ(trial, ALL_CHANNELS, prompts, torch.zeros(width), torch.full((width,), 20.0)).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    task = LczTask(network, cell, class_weights([1] * CLASS_COUNT, 0.0), 1).to(device)
+    task = LczTask(network, trial, class_weights([1] * CLASS_COUNT, 0.0), 1).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
 
     def step(number: int, sen1: torch.Tensor, sen2: torch.Tensor, label: torch.Tensor) -> None:
@@ -402,8 +402,8 @@ def private_mebibytes(setup: Setup, patches: int) -> float:
     """Memory of a fresh process of its own, shared pages of files left out, after random batches of a file."""
     sparse_packed(setup, patches)
     code = (
-        "import sys, numpy as np, psutil; from pathlib import Path; from bp_lcz.data.store import *; "
-        "from bp_lcz.data.module import Batches, BatchOrder; from itertools import islice; "
+        "import sys, numpy as np, psutil; from pathlib import Path; from bp_lcz.patches.store import *; "
+        "from bp_lcz.patches.loader import Batches, BatchOrder; from itertools import islice; "
         "store = PackedStore(Path(sys.argv[1]), 'training'); batches = Batches(store, BatchOrder(len(store), 64, 1)); "
         "list(map(len, islice(iter(batches), 16))); "
         "print(sum(part.private_dirty for part in psutil.Process().memory_maps()) / 2**20)"

@@ -29,18 +29,18 @@ from benchmarks.harness import (
     timed,
 )
 from benchmarks.memory import peak_mebibytes
-from benchmarks.networks import batch_of, cell_of, network_of, training_step
+from benchmarks.networks import batch_of, network_of, training_step, trial_of
 from benchmarks.separate_branches import with_separate_branches
+from benchmarks.speed import figure
 from bp_lcz.bands import ALL_CHANNELS, GROUPS, PATCH_SIDE, SEN1_BANDS, Channels
-from bp_lcz.data.releases import V2_CLASS_COUNTS
-from bp_lcz.data.store import Batch
-from bp_lcz.evaluation.speed import figure
 from bp_lcz.model.backbones.exvit import HEADS, Attention
 from bp_lcz.model.bp_lcz import BPLCZ, BandGroupPrompting
 from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.model.msm import msm_loss
 from bp_lcz.model.task import LczTask
+from bp_lcz.patches.store import Batch
 from bp_lcz.scheme import CLASS_COUNT
+from bp_lcz.so2sat.releases import V2_CLASS_COUNTS
 from bp_lcz.text.encoder import PACKAGED_MINILM, load_encoder
 from bp_lcz.text.prompts import prompt_texts
 
@@ -99,9 +99,9 @@ def msm_memory(setup: Setup) -> Measured:
 
 def text(setup: Setup) -> Measured:
     """How often a step calls the text encoder."""
-    cell, size = cell_of("bp-lcz"), 2 if setup.quick else BATCH
+    trial, size = trial_of("bp-lcz"), 2 if setup.quick else BATCH
     batch = batch_of(size)
-    step = training_step(network_of(cell), cell, batch)
+    step = training_step(network_of(trial), trial, batch)
     encoder = load_encoder(PACKAGED_MINILM, None)
     prompts = prompt_texts("a photo of a {class} with {group} bands")
     in_batch = [prompt for label in batch[2].tolist() for prompt in prompts[label]]
@@ -142,16 +142,16 @@ def eb_cnn(precision: str) -> Callable[[Setup], Measured]:
 
     def measure(setup: Setup) -> Measured:
         size = 8 if setup.quick else BATCH
-        cell = cell_of("bp-lcz")
-        network = network_of(cell).to(setup.device)
+        trial = trial_of("bp-lcz")
+        network = network_of(trial).to(setup.device)
         separate = with_separate_branches(network, ALL_CHANNELS)
         batch = batch_of(size, device=setup.device)
         first = batch_of(size, memory_format=torch.contiguous_format, device=setup.device)
         keep_freed_memory()
         ours, theirs = rates(
             setup,
-            Side(training_step(network, cell, batch, precision), size),
-            Side(training_step(separate, cell, first), size),
+            Side(training_step(network, trial, batch, precision), size),
+            Side(training_step(separate, trial, first), size),
         )
         dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
         beside = {
@@ -200,8 +200,8 @@ def overhead(precision: str) -> Callable[[Setup], Measured]:
         keep_freed_memory()
         sides = []
         for variant in ("bp-lcz", "plain"):
-            cell = cell_of(variant)
-            sides.append(Side(training_step(network_of(cell).to(setup.device), cell, batch, precision)))
+            trial = trial_of(variant)
+            sides.append(Side(training_step(network_of(trial).to(setup.device), trial, batch, precision)))
         return Measured(*seconds(setup, *sides), note=precision)
 
     return measure
@@ -229,11 +229,11 @@ def with_explicit_attention(network: BPLCZ) -> BPLCZ:
 
 def exvit_sides(setup: Setup, size: int, explicit_size: int) -> tuple[Callable[[int], Tensor], Callable[[int], Tensor]]:
     """Training steps of ExViT with torch's attention and with explicit attention."""
-    cell = cell_of("plain", "exvit", token_size=8 if setup.quick else 1)
-    network = network_of(cell).to(setup.device)
+    trial = trial_of("plain", "exvit", token_size=8 if setup.quick else 1)
+    network = network_of(trial).to(setup.device)
     return (
-        training_step(network, cell, batch_of(size, device=setup.device)),
-        training_step(with_explicit_attention(network), cell, batch_of(explicit_size, device=setup.device)),
+        training_step(network, trial, batch_of(size, device=setup.device)),
+        training_step(with_explicit_attention(network), trial, batch_of(explicit_size, device=setup.device)),
     )
 
 
@@ -286,12 +286,12 @@ def gpu_epoch(setup: Setup) -> Measured:
     """Seconds of an epoch, from measured steps on a split that lies on the GPU, against what the GPU must do."""
     if setup.device != "cuda":
         raise NotMeasuredError("torch sees no GPU")
-    cell, size, steps = cell_of("bp-lcz"), 64 if setup.quick else 1024, 4 if setup.quick else 64
-    network = network_of(cell).cuda()
+    trial, size, steps = trial_of("bp-lcz"), 64 if setup.quick else 1024, 4 if setup.quick else 64
+    network = network_of(trial).cuda()
     patches = 4 * size if setup.quick else EPOCH
     images = torch.randn(patches, PATCH_SIDE, PATCH_SIDE, len(ALL_CHANNELS.names), device="cuda")
     labels = torch.randint(CLASS_COUNT, (patches,), device="cuda")
-    task = LczTask(network, cell, torch.ones(CLASS_COUNT), steps=1).cuda()
+    task = LczTask(network, trial, torch.ones(CLASS_COUNT), steps=1).cuda()
     optimizer = task.configure_optimizers()["optimizer"]
     sen1 = len(SEN1_BANDS)
 
@@ -407,7 +407,7 @@ def growth_batch(setup: Setup) -> list[Series]:
     """The step and the alignment loss against the batch."""
     sizes = (8, 16, 32) if setup.quick else (16, 32, 64, 128, 256, 512, 1024)
     dense = sizes if setup.quick else sizes[:-1]
-    network = network_of(cell_of("bp-lcz"))
+    network = network_of(trial_of("bp-lcz"))
     return [
         Series("gradient of EB-CNN bp-lcz", sizes, samples(setup, [gradient(network, n, ALL_CHANNELS) for n in sizes])),
         Series("alignment, distinct prompts", sizes, _alignment(setup, exact_alignment, [(n, 7) for n in sizes])),
@@ -424,7 +424,7 @@ def growth_groups(setup: Setup) -> list[Series]:
         channels = Channels(
             *(tuple(band for band in names if band in bands) for names in (ALL_CHANNELS.sen1, ALL_CHANNELS.sen2))
         )
-        networks.append(gradient(network_of(cell_of("bp-lcz"), channels), size, channels))
+        networks.append(gradient(network_of(trial_of("bp-lcz"), channels), size, channels))
     return [
         Series("gradient of EB-CNN bp-lcz", sizes, samples(setup, networks)),
         Series("alignment, distinct prompts", sizes, _alignment(setup, exact_alignment, [(size, n) for n in sizes])),
@@ -445,10 +445,10 @@ def growth_classes(setup: Setup) -> list[Series]:
 def growth_prompts(setup: Setup) -> list[Series]:
     """Prompting, retrieval included, against the number of distinct prompts: classes times groups."""
     size, classes = (8 if setup.quick else BATCH), (17, 34, 68) if setup.quick else (17, 34, 68, 136, 272)
-    cell = cell_of("bp-lcz")
+    trial = trial_of("bp-lcz")
     works = []
     for count in classes:
-        prompting = BandGroupPrompting(torch.randn(count, 7, 384), 64, 128, cell.model, "sigmoid")
+        prompting = BandGroupPrompting(torch.randn(count, 7, 384), 64, 128, trial.model, "sigmoid")
         fused, groups = torch.randn(size, 128), torch.randn(size, 7, 64)
 
         def work(prompting: BandGroupPrompting = prompting, inputs: tuple[Tensor, Tensor] = (fused, groups)) -> None:
@@ -462,7 +462,7 @@ def growth_prompts(setup: Setup) -> list[Series]:
 def growth_side(setup: Setup) -> list[Series]:
     """The gradient against the side of the images; EB-CNN takes any."""
     size, sides = (2, (16, 32, 64)) if setup.quick else (32, (16, 32, 64, 128))
-    network = network_of(cell_of("bp-lcz"))
+    network = network_of(trial_of("bp-lcz"))
     works = [gradient(network, size, ALL_CHANNELS, side) for side in sides]
     return [Series("gradient of EB-CNN bp-lcz", sides, samples(setup, works))]
 

@@ -85,16 +85,17 @@ def resolve_bands(key: str, channel_count: int, named: Sequence[str] | None, fil
     if named is None:
         if channel_count != len(official):
             raise UserError(
-                f"{file}: {key} has {channel_count} channels; expected {len(official)} "
-                f"({official[0]} ... {official[-1]}), or an attribute 'bands' naming them"
+                file,
+                f"{key} has {channel_count} channels; expected {len(official)} "
+                f"({official[0]} ... {official[-1]}), or an attribute 'bands' naming them",
             )
         return official
     bands = tuple(named)
     if len(bands) != channel_count:
-        raise UserError(f"{file}: {key} has {channel_count} channels but its 'bands' names {len(bands)}")
+        raise UserError(file, f"{key} has {channel_count} channels but its 'bands' names {len(bands)}")
     unknown = [band for band in bands if band not in official]
     if unknown:
-        raise UserError(f"{file}: {key} has unknown bands {', '.join(unknown)}; known: {', '.join(official)}")
+        raise UserError(file, f"{key} has unknown bands {', '.join(unknown)}; known: {', '.join(official)}")
     if len(set(bands)) != len(bands):
-        raise UserError(f"{file}: {key} names a band twice: {', '.join(bands)}")
+        raise UserError(file, f"{key} names a band twice: {', '.join(bands)}")
     return bands

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from json import dumps
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from typing import Annotated
 import typer
 
 import bp_lcz
-from bp_lcz.errors import TEMPORARY_STATUS, TemporaryError, UserError, is_disk_full, is_refused_by_system
+from bp_lcz.errors import FAULT_STATUS, UserError, is_disk_full, is_refused_by_system
 from bp_lcz.params import load_params
 from bp_lcz.paths import DEMO
 
@@ -30,7 +31,7 @@ app = typer.Typer(
 
 STAGES = "Stages of dvc.yaml"
 REGISTRY = "Registered models"
-CellName = Annotated[str, typer.Argument(help="Name of an entry of `cells` in params.yaml.")]
+TrialName = Annotated[str, typer.Argument(help="Name of an entry of `trials` in params.yaml.")]
 
 
 def _print_version(asked: bool) -> None:
@@ -97,30 +98,30 @@ def prompts() -> None:
 
 
 @app.command(rich_help_panel=STAGES)
-def train(cell: CellName) -> None:
-    """Train one cell; resumes by itself where a killed run of the same inputs stopped.
+def train(trial: TrialName) -> None:
+    """Train one trial; resumes by itself where a killed run of the same inputs stopped.
 
     Example: bp-lcz train eb_cnn-bp-lcz
     """
     from bp_lcz.stages import train as stage
 
-    stage.run(load_params(), cell)
+    stage.run(load_params(), trial)
 
 
 @app.command(rich_help_panel=STAGES)
-def evaluate(cell: CellName) -> None:
-    """Metrics of one trained cell on the testing split.
+def evaluate(trial: TrialName) -> None:
+    """Metrics of one trained trial on the testing split.
 
     Example: bp-lcz evaluate eb_cnn-bp-lcz
     """
     from bp_lcz.stages import evaluate as stage
 
-    stage.run(load_params(), cell)
+    stage.run(load_params(), trial)
 
 
 @app.command(rich_help_panel=STAGES)
 def report() -> None:
-    """Write reports/index.html and reports/report.md from the evaluations of all cells.
+    """Write reports/index.html and reports/report.md from the evaluations of all trials.
 
     Example: bp-lcz report
     """
@@ -131,7 +132,7 @@ def report() -> None:
 
 @app.command(rich_help_panel=STAGES)
 def verify() -> None:
-    """Print each claim of paper.yaml with what this run's cells say of it; fail if a comparable one fails.
+    """Print each claim of paper.yaml with what this run's trials say of it; fail if a comparable one fails.
 
     Example: bp-lcz verify
     """
@@ -148,7 +149,7 @@ def score(
 
     Example: bp-lcz score predictions.npz
     """
-    from bp_lcz.evaluation.score import score_file
+    from bp_lcz.scoring.score import score_file
 
     typer.echo(score_file(file))
 
@@ -171,23 +172,23 @@ def import_sen2lcz(
 def judge(
     weights: Annotated[Path, typer.Argument(help="Keras weights of Sen2LCZ-MF, an HDF5 file.")],
     dataset: Annotated[Path, typer.Option(help="Simulated data set to judge.")] = DEMO,
-    model: Annotated[Path | None, typer.Option(help="Trained cell to compare on real patches.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Trained trial to compare on real patches.")] = None,
     real: Annotated[Path | None, typer.Option(help="Folder of real patches, for --model.")] = None,
 ) -> None:
     """How real the simulation is to a network that was trained on real So2Sat.
 
-    With --model and --real: how often a cell that was trained on simulated patches agrees with that network on real
+    With --model and --real: how often a trial that was trained on simulated patches agrees with that network on real
     ones.
 
     Example: bp-lcz judge sen2lcz.hdf5
 
     Example: bp-lcz judge sen2lcz.hdf5 --model outputs/models/eb_cnn-plain --real /data/real_patches
     """
-    from bp_lcz.judge import agreement
-    from bp_lcz.judge import judge as verdict_on
+    from bp_lcz.demo.judge import agreement
+    from bp_lcz.demo.judge import judge as verdict_on
 
     if (model is None) != (real is None):
-        raise UserError("judge: --model and --real go together")
+        raise UserError("judge", "--model and --real go together")
     if model is not None and real is not None:
         share, count = agreement(weights, model, real)
         typer.echo(f"{model.name} and Sen2LCZ-MF give the same class to {share:.3f} of {count} patches of {real.name}")
@@ -215,7 +216,7 @@ def split(
 
     Example: bp-lcz split /data/berlin /data/paris --out /data/mine --by block --shares 0.7 0.1 0.2
     """
-    from bp_lcz.data.split import rule_from, split_folders
+    from bp_lcz.scenes.split import rule_from, split_folders
 
     typer.echo("\n".join(split_folders(folders, out, rule_from(by, shares, block_size, gap, seed))))
 
@@ -249,12 +250,12 @@ def tile(
 
     Example: bp-lcz tile --s1 S1.tif --s2 S2.tif --labels LCZ.tif --out /data/berlin
     """
-    from bp_lcz.data.split import rule_from
-    from bp_lcz.data.tile import TileOptions
-    from bp_lcz.data.tile import tile as cut
+    from bp_lcz.scenes.split import rule_from
+    from bp_lcz.scenes.tile import TileOptions
+    from bp_lcz.scenes.tile import tile as cut
 
     if by not in ("block", "none"):
-        raise UserError(f"--split {by}: expected block or none")
+        raise UserError(f"--split {by}", "expected block or none")
     options = TileOptions(
         city=city,
         stride_m=stride,
@@ -279,7 +280,7 @@ def releases(
 
     Example: bp-lcz releases
     """
-    from bp_lcz.data.releases import releases_json, releases_table
+    from bp_lcz.so2sat.releases import releases_json, releases_table
 
     typer.echo(dumps(releases_json(), indent=1) if json else releases_table())
 
@@ -312,13 +313,13 @@ def download(
 
     Example: bp-lcz download --verify --out /data/so2sat
     """
-    from bp_lcz.data.download import download as bring
-    from bp_lcz.data.download import verify as check
-    from bp_lcz.data.releases import SO2SAT_V2, known_release, read_release
-    from bp_lcz.pinned import check_pins, commit_pins
+    from bp_lcz.so2sat.download import download as bring
+    from bp_lcz.so2sat.download import verify as check
+    from bp_lcz.so2sat.pinned import check_pins, commit_pins
+    from bp_lcz.so2sat.releases import SO2SAT_V2, known_release, read_release
 
     if release is not None and release_file is not None:
-        raise UserError("download: give the name of a release or --release-file, not both")
+        raise UserError("download", "give the name of a release or --release-file, not both")
     wanted = read_release(release_file) if release_file else known_release(release or SO2SAT_V2)
     folder = out or Path("data") / (wanted.folder or wanted.name)
     if verify:
@@ -338,24 +339,30 @@ def bench(
     growth: Annotated[bool, typer.Option("--growth", help="Growth of cost with size instead of the rows.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; all cores without.")] = None,
     out: Annotated[Path | None, typer.Option(help="File of the results, instead of benchmarks/results/...")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the latest committed results, measure nothing.")] = False,
 ) -> None:
     """Measure speed against peers and against the machine's limits, with a goal and a verdict for each row.
 
     Example: bp-lcz bench
 
     Example: bp-lcz bench --rows gather --rows packed
+
+    Example: bp-lcz bench --show
     """
     if not Path("benchmarks/run.py").is_file():
-        raise UserError("benchmarks: not found; run inside a BP-LCZ checkout")
+        raise UserError("benchmarks", "not found; run inside a BP-LCZ checkout")
     if growth and (rows or large):
-        raise UserError("bench: --growth takes neither --rows nor --large")
+        raise UserError("bench", "--growth takes neither --rows nor --large")
     if threads is not None and threads > (cores := os.cpu_count() or 1):
-        raise UserError(f"bench: --threads {threads}: this machine has {cores} cores")
+        raise UserError("bench", f"--threads {threads}: this machine has {cores} cores")
     sys.path.insert(0, str(Path.cwd()))
     from benchmarks.growth import measure_growth
     from benchmarks.run import bench as measure
+    from benchmarks.run import show_latest
 
-    if growth:
+    if show:
+        show_latest()
+    elif growth:
         measure_growth(quick=quick, threads=threads, out=out)
     else:
         measure(rows or (), quick=quick, large=large, threads=threads, out=out)
@@ -420,7 +427,7 @@ def promote(
     decision = decide(Path.cwd(), _model_name(name), version, dry_run)
     typer.echo("\n".join(decision.lines()))
     if not decision.accepted:
-        raise UserError(f"{decision.name} version {decision.version}: not promoted: {decision.reason}")
+        raise UserError(f"{decision.name} version {decision.version}", f"not promoted: {decision.reason}")
 
 
 @app.command(rich_help_panel=REGISTRY)
@@ -446,8 +453,8 @@ def serve(
 
     Example: bp-lcz serve bp-lcz-demo --port 5001
     """
-    from bp_lcz.serving import MIB
-    from bp_lcz.serving import serve as run
+    from bp_lcz.serving.server import MIB
+    from bp_lcz.serving.server import serve as run
 
     run(Path.cwd(), _model_name(name), alias, host, port, max_body * MIB)
 
@@ -462,7 +469,7 @@ def predict(
 
     Example: bp-lcz predict models:/bp-lcz-demo@champion data/demo/testing.h5 --out predictions.parquet
     """
-    from bp_lcz.predict import predict_file
+    from bp_lcz.serving.predict import predict_file
 
     done = predict_file(Path.cwd(), model, file, out)
     agreement = "" if done.agreement is None else f"; {done.agreement:.3f} of those with a label agree with it"
@@ -491,7 +498,7 @@ def main() -> None:
         app()
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
-        sys.exit(TEMPORARY_STATUS if isinstance(error, TemporaryError) else 1)
+        sys.exit(error.status)
     except SystemExit as end:
         if end.code == 128 + signal.SIGINT:  # what typer makes of a KeyboardInterrupt, without a word
             typer.echo("interrupted", err=True)
@@ -501,7 +508,8 @@ def main() -> None:
             typer.echo(f"error: {error.filename}: {(error.strerror or str(error)).lower()}", err=True)
             sys.exit(1)
         if not is_disk_full(error):
-            raise
+            traceback.print_exc()
+            sys.exit(FAULT_STATUS)
         typer.echo(f"error: {Path.cwd()}: no space left on the disk; free some and run again", err=True)
         sys.exit(1)
 

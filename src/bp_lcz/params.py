@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from bp_lcz.errors import UserError
+from bp_lcz.errors import UserError, one_line
 
 Split = Literal["training", "validation", "testing"]
 SPLITS: tuple[Split, ...] = ("training", "validation", "testing")
@@ -27,8 +27,8 @@ Target = Literal["identity", "class_group", "graded"]
 Loss = Literal["softmax", "sigmoid"]
 Tier = Literal["auto", "device", "pinned", "packed", "hdf5"]
 Share = Annotated[float, Field(ge=0, le=1)]
-CellKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-"""Name of a cell: a folder, a DVC stage and a word of a command line, so nothing that a shell would read."""
+TrialKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+"""Name of a trial: a folder, a DVC stage and a word of a command line, so nothing that a shell would read."""
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -115,7 +115,7 @@ class Prompts(_Section):
 
 
 class Train(_Section):
-    """Optimisation, equal for all cells unless a cell overrides it."""
+    """Optimisation, equal for all trials unless a trial overrides it."""
 
     epochs: PositiveInt
     batch_size: PositiveInt
@@ -134,16 +134,16 @@ class Train(_Section):
     device: Literal["auto", "cpu", "cuda"]
     """``auto``: a GPU when there is one, else the CPU; the log says which."""
     devices: PositiveInt
-    """GPUs, or processes on a CPU, that train one cell together on one machine; each takes its share of every batch,
+    """GPUs, or processes on a CPU, that train one trial together on one machine; each takes its share of every batch,
     so ``batch_size`` stays that of a step. Part of the result: batch statistics and the losses see a share."""
     nodes: PositiveInt
-    """Machines that train one cell together, each with ``devices``; `docs/operations.md` says how to start them."""
+    """Machines that train one trial together, each with ``devices``; `docs/operations.md` says how to start them."""
     strategy: Literal["auto", "ddp"]
     """Lightning's strategy; ``auto`` is ``ddp`` where there is more than one process."""
 
 
 class Model(_Section):
-    """Band group prompting, equal for all cells unless a cell overrides it."""
+    """Band group prompting, equal for all trials unless a trial overrides it."""
 
     dimension: PositiveInt
     """Width of the space in which image groups and prompts are compared."""
@@ -160,14 +160,14 @@ class Model(_Section):
 
 
 class Overrides(_Section):
-    """Values of a cell that differ from the common sections ``train`` and ``model``."""
+    """Values of a trial that differ from the common sections ``train`` and ``model``."""
 
     train: dict[str, Any] = {}
     model: dict[str, Any] = {}
     backbone: dict[str, Any] = {}
 
 
-class Cell(_Section):
+class Trial(_Section):
     """One entry of the experiment matrix."""
 
     backbone: str
@@ -204,7 +204,7 @@ class Params(_Section):
     model: Model
     backbones: dict[str, dict[str, Any]]
     """Options of each backbone, checked by the backbone itself."""
-    cells: Annotated[dict[CellKey, Cell], Field(min_length=1)]
+    trials: Annotated[dict[TrialKey, Trial], Field(min_length=1)]
     evaluate: Evaluate
     promote: Promote
     store: Tier
@@ -213,24 +213,24 @@ class Params(_Section):
     batches in page-locked memory that a GPU copies by itself. ``hdf5``: the So2Sat files, mapped in place. ``auto``:
     on a GPU ``device`` if the split fits into half of its free memory, else ``pinned``; on a CPU ``packed``."""
 
-    def cell(self, name: str) -> "CellParams":
-        """One cell with its overrides merged into the common sections.
+    def trial(self, name: str) -> "TrialParams":
+        """One trial with its overrides merged into the common sections.
 
         Raises:
-            UserError: if there is no such cell or an override is unknown or out of range.
+            UserError: if there is no such trial or an override is unknown or out of range.
         """
-        if name not in self.cells:
-            raise UserError(f"params.yaml: no cell '{name}'; known: {', '.join(self.cells)}")
-        cell = self.cells[name]
-        where = f"cells.{name}.overrides"
-        return CellParams(
+        if name not in self.trials:
+            raise UserError("params.yaml", f"no trial '{name}'; known: {', '.join(self.trials)}")
+        trial = self.trials[name]
+        where = f"trials.{name}.overrides"
+        return TrialParams(
             name=name,
-            backbone=cell.backbone,
-            variant=cell.variant,
-            seed=cell.seed,
-            train=_parse(Train, {**self.train.model_dump(), **cell.overrides.train}, f"{where}.train"),
-            model=_parse(Model, {**self.model.model_dump(), **cell.overrides.model}, f"{where}.model"),
-            backbone_options={**self.backbones.get(cell.backbone, {}), **cell.overrides.backbone},
+            backbone=trial.backbone,
+            variant=trial.variant,
+            seed=trial.seed,
+            train=_parse(Train, {**self.train.model_dump(), **trial.overrides.train}, f"{where}.train"),
+            model=_parse(Model, {**self.model.model_dump(), **trial.overrides.model}, f"{where}.model"),
+            backbone_options={**self.backbones.get(trial.backbone, {}), **trial.overrides.backbone},
         )
 
 
@@ -250,8 +250,8 @@ class NetworkParams(_Section):
         return self
 
 
-class CellParams(NetworkParams):
-    """Everything that decides how one cell is trained, apart from the data."""
+class TrialParams(NetworkParams):
+    """Everything that decides how one trial is trained, apart from the data."""
 
     name: str
     seed: NonNegativeInt
@@ -274,13 +274,13 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path}: not found; run inside a BP-LCZ checkout or workspace") from None
+        raise UserError(path, "not found; run inside a BP-LCZ checkout or workspace") from None
     params = _parse(Params, read_sections(content, str(path)), "", str(path))
-    for name, cell in params.cells.items():
-        if cell.backbone not in backbone_names():
+    for name, trial in params.trials.items():
+        if trial.backbone not in backbone_names():
             known = ", ".join(backbone_names())
-            raise UserError(f"{path}: cells.{name}.backbone: unknown backbone '{cell.backbone}'; known: {known}")
-        params.cell(name)
+            raise UserError(path, f"trials.{name}.backbone: unknown backbone '{trial.backbone}'; known: {known}")
+        params.trial(name)
     return params
 
 
@@ -297,11 +297,11 @@ def read_sections(content: bytes, file: str) -> dict[str, Any]:
     try:
         sections = yaml.load(content.decode("utf-8"), _UniqueKeyLoader)
     except UnicodeDecodeError:
-        raise UserError(f"{file}: not a text file in UTF-8") from None
+        raise UserError(file, "not a text file in UTF-8") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2025-02-30
-        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(file, f"not valid YAML: {one_line(error)}") from None
     if not isinstance(sections, dict):
-        raise UserError(f"{file}: expected a mapping of sections")
+        raise UserError(file, "expected a mapping of sections")
     return sections
 
 
@@ -325,4 +325,4 @@ def _parse(section: type[SectionT], values: dict[str, Any], where: str, file: st
         first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         key = " ".join(".".join([where] * bool(where) + [str(part) for part in first["loc"]]).split())
         message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{file}: {key}: {message}") from None
+        raise UserError(file, f"{key}: {message}") from None

@@ -7,7 +7,7 @@ written anew whenever the workspace is renewed:
     committed params.yaml  <-  profiles/<profile>.yaml  <-  dataset.root from --dataset
 
 A profile is merged key by key: mappings merge, everything else (numbers, text, lists, null) replaces the
-value below it. The one exception is ``cells``: a profile that has it names all cells of its matrix, and the
+value below it. The one exception is ``trials``: a profile that has it names all trials of its matrix, and the
 committed ones are gone. ``profile`` is set to the profile's name, so that the report can say how it was made.
 """
 
@@ -27,8 +27,8 @@ from typing import Any
 import yaml
 
 from bp_lcz.errors import UserError
+from bp_lcz.files import staged_file
 from bp_lcz.params import PARAMS_FILE, SPLITS, load_params, read_sections
-from bp_lcz.paths import staged_file
 
 WORKSPACES = Path(".workspaces")
 PROFILES = Path("profiles")
@@ -60,8 +60,8 @@ def make_workspace(name: str, profile: str | None = None, dataset: Path | None =
     """
     if not _NAME.fullmatch(name):
         raise UserError(
-            f"workspace '{name}': a name begins with a letter or digit and is made of at most 100 letters, digits, "
-            "'.', '_' and '-'"
+            f"workspace '{name}'",
+            "a name begins with a letter or digit and is made of at most 100 letters, digits, '.', '_' and '-'",
         )
     main = main_checkout(Path.cwd())
     commit = git(main, "rev-parse", "HEAD")
@@ -127,10 +127,10 @@ def git(folder: Path, *arguments: str) -> str:
             env=environment,
         )
     except FileNotFoundError:
-        raise UserError("git: command not found; BP-LCZ runs inside a git checkout") from None
+        raise UserError("git", "command not found; BP-LCZ runs inside a git checkout") from None
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"git {arguments[0]}: exit status {error.returncode}"]
-        raise UserError(f"{folder}: {lines[-1].removeprefix('fatal: ')}") from None
+        raise UserError(folder, f"{lines[-1].removeprefix('fatal: ')}") from None
     return done.stdout.rstrip("\n")
 
 
@@ -146,8 +146,8 @@ def _merged_params(main: Path, commit: str, profile: str | None, dataset: Path |
     params = read_sections(committed.encode("utf-8", "surrogateescape"), sources[0])
     if profile is not None:
         overrides = _read_profile(main, profile)
-        if "cells" in overrides:
-            params["cells"] = {}
+        if "trials" in overrides:
+            params["trials"] = {}
         params = _merge(params, {**overrides, "profile": profile})
         sources.append(f"{PROFILES}/{profile}.yaml")
     if dataset is not None:
@@ -161,7 +161,7 @@ def _merged_params(main: Path, commit: str, profile: str | None, dataset: Path |
         try:
             load_params(merged)
         except UserError as error:
-            raise UserError(str(error).replace(str(merged), " + ".join(sources))) from None
+            raise UserError(" + ".join(sources), error.what) from None
     return text
 
 
@@ -169,7 +169,7 @@ def _read_profile(main: Path, profile: str) -> dict[str, Any]:
     file = PROFILES / f"{profile}.yaml"
     known = sorted(path.stem for path in (main / PROFILES).glob("*.yaml"))
     if profile not in known:
-        raise UserError(f"{file}: no such profile; known: {', '.join(known) or 'none'}")
+        raise UserError(file, f"no such profile; known: {', '.join(known) or 'none'}")
     return read_sections((main / file).read_bytes(), str(file))
 
 
@@ -177,12 +177,11 @@ def _dataset_folder(dataset: Path) -> Path:
     # Not resolve(): the name of a linked folder is the name of the data set.
     folder = Path(os.path.abspath(dataset))  # noqa: PTH100
     if not folder.is_dir():
-        raise UserError(f"{dataset}: no such folder")
+        raise UserError(dataset, "no such folder")
     for split in SPLITS:
         if not (folder / f"{split}.h5").is_file():
             raise UserError(
-                f"{dataset}: has no {split}.h5; a data set is a folder with "
-                f"{', '.join(f'{each}.h5' for each in SPLITS)}"
+                dataset, f"has no {split}.h5; a data set is a folder with {', '.join(f'{each}.h5' for each in SPLITS)}"
             )
     return folder
 
@@ -223,12 +222,13 @@ def held(file: Path, reason: str, tell: Callable[[str], object] | None = None) -
 def _check_renewable(main: Path, folder: Path) -> None:
     listed = git(main, "worktree", "list", "--porcelain").splitlines()
     if f"worktree {folder}" not in listed:
-        raise UserError(f"{folder}: exists but is no workspace of this checkout; move it away")
+        raise UserError(folder, "exists but is no workspace of this checkout; move it away")
     edited = _changed(folder, f":!{PARAMS_FILE}", f":!{LOCK_FILE}")
     if edited:
         raise UserError(
-            f"{folder}: {_some(edited)} edited in the workspace; renewing would lose that, "
-            "so commit it in the main checkout or discard it"
+            folder,
+            f"{_some(edited)} edited in the workspace; renewing would lose that, "
+            "so commit it in the main checkout or discard it",
         )
 
 

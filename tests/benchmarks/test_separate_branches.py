@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.networks import batch_of, cell_of, network_of, training_step
+from benchmarks.networks import batch_of, network_of, training_step, trial_of
 from benchmarks.rows.step import alignment, dense_alignment, encoder_calls, exact_alignment, with_explicit_attention
 from benchmarks.separate_branches import SeparateBranches, with_separate_branches
 from bp_lcz.bands import ALL_CHANNELS, Channels
@@ -21,8 +21,8 @@ def loss_of(network: BPLCZ, channels: Channels) -> torch.Tensor:
 
 @pytest.mark.parametrize("channels", [ALL_CHANNELS, INTENSITIES_ONLY])
 def test_separate_branches_give_the_same_values_and_gradients(channels: Channels) -> None:
-    cell = cell_of("bp-lcz", widths=[4, 8, 8], fused_width=16)
-    fused = network_of(cell, channels)
+    trial = trial_of("bp-lcz", widths=[4, 8, 8], fused_width=16)
+    fused = network_of(trial, channels)
     separate = with_separate_branches(fused, channels)
     losses = [loss_of(network, channels) for network in (fused, separate)]
     torch.testing.assert_close(*losses)
@@ -42,7 +42,7 @@ def test_separate_branches_give_the_same_values_and_gradients(channels: Channels
 
 
 def test_separate_branches_stay_channels_first() -> None:
-    separate = with_separate_branches(network_of(cell_of("bp-lcz")), ALL_CHANNELS)
+    separate = with_separate_branches(network_of(trial_of("bp-lcz")), ALL_CHANNELS)
     sen1, sen2, _ = batch_of(2, memory_format=torch.contiguous_format)
     seen = []
     for branch in separate.backbone.branches:
@@ -59,7 +59,7 @@ def test_both_forms_of_the_alignment_give_the_same_loss_and_gradients() -> None:
 
 
 def test_explicit_attention_gives_the_same_values() -> None:
-    network = network_of(cell_of("plain", "exvit", token_size=8)).eval()
+    network = network_of(trial_of("plain", "exvit", token_size=8)).eval()
     sen1, sen2, _ = batch_of(2)
     with torch.no_grad():
         torch.testing.assert_close(network(sen1, sen2).logits, with_explicit_attention(network)(sen1, sen2).logits)
@@ -73,5 +73,5 @@ def test_calls_of_an_encoder_are_counted() -> None:
 
 
 def test_a_training_step_calls_no_encoder() -> None:
-    cell = cell_of("bp-lcz", widths=[4, 8], fused_width=16)
-    assert encoder_calls(lambda: training_step(network_of(cell), cell, batch_of(4))(0)) == 0
+    trial = trial_of("bp-lcz", widths=[4, 8], fused_width=16)
+    assert encoder_calls(lambda: training_step(network_of(trial), trial, batch_of(4))(0)) == 0

@@ -67,14 +67,14 @@ def test_kills_of_trainer_dvc_and_flow_lose_nothing(checkout: Checkout, workspac
     def printed() -> str:
         return log.read_text(errors="replace") if log.exists() else ""
 
-    cells = yaml.safe_load((workspace / "params.yaml").read_text())["cells"]
+    trials = yaml.safe_load((workspace / "params.yaml").read_text())["trials"]
     met = list[str]()
 
-    def next_cell() -> str:
-        """The next cell that is in the middle of its training; the flow chooses their order."""
+    def next_trial() -> str:
+        """The next trial that is in the middle of its training; the flow chooses their order."""
 
         def training() -> str | None:
-            return next((cell for cell in cells if cell not in met and f"{cell}: epoch 3/" in printed()), None)
+            return next((trial for trial in trials if trial not in met and f"{trial}: epoch 3/" in printed()), None)
 
         wait_for(training, flow, seconds=1200)
         met.append(str(training()))
@@ -83,13 +83,13 @@ def test_kills_of_trainer_dvc_and_flow_lose_nothing(checkout: Checkout, workspac
     flow = start_flow(checkout, workspace, log)
     try:
         for words in ("bp-lcz train ", "repro --single-item train@"):
-            cell = next_cell()
-            descendant(flow, words + cell).kill()
-            wait_for(lambda cell=cell: f"{cell}: resuming from" in printed(), flow, seconds=600)
-            assert printed().count(f"{cell}: epoch 1/") == 1
+            trial = next_trial()
+            descendant(flow, words + trial).kill()
+            wait_for(lambda trial=trial: f"{trial}: resuming from" in printed(), flow, seconds=600)
+            assert printed().count(f"{trial}: epoch 1/") == 1
         assert "killed by signal 9 (SIGKILL)" in printed()
 
-        third = next_cell()
+        third = next_trial()
         trainer = descendant(flow, f"bp-lcz train {third}")
         flow.kill()
         flow.wait()
@@ -106,21 +106,21 @@ def test_kills_of_trainer_dvc_and_flow_lose_nothing(checkout: Checkout, workspac
     assert f"{third}: epoch 1/" not in again.stderr
     assert left_over(workspace) == []
 
-    # The same three cells in one go, from the same packed data.
+    # The same three trials in one go, from the same packed data.
     script = (
-        "import sys\nfrom pathlib import Path\nfrom bp_lcz.model.training import train_cell\n"
+        "import sys\nfrom pathlib import Path\nfrom bp_lcz.model.training import train_trial\n"
         "from bp_lcz.params import load_params\n"
         "params = load_params()\n"
-        "for cell in params.cells:\n"
-        "    train_cell(params.cell(cell), Path('outputs/packed'), Path('outputs/prompts.safetensors'),\n"
-        "               Path(sys.argv[1]) / 'scratch', Path(sys.argv[1]) / cell)\n"
+        "for trial in params.trials:\n"
+        "    train_trial(params.trial(trial), Path('outputs/packed'), Path('outputs/prompts.safetensors'),\n"
+        "               Path(sys.argv[1]) / 'scratch', Path(sys.argv[1]) / trial)\n"
     )
     unbroken = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "unbroken")]
     subprocess.run(unbroken, cwd=workspace, env=checkout.environment, check=True, capture_output=True)
-    for cell in cells:
+    for trial in trials:
         for name in RESULTS:
-            resumed = (workspace / "outputs/models" / cell / name).read_bytes()
-            assert resumed == (tmp_path / "unbroken" / cell / name).read_bytes(), f"{cell}/{name}"
+            resumed = (workspace / "outputs/models" / trial / name).read_bytes()
+            assert resumed == (tmp_path / "unbroken" / trial / name).read_bytes(), f"{trial}/{name}"
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_a_full_disk_stops_each_stage_with_one_line_and_leaves_nothing(checkout:
         "cities": {"training": 3, "validation": 2, "testing": 2},
     }
     content["train"] |= {"epochs": 2}
-    content["cells"] = {"eb_cnn-plain": {"backbone": "eb_cnn", "variant": "plain", "seed": 1}}
+    content["trials"] = {"eb_cnn-plain": {"backbone": "eb_cnn", "variant": "plain", "seed": 1}}
     (small_disk / "params.yaml").write_text(yaml.safe_dump(content))
 
     def bp_lcz(stage: str) -> subprocess.CompletedProcess[str]:

@@ -39,7 +39,7 @@ def test_every_deployment_is_a_flow_of_this_project_on_the_pool() -> None:
         "reproduce-paper/so2sat",
         "promote/demo",
         "promote/paper",
-        "train-cell/cells",
+        "train-trial/trials",
     }
 
 
@@ -209,4 +209,4 @@ def test_a_run_ends_with_its_killed_worker_and_the_next_goes_on(site: Site, tmp_
         done = site.command(*deployment)
         assert done.returncode == 0, done.stdout[-2000:] + log.read_text()[-4000:]
         assert ": resuming from" in log.read_text()
-        assert log.read_text().count(": epoch 1/") == 3, "one first epoch for each cell"
+        assert log.read_text().count(": epoch 1/") == 3, "one first epoch for each trial"

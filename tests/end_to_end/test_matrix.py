@@ -1,4 +1,4 @@
-"""The cells of a matrix on two workers in two clones that share nothing but a server and a DVC remote."""
+"""The trials of a matrix on two workers in two clones that share nothing but a server and a DVC remote."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ def clones(site: Site, tmp_path: Path) -> list[Path]:  # noqa: F811
 
 
 def start_worker(site: Site, clone: Path, log: Path) -> subprocess.Popen[bytes]:  # noqa: F811
-    command = ["flows.operate", "worker", "--pool", "bp-lcz-cells", "--name", clone.name, "--limit", "1"]
+    command = ["flows.operate", "worker", "--pool", "bp-lcz-trials", "--name", clone.name, "--limit", "1"]
     environment = site.environment | {
         "PYTHONPATH": str(clone / "src"),
         "PREFECT_HOME": str(clone / ".prefect"),
@@ -55,7 +55,7 @@ def power_off(worker: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
-def test_each_cell_runs_once_and_a_lost_machine_loses_nothing(
+def test_each_trial_runs_once_and_a_lost_machine_loses_nothing(
     site: Site,  # noqa: F811
     clones: list[Path],
     tmp_path: Path,
@@ -63,7 +63,7 @@ def test_each_cell_runs_once_and_a_lost_machine_loses_nothing(
     assert site.command("flows.operate", "deploy").returncode == 0
     workspace = site.checkout.workspace("matrix", "--profile", "smoke")
     set_train(workspace, epochs=30, patience=30)
-    cells = list(yaml.safe_load((workspace / "params.yaml").read_text())["cells"])
+    trials = list(yaml.safe_load((workspace / "params.yaml").read_text())["trials"])
     logs = [tmp_path / f"{clone.name}.log" for clone in clones]
     workers = [start_worker(site, clone, log) for clone, log in zip(clones, logs, strict=True)]
     matrix_log = tmp_path / "matrix.log"
@@ -82,7 +82,7 @@ def test_each_cell_runs_once_and_a_lost_machine_loses_nothing(
         )
     try:
         wait_for(lambda: "epoch 2/30" in logs[0].read_text(), matrix, seconds=1800)
-        lost = next(cell for cell in cells if f"{cell}: epoch 2/30" in logs[0].read_text())
+        lost = next(trial for trial in trials if f"{trial}: epoch 2/30" in logs[0].read_text())
         power_off(workers[0])
         assert matrix.wait(2400) == 0, matrix_log.read_text()[-4000:]
     finally:
@@ -93,8 +93,8 @@ def test_each_cell_runs_once_and_a_lost_machine_loses_nothing(
             matrix.kill()
     printed = [log.read_text() for log in logs]
     assert f"{lost}: epoch 30/30" not in printed[0]
-    for cell in cells:
-        assert sum(text.count(f"{cell}: epoch 30/30") for text in printed) == 1, "each cell is finished once"
+    for trial in trials:
+        assert sum(text.count(f"{trial}: epoch 30/30") for text in printed) == 1, "each trial is finished once"
     assert f"{lost}: no heartbeat" in matrix_log.read_text()
     assert "epoch 1/30" not in matrix_log.read_text(), "nothing is trained where the matrix was started"
 
@@ -104,7 +104,7 @@ def test_each_cell_runs_once_and_a_lost_machine_loses_nothing(
     (alone / ".dvc/config.local").write_text(f"[cache]\n    dir = {tmp_path / 'cache'}\n")
     done = site.checkout.flow(alone)
     assert done.returncode == 0, done.stderr[-3000:]
-    for cell in cells:
+    for trial in trials:
         for name in RESULTS:
-            one, many = (folder / "outputs/models" / cell / name for folder in (alone, workspace))
+            one, many = (folder / "outputs/models" / trial / name for folder in (alone, workspace))
             assert one.read_bytes() == many.read_bytes()

@@ -76,10 +76,10 @@ def smoke(checkout: Checkout) -> tuple[Path, str]:
 
 def test_the_flow_ends_with_a_table_a_report_and_a_registered_model(smoke: tuple[Path, str]) -> None:
     workspace, printed = smoke
-    for cell in ("eb_cnn-plain", "eb_cnn-bgp", "eb_cnn-bp-lcz"):
-        score = json.loads((workspace / "outputs/evaluations" / cell / "evaluation.json").read_text())
-        assert f"{cell:<13}  {score['oa']:.3f}  {score['kappa']:.3f}" in printed
-    assert "registered  bp-lcz-demo version 1 @challenger (cell eb_cnn-bp-lcz)" in printed
+    for trial in ("eb_cnn-plain", "eb_cnn-bgp", "eb_cnn-bp-lcz"):
+        score = json.loads((workspace / "outputs/evaluations" / trial / "evaluation.json").read_text())
+        assert f"{trial:<13}  {score['oa']:.3f}  {score['kappa']:.3f}" in printed
+    assert "registered  bp-lcz-demo version 1 @challenger (trial eb_cnn-bp-lcz)" in printed
     page = (workspace / "reports/index.html").read_text()
     assert "Simulated data" in page
     assert "bp-lcz workspace smoke --profile smoke" in page
@@ -109,7 +109,7 @@ def test_the_main_tree_stays_clean(checkout: Checkout, smoke: tuple[Path, str]) 
     assert status.stdout == ""
 
 
-def test_a_renamed_cell_concerns_no_other(checkout: Checkout, smoke: tuple[Path, str]) -> None:
+def test_a_renamed_trial_concerns_no_other(checkout: Checkout, smoke: tuple[Path, str]) -> None:
     def stale() -> set[str]:
         status = json.loads(checkout.run("dvc", "status", "--json", cwd=smoke[0]).stdout)
         return set(status) - {"data.dvc"}  # So2Sat itself, which this machine need not have

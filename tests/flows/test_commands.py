@@ -66,4 +66,4 @@ def test_the_worker_of_compose_is_a_command_of_this_project(folder: Path) -> Non
     python, module, *arguments = [part.replace("${WORK_POOL:-bp-lcz}", "bp-lcz") for part in worker["command"]]
     assert (python, module) == ("python", "-m")
     line = last_line(folder, "http://127.0.0.1:9/api", *arguments, "--wait", "0")
-    assert line.startswith("error: no Prefect server answers at http://127.0.0.1:9/api")
+    assert line.startswith("error: http://127.0.0.1:9/api: ")

@@ -102,7 +102,7 @@ def test_taking_a_slot_empties_no_file(params: Params, tmp_path: Path) -> None:
     assert (tmp_path / "thesis").read_text() == "years of work"
 
 
-def test_cells_spread_over_gpus_and_other_stages_stay_on_the_cpu(params: Params) -> None:
+def test_trials_spread_over_gpus_and_other_stages_stay_on_the_cpu(params: Params) -> None:
     devices = Devices(2, ["cuda:0", "cuda:1"])
     taken = [devices.try_take("train@eb_cnn-plain", params) for _ in range(4)]
     assert [slot.devices for slot in taken if slot] == [("cuda:0",), ("cuda:1",)] * 2
@@ -113,7 +113,7 @@ def test_cells_spread_over_gpus_and_other_stages_stay_on_the_cpu(params: Params)
     assert (report.devices, report.environment) == (("cpu",), {})
 
 
-def test_a_cell_that_asks_for_the_cpu_gets_it_beside_gpus(tmp_path: Path) -> None:
+def test_a_trial_that_asks_for_the_cpu_gets_it_beside_gpus(tmp_path: Path) -> None:
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     content["train"]["device"] = "cpu"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))

@@ -29,13 +29,13 @@ stages:
     deps: [toy.py]
     outs: [outputs/prompts]
   train:
-    foreach: ${cells}
+    foreach: ${trials}
     do:
       cmd: exec python toy.py train ${key}
       deps: ["outputs/validate", "outputs/prompts", "control/${key}"]
       outs: ["outputs/models/${key}"]
   evaluate:
-    foreach: ${cells}
+    foreach: ${trials}
     do:
       cmd: exec python toy.py evaluate ${key}
       deps: ["outputs/models/${key}"]
@@ -54,11 +54,11 @@ SCRIPT = """
 import json, os, sys, time
 from pathlib import Path
 
-stage, *cell = sys.argv[1:]
-name = "@".join([stage, *cell])
+stage, *trial = sys.argv[1:]
+name = "@".join([stage, *trial])
 with open("events.log", "a") as log:
     print("start", name, file=log, flush=True)
-    command = Path("control", *cell).read_text() if stage == "train" else ""
+    command = Path("control", *trial).read_text() if stage == "train" else ""
     if command == "fail":
         print("noise before", file=sys.stderr)
         sys.exit("error: training.h5: label row 3 is not one-hot")
@@ -75,7 +75,7 @@ with open("events.log", "a") as log:
         Path("pid").write_text(str(os.getpid()))
         time.sleep(600)
     out = {"train": "outputs/models", "evaluate": "outputs/evaluations", "report": "."}.get(stage, "outputs")
-    folder = Path(out, *cell) if cell else Path(out, "reports" if stage == "report" else stage)
+    folder = Path(out, *trial) if trial else Path(out, "reports" if stage == "report" else stage)
     folder.mkdir(parents=True, exist_ok=True)
     score = {"oa": 0.625, "kappa": None if "plain" in name else 0.5, "kind": "simulated"}
     score["leakage"] = {"status": "none", "pairs": 0, "distance": None}
@@ -89,7 +89,7 @@ class ToyProject:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.cells = ["plain", "bp-lcz"]
+        self.trials = ["plain", "bp-lcz"]
         (folder / ".dvc").mkdir(parents=True)
         (folder / ".dvc/config").write_text("[core]\n    analytics = false\n    autostage = false\n")
         (folder / ".dvc/.gitignore").write_text("/tmp\n/cache\n")
@@ -97,16 +97,16 @@ class ToyProject:
         (folder / "dvc.yaml").write_text(STAGES)
         (folder / "toy.py").write_text(SCRIPT)
         params = yaml.safe_load((ROOT / "params.yaml").read_text())
-        params["cells"] = {cell: {"backbone": "eb_cnn", "variant": cell, "seed": 1} for cell in self.cells}
+        params["trials"] = {trial: {"backbone": "eb_cnn", "variant": trial, "seed": 1} for trial in self.trials}
         (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
         (folder / "control").mkdir()
-        for cell in self.cells:
-            self.control(cell, "succeed")
+        for trial in self.trials:
+            self.control(trial, "succeed")
         subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
 
-    def control(self, cell: str, command: str) -> None:
-        """What training this cell does: succeed, fail, wait, die once, or be busy (fail for a while)."""
-        (self.folder / "control" / cell).write_text(command)
+    def control(self, trial: str, command: str) -> None:
+        """What training this trial does: succeed, fail, wait, die once, or be busy (fail for a while)."""
+        (self.folder / "control" / trial).write_text(command)
 
     @property
     def events(self) -> list[str]:

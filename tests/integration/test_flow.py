@@ -24,15 +24,15 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Stands in for the registry, which has tests of its own; says what it was asked to do."""
     calls: list[str] = []
 
-    def mirror_cells(workspace: Path, params: Any) -> dict[str, str]:
+    def mirror_trials(workspace: Path, params: Any) -> dict[str, str]:
         calls.append("mirror")
-        return dict.fromkeys(params.cells, "run")
+        return dict.fromkeys(params.trials, "run")
 
     def register_best(workspace: Path, params: Any, runs: dict[str, str]) -> Registration:
         calls.append("register")
         return Registration("bp-lcz-demo", "3", "challenger", list(runs)[-1])
 
-    monkeypatch.setattr("bp_lcz.registry.mirror.mirror_cells", mirror_cells)
+    monkeypatch.setattr("bp_lcz.registry.mirror.mirror_trials", mirror_trials)
     monkeypatch.setattr("bp_lcz.registry.register.register_best", register_best)
     return calls
 
@@ -55,22 +55,22 @@ def test_the_flow_runs_what_the_last_stage_needs_in_order_and_then_nothing(
         "prompts",
         "report",
         "verify",
-        *(f"{stage}@{cell}" for stage in ("train", "evaluate") for cell in project.cells),
+        *(f"{stage}@{trial}" for stage in ("train", "evaluate") for trial in project.trials),
     }
-    for cell in project.cells:
-        order = ["end validate", f"start train@{cell}", f"end train@{cell}", f"start evaluate@{cell}"]
+    for trial in project.trials:
+        order = ["end validate", f"start train@{trial}", f"end train@{trial}", f"start evaluate@{trial}"]
         positions = [project.events.index(event) for event in [*order, "start report", "start verify"]]
         assert positions == sorted(positions)
     assert registry == ["mirror", "register"]
     assert state.result().lines() == [
         "testing split of simulated data, not comparable with published results:",
-        "cell       OA  kappa",
+        "trial       OA  kappa",
         "plain   0.625      -",
         "bp-lcz  0.625  0.500",
         "",
         "stages      8 ran",
         f"report      {project.folder}/reports/index.html",
-        "registered  bp-lcz-demo version 3 @challenger (cell bp-lcz)",
+        "registered  bp-lcz-demo version 3 @challenger (trial bp-lcz)",
     ]
 
     before = project.events
@@ -207,10 +207,10 @@ def test_a_promotion_that_is_refused_or_cannot_be_judged_is_not_tried_again(
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_cells_run_side_by_side_and_end_with_the_flow(
+def test_trials_run_side_by_side_and_end_with_the_flow(
     project: ToyProject, tmp_path: Path, stop: signal.Signals
 ) -> None:
-    """The first cell waits for ever; the second is trained and evaluated meanwhile."""
+    """The first trial waits for ever; the second is trained and evaluated meanwhile."""
     project.control("plain", "wait")
     command = [sys.executable, "-m", "flows.train_bp_lcz", "--workspace", str(project.folder)]
     environment = os.environ | {"PREFECT_API_URL": api_url()}

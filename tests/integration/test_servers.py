@@ -16,7 +16,7 @@ import pytest
 
 from bp_lcz.errors import UserError
 from bp_lcz.model.checkpoint import load_classifier
-from bp_lcz.registry.mirror import mirror_cells
+from bp_lcz.registry.mirror import mirror_trials
 from bp_lcz.registry.package import example_patches
 from bp_lcz.registry.register import register_best
 from flows.servers import Server, find_running, is_local, mlflow_server, prefect_server, start, stop
@@ -334,8 +334,8 @@ def test_models_are_registered_on_an_mlflow_server_on_postgresql_and_s3(
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
-        runs = mirror_cells(workspace.folder, workspace.params)
-        assert mirror_cells(workspace.folder, workspace.params) == runs
+        runs = mirror_trials(workspace.folder, workspace.params)
+        assert mirror_trials(workspace.folder, workspace.params) == runs
         registration = register_best(workspace.folder, workspace.params, runs)
         assert registration is not None
         assert not list(workspace.folder.glob("mlflow.db")), "nothing is kept beside the server"

@@ -6,7 +6,7 @@ import torch
 
 from bp_lcz.bands import ALL_CHANNELS, SEN2_BANDS, Channels
 from bp_lcz.model.bp_lcz import BPLCZ
-from bp_lcz.params import CellParams, load_params
+from bp_lcz.params import TrialParams, load_params
 from tests.conftest import ROOT
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -22,11 +22,11 @@ VARIANTS = ("plain", "bgp", "bp-lcz")
 INTENSITIES_ONLY = Channels(("VH_lee_intensity", "VV_lee_intensity"), SEN2_BANDS)
 
 
-def cell_of(backbone: str, variant: str = "plain", seed: int = 1, **options: Any) -> CellParams:
-    content = load_params(ROOT / "params.yaml").cell(f"eb_cnn-{variant}").model_dump()
+def trial_of(backbone: str, variant: str = "plain", seed: int = 1, **options: Any) -> TrialParams:
+    content = load_params(ROOT / "params.yaml").trial(f"eb_cnn-{variant}").model_dump()
     content |= {"backbone": backbone, "seed": seed, "backbone_options": SMALL[backbone] | options}
     content["model"]["dimension"] = 8
-    return CellParams.model_validate(content)
+    return TrialParams.model_validate(content)
 
 
 def network_of(
@@ -35,7 +35,7 @@ def network_of(
     torch.manual_seed(seed)
     prompts = torch.randn(17, len(channels.groups), 12)
     width = len(channels.names)
-    return BPLCZ(cell_of(backbone, variant, **options), channels, prompts, torch.zeros(width), torch.ones(width))
+    return BPLCZ(trial_of(backbone, variant, **options), channels, prompts, torch.zeros(width), torch.ones(width))
 
 
 def images_of(channels: Channels = ALL_CHANNELS, batch: int = 3, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:

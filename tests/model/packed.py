@@ -8,20 +8,20 @@ import numpy as np
 import torch
 
 from bp_lcz.bands import ALL_CHANNELS
-from bp_lcz.data.pack import pack
-from bp_lcz.params import CellParams
+from bp_lcz.params import TrialParams
+from bp_lcz.patches.pack import pack
 from bp_lcz.text.prompts import prompt_texts
 from bp_lcz.text.table import PromptTable
-from tests.data.patches import write_dataset
-from tests.model.test_bp_lcz import cell
+from tests.model.test_bp_lcz import trial
+from tests.so2sat.patches import write_dataset
 
 PATCHES = {"training": 68, "validation": 34, "testing": 34}
 
 
-def small_cell(variant: str = "bp-lcz", **train: object) -> CellParams:
-    content = cell(variant, dimension=8).model_dump()
+def small_trial(variant: str = "bp-lcz", **train: object) -> TrialParams:
+    content = trial(variant, dimension=8).model_dump()
     content["train"] |= {"epochs": 3, "batch_size": 16, **train}
-    return CellParams.model_validate(content)
+    return TrialParams.model_validate(content)
 
 
 def write_inputs(folder: Path, patches: dict[str, int] = PATCHES) -> tuple[Path, Path]:

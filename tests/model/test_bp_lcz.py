@@ -8,24 +8,24 @@ from bp_lcz.errors import UserError
 from bp_lcz.model.backbones import build_backbone, spatial_mean
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.group_stack import GroupStack
-from bp_lcz.params import CellParams, load_params
+from bp_lcz.params import TrialParams, load_params
 from tests.conftest import ROOT
 
 INTENSITIES_ONLY = Channels(("VH_lee_intensity", "VV_lee_intensity"), SEN2_BANDS)
 
 
-def cell(variant: str = "bp-lcz", **model: object) -> CellParams:
-    content = load_params(ROOT / "params.yaml").cell("eb_cnn-plain").model_dump() | {"variant": variant}
+def trial(variant: str = "bp-lcz", **model: object) -> TrialParams:
+    content = load_params(ROOT / "params.yaml").trial("eb_cnn-plain").model_dump() | {"variant": variant}
     content["model"] |= model
     content["backbone_options"] = {"widths": [4, 8], "fused_width": 16}
-    return CellParams.model_validate(content)
+    return TrialParams.model_validate(content)
 
 
-def network(channels: Channels = ALL_CHANNELS, settings: CellParams | None = None) -> BPLCZ:
+def network(channels: Channels = ALL_CHANNELS, settings: TrialParams | None = None) -> BPLCZ:
     torch.manual_seed(0)
     prompts = torch.randn(17, len(channels.groups), 12)
     width = len(channels.names)
-    return BPLCZ(settings or cell(), channels, prompts, torch.zeros(width), torch.ones(width))
+    return BPLCZ(settings or trial(), channels, prompts, torch.zeros(width), torch.ones(width))
 
 
 def images(channels: Channels, batch: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,13 +49,13 @@ def test_a_group_without_channels_is_dropped() -> None:
 
 
 def test_plain_has_no_prompting() -> None:
-    plain = network(settings=cell("plain"))
+    plain = network(settings=trial("plain"))
     assert plain.prompting is None
     assert plain(*images(ALL_CHANNELS)).alignment is None
 
 
 def test_all_variants_start_from_the_same_backbone() -> None:
-    states = [network(settings=cell(v)).backbone.state_dict() for v in ("plain", "bgp", "bp-lcz")]
+    states = [network(settings=trial(v)).backbone.state_dict() for v in ("plain", "bgp", "bp-lcz")]
     for other in states[1:]:
         assert all(torch.equal(states[0][name], other[name]) for name in states[0])
 
@@ -83,22 +83,22 @@ def test_cosine_similarities_are_cosines() -> None:
 
 
 def test_retrieved_text_depends_on_the_image_but_not_on_a_label() -> None:
-    net = network(settings=cell(augment="text")).eval()
+    net = network(settings=trial(augment="text")).eval()
     first, second = images(ALL_CHANNELS), tuple(-x for x in images(ALL_CHANNELS))
     assert not torch.allclose(net(*first).logits, net(*second).logits)
 
 
 @pytest.mark.parametrize("augment", ["none", "visual", "text", "both"])
 def test_augmentation_sizes_follow_the_parameter(augment: str) -> None:
-    prompting = network(settings=cell(augment=augment)).prompting
+    prompting = network(settings=trial(augment=augment)).prompting
     assert prompting is not None
     widths = {"none": 0, "visual": 1, "text": 1, "both": 2}
     width = 0 if prompting.augment is None else prompting.augment.in_features
-    assert width == widths[augment] * 7 * cell().model.dimension
+    assert width == widths[augment] * 7 * trial().model.dimension
 
 
 def test_normalisation_is_inside_the_network() -> None:
-    settings, width = cell("plain"), len(ALL_CHANNELS.names)
+    settings, width = trial("plain"), len(ALL_CHANNELS.names)
     sen1, sen2 = images(ALL_CHANNELS)
     torch.manual_seed(0)
     prompts = torch.randn(17, 7, 12)
@@ -118,7 +118,7 @@ def test_an_unknown_backbone_option_is_named() -> None:
 
 
 def test_msm_alone_compares_one_feature_of_the_patch_with_the_classes() -> None:
-    settings = cell("msm")
+    settings = trial("msm")
     torch.manual_seed(0)
     width = len(ALL_CHANNELS.names)
     net = BPLCZ(settings, ALL_CHANNELS, torch.randn(17, 1, 12), torch.zeros(width), torch.ones(width))

@@ -1,4 +1,4 @@
-"""A trained cell on disk: gives back the network, refuses what is damaged, executes nothing."""
+"""A trained trial on disk: gives back the network, refuses what is damaged, executes nothing."""
 
 import hashlib
 import json
@@ -12,21 +12,21 @@ import pytest
 from bp_lcz.bands import ALL_CHANNELS
 from bp_lcz.errors import UserError
 from bp_lcz.model.checkpoint import load_classifier
-from bp_lcz.model.training import train_cell
-from tests.data.patches import random_patches
-from tests.model.packed import small_cell, write_inputs
+from bp_lcz.model.training import train_trial
+from tests.model.packed import small_trial, write_inputs
+from tests.so2sat.patches import random_patches
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    train_cell(small_cell(epochs=1), *write_inputs(folder), folder / "scratch", folder / "cell")
-    return folder / "cell"
+    train_trial(small_trial(epochs=1), *write_inputs(folder), folder / "scratch", folder / "trial")
+    return folder / "trial"
 
 
 @pytest.fixture
 def copy(trained: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "cell"))
+    return Path(shutil.copytree(trained, tmp_path / "trial"))
 
 
 def test_probabilities_sum_to_one_and_do_not_depend_on_the_batch(trained: Path) -> None:

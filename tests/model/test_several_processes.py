@@ -1,4 +1,4 @@
-"""One cell trained by two processes on the CPU (gloo), which share every batch."""
+"""One trial trained by two processes on the CPU (gloo), which share every batch."""
 
 import json
 import os
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bp_lcz.params import CellParams
+from bp_lcz.params import TrialParams
 from tests.conftest import ROOT
 from tests.integration.test_flow import is_alive, wait_for
-from tests.model.packed import kill_when_printed, small_cell, write_inputs
+from tests.model.packed import kill_when_printed, small_trial, write_inputs
 from tests.model.test_training import RESULTS, history
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -21,21 +21,21 @@ PROGRAM = """
 import os, sys
 from pathlib import Path
 from bp_lcz.cli import _die_with_parent
-from bp_lcz.model.training import train_cell
-from bp_lcz.params import CellParams
-packed, prompts, scratch, out, cell, pids = sys.argv[1:]
+from bp_lcz.model.training import train_trial
+from bp_lcz.params import TrialParams
+packed, prompts, scratch, out, trial, pids = sys.argv[1:]
 _die_with_parent()
 (Path(pids) / str(os.getpid())).touch()
-train_cell(CellParams.model_validate_json(cell), Path(packed), Path(prompts), Path(scratch), Path(out))
+train_trial(TrialParams.model_validate_json(trial), Path(packed), Path(prompts), Path(scratch), Path(out))
 """
 
 
-def start(inputs: tuple[Path, Path], folder: Path, cell: CellParams) -> subprocess.Popen[str]:
+def start(inputs: tuple[Path, Path], folder: Path, trial: TrialParams) -> subprocess.Popen[str]:
     pids = folder / "pids"
     pids.mkdir(parents=True, exist_ok=True)
     program = folder / "program.py"
     program.write_text(PROGRAM)
-    arguments = [*map(str, inputs), str(folder / "scratch"), str(folder / "out"), cell.model_dump_json(), str(pids)]
+    arguments = [*map(str, inputs), str(folder / "scratch"), str(folder / "out"), trial.model_dump_json(), str(pids)]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1", "DVC_ROOT": str(folder)}
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", str(program), *arguments],
@@ -46,8 +46,8 @@ def start(inputs: tuple[Path, Path], folder: Path, cell: CellParams) -> subproce
     )
 
 
-def train(inputs: tuple[Path, Path], folder: Path, cell: CellParams) -> str:
-    trainer = start(inputs, folder, cell)
+def train(inputs: tuple[Path, Path], folder: Path, trial: TrialParams) -> str:
+    trainer = start(inputs, folder, trial)
     printed, _ = trainer.communicate()
     assert trainer.returncode == 0, printed[-3000:]
     return printed
@@ -55,8 +55,8 @@ def train(inputs: tuple[Path, Path], folder: Path, cell: CellParams) -> str:
 
 def test_two_processes_repeat_themselves_write_once_and_survive_a_kill(tmp_path: Path) -> None:
     inputs = write_inputs(tmp_path)
-    cell = small_cell(epochs=6, patience=6, devices=2)
-    printed = train(inputs, tmp_path / "first", cell)
+    trial = small_trial(epochs=6, patience=6, devices=2)
+    printed = train(inputs, tmp_path / "first", trial)
     assert len(list((tmp_path / "first/pids").iterdir())) == 2
     assert "on 2 x cpu" in printed
     assert printed.count("epoch 1/") == 1
@@ -65,11 +65,11 @@ def test_two_processes_repeat_themselves_write_once_and_survive_a_kill(tmp_path:
     assert float(rows[-1]["training_loss"]) < float(rows[0]["training_loss"])
     assert json.loads((tmp_path / "first/out/model.json").read_text())["train"]["devices"] == 2
 
-    killed = start(inputs, tmp_path / "second", cell)
+    killed = start(inputs, tmp_path / "second", trial)
     kill_when_printed(killed, "epoch 3/")
     for process in (tmp_path / "second/pids").iterdir():
         wait_for(lambda process=process: not is_alive(int(process.name)))
     assert not (tmp_path / "second/out").exists()
-    assert "resuming from" in train(inputs, tmp_path / "second", cell)
+    assert "resuming from" in train(inputs, tmp_path / "second", trial)
     for name in RESULTS:
         assert (tmp_path / "first/out" / name).read_bytes() == (tmp_path / "second/out" / name).read_bytes()

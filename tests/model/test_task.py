@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from bp_lcz.model.task import LczTask, dihedral
-from tests.model.networks import cell_of, images_of, network_of
+from tests.model.networks import images_of, network_of, trial_of
 
 
 def loss_of_step(number: int, global_seed: int) -> float:
     """Loss of one training step of a network with dropout, whatever was drawn before."""
-    cell = cell_of("sen2lcz_mf")
-    cell = cell.model_copy(update={"train": cell.train.model_copy(update={"flips": False})})
-    task = LczTask(network_of("sen2lcz_mf", dropout=0.5), cell, torch.ones(17), 10)
+    trial = trial_of("sen2lcz_mf")
+    trial = trial.model_copy(update={"train": trial.train.model_copy(update={"flips": False})})
+    task = LczTask(network_of("sen2lcz_mf", dropout=0.5), trial, torch.ones(17), 10)
     torch.manual_seed(global_seed)
     return task.training_step((*images_of(), torch.tensor([0, 1, 2])), number).item()
 
@@ -27,7 +27,7 @@ def test_dropout_differs_from_step_to_step() -> None:
 def test_the_logit_scale_stays_within_its_bound_and_can_leave_it_again() -> None:
     prompting = (network := network_of("eb_cnn", "bp-lcz")).prompting
     assert prompting is not None
-    task = LczTask(network, cell_of("eb_cnn", "bp-lcz"), torch.ones(17), 10)
+    task = LczTask(network, trial_of("eb_cnn", "bp-lcz"), torch.ones(17), 10)
     with torch.no_grad():
         prompting.log_scale.fill_(7.0)
     task.on_train_batch_end()

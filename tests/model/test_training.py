@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from bp_lcz.bands import ALL_CHANNELS
-from bp_lcz.data.store import PackedStore
 from bp_lcz.errors import UserError
 from bp_lcz.model.checkpoint import load_classifier
 from bp_lcz.model.task import class_weights, dihedral, spread_dihedral
-from bp_lcz.model.training import train_cell
-from bp_lcz.params import CellParams, Tier
+from bp_lcz.model.training import train_trial
+from bp_lcz.params import Tier, TrialParams
+from bp_lcz.patches.store import PackedStore
 from tests.conftest import ROOT
-from tests.model.packed import kill_when_printed, small_cell, write_inputs
+from tests.model.packed import kill_when_printed, small_trial, write_inputs
 
 RESULTS = ("model.safetensors", "model.json", "history.csv")
 
@@ -30,8 +30,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return write_inputs(tmp_path_factory.mktemp("inputs"))
 
 
-def train(inputs: tuple[Path, Path], folder: Path, cell: CellParams) -> Path:
-    train_cell(cell, *inputs, folder / "scratch", folder / "out")
+def train(inputs: tuple[Path, Path], folder: Path, trial: TrialParams) -> Path:
+    train_trial(trial, *inputs, folder / "scratch", folder / "out")
     return folder / "out"
 
 
@@ -42,23 +42,23 @@ def history(out: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("variant", ["plain", "bgp", "msm", "bp-lcz"])
 def test_training_learns_what_the_patches_show(inputs: tuple[Path, Path], tmp_path: Path, variant: str) -> None:
-    out = train(inputs, tmp_path, small_cell(variant, epochs=30, learning_rate=0.01, patience=30))
+    out = train(inputs, tmp_path, small_trial(variant, epochs=30, learning_rate=0.01, patience=30))
     rows = history(out)
     assert float(rows[-1]["training_loss"]) < 0.8 * float(rows[0]["training_loss"])
     assert json.loads((out / "model.json").read_text())["validation"]["kappa"] > 0.3
     assert (float(rows[0]["training_alignment"]) > 0) == (variant != "plain")
 
 
-def test_a_checkpoint_tells_the_options_that_the_cell_leaves_to_the_backbone(
+def test_a_checkpoint_tells_the_options_that_the_trial_leaves_to_the_backbone(
     inputs: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    cell = small_cell("plain", epochs=1).model_copy(update={"backbone_options": {"widths": [4, 8]}})
-    out = train(inputs, tmp_path, cell)
+    trial = small_trial("plain", epochs=1).model_copy(update={"backbone_options": {"widths": [4, 8]}})
+    out = train(inputs, tmp_path, trial)
     assert json.loads((out / "model.json").read_text())["backbone_options"] == {"widths": [4, 8], "fused_width": 128}
 
 
 def test_equal_inputs_give_equal_bytes(inputs: tuple[Path, Path], tmp_path: Path) -> None:
-    first, second = (train(inputs, tmp_path / name, small_cell()) for name in ("first", "second"))
+    first, second = (train(inputs, tmp_path / name, small_trial()) for name in ("first", "second"))
     for name in RESULTS:
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
@@ -72,29 +72,34 @@ def test_training_encodes_no_text(inputs: tuple[Path, Path], tmp_path: Path, mon
     monkeypatch.setattr("bp_lcz.text.encoder.TextEncoder.__call__", refuse)
     with pytest.raises(ImportError):
         importlib.import_module("transformers")
-    assert (train(inputs, tmp_path, small_cell(epochs=1)) / "model.safetensors").is_file()
+    assert (train(inputs, tmp_path, small_trial(epochs=1)) / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("tier", ["device", "packed", "hdf5"])
 def test_the_tier_of_the_store_changes_no_byte(inputs: tuple[Path, Path], tmp_path: Path, tier: Tier) -> None:
-    first = train(inputs, tmp_path / "first", small_cell(epochs=2))
+    first = train(inputs, tmp_path / "first", small_trial(epochs=2))
     second = tmp_path / "second/out"
-    train_cell(
-        small_cell(epochs=2), *inputs, tmp_path / "second/scratch", second, tier=tier, dataset=inputs[0].parent / "data"
+    train_trial(
+        small_trial(epochs=2),
+        *inputs,
+        tmp_path / "second/scratch",
+        second,
+        tier=tier,
+        dataset=inputs[0].parent / "data",
     )
     for name in RESULTS:
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
 def test_another_seed_gives_another_model(inputs: tuple[Path, Path], tmp_path: Path) -> None:
-    first = train(inputs, tmp_path / "first", small_cell(epochs=1))
-    other = CellParams.model_validate({**small_cell(epochs=1).model_dump(), "seed": 2})
+    first = train(inputs, tmp_path / "first", small_trial(epochs=1))
+    other = TrialParams.model_validate({**small_trial(epochs=1).model_dump(), "seed": 2})
     second = train(inputs, tmp_path / "second", other)
     assert (first / RESULTS[0]).read_bytes() != (second / RESULTS[0]).read_bytes()
 
 
 def test_published_weights_are_those_of_the_best_epoch(inputs: tuple[Path, Path], tmp_path: Path) -> None:
-    out = train(inputs, tmp_path, small_cell(epochs=4, patience=4))
+    out = train(inputs, tmp_path, small_trial(epochs=4, patience=4))
     description, rows = json.loads((out / "model.json").read_text()), history(out)
     kappas = [float(row["validation_kappa"]) for row in rows]
     assert description["best_epoch"] == kappas.index(max(kappas))
@@ -107,28 +112,28 @@ def test_published_weights_are_those_of_the_best_epoch(inputs: tuple[Path, Path]
 
 def test_training_stops_when_validation_no_longer_improves(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     # A learning rate that moves nothing cannot improve anything after the first epoch.
-    out = train(inputs, tmp_path, small_cell(epochs=9, learning_rate=1e-12, patience=2))
+    out = train(inputs, tmp_path, small_trial(epochs=9, learning_rate=1e-12, patience=2))
     assert len(history(out)) < 9
 
 
 def test_a_training_that_diverges_is_an_error_and_leaves_no_model(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="training diverged, its loss is .* in epoch 1; lower train.learning_rate"):
-        train(inputs, tmp_path, small_cell(learning_rate=1e30))
+        train(inputs, tmp_path, small_trial(learning_rate=1e30))
     assert not (tmp_path / "out").exists()
 
 
 TRAINER = """
 import sys
 from pathlib import Path
-from bp_lcz.model.training import train_cell
-from bp_lcz.params import CellParams, Tier
-packed, prompts, scratch, out, cell = sys.argv[1:]
-train_cell(CellParams.model_validate_json(cell), Path(packed), Path(prompts), Path(scratch), Path(out))
+from bp_lcz.model.training import train_trial
+from bp_lcz.params import TrialParams, Tier
+packed, prompts, scratch, out, trial = sys.argv[1:]
+train_trial(TrialParams.model_validate_json(trial), Path(packed), Path(prompts), Path(scratch), Path(out))
 """
 
 
-def start_trainer(inputs: tuple[Path, Path], folder: Path, cell: CellParams) -> subprocess.Popen[str]:
-    arguments = [*map(str, inputs), str(folder / "scratch"), str(folder / "out"), cell.model_dump_json()]
+def start_trainer(inputs: tuple[Path, Path], folder: Path, trial: TrialParams) -> subprocess.Popen[str]:
+    arguments = [*map(str, inputs), str(folder / "scratch"), str(folder / "out"), trial.model_dump_json()]
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", TRAINER, *arguments],
         stdout=subprocess.PIPE,
@@ -140,37 +145,37 @@ def start_trainer(inputs: tuple[Path, Path], folder: Path, cell: CellParams) -> 
 def test_a_killed_run_resumes_and_ends_with_the_bytes_of_an_unbroken_one(
     inputs: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    cell = small_cell(epochs=8, patience=8)
-    killed = start_trainer(inputs, tmp_path / "killed", cell)
+    trial = small_trial(epochs=8, patience=8)
+    killed = start_trainer(inputs, tmp_path / "killed", trial)
     kill_when_printed(killed, "epoch 3/")
     assert not (tmp_path / "killed" / "out").exists()
-    resumed = start_trainer(inputs, tmp_path / "killed", cell)
+    resumed = start_trainer(inputs, tmp_path / "killed", trial)
     output, _ = resumed.communicate()
     assert resumed.returncode == 0
     assert "resuming from" in output
     assert "epoch 1/" not in output
-    unbroken = train(inputs, tmp_path / "unbroken", cell)
+    unbroken = train(inputs, tmp_path / "unbroken", trial)
     for name in RESULTS:
         assert (tmp_path / "killed" / "out" / name).read_bytes() == (unbroken / name).read_bytes()
     assert not list((tmp_path / "killed" / "scratch").rglob("*.ckpt"))
 
 
 def test_a_changed_parameter_never_resumes_old_state(inputs: tuple[Path, Path], tmp_path: Path) -> None:
-    killed = start_trainer(inputs, tmp_path, small_cell(epochs=50, patience=50))
+    killed = start_trainer(inputs, tmp_path, small_trial(epochs=50, patience=50))
     kill_when_printed(killed, "epoch 2/")
-    other = start_trainer(inputs, tmp_path, small_cell(epochs=2, learning_rate=0.003))
+    other = start_trainer(inputs, tmp_path, small_trial(epochs=2, learning_rate=0.003))
     output, _ = other.communicate()
     assert other.returncode == 0
     assert "resuming" not in output
 
 
-def test_a_second_trainer_of_the_same_cell_is_refused(inputs: tuple[Path, Path], tmp_path: Path) -> None:
-    living = start_trainer(inputs, tmp_path, small_cell(epochs=200, patience=200))
+def test_a_second_trainer_of_the_same_trial_is_refused(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    living = start_trainer(inputs, tmp_path, small_trial(epochs=200, patience=200))
     try:
         assert living.stdout is not None
         next(line for line in living.stdout if "epoch 1/" in line)
-        with pytest.raises(UserError, match="another process is training cell"):
-            train(inputs, tmp_path, small_cell(epochs=200, patience=200))
+        with pytest.raises(UserError, match="another process is training trial"):
+            train(inputs, tmp_path, small_trial(epochs=200, patience=200))
     finally:
         living.kill()
         living.wait()
@@ -178,13 +183,13 @@ def test_a_second_trainer_of_the_same_cell_is_refused(inputs: tuple[Path, Path],
 
 def test_a_missing_packed_folder_is_named(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere/manifest.json: not found; run `bp-lcz pack`"):
-        train_cell(small_cell(), tmp_path / "nowhere", inputs[1], tmp_path / "scratch", tmp_path / "out")
+        train_trial(small_trial(), tmp_path / "nowhere", inputs[1], tmp_path / "scratch", tmp_path / "out")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the GPU that the test wants missing")
 def test_a_gpu_that_is_not_there_is_an_error_not_a_fallback(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="torch sees no GPU"):
-        train(inputs, tmp_path, small_cell(device="cuda"))
+        train(inputs, tmp_path, small_trial(device="cuda"))
     assert not (tmp_path / "out").exists()
 
 
@@ -216,4 +221,4 @@ def test_a_batch_meets_every_symmetry_once_around_and_both_sensors_the_same_one(
 
 
 def test_channels_of_the_description_are_those_of_the_data(inputs: tuple[Path, Path], tmp_path: Path) -> None:
-    assert load_classifier(train(inputs, tmp_path, small_cell(epochs=1))).channels == ALL_CHANNELS
+    assert load_classifier(train(inputs, tmp_path, small_trial(epochs=1))).channels == ALL_CHANNELS

@@ -1,4 +1,4 @@
-"""A workspace with finished cells, as the stages and DVC leave it, made without running them."""
+"""A workspace with finished trials, as the stages and DVC leave it, made without running them."""
 
 import csv
 import http.server
@@ -17,12 +17,12 @@ import torch
 import yaml
 
 from bp_lcz.bands import ALL_CHANNELS
-from bp_lcz.evaluation.metrics import evaluate_predictions
-from bp_lcz.evaluation.significance import bootstrap_intervals
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import write_checkpoint
 from bp_lcz.params import SPLITS, Params, load_params
 from bp_lcz.scheme import CLASS_COUNT
+from bp_lcz.scoring.metrics import evaluate_predictions
+from bp_lcz.scoring.significance import bootstrap_intervals
 
 ROOT = Path(__file__).parents[2]
 PATCHES, BLOCKS = 40 * CLASS_COUNT, 8
@@ -30,7 +30,7 @@ DATA_MD5 = "0123456789abcdef0123456789abcdef.dir"
 
 
 class FinishedWorkspace:
-    """A small git repository in which some cells are trained and evaluated."""
+    """A small git repository in which some trials are trained and evaluated."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,7 +41,7 @@ class FinishedWorkspace:
         self._git("add", "--all")
         self._git("-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", "state")
         self.commit = self._git("rev-parse", "HEAD")
-        self.use_cells({"one-plain": "plain", "one-bp-lcz": "bp-lcz"})
+        self.use_trials({"one-plain": "plain", "one-bp-lcz": "bp-lcz"})
         self.lock: dict[str, object] = {
             "validate": {"cmd": "bp-lcz validate", "deps": [{"path": "data/demo", "md5": DATA_MD5}]}
         }
@@ -51,37 +51,37 @@ class FinishedWorkspace:
     def params(self) -> Params:
         return load_params(self.folder / "params.yaml")
 
-    def use_cells(self, variants: dict[str, str]) -> None:
+    def use_trials(self, variants: dict[str, str]) -> None:
         content = yaml.safe_load((self.folder / "params.yaml").read_text())
         content["backbones"] = {"eb_cnn": {"widths": [4, 4]}}
         content["evaluate"]["bootstrap_samples"] = 200
         content["model"]["dimension"] = 8
-        content["cells"] = {
+        content["trials"] = {
             name: {"backbone": "eb_cnn", "variant": variant, "seed": 1} for name, variant in variants.items()
         }
         (self.folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
-    def finish(self, cell: str, kappa: float | None = 0.5, weights_seed: int = 0, right: float = 0.6) -> None:
+    def finish(self, trial: str, kappa: float | None = 0.5, weights_seed: int = 0, right: float = 0.6) -> None:
         """Write what the stages train and evaluate write, and DVC's record of it.
 
         Args:
-            cell: name of an entry of ``cells``.
+            trial: name of an entry of ``trials``.
             kappa: on the validation split.
             weights_seed: of the random network.
             right: share of the testing patches that are predicted rightly, in every block.
         """
-        settings = self.params.cell(cell)
+        settings = self.params.trial(trial)
         torch.manual_seed(weights_seed)
         width = len(ALL_CHANNELS.names)
         prompts = torch.randn(CLASS_COUNT, 7, 5)
         network = BPLCZ(settings, ALL_CHANNELS, prompts, torch.zeros(width), torch.ones(width))
-        model = self.folder / "outputs/models" / cell
+        model = self.folder / "outputs/models" / trial
         model.mkdir(parents=True, exist_ok=True)
         write_checkpoint(
             model,
             network,
             {
-                "cell": cell,
+                "trial": trial,
                 **settings.model_dump(exclude={"name"}),
                 "channels": {"sen1": ALL_CHANNELS.sen1, "sen2": ALL_CHANNELS.sen2},
                 "parameters": 1234,
@@ -101,12 +101,12 @@ class FinishedWorkspace:
             rows.writerow(["epoch", "training_loss", "training_alignment", "validation_kappa"])
             rows.writerows([[1, 2.5, "", 0.25], [2, 2.0, "", 0.5]])
         (model / "timings.json").write_text(json.dumps({"seconds": 3.5, "epochs": 2, "machine": "test"}))
-        evaluation = self.folder / "outputs/evaluations" / cell
+        evaluation = self.folder / "outputs/evaluations" / trial
         evaluation.mkdir(parents=True, exist_ok=True)
         self._evaluate(evaluation, right)
-        outs = [{"path": f"outputs/models/{cell}/model.safetensors", "md5": f"{weights_seed:032x}"}]
-        self.lock[f"train@{cell}"] = {"cmd": f"bp-lcz train {cell}", "outs": outs}
-        self.lock[f"evaluate@{cell}"] = {"cmd": f"bp-lcz evaluate {cell}"}
+        outs = [{"path": f"outputs/models/{trial}/model.safetensors", "md5": f"{weights_seed:032x}"}]
+        self.lock[f"train@{trial}"] = {"cmd": f"bp-lcz train {trial}", "outs": outs}
+        self.lock[f"evaluate@{trial}"] = {"cmd": f"bp-lcz evaluate {trial}"}
         (self.folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": self.lock}))
 
     def _evaluate(self, folder: Path, right: float) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from bp_lcz.errors import UserError
-from bp_lcz.registry.mirror import mirror_cells
-from bp_lcz.registry.store import open_experiment, open_store
+from bp_lcz.registry.connection import open_experiment, open_store
+from bp_lcz.registry.mirror import mirror_trials
 from tests.registry.conftest import DATA_MD5, FinishedWorkspace
 
 
@@ -14,8 +14,8 @@ def count_runs(workspace: FinishedWorkspace) -> int:
         return len(client.search_runs([open_experiment(client, "bp-lcz-demo", workspace.folder)]))
 
 
-def test_each_cell_becomes_one_run_that_can_be_traced(workspace: FinishedWorkspace) -> None:
-    runs = mirror_cells(workspace.folder, workspace.params)
+def test_each_trial_becomes_one_run_that_can_be_traced(workspace: FinishedWorkspace) -> None:
+    runs = mirror_trials(workspace.folder, workspace.params)
     assert list(runs) == ["one-plain", "one-bp-lcz"]
     with open_store(workspace.folder) as client:
         run = client.get_run(runs["one-bp-lcz"])
@@ -24,7 +24,7 @@ def test_each_cell_becomes_one_run_that_can_be_traced(workspace: FinishedWorkspa
     assert run.info.run_name == "one-bp-lcz"
     assert run.info.status == "FINISHED"
     assert {
-        "cell": "one-bp-lcz",
+        "trial": "one-bp-lcz",
         "kind": "simulated",
         "leakage": "none",
         "dataset": "demo",
@@ -46,7 +46,7 @@ def test_each_cell_becomes_one_run_that_can_be_traced(workspace: FinishedWorkspa
 def test_an_undefined_metric_is_left_out(workspace: FinishedWorkspace) -> None:
     file = workspace.folder / "outputs/evaluations/one-plain/evaluation.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "oa_natural": None}))
-    runs = mirror_cells(workspace.folder, workspace.params)
+    runs = mirror_trials(workspace.folder, workspace.params)
     with open_store(workspace.folder) as client:
         metrics = client.get_run(runs["one-plain"]).data.metrics
     assert "testing_oa_natural" not in metrics
@@ -54,24 +54,24 @@ def test_an_undefined_metric_is_left_out(workspace: FinishedWorkspace) -> None:
 
 
 def test_a_second_mirror_makes_no_run(workspace: FinishedWorkspace) -> None:
-    first = mirror_cells(workspace.folder, workspace.params)
-    assert mirror_cells(workspace.folder, workspace.params) == first
+    first = mirror_trials(workspace.folder, workspace.params)
+    assert mirror_trials(workspace.folder, workspace.params) == first
     assert count_runs(workspace) == 2
 
 
-def test_a_retrained_cell_makes_a_run_of_its_own(workspace: FinishedWorkspace) -> None:
-    before = mirror_cells(workspace.folder, workspace.params)
+def test_a_retrained_trial_makes_a_run_of_its_own(workspace: FinishedWorkspace) -> None:
+    before = mirror_trials(workspace.folder, workspace.params)
     workspace.finish("one-plain", weights_seed=3)
-    after = mirror_cells(workspace.folder, workspace.params)
+    after = mirror_trials(workspace.folder, workspace.params)
     assert after["one-plain"] != before["one-plain"]
     assert after["one-bp-lcz"] == before["one-bp-lcz"]
 
 
 def test_a_run_that_a_killed_mirror_left_is_made_again(workspace: FinishedWorkspace) -> None:
-    before = mirror_cells(workspace.folder, workspace.params)
+    before = mirror_trials(workspace.folder, workspace.params)
     with open_store(workspace.folder) as client:
         client.update_run(before["one-plain"], status="RUNNING")
-    after = mirror_cells(workspace.folder, workspace.params)
+    after = mirror_trials(workspace.folder, workspace.params)
     assert after["one-plain"] != before["one-plain"]
     assert count_runs(workspace) == 2
 
@@ -79,27 +79,27 @@ def test_a_run_that_a_killed_mirror_left_is_made_again(workspace: FinishedWorksp
 def test_code_that_differs_from_the_commit_is_marked(workspace: FinishedWorkspace) -> None:
     (workspace.folder / "src").mkdir()
     (workspace.folder / "src/new.py").write_text("x = 1\n")
-    runs = mirror_cells(workspace.folder, workspace.params)
+    runs = mirror_trials(workspace.folder, workspace.params)
     with open_store(workspace.folder) as client:
         assert client.get_run(runs["one-plain"]).data.tags["git_dirty"] == "true"
 
 
 def test_artifacts_lie_beside_the_store(workspace: FinishedWorkspace) -> None:
-    mirror_cells(workspace.folder, workspace.params)
+    mirror_trials(workspace.folder, workspace.params)
     found = list((workspace.folder / "mlartifacts/bp-lcz-demo").rglob("evaluation.json"))
     assert len(found) == 2
     assert json.loads(found[0].read_text())["best_epoch"] == 2
 
 
-def test_a_cell_without_a_record_is_an_error(workspace: FinishedWorkspace) -> None:
+def test_a_trial_without_a_record_is_an_error(workspace: FinishedWorkspace) -> None:
     del workspace.lock["evaluate@one-plain"]
     workspace.finish("one-bp-lcz")
     with pytest.raises(UserError, match=r"dvc\.lock: no record of evaluate@one-plain"):
-        mirror_cells(workspace.folder, workspace.params)
+        mirror_trials(workspace.folder, workspace.params)
 
 
-def test_a_cell_without_files_is_an_error(workspace: FinishedWorkspace) -> None:
+def test_a_trial_without_files_is_an_error(workspace: FinishedWorkspace) -> None:
     (workspace.folder / "outputs/evaluations/one-plain/evaluation.json").unlink()
     with pytest.raises(UserError, match=r"one-plain/evaluation\.json: not found"):
-        mirror_cells(workspace.folder, workspace.params)
+        mirror_trials(workspace.folder, workspace.params)
     assert count_runs(workspace) == 0

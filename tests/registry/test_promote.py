@@ -12,23 +12,23 @@ import yaml
 
 from bp_lcz.errors import TemporaryError, UserError
 from bp_lcz.registry import promote as promotion
-from bp_lcz.registry.mirror import mirror_cells
+from bp_lcz.registry.connection import open_store
+from bp_lcz.registry.mirror import mirror_trials
 from bp_lcz.registry.models import list_models, models_table
 from bp_lcz.registry.promote import Decision, promote, rollback
 from bp_lcz.registry.register import register_best
-from bp_lcz.registry.store import open_store
 from tests.registry.conftest import FinishedWorkspace
 
 NAME = "bp-lcz-demo"
 
 
 class Registry(FinishedWorkspace):
-    """A workspace whose cells become versions one after the other."""
+    """A workspace whose trials become versions one after the other."""
 
     def register(self, right: float, seed: int) -> int:
         """A new version whose predictions are right in this share."""
         self.finish("one-bp-lcz", weights_seed=seed, right=right)
-        registration = register_best(self.folder, self.params, mirror_cells(self.folder, self.params))
+        registration = register_best(self.folder, self.params, mirror_trials(self.folder, self.params))
         assert registration is not None
         return int(registration.version)
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from bp_lcz.model.checkpoint import load_classifier
-from bp_lcz.registry.mirror import mirror_cells
+from bp_lcz.registry.connection import open_store, tracking_uri
+from bp_lcz.registry.mirror import mirror_trials
 from bp_lcz.registry.package import example_patches
-from bp_lcz.registry.register import Registration, best_cell, register_best
-from bp_lcz.registry.store import open_store, tracking_uri
+from bp_lcz.registry.register import Registration, best_trial, register_best
 from tests.registry.conftest import DATA_MD5, FinishedWorkspace
 
 
 def register(workspace: FinishedWorkspace) -> Registration:
-    registration = register_best(workspace.folder, workspace.params, mirror_cells(workspace.folder, workspace.params))
+    registration = register_best(workspace.folder, workspace.params, mirror_trials(workspace.folder, workspace.params))
     assert registration is not None
     return registration
 
@@ -50,7 +50,7 @@ def test_a_version_says_what_it_came_from(workspace: FinishedWorkspace) -> None:
         note = client.get_registered_model("bp-lcz-demo").description
     assert str(version.version) == "1"
     assert {
-        "cell": "one-bp-lcz",
+        "trial": "one-bp-lcz",
         "data_md5": DATA_MD5,
         "git_commit": workspace.commit,
         "dataset": "demo",
@@ -93,16 +93,16 @@ def test_registering_again_makes_no_version(workspace: FinishedWorkspace) -> Non
         assert len(client.search_model_versions("name = 'bp-lcz-demo'")) == 1
 
 
-def test_a_better_cell_becomes_the_challenger_and_the_alias_goes_back_to_an_older_best(
+def test_a_better_trial_becomes_the_challenger_and_the_alias_goes_back_to_an_older_best(
     workspace: FinishedWorkspace,
 ) -> None:
     first = register(workspace)
-    workspace.use_cells({"one-plain": "plain", "one-bp-lcz": "bp-lcz", "two-bp-lcz": "bp-lcz"})
+    workspace.use_trials({"one-plain": "plain", "one-bp-lcz": "bp-lcz", "two-bp-lcz": "bp-lcz"})
     workspace.finish("two-bp-lcz", kappa=0.8, weights_seed=3)
     second = register(workspace)
-    assert (second.cell, second.version) == ("two-bp-lcz", "2")
+    assert (second.trial, second.version) == ("two-bp-lcz", "2")
 
-    workspace.use_cells({"one-plain": "plain", "one-bp-lcz": "bp-lcz"})
+    workspace.use_trials({"one-plain": "plain", "one-bp-lcz": "bp-lcz"})
     assert register(workspace) == first
     with open_store(workspace.folder) as client:
         assert client.get_model_version_by_alias("bp-lcz-demo", "challenger").version == 1
@@ -115,15 +115,15 @@ def test_a_version_whose_files_are_gone_is_registered_anew(workspace: FinishedWo
     assert register(workspace).version == "2"
 
 
-def test_only_bp_lcz_cells_are_candidates_and_equals_go_by_name(workspace: FinishedWorkspace) -> None:
-    assert best_cell(workspace.folder, workspace.params) == "one-bp-lcz"  # the plain cell has a better kappa
-    workspace.use_cells({"z-bp-lcz": "bp-lcz", "a-bp-lcz": "bp-lcz", "undefined": "bp-lcz"})
+def test_only_bp_lcz_trials_are_candidates_and_equals_go_by_name(workspace: FinishedWorkspace) -> None:
+    assert best_trial(workspace.folder, workspace.params) == "one-bp-lcz"  # the plain trial has a better kappa
+    workspace.use_trials({"z-bp-lcz": "bp-lcz", "a-bp-lcz": "bp-lcz", "undefined": "bp-lcz"})
     workspace.finish("z-bp-lcz", kappa=0.6)
     workspace.finish("a-bp-lcz", kappa=0.6)
     workspace.finish("undefined", kappa=None)
-    assert best_cell(workspace.folder, workspace.params) == "a-bp-lcz"
+    assert best_trial(workspace.folder, workspace.params) == "a-bp-lcz"
 
 
-def test_without_a_bp_lcz_cell_nothing_is_registered(workspace: FinishedWorkspace) -> None:
-    workspace.use_cells({"one-plain": "plain"})
+def test_without_a_bp_lcz_trial_nothing_is_registered(workspace: FinishedWorkspace) -> None:
+    workspace.use_trials({"one-plain": "plain"})
     assert register_best(workspace.folder, workspace.params, {}) is None

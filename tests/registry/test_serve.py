@@ -16,16 +16,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from bp_lcz.client import JSON, PARQUET, Client, encode_json
 from bp_lcz.errors import UserError
 from bp_lcz.model.checkpoint import load_classifier
-from bp_lcz.predict import predict_file
-from bp_lcz.registry.mirror import mirror_cells
+from bp_lcz.registry.connection import open_store
+from bp_lcz.registry.mirror import mirror_trials
 from bp_lcz.registry.package import example_patches
 from bp_lcz.registry.promote import promote
 from bp_lcz.registry.register import register_best
-from bp_lcz.registry.store import open_store
-from bp_lcz.serving import serve
+from bp_lcz.serving.client import JSON, PARQUET, Client, encode_json
+from bp_lcz.serving.predict import predict_file
+from bp_lcz.serving.server import serve
 from tests.registry.conftest import FinishedWorkspace
 
 NAME = "bp-lcz-demo"
@@ -35,7 +35,7 @@ BP_LCZ = [sys.executable, "-W", "ignore", "-m", "bp_lcz.cli"]
 @pytest.fixture
 def registered(workspace: FinishedWorkspace) -> FinishedWorkspace:
     workspace.finish("one-bp-lcz", weights_seed=2, right=0.9)
-    register_best(workspace.folder, workspace.params, mirror_cells(workspace.folder, workspace.params))
+    register_best(workspace.folder, workspace.params, mirror_trials(workspace.folder, workspace.params))
     return workspace
 
 

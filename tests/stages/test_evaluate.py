@@ -8,27 +8,27 @@ import pytest
 import yaml
 
 from bp_lcz.errors import UserError
-from bp_lcz.model.training import train_cell
+from bp_lcz.model.training import train_trial
 from bp_lcz.params import Params, load_params
 from bp_lcz.paths import EVALUATIONS, MODELS, PACKED
 from bp_lcz.stages import evaluate
 from tests.conftest import ROOT
-from tests.model.packed import PATCHES, small_cell, write_inputs
+from tests.model.packed import PATCHES, small_trial, write_inputs
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
-    """A folder in which two cells are trained."""
+    """A folder in which two trials are trained."""
     monkeypatch.chdir(tmp_path)
     packed, prompts = write_inputs(tmp_path)
     PACKED.parent.mkdir()
     packed.rename(PACKED)
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    content["cells"] = {name: {"backbone": "eb_cnn", "variant": name, "seed": 1} for name in ("plain", "bp-lcz")}
+    content["trials"] = {name: {"backbone": "eb_cnn", "variant": name, "seed": 1} for name in ("plain", "bp-lcz")}
     content["evaluate"]["bootstrap_samples"] = 50
     Path("params.yaml").write_text(yaml.safe_dump(content))
     for name in ("plain", "bp-lcz"):
-        train_cell(small_cell(name, epochs=1), PACKED, prompts, Path(".scratch"), MODELS / name)
+        train_trial(small_trial(name, epochs=1), PACKED, prompts, Path(".scratch"), MODELS / name)
     return load_params()
 
 
@@ -55,7 +55,7 @@ def test_an_evaluation_holds_metrics_intervals_and_predictions(workspace: Params
         np.testing.assert_allclose(np.diag(predictions["group_similarity"]), diagonal, atol=1e-5)
 
 
-def test_a_plain_cell_has_no_similarities(workspace: Params) -> None:
+def test_a_plain_trial_has_no_similarities(workspace: Params) -> None:
     evaluate.run(workspace, "plain")
     with np.load(EVALUATIONS / "plain" / "predictions.npz") as predictions:
         assert "group_similarity" not in predictions
@@ -78,7 +78,7 @@ def test_a_model_of_other_channels_is_refused(workspace: Params) -> None:
     assert not (EVALUATIONS / "plain").exists()
 
 
-def test_an_untrained_cell_is_named(workspace: Params) -> None:
+def test_an_untrained_trial_is_named(workspace: Params) -> None:
     (MODELS / "plain" / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"outputs/models/plain/model.safetensors: not found; train the cell"):
+    with pytest.raises(UserError, match=r"outputs/models/plain/model.safetensors: not found; train the trial"):
         evaluate.run(workspace, "plain")

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from bp_lcz.bands import PATCH_SIDE
-from bp_lcz.data.store import PackedStore
 from bp_lcz.errors import UserError
+from bp_lcz.patches.store import PackedStore
 from bp_lcz.stages import pack, validate
-from tests.data.patches import write_dataset
+from tests.so2sat.patches import write_dataset
 from tests.stages.test_validate import params_for
 
 

@@ -7,9 +7,9 @@ import yaml
 from bp_lcz.errors import UserError
 from bp_lcz.params import load_params
 from bp_lcz.stages import report
-from tests.evaluation.results import CELLS, write_params, write_results
+from tests.scoring.results import TRIALS, write_params, write_results
 
-PLAIN = {"eb_cnn-plain": CELLS["eb_cnn-plain"]}
+PLAIN = {"eb_cnn-plain": TRIALS["eb_cnn-plain"]}
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +19,8 @@ def workspace(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def plain_cell(workspace):
-    """Results of a single cell, and the parameters that name it."""
+def plain_trial(workspace):
+    """Results of a single trial, and the parameters that name it."""
     write_params(workspace, PLAIN)
     write_results(workspace, PLAIN, patches=120)
     return load_params()
@@ -31,15 +31,15 @@ def files(folder):
 
 
 def test_the_stage_writes_the_report_and_prints_a_short_table(workspace, capsys):
-    cells = {name: CELLS[name] for name in ("eb_cnn-plain", "eb_cnn-bgp")}
-    write_params(workspace, cells)
-    write_results(workspace, cells, patches=200)
+    trials = {name: TRIALS[name] for name in ("eb_cnn-plain", "eb_cnn-bgp")}
+    write_params(workspace, trials)
+    write_results(workspace, trials, patches=200)
     report.run(load_params())
     assert Path("reports/index.html").stat().st_size > 10_000
     assert Path("reports/figures/overview.png").is_file()
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["cell", "OA", "kappa"]
-    assert [line.split()[0] for line in lines[1:3]] == list(cells)
+    assert lines[0].split() == ["trial", "OA", "kappa"]
+    assert [line.split()[0] for line in lines[1:3]] == list(trials)
     assert lines[1].count("[") == 2  # an interval each
     assert lines[-1] == "demo (simulated), testing split: reports/index.html"
 
@@ -53,15 +53,15 @@ def test_intervals_by_patch_are_marked_in_the_short_table(workspace, capsys):
     assert lines[2] == "† by patch, a lower bound of the width"
 
 
-def test_the_report_replaces_an_older_one_as_a_whole(workspace, plain_cell):
+def test_the_report_replaces_an_older_one_as_a_whole(workspace, plain_trial):
     Path("reports/figures").mkdir(parents=True)
     Path("reports/figures/old.png").write_bytes(b"old")
-    report.run(plain_cell)
+    report.run(plain_trial)
     assert not Path("reports/figures/old.png").exists()
     assert sorted(path.name for path in workspace.iterdir()) == ["outputs", "paper.yaml", "params.yaml", "reports"]
 
 
-def test_a_failure_leaves_the_older_report_and_nothing_half_written(workspace, plain_cell, monkeypatch):
+def test_a_failure_leaves_the_older_report_and_nothing_half_written(workspace, plain_trial, monkeypatch):
     Path("reports").mkdir()
     Path("reports/index.html").write_text("old")
 
@@ -71,16 +71,16 @@ def test_a_failure_leaves_the_older_report_and_nothing_half_written(workspace, p
 
     monkeypatch.setattr(report, "write_report", fail)
     with pytest.raises(OSError, match="disk full"):
-        report.run(plain_cell)
+        report.run(plain_trial)
     assert files(workspace / "reports") == ["index.html"]
     assert Path("reports/index.html").read_text() == "old"
     assert sorted(path.name for path in workspace.iterdir()) == ["outputs", "paper.yaml", "params.yaml", "reports"]
 
 
 @pytest.mark.parametrize(("folder", "stage"), [("outputs/models", "train"), ("outputs/evaluations", "evaluate")])
-def test_a_missing_cell_is_named_with_what_to_run(workspace, folder, stage):
-    write_params(workspace, CELLS)
-    write_results(workspace, CELLS, patches=50)
+def test_a_missing_trial_is_named_with_what_to_run(workspace, folder, stage):
+    write_params(workspace, TRIALS)
+    write_results(workspace, TRIALS, patches=50)
     for path in Path(folder, "eb_cnn-bgp").iterdir():
         path.unlink()
     message = rf"^{folder}/eb_cnn-bgp: not found; run `dvc repro {stage}@eb_cnn-bgp`$"
@@ -90,24 +90,24 @@ def test_a_missing_cell_is_named_with_what_to_run(workspace, folder, stage):
 
 
 @pytest.mark.parametrize("folder", ["outputs/models", "outputs/evaluations"])
-def test_left_over_cells_are_named_with_the_command_that_removes_them(plain_cell, folder):
+def test_left_over_trials_are_named_with_the_command_that_removes_them(plain_trial, folder):
     for name in ("old_b", "old_a"):
         Path(folder, name).mkdir()
         Path(folder, name, "model.json").write_text("{}")
     left_over = f"{folder}/old_a {folder}/old_b"
-    message = rf"^{left_over}: not among the cells of params.yaml; remove with `rm -r {left_over}`$"
+    message = rf"^{left_over}: not among the trials of params.yaml; remove with `rm -r {left_over}`$"
     with pytest.raises(UserError, match=message):
-        report.run(plain_cell)
+        report.run(plain_trial)
     assert not Path("reports").exists()
 
 
-def test_what_dvc_and_unfinished_stages_leave_behind_is_no_cell(plain_cell):
+def test_what_dvc_and_unfinished_stages_leave_behind_is_no_trial(plain_trial):
     Path("outputs/models/gone").mkdir()
     Path("outputs/models/gone/.gitignore").write_text("/model.json\n")
     Path("outputs/evaluations/.gitignore").write_text("/eb_cnn-plain\n")
     Path("outputs/evaluations/.eb_cnn-plain-x1").mkdir()
     Path("outputs/evaluations/.eb_cnn-plain-x1/new").mkdir()
-    report.run(plain_cell)
+    report.run(plain_trial)
     assert Path("reports/index.html").is_file()
 
 
@@ -120,11 +120,11 @@ def test_nothing_evaluated_at_all_is_one_clear_line(workspace):
 @pytest.mark.parametrize(
     ("key", "value"), [("seed", 7), ("variant", "bgp"), ("backbone", "exvit"), ("dataset", "other")]
 )
-def test_results_of_another_cell_or_data_set_are_refused(plain_cell, key, value):
+def test_results_of_another_trial_or_data_set_are_refused(plain_trial, key, value):
     path = Path("outputs/evaluations/eb_cnn-plain/evaluation.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     with pytest.raises(UserError, match=rf"evaluation\.json: {key} is {value!r}, expected .*; run `dvc repro`$"):
-        report.run(plain_cell)
+        report.run(plain_trial)
     assert not Path("reports").exists()
 
 
@@ -137,7 +137,7 @@ def test_results_of_another_cell_or_data_set_are_refused(plain_cell, key, value)
     ],
 )
 def test_parameters_changed_after_training_are_not_reported_as_if_they_had_been_used(
-    workspace, plain_cell, section, key, value, message
+    workspace, plain_trial, section, key, value, message
 ):
     params = yaml.safe_load(Path("params.yaml").read_text())
     params[section][key] = value
@@ -147,17 +147,17 @@ def test_parameters_changed_after_training_are_not_reported_as_if_they_had_been_
     assert not Path("reports").exists()
 
 
-def test_a_missing_summary_of_the_gate_is_named(plain_cell):
+def test_a_missing_summary_of_the_gate_is_named(plain_trial):
     Path("outputs/gate/summary.json").unlink()
     with pytest.raises(UserError, match=r"^outputs/gate/summary\.json: not found; run `dvc repro`$"):
-        report.run(plain_cell)
+        report.run(plain_trial)
 
 
-def test_a_claim_that_points_nowhere_stops_the_report(plain_cell):
+def test_a_claim_that_points_nowhere_stops_the_report(plain_trial):
     text = Path("paper.yaml").read_text().replace("variant: msm", "variant: unknown")
     Path("paper.yaml").write_text(text)
     with pytest.raises(UserError, match=r"^paper\.yaml: claims\..*variant: Input should be"):
-        report.run(plain_cell)
+        report.run(plain_trial)
     assert not Path("reports").exists()
 
 
@@ -186,7 +186,7 @@ def test_the_command_that_rebuilds_names_profile_and_data_but_no_machine(profile
     assert report.rebuild_command(profile, root) == command
 
 
-def test_a_missing_manifest_of_the_packed_arrays_is_named(plain_cell):
+def test_a_missing_manifest_of_the_packed_arrays_is_named(plain_trial):
     Path("outputs/packed/manifest.json").unlink()
     with pytest.raises(UserError, match=r"^outputs/packed/manifest\.json: not found; run `dvc repro`$"):
-        report.run(plain_cell)
+        report.run(plain_trial)

@@ -7,7 +7,7 @@ import pytest
 from bp_lcz.errors import UserError
 from bp_lcz.params import Dataset, Params, load_params
 from bp_lcz.stages import validate
-from tests.data.patches import edit, random_patches, write_dataset
+from tests.so2sat.patches import edit, random_patches, write_dataset
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 

@@ -9,8 +9,8 @@ import yaml
 from bp_lcz.errors import UserError
 from bp_lcz.params import load_params
 from bp_lcz.stages import verify
-from tests.evaluation.results import write_params, write_results
-from tests.evaluation.test_claims import CELLS, COMPARISON, OFFICIAL, SKILL, swapped
+from tests.report.test_claims import COMPARISON, OFFICIAL, SKILL, TRIALS, swapped
+from tests.scoring.results import write_params, write_results
 from tests.test_cli import bp_lcz
 
 
@@ -21,8 +21,8 @@ def workspace(tmp_path, monkeypatch) -> Path:
 
 
 def prepare(workspace, claims, **options):
-    write_params(workspace, CELLS)
-    write_results(workspace, CELLS, patches=200, skill=SKILL, groups=("RGB",), **options)
+    write_params(workspace, TRIALS)
+    write_results(workspace, TRIALS, patches=200, skill=SKILL, groups=("RGB",), **options)
     Path("paper.yaml").write_text(yaml.safe_dump({"title": "t", "doi": "d", "claims": claims}, sort_keys=False))
 
 
@@ -56,7 +56,7 @@ def test_comparable_claims_that_hold_pass(workspace, capsys):
     assert "comparable with the paper" in capsys.readouterr().out.splitlines()[0]
 
 
-def test_a_missing_cell_is_named(workspace):
+def test_a_missing_trial_is_named(workspace):
     prepare(workspace, CLAIMS)
     for path in Path("outputs/evaluations/eb_cnn-bgp-s2").iterdir():
         path.unlink()
@@ -66,9 +66,9 @@ def test_a_missing_cell_is_named(workspace):
 
 
 def test_a_missing_seed_is_named(workspace):
-    cells = {name: cell for name, cell in CELLS.items() if name != "eb_cnn-bgp-s2"}
-    write_params(workspace, cells)
-    write_results(workspace, cells, patches=100)
+    trials = {name: trial for name, trial in TRIALS.items() if name != "eb_cnn-bgp-s2"}
+    write_params(workspace, trials)
+    write_results(workspace, trials, patches=100)
     Path("paper.yaml").write_text(yaml.safe_dump({"title": "t", "doi": "d", "claims": CLAIMS}, sort_keys=False))
     with pytest.raises(UserError, match="eb_cnn-bgp lacks seed 2"):
         verify.run(load_params())

@@ -1,4 +1,4 @@
-"""A trained cell on disk: safetensors and JSON, nothing that could be executed."""
+"""A trained trial on disk: safetensors and JSON, nothing that could be executed."""
 
 import hashlib
 import json
@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from bp_lcz.bands import PATCH_SIDE, Channels, resolve_bands
-from bp_lcz.data.transform import first_not_finite, transform
-from bp_lcz.errors import UserError
+from bp_lcz.errors import UserError, one_line
 from bp_lcz.model.bp_lcz import BPLCZ, Output
 from bp_lcz.params import NetworkParams
+from bp_lcz.patches.transform import first_not_finite, transform
 from bp_lcz.scheme import CLASS_COUNT
 
 FORMAT = 1
@@ -71,11 +71,11 @@ class Classifier:
         for key, images, bands in (("sen1", sen1, self.channels.sen1), ("sen2", sen2, self.channels.sen2)):
             expected = (PATCH_SIDE, PATCH_SIDE, len(bands))
             if images.ndim != 4 or images.shape[1:] != expected:
-                raise UserError(f"{key}: shape {images.shape}; expected (N, {', '.join(map(str, expected))})")
+                raise UserError(key, f"shape {images.shape}; expected (N, {', '.join(map(str, expected))})")
             if (patch := first_not_finite(images)) is not None:
-                raise UserError(f"{key}: patch {first + patch} has values that are not finite")
+                raise UserError(key, f"patch {first + patch} has values that are not finite")
         if len(sen1) != len(sen2):
-            raise UserError(f"sen1 has {len(sen1)} patches, sen2 {len(sen2)}")
+            raise UserError("sen1", f"has {len(sen1)} patches, sen2 {len(sen2)}")
         batches = [
             self.run(transform(sen1[start : start + BATCH], sen2[start : start + BATCH], self.channels))
             .logits.softmax(1)
@@ -86,7 +86,7 @@ class Classifier:
         probability = np.concatenate([*batches, np.empty((0, CLASS_COUNT), np.float32)])
         if (patch := first_not_finite(probability)) is not None:
             raise UserError(
-                f"patch {first + patch}: values so far out of range that the network gives no probabilities"
+                f"patch {first + patch}", "values so far out of range that the network gives no probabilities"
             )
         return probability
 
@@ -108,7 +108,7 @@ def write_checkpoint(folder: Path, network: BPLCZ, description: dict[str, Any]) 
 
 
 def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
-    """Load a trained cell; nothing in it is executed.
+    """Load a trained trial; nothing in it is executed.
 
     Raises:
         UserError: if a file is missing, damaged, of another format, or does not fit the network it describes.
@@ -116,13 +116,13 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
     description_file, weights_file = folder / DESCRIPTION, folder / WEIGHTS
     for file in (description_file, weights_file):
         if not file.is_file():
-            raise UserError(f"{file}: not found; train the cell first")
+            raise UserError(file, "not found; train the trial first")
     try:
         if description_file.stat().st_size > MOST_DESCRIPTION_BYTES:
             raise ValueError(f"larger than {MOST_DESCRIPTION_BYTES:,} bytes")
         description = json.loads(description_file.read_text(encoding="utf-8"))
         if description["format"] != FORMAT:
-            raise UserError(f"{description_file}: format {description['format']}; this version reads {FORMAT}")
+            raise UserError(description_file, f"format {description['format']}; this version reads {FORMAT}")
         expected_sha256 = description["weights_sha256"]
         form = NetworkParams.model_validate({key: description[key] for key in NetworkParams.model_fields})
         _check_sizes(form.backbone_options)
@@ -130,12 +130,12 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
         named = description["channels"]
         channels = Channels(*(resolve_bands(key, len(named[key]), named[key], str(description_file)) for key in _KEYS))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:
-        reason = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:160]
-        raise UserError(f"{description_file}: not a readable model description ({reason})") from None
+        reason = f"lacks {error}" if isinstance(error, KeyError) else one_line(error)
+        raise UserError(description_file, f"not a readable model description ({reason})") from None
     with weights_file.open("rb") as content:
         found_sha256 = hashlib.file_digest(content, "sha256").hexdigest()
     if found_sha256 != expected_sha256:
-        raise UserError(f"{weights_file}: not a readable checkpoint (its sha256 is not the one in {DESCRIPTION})")
+        raise UserError(weights_file, f"not a readable checkpoint (its sha256 is not the one in {DESCRIPTION})")
     try:
         with safe_open(weights_file, "pt") as file:
             shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
@@ -150,10 +150,10 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
         network = _empty_network(form, channels, text_width)
         network.load_state_dict(load_file(weights_file, device="cpu"))
     except UserError as error:  # of the backbone, which takes its options for those of params.yaml
-        raise UserError(f"{description_file}: {str(error).removeprefix('params.yaml: ')}") from None
+        raise UserError(description_file, f"{str(error).removeprefix('params.yaml: ')}") from None
     except (SafetensorError, RuntimeError, OSError, ValueError, IndexError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{weights_file}: not a readable checkpoint ({reason})") from None
+        reason = one_line(error)
+        raise UserError(weights_file, f"not a readable checkpoint ({reason})") from None
     network.eval().requires_grad_(False).to(device)
     return Classifier(network, channels, description, device)
 

@@ -12,12 +12,12 @@ import torch
 
 import bp_lcz
 from bp_lcz.bands import SEN2_BANDS, Channels
-from bp_lcz.errors import UserError
+from bp_lcz.errors import UserError, one_line
+from bp_lcz.files import staged_folder
 from bp_lcz.model.backbones.sen2lcz_mf import BLOCKS, Options
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import write_checkpoint
 from bp_lcz.params import NetworkParams
-from bp_lcz.paths import staged_folder
 from bp_lcz.scheme import CLASS_COUNT
 
 CHANNELS = Channels((), SEN2_BANDS)
@@ -53,7 +53,7 @@ def import_sen2lcz(weights: Path, out: Path) -> Path:
         UserError: if the file is missing, is not HDF5, or lacks, adds or misshapes a layer; or if ``out`` exists.
     """
     if out.exists():
-        raise UserError(f"{out}: exists already; remove it or choose another folder")
+        raise UserError(out, "exists already; remove it or choose another folder")
     width = len(CHANNELS.names)
     form = NetworkParams(backbone="sen2lcz_mf", variant="plain", model=None, backbone_options=Options().model_dump())
     # Reflectance goes in as it is stored: nothing to centre or to scale.
@@ -63,7 +63,7 @@ def import_sen2lcz(weights: Path, out: Path) -> Path:
     origin = PUBLISHED if digest == PUBLISHED_SHA256 else "not the published file: origin and licence unknown"
     description = {
         **form.model_dump(),
-        "cell": "sen2lcz_mf-imported",
+        "trial": "sen2lcz_mf-imported",
         "seed": None,
         "train": None,
         "channels": {"sen1": list(CHANNELS.sen1), "sen2": list(CHANNELS.sen2)},
@@ -110,25 +110,25 @@ def _read(file: Path, network: BPLCZ) -> dict[str, torch.Tensor]:
     layout = _layout()
     unknown = sorted(arrays.keys() - {key for key, _ in layout.values()})
     if unknown:
-        raise UserError(f"{file}: holds {unknown[0]}, which Sen2LCZ-MF does not have")
+        raise UserError(file, f"holds {unknown[0]}, which Sen2LCZ-MF does not have")
     state = network.state_dict()
     tensors = {}
     for name, (key, axes) in layout.items():
         if key not in arrays:
-            raise UserError(f"{file}: lacks {key}; expected the Keras weights of Sen2LCZ-MF")
+            raise UserError(file, f"lacks {key}; expected the Keras weights of Sen2LCZ-MF")
         array = arrays[key]
         expected = tuple(state[name].shape[axes.index(axis)] for axis in range(len(axes)))
         if array.shape != expected:
-            raise UserError(f"{file}: {key} has shape {array.shape}; expected {expected}")
+            raise UserError(file, f"{key} has shape {array.shape}; expected {expected}")
         if not np.isfinite(array).all():
-            raise UserError(f"{file}: {key} holds values that are not finite")
+            raise UserError(file, f"{key} holds values that are not finite")
         tensors[name] = torch.from_numpy(np.ascontiguousarray(array.transpose(axes)))
     return tensors
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:
     if not file.is_file():
-        raise UserError(f"{file}: not found")
+        raise UserError(file, "not found")
     arrays: dict[str, np.ndarray] = {}
 
     def collect(name: str, item: h5py.Group | h5py.Dataset) -> None:
@@ -139,6 +139,6 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
         with h5py.File(file, "r") as content:
             content.visititems(collect)
     except (OSError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{file}: not a readable HDF5 file of weights ({reason})") from None
+        reason = one_line(error)
+        raise UserError(file, f"not a readable HDF5 file of weights ({reason})") from None
     return arrays

@@ -1,4 +1,4 @@
-"""The training step of a cell, and what is measured after each epoch."""
+"""The training step of a trial, and what is measured after each epoch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +11,11 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from bp_lcz.data.store import Batch
 from bp_lcz.errors import UserError
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.msm import alignment_loss, alignment_target, msm_loss
-from bp_lcz.params import CellParams
+from bp_lcz.params import TrialParams
+from bp_lcz.patches.store import Batch
 
 History = list[dict[str, int | float]]
 
@@ -78,17 +78,17 @@ class LczTask(lightning.LightningModule):
 
     Args:
         network: the network, freshly made.
-        cell: the cell's parameters.
+        trial: the trial's parameters.
         weights: of the classes in the cross-entropy.
         steps: optimiser steps of the whole training, for the learning-rate schedule.
     """
 
     weights: Tensor
 
-    def __init__(self, network: BPLCZ, cell: CellParams, weights: Float[Tensor, "klass"], steps: int) -> None:
+    def __init__(self, network: BPLCZ, trial: TrialParams, weights: Float[Tensor, "klass"], steps: int) -> None:
         super().__init__()
         self.network = network
-        self.cell = cell
+        self.trial = trial
         self.steps = steps
         self.history: History = []
         self.register_buffer("weights", weights, persistent=False)
@@ -99,9 +99,9 @@ class LczTask(lightning.LightningModule):
         """Loss of one batch."""
         sen1, sen2, label = batch
         process = [self.global_rank] if self.global_rank else []
-        random = np.random.default_rng([self.cell.seed, self.current_epoch, step, *process])
+        random = np.random.default_rng([self.trial.seed, self.current_epoch, step, *process])
         torch.manual_seed(int(random.integers(2**63)))  # dropout and stochastic depth draw from it
-        if self.cell.train.flips:
+        if self.trial.train.flips:
             sen1, sen2 = spread_dihedral(sen1), spread_dihedral(sen2)
         output = self.network(sen1, sen2)
         loss = cross_entropy(output.logits.float(), label, self.weights)
@@ -110,11 +110,11 @@ class LczTask(lightning.LightningModule):
             alignment = msm_loss(
                 output.alignment,
                 label,
-                target=alignment_target(self.cell.variant, self.cell.model),
-                loss=alignment_loss(self.cell.variant, self.cell.model),
-                alpha=self.cell.model.alpha,
+                target=alignment_target(self.trial.variant, self.trial.model),
+                loss=alignment_loss(self.trial.variant, self.trial.model),
+                alpha=self.trial.model.alpha,
             )
-            loss = loss + self.cell.model.alignment_weight * alignment
+            loss = loss + self.trial.model.alignment_weight * alignment
         self._training.append(torch.stack([loss.detach(), alignment.detach()]))
         return loss
 
@@ -137,8 +137,9 @@ class LczTask(lightning.LightningModule):
         self._training.clear()
         if not torch.isfinite(training[0]):
             raise UserError(
-                f"{self.cell.name}: training diverged, its loss is {float(training[0])} in epoch "
-                f"{self.current_epoch + 1}; lower train.learning_rate"
+                self.trial.name,
+                f"training diverged, its loss is {float(training[0])} in epoch "
+                f"{self.current_epoch + 1}; lower train.learning_rate",
             )
         true, predicted = label.cpu().numpy(), logits.argmax(1).cpu().numpy()
         row = {
@@ -158,7 +159,7 @@ class LczTask(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with decay on matrices only, and one cosine cycle of the learning rate."""
-        train = self.cell.train
+        train = self.trial.train
         parameters = list(self.network.parameters())
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": train.weight_decay},

@@ -1,4 +1,4 @@
-"""From a packed data set and a prompt table to a trained cell on disk, resumable after a kill."""
+"""From a packed data set and a prompt table to a trained trial on disk, resumable after a kill."""
 
 import csv
 import hashlib
@@ -26,24 +26,25 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 import bp_lcz
 from bp_lcz.bands import Channels
-from bp_lcz.data.module import PatchModule
-from bp_lcz.data.store import read_manifest
-from bp_lcz.data.tiers import open_store
-from bp_lcz.errors import UserError
+from bp_lcz.errors import BusyError, UserError
+from bp_lcz.files import staged_file, staged_folder, try_lock
 from bp_lcz.model.backbones import complete_options
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import write_checkpoint
 from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.model.task import History, LczTask, class_weights
-from bp_lcz.params import CellParams, Tier
-from bp_lcz.paths import DEMO, staged_file, staged_folder, try_lock
+from bp_lcz.params import Tier, TrialParams
+from bp_lcz.patches.loader import PatchModule
+from bp_lcz.patches.store import read_manifest
+from bp_lcz.patches.tiers import open_store
+from bp_lcz.paths import DEMO
 from bp_lcz.text.table import PromptTable, read_prompt_table
 
 RESUME_STATE = "last.ckpt"
 
 
-def train_cell(
-    cell: CellParams,
+def train_trial(
+    trial: TrialParams,
     packed: Path,
     prompts: Path,
     scratch: Path,
@@ -52,13 +53,13 @@ def train_cell(
     tier: Tier = "auto",
     dataset: Path = DEMO,
 ) -> None:
-    """Train one cell and write ``model.safetensors``, ``model.json``, ``history.csv`` and ``timings.json``.
+    """Train one trial and write ``model.safetensors``, ``model.json``, ``history.csv`` and ``timings.json``.
 
     A killed run is taken up after its last finished epoch. The resume state lies in a folder of ``scratch``
     named by a hash of everything that decides the result, so a changed parameter never meets an old state.
 
     Args:
-        cell: the cell's parameters.
+        trial: the trial's parameters.
         packed: output of the stage ``pack``.
         prompts: output of the stage ``prompts``.
         scratch: folder for resume states; must not be an output of DVC, which deletes those.
@@ -67,35 +68,35 @@ def train_cell(
         dataset: folder of the So2Sat files, read by the tier ``hdf5`` only.
 
     Raises:
-        UserError: if an input is missing, the device or tier cannot be had, or another process trains the same cell.
+        UserError: if an input is missing, the device or tier cannot be had, or another process trains the same trial.
     """
     manifest = read_manifest(packed)
     table = read_prompt_table(prompts)
-    cell = cell.model_copy(update={"backbone_options": complete_options(cell.backbone, cell.backbone_options)})
-    device = choose_device(cell)
+    trial = trial.model_copy(update={"backbone_options": complete_options(trial.backbone, trial.backbone_options)})
+    device = choose_device(trial)
     channels = Channels(tuple(manifest["channels"]["sen1"]), tuple(manifest["channels"]["sen2"]))
-    state = scratch / "train" / _state_key(cell, manifest, prompts, device)
+    state = scratch / "train" / _state_key(trial, manifest, prompts, device)
     # Lightning starts this program again for each further process; the first alone holds the state and writes.
     is_first = int(os.environ.get("LOCAL_RANK", 0)) == int(os.environ.get("NODE_RANK", 0)) == 0
-    with _locked(state, cell.name) if is_first else nullcontext():
-        torch.set_num_threads(cell.train.threads)
+    with _locked(state, trial.name) if is_first else nullcontext():
+        torch.set_num_threads(trial.train.threads)
         keep_freed_memory()
-        torch.manual_seed(cell.seed)
+        torch.manual_seed(trial.seed)
         network = BPLCZ(
-            cell,
+            trial,
             channels,
-            table.class_embedding[:, None] if cell.variant == "msm" else table.of_groups(list(channels.groups)),
+            table.class_embedding[:, None] if trial.variant == "msm" else table.of_groups(list(channels.groups)),
             torch.tensor(manifest["mean"], dtype=torch.float32),
             torch.tensor(manifest["std"], dtype=torch.float32),
         )
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         where = torch.device("cpu" if device == "cpu" else "cuda")
         stores = partial(open_store, tier, packed=packed, dataset=dataset, device=where)
-        data = PatchModule(stores, cell.train.batch_size, cell.seed)
+        data = PatchModule(stores, trial.train.batch_size, trial.seed)
         counts = manifest["class_counts"]["training"]
-        steps = -(-sum(counts) // cell.train.batch_size) * cell.train.epochs
-        task = LczTask(network, cell, class_weights(counts, cell.train.balance), steps)
-        clock = _Clock(cell, sum(counts))
+        steps = -(-sum(counts) // trial.train.batch_size) * trial.train.epochs
+        task = LczTask(network, trial, class_weights(counts, trial.train.balance), steps)
+        clock = _Clock(trial, sum(counts))
         best = ModelCheckpoint(
             state,
             "best",
@@ -108,14 +109,14 @@ def train_cell(
         _quieten()
         trainer = lightning.Trainer(
             accelerator="cpu" if device == "cpu" else "gpu",
-            devices=cell.train.devices,
-            num_nodes=cell.train.nodes,
-            strategy=cell.train.strategy,
+            devices=trial.train.devices,
+            num_nodes=trial.train.nodes,
+            strategy=trial.train.strategy,
             use_distributed_sampler=False,
-            precision=cell.train.precision,
-            max_epochs=cell.train.epochs,
+            precision=trial.train.precision,
+            max_epochs=trial.train.epochs,
             deterministic=True,
-            callbacks=[best, EarlyStopping("validation_kappa", patience=cell.train.patience, mode="max"), clock],
+            callbacks=[best, EarlyStopping("validation_kappa", patience=trial.train.patience, mode="max"), clock],
             plugins=[_WholeCheckpoints()],
             logger=False,
             enable_progress_bar=False,
@@ -123,22 +124,22 @@ def train_cell(
             num_sanity_val_steps=0,
         )
         parameters = sum(p.numel() for p in network.parameters())
-        processes = cell.train.devices * cell.train.nodes
+        processes = trial.train.devices * trial.train.nodes
         if is_first:
             print(
-                f"{cell.name}: {cell.backbone} as {cell.variant}, {parameters:,} parameters, seed {cell.seed}, "
-                f"on {f'{processes} x ' * (processes > 1)}{device} ({cell.train.threads} threads, "
-                f"{cell.train.precision})",
+                f"{trial.name}: {trial.backbone} as {trial.variant}, {parameters:,} parameters, seed {trial.seed}, "
+                f"on {f'{processes} x ' * (processes > 1)}{device} ({trial.train.threads} threads, "
+                f"{trial.train.precision})",
                 flush=True,
             )
-        trainer.fit(task, data, ckpt_path=_resumable(state, cell.name, is_first), weights_only=True)
+        trainer.fit(task, data, ckpt_path=_resumable(state, trial.name, is_first), weights_only=True)
         if not is_first:
             return
         chosen = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
         task.load_state_dict(chosen["state_dict"], strict=False)
         description = {
-            **cell.model_dump(exclude={"name"}),
-            "cell": cell.name,
+            **trial.model_dump(exclude={"name"}),
+            "trial": trial.name,
             "channels": {"sen1": list(channels.sen1), "sen2": list(channels.sen2)},
             "parameters": parameters,
             "best_epoch": chosen["epoch"],
@@ -146,7 +147,7 @@ def train_cell(
                 name: task.history[chosen["epoch"]][f"validation_{name}"] for name in ("oa", "kappa", "loss")
             },
             **{key: manifest[key] for key in ("dataset", "kind", "leakage", "source")},
-            "text": None if cell.variant == "plain" else _text(table, cell),
+            "text": None if trial.variant == "plain" else _text(table, trial),
             "versions": {
                 "bp_lcz": bp_lcz.__version__,
                 "torch": torch.__version__,
@@ -158,31 +159,31 @@ def train_cell(
         shutil.rmtree(state)
 
 
-def choose_device(cell: CellParams) -> str:
+def choose_device(trial: TrialParams) -> str:
     """``cpu`` or the name of the GPU.
 
     Raises:
         UserError: if the parameters ask for a device or precision that this machine does not have.
     """
     available = torch.cuda.is_available()
-    if cell.train.device == "cuda" and not available:
-        raise UserError("params.yaml: train.device: cuda, but torch sees no GPU")
-    device = torch.cuda.get_device_name() if available and cell.train.device != "cpu" else "cpu"
-    if device != "cpu" and cell.train.devices > torch.cuda.device_count():
+    if trial.train.device == "cuda" and not available:
+        raise UserError("params.yaml", "train.device: cuda, but torch sees no GPU")
+    device = torch.cuda.get_device_name() if available and trial.train.device != "cpu" else "cpu"
+    if device != "cpu" and trial.train.devices > torch.cuda.device_count():
         raise UserError(
-            f"params.yaml: train.devices: {cell.train.devices}, but torch sees {torch.cuda.device_count()} GPU(s)"
+            "params.yaml", f"train.devices: {trial.train.devices}, but torch sees {torch.cuda.device_count()} GPU(s)"
         )
-    if device == "cpu" and cell.train.precision == "16-mixed":
-        raise UserError("params.yaml: train.precision: 16-mixed needs a GPU; use bf16-mixed or 32-true")
+    if device == "cpu" and trial.train.precision == "16-mixed":
+        raise UserError("params.yaml", "train.precision: 16-mixed needs a GPU; use bf16-mixed or 32-true")
     return device
 
 
-def _state_key(cell: CellParams, manifest: dict[str, Any], prompts: Path, device: str) -> str:
+def _state_key(trial: TrialParams, manifest: dict[str, Any], prompts: Path, device: str) -> str:
     package = Path(__file__).parents[1]
     code = sorted(file for part in ("data", "model", "text") for file in (package / part).rglob("*.py"))
     code += [package / name for name in ("bands.py", "params.py", "scheme.py")]
     identity = {
-        "cell": cell.model_dump(),
+        "trial": trial.model_dump(),
         "data": manifest,
         "prompts": hashlib.sha256(prompts.read_bytes()).hexdigest(),
         "code": [hashlib.sha256(file.read_bytes()).hexdigest() for file in code],
@@ -193,12 +194,12 @@ def _state_key(cell: CellParams, manifest: dict[str, Any], prompts: Path, device
 
 
 @contextmanager
-def _locked(state: Path, cell: str) -> Iterator[None]:
+def _locked(state: Path, trial: str) -> Iterator[None]:
     """Hold the resume state; the kernel lets go of the lock when the process dies, however it dies."""
     state.mkdir(parents=True, exist_ok=True)
     lock = try_lock(state)
     if lock is None:
-        raise UserError(f"{state}: another process is training cell '{cell}'; wait for it")
+        raise BusyError(state, f"another process is training trial '{trial}'; wait for it")
     try:
         yield
     finally:
@@ -223,7 +224,7 @@ class _WholeCheckpoints(TorchCheckpointIO):
             file.write_bytes(whole.getbuffer())
 
 
-def _resumable(state: Path, cell: str, is_first: bool) -> Path | None:
+def _resumable(state: Path, trial: str, is_first: bool) -> Path | None:
     """The resume state if there is one that can be read; what a failing disk left of one is removed."""
     resume = state / RESUME_STATE
     if not resume.exists() or not is_first:  # by the time that there are others, the first has looked at it
@@ -231,10 +232,10 @@ def _resumable(state: Path, cell: str, is_first: bool) -> Path | None:
     try:
         torch.load(resume, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types, by where the file ends
-        print(f"{cell}: {resume} is damaged ({type(error).__name__}); starting anew", file=sys.stderr, flush=True)
+        print(f"{trial}: {resume} is damaged ({type(error).__name__}); starting anew", file=sys.stderr, flush=True)
         resume.unlink()
         return None
-    print(f"{cell}: resuming from {resume}", flush=True)
+    print(f"{trial}: resuming from {resume}", flush=True)
     return resume
 
 
@@ -250,12 +251,12 @@ def _quieten() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def _text(table: PromptTable, cell: CellParams) -> dict[str, Any]:
+def _text(table: PromptTable, trial: TrialParams) -> dict[str, Any]:
     return {
         "encoder": table.encoder,
         "revision": table.revision,
         "sha256": table.sha256,
-        "template": table.class_template if cell.variant == "msm" else table.template,
+        "template": table.class_template if trial.variant == "msm" else table.template,
     }
 
 
@@ -272,8 +273,8 @@ def _publish(out: Path, network: BPLCZ, description: dict[str, Any], history: Hi
 class _Clock(Callback):
     """One line for each epoch, and what the training cost."""
 
-    def __init__(self, cell: CellParams, patches: int) -> None:
-        self.cell = cell
+    def __init__(self, trial: TrialParams, patches: int) -> None:
+        self.trial = trial
         self.patches = patches
         self.seconds = 0.0
         self.epochs = 0
@@ -291,7 +292,7 @@ class _Clock(Callback):
         if not trainer.is_global_zero:
             return
         print(
-            f"{self.cell.name}: epoch {int(row['epoch']) + 1}/{self.cell.train.epochs}  "
+            f"{self.trial.name}: epoch {int(row['epoch']) + 1}/{self.trial.train.epochs}  "
             f"loss {row['training_loss']:.3f}  validation loss {row['validation_loss']:.3f}  "
             f"kappa {row['validation_kappa']:.3f}  {self.patches / seconds:.0f} patches/s",
             flush=True,
@@ -311,6 +312,6 @@ class _Clock(Callback):
             "patches_per_second": round(self.epochs * self.patches / self.seconds, 1),
             # macOS counts bytes where Linux counts KiB.
             "peak_memory_mib": round(kibibytes / (2**20 if sys.platform == "darwin" else 2**10), 1),
-            "threads": self.cell.train.threads,
+            "threads": self.trial.train.threads,
             "machine": f"{platform.system()} {platform.machine()}",
         }

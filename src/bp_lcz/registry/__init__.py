@@ -1,1 +1,1 @@
-"""What MLflow remembers: runs of trained cells, and registered models."""
+"""What MLflow remembers: runs of trained trials, and registered models."""

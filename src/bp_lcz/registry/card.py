@@ -1,13 +1,13 @@
 """The model card: what a version was made from, how good it is, and what it must not be used for.
 
-Every number is read from the files of the cell; none is written by hand.
+Every number is read from the files of the trial; none is written by hand.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from bp_lcz.data.provenance import leak_mark
-from bp_lcz.evaluation.score import fraction
+from bp_lcz.scoring.score import fraction
+from bp_lcz.so2sat.provenance import leak_mark
 
 HONESTY = {
     "simulated": "**Trained and tested on simulated patches.** It proves that the pipeline runs and says nothing about "
@@ -30,16 +30,16 @@ def model_card(
     """The card as Markdown.
 
     Args:
-        model: ``model.json`` of the cell.
+        model: ``model.json`` of the trial.
         evaluation: its ``evaluation.json``.
         summary: the gate's ``summary.json``.
-        tags: of the run, from `bp_lcz.registry.lineage.cell_tags`.
+        tags: of the run, from `bp_lcz.registry.lineage.trial_tags`.
     """
     interval = evaluation["interval"]
     splits = summary["splits"]
     is_leaky = bool(leak_mark(model["leakage"]))
     lines = [
-        f"# {tags['cell']}",
+        f"# {tags['trial']}",
         "",
         HONESTY[model["kind"]] if model["kind"] in HONESTY else f"Data: {model['kind']}.",
         *(["", f"**{leak_mark(model['leakage'])}**: parts of the testing split were seen in training."] * is_leaky),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bp_lcz.errors import UserError
 from bp_lcz.model.checkpoint import DESCRIPTION, WEIGHTS, Classifier, load_classifier
-from bp_lcz.registry.store import is_missing, raise_unanswered, reason
+from bp_lcz.registry.connection import is_missing, raise_unanswered, reason
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,9 +36,9 @@ def fetch_artifact(client: "MlflowClient", run_id: str, file: str, sha256: str |
             content = Path(client.download_artifacts(run_id, file, scratch)).read_bytes()
         except Exception as error:  # each kind of artifact store has exceptions of its own
             raise_unanswered(error, where)
-            raise UserError(f"{where}: not in the artifact store ({reason(error)})") from None
+            raise UserError(where, f"not in the artifact store ({reason(error)})") from None
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise UserError(f"{where}: not the file that was stored (another sha256)")
+        raise UserError(where, "not the file that was stored (another sha256)")
     return content
 
 
@@ -52,7 +52,7 @@ def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
 
     match = _MODEL_URI.fullmatch(uri)
     if match is None:
-        raise UserError(f"{uri}: expected models:/<name>@<alias> or models:/<name>/<version>")
+        raise UserError(uri, "expected models:/<name>@<alias> or models:/<name>/<version>")
     name, alias, version = match["name"], match["alias"], match["version"]
     try:
         if version is not None:
@@ -63,7 +63,7 @@ def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
         if not is_missing(error) and not (alias and error.error_code == "INVALID_PARAMETER_VALUE"):
             raise
         hint = f"promote first: `bp-lcz promote {name}`" if alias == "champion" else f"see `bp-lcz models {name}`"
-        raise UserError(f"{uri}: no such model or version; {hint}") from None
+        raise UserError(uri, f"no such model or version; {hint}") from None
 
 
 def fetch_classifier(client: "MlflowClient", version: "ModelVersion", device: str = "cpu") -> Classifier:
@@ -86,18 +86,18 @@ def fetch_classifier(client: "MlflowClient", version: "ModelVersion", device: st
                 found = download_artifacts(f"{source}/artifacts/{_folder(version)}/{file}", dst_path=scratch)
             except Exception as error:  # each kind of artifact store has exceptions of its own
                 raise_unanswered(error, where)
-                raise UserError(f"{where}: {file}: not there ({reason(error)})") from None
+                raise UserError(where, f"{file}: not there ({reason(error)})") from None
             Path(found).rename(folder / file)
         try:
             classifier = load_classifier(folder, device)
         except UserError as error:
-            raise UserError(f"{where}: {str(error).removeprefix(f'{folder}/')}") from None
+            raise UserError(where, f"{str(error).removeprefix(f'{folder}/')}") from None
     registered = version.tags.get("weights_sha256")
     if registered != classifier.description["weights_sha256"]:
-        raise UserError(f"{where}: its weights are not those that were registered (another sha256)")
+        raise UserError(where, "its weights are not those that were registered (another sha256)")
     return classifier
 
 
 def _folder(version: "ModelVersion") -> str:
     """Folder of the checkpoint among the artifacts: MLflow keeps the name of the folder that was logged."""
-    return version.tags["cell"]
+    return version.tags["trial"]

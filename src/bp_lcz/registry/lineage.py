@@ -1,4 +1,4 @@
-"""What a trained cell came from: the data's md5, the commit, and the hash of its DVC record."""
+"""What a trained trial came from: the data's md5, the commit, and the hash of its DVC record."""
 
 import hashlib
 import json
@@ -17,20 +17,20 @@ _CODE = ("src", "dvc.yaml", "constraints.txt")
 """What decides a result apart from parameters and data, which have tags of their own."""
 
 
-def cell_tags(workspace: Path, params: Params, cell: str) -> dict[str, str]:
-    """Everything by which a run or a model version of a cell can be found and traced, as text.
+def trial_tags(workspace: Path, params: Params, trial: str) -> dict[str, str]:
+    """Everything by which a run or a model version of a trial can be found and traced, as text.
 
-    ``lock_hash`` names the trained and evaluated cell: equal hashes are the same inputs, command and outputs.
+    ``lock_hash`` names the trained and evaluated trial: equal hashes are the same inputs, command and outputs.
     ``testing_digest`` names what it was evaluated on, whatever it was trained on.
 
     Raises:
-        UserError: if DVC has no record of the cell or of the data, or the cell's files are not there.
+        UserError: if DVC has no record of the trial or of the data, or the trial's files are not there.
     """
-    description = read_json(workspace / MODELS / cell / "model.json")
+    description = read_json(workspace / MODELS / trial / "model.json")
     lock = _read_lock(workspace)
     commit, is_dirty = _git_state(workspace)
     return {
-        "cell": cell,
+        "trial": trial,
         "backbone": description["backbone"],
         "variant": description["variant"],
         "seed": str(description["seed"]),
@@ -42,7 +42,7 @@ def cell_tags(workspace: Path, params: Params, cell: str) -> dict[str, str]:
         "testing_digest": _testing_digest(workspace),
         "git_commit": commit,
         "git_dirty": str(is_dirty).lower(),
-        "lock_hash": _lock_hash(lock, cell),
+        "lock_hash": _lock_hash(lock, trial),
         "weights_sha256": description["weights_sha256"],
         "versions": json.dumps(description["versions"], sort_keys=True),
     }
@@ -57,9 +57,9 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{file}: not found; run `dvc repro` first") from None
+        raise UserError(file, "not found; run `dvc repro` first") from None
     except ValueError:
-        raise UserError(f"{file}: not valid JSON") from None
+        raise UserError(file, "not valid JSON") from None
     return content
 
 
@@ -75,17 +75,17 @@ def _read_lock(workspace: Path) -> dict[str, Any]:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         stages: dict[str, Any] = content["stages"]
     except FileNotFoundError:
-        raise UserError(f"{file}: not found; run `dvc repro` first") from None
+        raise UserError(file, "not found; run `dvc repro` first") from None
     except (yaml.YAMLError, KeyError, TypeError):
-        raise UserError(f"{file}: not a DVC lock file") from None
+        raise UserError(file, "not a DVC lock file") from None
     return stages
 
 
-def _lock_hash(lock: dict[str, Any], cell: str) -> str:
-    entries = {stage: lock.get(stage) for stage in (f"train@{cell}", f"evaluate@{cell}")}
+def _lock_hash(lock: dict[str, Any], trial: str) -> str:
+    entries = {stage: lock.get(stage) for stage in (f"train@{trial}", f"evaluate@{trial}")}
     for stage, entry in entries.items():
         if entry is None:
-            raise UserError(f"{LOCK_FILE}: no record of {stage}; run `dvc repro` first")
+            raise UserError(LOCK_FILE, f"no record of {stage}; run `dvc repro` first")
     canonical = json.dumps(entries, sort_keys=True, separators=(",", ":"))
     return hashlib.md5(canonical.encode(), usedforsecurity=False).hexdigest()
 
@@ -95,7 +95,7 @@ def _data_md5(workspace: Path, lock: dict[str, Any], root: str) -> str:
     for dependency in lock.get("validate", {}).get("deps", []):
         if os.path.normpath(workspace / dependency["path"]) == folder:
             return str(dependency["md5"])
-    raise UserError(f"{LOCK_FILE}: no record of {root} under validate; run `dvc repro` first")
+    raise UserError(LOCK_FILE, f"no record of {root} under validate; run `dvc repro` first")
 
 
 def _testing_digest(workspace: Path) -> str:
@@ -104,7 +104,7 @@ def _testing_digest(workspace: Path) -> str:
     hashes = read_json(file).get("sha256", {})
     testing = {name: value for name, value in hashes.items() if name.startswith("testing.")}
     if not testing:
-        raise UserError(f"{file}: no checksums of the testing split; run `dvc repro -f pack`")
+        raise UserError(file, "no checksums of the testing split; run `dvc repro -f pack`")
     return hashlib.sha256(json.dumps(testing, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""From finished cells on disk to runs in MLflow: idempotent, so cells restored from a cache appear too."""
+"""From finished trials on disk to runs in MLflow: idempotent, so trials restored from a cache appear too."""
 
 import csv
 import math
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from bp_lcz.errors import UserError
 from bp_lcz.params import Params
 from bp_lcz.paths import EVALUATIONS, MODELS
-from bp_lcz.registry.lineage import cell_tags, file_sha256, read_json
+from bp_lcz.registry.connection import open_experiment, open_store
+from bp_lcz.registry.lineage import file_sha256, read_json, trial_tags
 from bp_lcz.registry.naming import model_name
-from bp_lcz.registry.store import open_experiment, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,30 +25,30 @@ _BATCH = 1000
 """Most metrics that MLflow takes at once."""
 
 
-def mirror_cells(workspace: Path, params: Params) -> dict[str, str]:
-    """Make one MLflow run for each trained and evaluated cell that has none yet.
+def mirror_trials(workspace: Path, params: Params) -> dict[str, str]:
+    """Make one MLflow run for each trained and evaluated trial that has none yet.
 
-    A cell is known by the hash of its DVC record (tag ``lock_hash``), so a second call makes no run. Runs are
+    A trial is known by the hash of its DVC record (tag ``lock_hash``), so a second call makes no run. Runs are
     kept in one experiment for each data set, named like its model.
 
     Args:
-        workspace: checkout or workspace with finished cells.
+        workspace: checkout or workspace with finished trials.
         params: its parameters.
 
     Returns:
-        Identifier of the run of each cell.
+        Identifier of the run of each trial.
 
     Raises:
-        UserError: if a cell's files or its DVC record are missing.
+        UserError: if a trial's files or its DVC record are missing.
     """
     runs = {}
-    tags = {cell: cell_tags(workspace, params, cell) for cell in params.cells}
+    tags = {trial: trial_tags(workspace, params, trial) for trial in params.trials}
     name = model_name(workspace, params.dataset.root)
     with open_store(workspace) as client:
         experiment = open_experiment(client, name, workspace)
-        for cell in params.cells:
-            run = _find_run(client, experiment, tags[cell]["lock_hash"])
-            runs[cell] = run or _make_run(client, experiment, workspace, params, cell, tags[cell])
+        for trial in params.trials:
+            run = _find_run(client, experiment, tags[trial]["lock_hash"])
+            runs[trial] = run or _make_run(client, experiment, workspace, params, trial, tags[trial])
     return runs
 
 
@@ -67,27 +67,27 @@ def _make_run(
     experiment: str,
     workspace: Path,
     params: Params,
-    cell: str,
+    trial: str,
     tags: dict[str, str],
 ) -> str:
     from mlflow.entities import Dataset, DatasetInput, Param
 
-    model, evaluation = workspace / MODELS / cell, workspace / EVALUATIONS / cell
+    model, evaluation = workspace / MODELS / trial, workspace / EVALUATIONS / trial
     metrics = [
         *_evaluation_metrics(read_json(evaluation / "evaluation.json")),
         *_metrics({"timing_" + key: value for key, value in read_json(model / "timings.json").items()}),
         *_history_metrics(model / "history.csv"),
     ]
-    settings = {"cell": params.cell(cell).model_dump(), "prompts": params.prompts.model_dump()}
-    flat = {key.removeprefix("cell."): value for key, value in _flatten(settings)}
+    settings = {"trial": params.trial(trial).model_dump(), "prompts": params.prompts.model_dump()}
+    flat = {key.removeprefix("trial."): value for key, value in _flatten(settings)}
 
     predictions = evaluation / PREDICTIONS
     if not predictions.is_file():
-        raise UserError(f"{predictions}: not found; run `dvc repro` first")
+        raise UserError(predictions, "not found; run `dvc repro` first")
     # In the database: whoever changes the file in the artifact store is found out.
     tags = tags | {"predictions_sha256": file_sha256(predictions)}
-    shown = {"mlflow.source.git.commit": tags["git_commit"], "mlflow.source.name": f"train@{cell}"}
-    run_id = str(client.create_run(experiment, run_name=cell, tags=tags | shown).info.run_id)
+    shown = {"mlflow.source.git.commit": tags["git_commit"], "mlflow.source.name": f"train@{trial}"}
+    run_id = str(client.create_run(experiment, run_name=trial, tags=tags | shown).info.run_id)
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat.items()])
     for start in range(0, len(metrics), _BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + _BATCH])

@@ -4,17 +4,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bp_lcz.registry.connection import is_missing, open_store
 from bp_lcz.registry.promote import registered_model
-from bp_lcz.registry.store import is_missing, open_store
 
-_COLUMNS = ("version", "alias", "cell", "OA", "kappa", "interval", "data", "kind", "date")
+_COLUMNS = ("version", "alias", "trial", "OA", "kappa", "interval", "data", "kind", "date")
 
 
 def list_models(workspace: Path, name: str) -> list[dict[str, Any]]:
     """One row for each version, newest first.
 
     Returns:
-        ``version``, ``aliases``, ``cell``, ``oa``, ``kappa``, ``kappa_interval``, ``dataset``, ``data_md5``, ``kind``,
+        ``version``, ``aliases``, ``trial``, ``oa``, ``kappa``, ``kappa_interval``, ``dataset``, ``data_md5``, ``kind``,
         ``promotion``, ``created``; numbers on the testing split, None where the run is gone or has none.
 
     Raises:
@@ -42,7 +42,7 @@ def list_models(workspace: Path, name: str) -> list[dict[str, Any]]:
                     "kappa": metrics.get("testing_kappa"),
                     "kappa_interval": None if None in bounds else bounds,
                     "created": datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat("T", "seconds"),
-                    **{key: version.tags.get(key) for key in ("cell", "dataset", "data_md5", "kind", "promotion")},
+                    **{key: version.tags.get(key) for key in ("trial", "dataset", "data_md5", "kind", "promotion")},
                 }
             )
     return sorted(rows, key=lambda row: -row["version"])
@@ -54,7 +54,7 @@ def models_table(rows: list[dict[str, Any]]) -> str:
         [
             str(row["version"]),
             ",".join(f"@{alias}" for alias in row["aliases"]) or "-",
-            row["cell"] or "-",
+            row["trial"] or "-",
             _number(row["oa"]),
             _number(row["kappa"]),
             "-" if row["kappa_interval"] is None else "{:.3f}..{:.3f}".format(*row["kappa_interval"]),

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from bp_lcz.data import releases
-from bp_lcz.data.so2sat import dataset_name
+from bp_lcz.so2sat import releases
+from bp_lcz.so2sat.layout import dataset_name
 
 SO2SAT_V2 = {file.name: (file.size, file.md5) for file in releases.RELEASES[releases.SO2SAT_V2].files}
 """Bytes and published md5 of the files of So2Sat LCZ42 v2, doi 10.14459/2018mp1483140."""

@@ -1,4 +1,4 @@
-"""A trained cell as an MLflow model: signature, example, requirements and code, complete for serving."""
+"""A trained trial as an MLflow model: signature, example, requirements and code, complete for serving."""
 
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,14 +10,14 @@ from jaxtyping import Float
 
 import bp_lcz
 from bp_lcz.bands import PATCH_SIDE, Channels
-from bp_lcz.data.so2sat import open_split
 from bp_lcz.scheme import CLASS_COUNT
+from bp_lcz.so2sat.layout import open_split
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 REQUIREMENTS = ("h5py", "jaxtyping", "mlflow", "numpy", "pydantic", "pyyaml", "safetensors", "torch", "transformers")
-"""What loading and running a trained cell imports, whatever its backbone; its own code travels with it."""
+"""What loading and running a trained trial imports, whatever its backbone; its own code travels with it."""
 
 Patches = dict[str, Float[np.ndarray, "patch 32 32 channel"]]
 
@@ -36,15 +36,15 @@ class Package:
 
 
 def log_package(run_id: str, checkpoint: Path, card: Path, channels: Channels, example: Patches, code: Path) -> Package:
-    """Add a trained cell to its run as a model that MLflow can serve.
+    """Add a trained trial to its run as a model that MLflow can serve.
 
     Args:
-        run_id: run of the cell in the current tracking store.
+        run_id: run of the trial in the current tracking store.
         checkpoint: folder with model.safetensors and model.json.
         card: file with the model card.
         channels: of the data set.
         example: a few patches that show the form of the input.
-        code: folder of the package ``bp_lcz`` that trained the cell.
+        code: folder of the package ``bp_lcz`` that trained the trial.
     """
     import mlflow
 
@@ -87,6 +87,6 @@ def example_patches(root: Path, count: int = 2) -> Patches:
 
 
 def code_folder(workspace: Path) -> Path:
-    """The package that trained the cells of a workspace: its own, or where it has none the running one."""
+    """The package that trained the trials of a workspace: its own, or where it has none the running one."""
     own = workspace / "src" / bp_lcz.__name__
     return own if own.is_dir() else Path(bp_lcz.__file__).parent

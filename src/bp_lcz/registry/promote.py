@@ -21,20 +21,20 @@ import numpy as np
 from jaxtyping import Integer
 
 import bp_lcz
-from bp_lcz.errors import TemporaryError, UserError
-from bp_lcz.evaluation.significance import (
+from bp_lcz.errors import TemporaryError, UserError, one_line
+from bp_lcz.params import PARAMS_FILE, load_params
+from bp_lcz.registry.connection import is_missing, open_store
+from bp_lcz.registry.fetch import fetch_artifact, fetch_classifier
+from bp_lcz.registry.mirror import PREDICTIONS
+from bp_lcz.registry.register import ALIAS as CHALLENGER
+from bp_lcz.scheme import CLASS_COUNT
+from bp_lcz.scoring.significance import (
     LEVEL,
     Interval,
     bootstrap_differences,
     bootstrap_intervals,
     confusion_metrics,
 )
-from bp_lcz.params import PARAMS_FILE, load_params
-from bp_lcz.registry.fetch import fetch_artifact, fetch_classifier
-from bp_lcz.registry.mirror import PREDICTIONS
-from bp_lcz.registry.register import ALIAS as CHALLENGER
-from bp_lcz.registry.store import is_missing, open_store
-from bp_lcz.scheme import CLASS_COUNT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -166,7 +166,7 @@ def rollback(workspace: Path, name: str) -> Decision:
     with open_store(workspace) as client:
         champion = find_champion(client, name)
         if champion is None:
-            raise UserError(f"{name}: no champion to roll back from; `bp-lcz promote {name}` makes one")
+            raise UserError(name, f"no champion to roll back from; `bp-lcz promote {name}` makes one")
         left = int(champion.version)
         history = _history(client, name, left)
         client.set_registered_model_tag(name, HISTORY_TAG, json.dumps(history))
@@ -182,7 +182,7 @@ def rollback(workspace: Path, name: str) -> Decision:
                 skipped[restored] = str(error)
         else:
             gone = "".join(f"; {reason}" for reason in skipped.values())
-            raise UserError(f"{name}: no champion before version {left} can be restored{gone}")
+            raise UserError(name, f"no champion before version {left} can be restored{gone}")
         reason = f"rolled back from version {left}"
         record = {
             "action": "rollback",
@@ -230,7 +230,7 @@ def _judge(
     own = _predictions(client, candidate)
     kappa = _kappa(own)
     interval = bootstrap_intervals(own.true, own.predicted, own.block, *resampling)["kappa"]
-    record["candidate"] = {"cell": candidate.tags.get("cell"), "kappa": kappa, "kappa_interval": interval}
+    record["candidate"] = {"trial": candidate.tags.get("trial"), "kappa": kappa, "kappa_interval": interval}
     record |= {key: candidate.tags.get(key) for key in (*_COMPARED, "data_md5", "kind", "leakage")}
     if kappa is None or not kappa > floor:
         raise _RefusedError(f"kappa {_number(kappa)} does not exceed the floor {floor:.3f} (promote.kappa_floor)")
@@ -310,10 +310,10 @@ def _find(client: "MlflowClient", name: str, version: int | None) -> "ModelVersi
             if not is_missing(error):
                 raise
             registered_model(client, name)  # if even that does not exist, this says so
-            raise UserError(f"{name}: no version {version}; `bp-lcz models {name}` lists them") from None
+            raise UserError(name, f"no version {version}; `bp-lcz models {name}` lists them") from None
     found = _by_alias(client, name, CHALLENGER)
     if found is None:
-        raise UserError(f"{name}: no version has the alias {CHALLENGER}; give --version")
+        raise UserError(name, f"no version has the alias {CHALLENGER}; give --version")
     return found
 
 
@@ -335,7 +335,7 @@ def registered_model(client: "MlflowClient", name: str) -> "RegisteredModel":
     except MlflowException as error:
         if not is_missing(error):
             raise
-        raise UserError(f"{name}: no such registered model; `make reproduce` registers one") from None
+        raise UserError(name, "no such registered model; `make reproduce` registers one") from None
 
 
 def _run(client: "MlflowClient", version: "ModelVersion") -> "Run":
@@ -352,8 +352,9 @@ def _run(client: "MlflowClient", version: "ModelVersion") -> "Run":
         if not is_missing(error):
             raise
         raise UserError(
-            f"{version.name} version {version.version}: its run {version.run_id} was removed from MLflow, "
-            "and with it what decides and where decisions are recorded"
+            f"{version.name} version {version.version}",
+            f"its run {version.run_id} was removed from MLflow, "
+            "and with it what decides and where decisions are recorded",
         ) from None
 
 
@@ -371,7 +372,7 @@ def _predictions(client: "MlflowClient", version: "ModelVersion") -> _Prediction
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             true, predicted, block = (arrays[key] for key in ("y_true", "y_pred", "block"))
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{where}: unreadable: {' '.join(str(error).split())}") from None
+        raise UserError(where, f"unreadable: {one_line(error)}") from None
     return _Predictions(true, predicted, block)
 
 
@@ -387,7 +388,7 @@ def _unit(client: "MlflowClient", version: "ModelVersion") -> str:
     try:
         return str(json.loads(content)["interval"]["unit"])
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{where}: damaged; expected JSON with interval.unit") from None
+        raise UserError(where, "damaged; expected JSON with interval.unit") from None
 
 
 def _kappa(predictions: _Predictions) -> float | None:

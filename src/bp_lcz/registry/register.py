@@ -1,4 +1,4 @@
-"""The best cell becomes a version of the data set's registered model."""
+"""The best trial becomes a version of the data set's registered model."""
 
 import tempfile
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from bp_lcz.model.checkpoint import load_classifier
 from bp_lcz.params import Params
 from bp_lcz.paths import EVALUATIONS, MODELS, SUMMARY
 from bp_lcz.registry.card import HONESTY, description_of, model_card
-from bp_lcz.registry.lineage import cell_tags, read_json
+from bp_lcz.registry.connection import open_store, raise_unanswered
+from bp_lcz.registry.lineage import read_json, trial_tags
 from bp_lcz.registry.naming import model_name
 from bp_lcz.registry.package import Package, Patches, code_folder, example_patches, log_package
-from bp_lcz.registry.store import open_store, raise_unanswered
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,62 +33,62 @@ class Registration:
     name: str
     version: str
     alias: str
-    cell: str
+    trial: str
 
 
 def register_best(workspace: Path, params: Params, runs: Mapping[str, str]) -> Registration | None:
-    """Register the cell of variant ``bp-lcz`` with the best validation kappa as the challenger.
+    """Register the trial of variant ``bp-lcz`` with the best validation kappa as the challenger.
 
-    A cell that is registered already (same ``lock_hash``) gets no second version; the alias moves to it.
+    A trial that is registered already (same ``lock_hash``) gets no second version; the alias moves to it.
     Before it does, the registered model must give the probabilities of the checkpoint on the example.
 
     Args:
-        workspace: checkout or workspace with finished cells.
+        workspace: checkout or workspace with finished trials.
         params: its parameters.
-        runs: run of each cell, from `mirror_cells`.
+        runs: run of each trial, from `mirror_trials`.
 
     Returns:
-        The version with the alias, or None if there is no cell of variant ``bp-lcz``.
+        The version with the alias, or None if there is no trial of variant ``bp-lcz``.
 
     Raises:
-        UserError: if a cell's files or its DVC record are missing or damaged.
+        UserError: if a trial's files or its DVC record are missing or damaged.
     """
-    cell = best_cell(workspace, params)
-    if cell is None:
+    trial = best_trial(workspace, params)
+    if trial is None:
         return None
-    tags = cell_tags(workspace, params, cell)
-    tags["validation_kappa"] = str(_validation_kappa(workspace, cell))
+    tags = trial_tags(workspace, params, trial)
+    tags["validation_kappa"] = str(_validation_kappa(workspace, trial))
     name = model_name(workspace, params.dataset.root)
     example = example_patches(workspace / params.dataset.root)
-    checkpoint = workspace / MODELS / cell
+    checkpoint = workspace / MODELS / trial
     classifier = load_classifier(checkpoint)
     expected = classifier.predict_proba(example["sen1"], example["sen2"])
     with open_store(workspace) as client:
         version = _find_version(client, name, tags["lock_hash"])
         if version is None or not _gives(f"models:/{name}/{version}", example, expected):
-            evaluation = read_json(workspace / EVALUATIONS / cell / "evaluation.json")
+            evaluation = read_json(workspace / EVALUATIONS / trial / "evaluation.json")
             card = model_card(classifier.description, evaluation, read_json(workspace / SUMMARY), tags)
             code = code_folder(workspace)
             with tempfile.TemporaryDirectory() as scratch:
                 file = Path(scratch) / CARD
                 file.write_text(card, encoding="utf-8")
-                package = log_package(runs[cell], checkpoint, file, classifier.channels, example, code)
-            version = _make_version(client, name, runs[cell], package, tags, description_of(card))
+                package = log_package(runs[trial], checkpoint, file, classifier.channels, example, code)
+            version = _make_version(client, name, runs[trial], package, tags, description_of(card))
             if not _gives(f"models:/{name}/{version}", example, expected):
                 client.delete_model_version(name, version)
-                raise RuntimeError(f"{name}: the registered model does not give the probabilities of {cell}")
+                raise RuntimeError(f"{name}: the registered model does not give the probabilities of {trial}")
         client.set_registered_model_alias(name, ALIAS, version)
-    return Registration(name, version, ALIAS, cell)
+    return Registration(name, version, ALIAS, trial)
 
 
-def best_cell(workspace: Path, params: Params) -> str | None:
-    """Name of the ``bp-lcz`` cell with the best validation kappa; of equals, the first by name."""
-    cells = sorted(name for name, cell in params.cells.items() if cell.variant == "bp-lcz")
-    return max(cells, key=lambda cell: _validation_kappa(workspace, cell), default=None)
+def best_trial(workspace: Path, params: Params) -> str | None:
+    """Name of the ``bp-lcz`` trial with the best validation kappa; of equals, the first by name."""
+    trials = sorted(name for name, trial in params.trials.items() if trial.variant == "bp-lcz")
+    return max(trials, key=lambda trial: _validation_kappa(workspace, trial), default=None)
 
 
-def _validation_kappa(workspace: Path, cell: str) -> float:
-    kappa = read_json(workspace / MODELS / cell / "model.json")["validation"]["kappa"]
+def _validation_kappa(workspace: Path, trial: str) -> float:
+    kappa = read_json(workspace / MODELS / trial / "model.json")["validation"]["kappa"]
     return -1.0 if kappa is None else float(kappa)  # undefined where all predictions and labels are one class
 
 

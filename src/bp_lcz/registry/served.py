@@ -1,6 +1,6 @@
 """What MLflow serves: this file travels with the model and is run when the model is loaded.
 
-It reads a trained cell from safetensors and JSON; nothing is unpickled.
+It reads a trained trial from safetensors and JSON; nothing is unpickled.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ class LocalClimateZones(PythonModel):
     """Class probabilities of patches as stored in So2Sat; normalisation is inside."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the trained cell that was registered."""
+        """Load the trained trial that was registered."""
         from bp_lcz.model.checkpoint import load_classifier
 
         self.classifier = load_classifier(Path(context.artifacts["checkpoint"]))

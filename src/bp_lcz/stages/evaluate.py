@@ -1,4 +1,4 @@
-"""Stage ``evaluate``: one trained cell on the testing split."""
+"""Stage ``evaluate``: one trained trial on the testing split."""
 
 import json
 from typing import Any
@@ -9,32 +9,34 @@ from jaxtyping import Float
 from sklearn.decomposition import PCA
 from tqdm import tqdm
 
-from bp_lcz.data.module import EVALUATION_BATCH, BatchOrder
-from bp_lcz.data.store import PackedStore
 from bp_lcz.errors import UserError
-from bp_lcz.evaluation.metrics import evaluate_predictions
-from bp_lcz.evaluation.score import fraction
-from bp_lcz.evaluation.significance import LEVEL, bootstrap_intervals
+from bp_lcz.files import staged_folder
 from bp_lcz.model.bp_lcz import WHOLE_PATCH
 from bp_lcz.model.checkpoint import Classifier, load_classifier
 from bp_lcz.params import Params
-from bp_lcz.paths import EVALUATIONS, MODELS, PACKED, staged_folder
+from bp_lcz.patches.loader import EVALUATION_BATCH, BatchOrder
+from bp_lcz.patches.store import PackedStore
+from bp_lcz.paths import EVALUATIONS, MODELS, PACKED
 from bp_lcz.scheme import CLASS_COUNT
+from bp_lcz.scoring.metrics import evaluate_predictions
+from bp_lcz.scoring.score import fraction
+from bp_lcz.scoring.significance import LEVEL, bootstrap_intervals
 
 
-def run(params: Params, cell: str) -> None:
-    """Write ``evaluation.json`` and ``predictions.npz`` of the cell."""
-    settings = params.cell(cell)
+def run(params: Params, trial: str) -> None:
+    """Write ``evaluation.json`` and ``predictions.npz`` of the trial."""
+    settings = params.trial(trial)
     torch.set_num_threads(settings.train.threads)
     on_gpu = torch.cuda.is_available() and settings.train.device != "cpu"
-    classifier = load_classifier(MODELS / cell, "cuda" if on_gpu else "cpu")
+    classifier = load_classifier(MODELS / trial, "cuda" if on_gpu else "cpu")
     store = PackedStore(PACKED, "testing")
     if classifier.channels != store.channels:
         raise UserError(
-            f"{MODELS / cell}: trained on channels {', '.join(classifier.channels.names)}; "
-            f"{PACKED} has {', '.join(store.channels.names)}"
+            MODELS / trial,
+            f"trained on channels {', '.join(classifier.channels.names)}; "
+            f"{PACKED} has {', '.join(store.channels.names)}",
         )
-    predictions = _predict(classifier, store, cell)
+    predictions = _predict(classifier, store, trial)
     true, predicted = predictions["y_true"], predictions["y_pred"]
     manifest = store.manifest
     unit = manifest["blocks"]["unit"]
@@ -43,7 +45,7 @@ def run(params: Params, cell: str) -> None:
     )
     description = classifier.description
     evaluation = {
-        **{key: description[key] for key in ("cell", "backbone", "variant", "seed", "parameters", "best_epoch")},
+        **{key: description[key] for key in ("trial", "backbone", "variant", "seed", "parameters", "best_epoch")},
         **{key: manifest[key] for key in ("dataset", "kind", "leakage", "source")},
         "validation_kappa": description["validation"]["kappa"],
         "split": "testing",
@@ -60,15 +62,15 @@ def run(params: Params, cell: str) -> None:
             "lower_bound": unit == "patch",
         },
     }
-    with staged_folder(EVALUATIONS / cell) as folder:
+    with staged_folder(EVALUATIONS / trial) as folder:
         text = json.dumps(evaluation, indent=1, sort_keys=True, allow_nan=False)
         (folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
         np.savez(folder / "predictions.npz", allow_pickle=False, **predictions)
     oa, kappa = fraction(evaluation["oa"], 4), fraction(evaluation["kappa"], 4)
-    print(f"{cell}: OA {oa}, kappa {kappa} on {len(true)} testing patches")
+    print(f"{trial}: OA {oa}, kappa {kappa} on {len(true)} testing patches")
 
 
-def _predict(classifier: Classifier, store: PackedStore, cell: str) -> dict[str, np.ndarray]:
+def _predict(classifier: Classifier, store: PackedStore, trial: str) -> dict[str, np.ndarray]:
     """Predictions and features of all patches and, with prompting, mean similarities of groups and prompts."""
     groups = classifier.network.groups
     pair_sum = np.zeros((len(groups), len(groups)))
@@ -77,7 +79,7 @@ def _predict(classifier: Classifier, store: PackedStore, cell: str) -> dict[str,
     order = BatchOrder(len(store), EVALUATION_BATCH, seed=None)
     # A single feature of the whole patch has no groups to compare.
     prompting = None if groups == [WHOLE_PATCH] else classifier.network.prompting
-    for indices in tqdm(order, desc=f"evaluate {cell}", unit="batch"):
+    for indices in tqdm(order, desc=f"evaluate {trial}", unit="batch"):
         sen1, sen2, label = store.gather(indices)
         with torch.inference_mode():
             output = classifier.network(sen1.to(classifier.device), sen2.to(classifier.device))

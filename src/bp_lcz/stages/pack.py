@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from bp_lcz.data.pack import pack
 from bp_lcz.errors import UserError
 from bp_lcz.params import Params
+from bp_lcz.patches.pack import pack
 from bp_lcz.paths import PACKED, SUMMARY
 
 
@@ -18,7 +18,7 @@ def run(params: Params) -> None:
     try:
         summary = json.loads(SUMMARY.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{SUMMARY}: not found; run `bp-lcz validate`") from None
+        raise UserError(SUMMARY, "not found; run `bp-lcz validate`") from None
     except ValueError as error:
-        raise UserError(f"{SUMMARY}: not valid JSON ({error}); run `bp-lcz validate` again") from None
+        raise UserError(SUMMARY, f"not valid JSON ({error}); run `bp-lcz validate` again") from None
     pack(Path(params.dataset.root), summary, PACKED)

@@ -1,39 +1,36 @@
-"""Stage ``report``: tables and figures of all cells as a static page and as Markdown."""
+"""Stage ``report``: tables and figures of all trials as a static page and as Markdown."""
 
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from bp_lcz import paths
-from bp_lcz.data.provenance import leak_mark
-from bp_lcz.evaluation.claims import interval_text, judge, load_paper
-from bp_lcz.evaluation.report import PAGE, write_report
-from bp_lcz.evaluation.results import CellResult, read_manifest, read_matrix
-from bp_lcz.evaluation.score import fraction
-from bp_lcz.evaluation.speed import BENCHMARKS, read_latest
+from bp_lcz import files, paths
 from bp_lcz.params import Params, backbone_names
+from bp_lcz.report.claims import check_claims, interval_text, load_paper
+from bp_lcz.report.page import PAGE, write_report
+from bp_lcz.scoring.results import TrialResult, read_manifest, read_matrix
+from bp_lcz.scoring.score import fraction
+from bp_lcz.so2sat.provenance import leak_mark
 
 _OWN_TARGETS = ("tables", "ablation", "ablation-template", "paper")
 """Profiles that have a target in the Makefile."""
 
 
 def run(params: Params) -> None:
-    """Write the report of exactly the cells of ``params.yaml`` and print a short table.
+    """Write the report of exactly the trials of ``params.yaml`` and print a short table.
 
     Raises:
-        UserError: if a cell or seed is missing, a folder of another cell is left over, a file is unreadable, a
-            file belongs to another cell, other parameters or another data set than it should, or an entry of
+        UserError: if a trial or seed is missing, a folder of another trial is left over, a file is unreadable, a
+            file belongs to another trial, other parameters or another data set than it should, or an entry of
             ``paper.yaml`` points nowhere.
     """
     paper = load_paper(paths.PAPER, backbone_names())
     matrix = read_matrix(params)
-    outcomes = judge(paper, matrix.summary, matrix.results)
+    outcomes = check_claims(paper, matrix.summary, matrix.results)
     manifest = read_manifest(paths.PACKED / "manifest.json")
     command = rebuild_command(params.profile, params.dataset.root)
-    with paths.staged_folder(paths.REPORTS) as folder:
-        write_report(
-            folder, matrix, outcomes=outcomes, manifest=manifest, command=command, benchmark=read_latest(BENCHMARKS)
-        )
+    with files.staged_folder(paths.REPORTS) as folder:
+        write_report(folder, matrix, outcomes=outcomes, manifest=manifest, command=command)
     print(_short_table(matrix.results))
     summary = matrix.summary
     kind = ", ".join(filter(None, [summary["kind"], leak_mark(summary["leakage"])]))
@@ -55,9 +52,9 @@ def rebuild_command(profile: str | None, root: str) -> str:
     )
 
 
-def _short_table(results: Sequence[CellResult]) -> str:
-    width = max(len("cell"), *(len(result.name) for result in results))
-    lines = [f"{'cell':<{width}}  {'OA':<18}  {'kappa':<18}".rstrip()]
+def _short_table(results: Sequence[TrialResult]) -> str:
+    width = max(len("trial"), *(len(result.name) for result in results))
+    lines = [f"{'trial':<{width}}  {'OA':<18}  {'kappa':<18}".rstrip()]
     for result in results:
         intervals = result.evaluation["intervals"] or {}
         mark = "†" if intervals and result.evaluation["interval"]["lower_bound"] else ""

@@ -1,6 +1,6 @@
 """Stage ``simulate``: the demo data."""
 
-from bp_lcz.data.simulate import simulate
+from bp_lcz.demo.simulate import simulate
 from bp_lcz.params import Params
 from bp_lcz.paths import DEMO
 

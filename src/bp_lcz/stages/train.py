@@ -1,20 +1,20 @@
-"""Stage ``train``: one cell of the experiment matrix."""
+"""Stage ``train``: one trial of the experiment matrix."""
 
 from pathlib import Path
 
-from bp_lcz.model.training import train_cell
+from bp_lcz.model.training import train_trial
 from bp_lcz.params import Params
 from bp_lcz.paths import MODELS, PACKED, PROMPTS, SCRATCH
 
 
-def run(params: Params, cell: str) -> None:
-    """Train the cell named in ``params.yaml``."""
-    train_cell(
-        params.cell(cell),
+def run(params: Params, trial: str) -> None:
+    """Train the trial named in ``params.yaml``."""
+    train_trial(
+        params.trial(trial),
         PACKED,
         PROMPTS,
         SCRATCH,
-        MODELS / cell,
+        MODELS / trial,
         tier=params.store,
         dataset=Path(params.dataset.root),
     )

@@ -4,12 +4,13 @@ import shutil
 import sys
 from pathlib import Path
 
-from bp_lcz.data.expectations import ENOUGH
-from bp_lcz.data.gate_figures import write_gate_figures
-from bp_lcz.data.quality import gate
-from bp_lcz.data.releases import check_not_mixed
+from bp_lcz.files import staged_folder
+from bp_lcz.gate.expectations import ENOUGH
+from bp_lcz.gate.figures import write_gate_figures
+from bp_lcz.gate.quality import gate
 from bp_lcz.params import Params
-from bp_lcz.paths import GATE, GATE_FIGURES, SUMMARY, staged_folder
+from bp_lcz.paths import GATE, GATE_FIGURES, SUMMARY
+from bp_lcz.so2sat.releases import check_not_mixed
 
 
 def run(params: Params) -> None:

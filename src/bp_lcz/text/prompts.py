@@ -17,7 +17,7 @@ def class_texts(template: str) -> list[str]:
 def prompt_texts(template: str) -> list[list[str]]:
     """Fill the template for every class and every band group.
 
-    All seven groups are written whatever channels a data set has: a cell later takes the columns of its own
+    All seven groups are written whatever channels a data set has: a trial later takes the columns of its own
     groups, so one prompt table serves every data set.
 
     Args:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bp_lcz.bands import GROUPS
 from bp_lcz.errors import UserError
-from bp_lcz.paths import staged_file
+from bp_lcz.files import staged_file
 from bp_lcz.scheme import CLASS_COUNT
 
 
@@ -69,13 +69,13 @@ def read_prompt_table(path: Path) -> PromptTable:
         UserError: if the file is missing, damaged, or not a table of 17 classes and 7 groups.
     """
     if not path.is_file():
-        raise UserError(f"{path}: not found; run `bp-lcz prompts` first")
+        raise UserError(path, "not found; run `bp-lcz prompts` first")
     try:
         with safe_open(path, "pt") as file:
             embedding, class_embedding = file.get_tensor("embedding"), file.get_tensor("class_embedding")
             description = json.loads(file.metadata()["bp_lcz"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not a readable prompt table ({error})") from None
+        raise UserError(path, f"not a readable prompt table ({error})") from None
     if embedding.shape[:2] != (CLASS_COUNT, len(GROUPS)) or not torch.isfinite(embedding).all():
-        raise UserError(f"{path}: embeddings of shape {tuple(embedding.shape)}; expected (17, 7, width)")
+        raise UserError(path, f"embeddings of shape {tuple(embedding.shape)}; expected (17, 7, width)")
     return PromptTable(embedding, class_embedding, **description)

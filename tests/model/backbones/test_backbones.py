@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from bp_lcz.bands import ALL_CHANNELS, SEN1_BANDS, SEN2_BANDS, Channels
-from bp_lcz.data.transform import transform
 from bp_lcz.errors import UserError
 from bp_lcz.model import backbones
 from bp_lcz.model.backbones import build_backbone
 from bp_lcz.model.checkpoint import load_classifier, write_checkpoint
 from bp_lcz.params import load_params
+from bp_lcz.patches.transform import transform
 from tests.conftest import ROOT
-from tests.data.patches import random_patches
-from tests.model.networks import INTENSITIES_ONLY, SMALL, VARIANTS, cell_of, images_of, network_of
+from tests.model.networks import INTENSITIES_ONLY, SMALL, VARIANTS, images_of, network_of, trial_of
+from tests.so2sat.patches import random_patches
 
 BACKBONES = sorted(SMALL)
 
@@ -103,7 +103,7 @@ def test_all_variants_start_from_the_same_backbone(backbone: str) -> None:
 def test_a_checkpoint_gives_back_the_network(backbone: str, variant: str, tmp_path: Path) -> None:
     network = network_of(backbone, variant).eval()
     channels = {"sen1": list(SEN1_BANDS), "sen2": list(SEN2_BANDS)}
-    description = {**cell_of(backbone, variant).model_dump(exclude={"name"}), "cell": "x", "channels": channels}
+    description = {**trial_of(backbone, variant).model_dump(exclude={"name"}), "trial": "x", "channels": channels}
     write_checkpoint(tmp_path, network, description)
     sen1, sen2, _ = random_patches(4)
     images = torch.from_numpy(transform(sen1, sen2, ALL_CHANNELS)).permute(0, 3, 1, 2)

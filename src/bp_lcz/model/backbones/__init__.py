@@ -65,7 +65,9 @@ class Backbone(nn.Module):
         for sensor in self.sensors:
             if not getattr(channels, sensor):
                 name = type(self).__module__.rpartition(".")[2] + f".{option}" * bool(option)
-                raise UserError(f"params.yaml: backbones.{name}: needs {sensor}, but the data set has no such channels")
+                raise UserError(
+                    "params.yaml", f"backbones.{name}: needs {sensor}, but the data set has no such channels"
+                )
 
     if TYPE_CHECKING:  # torch declares the result of calling a module as Any
 
@@ -84,7 +86,7 @@ def spatial_mean(
 
 
 def build_backbone(name: str, channels: Channels, options: dict[str, Any]) -> Backbone:
-    """Make the backbone that a cell names.
+    """Make the backbone that a trial names.
 
     Args:
         name: module in this folder.
@@ -117,7 +119,7 @@ def complete_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
 def _parse(name: str, options: dict[str, Any]) -> tuple[ModuleType, BaseModel]:
     known = backbone_names()
     if name not in known:
-        raise UserError(f"params.yaml: unknown backbone '{name}'; known: {', '.join(known)}")
+        raise UserError("params.yaml", f"unknown backbone '{name}'; known: {', '.join(known)}")
     module = importlib.import_module(f"{__name__}.{name}")
     try:
         # As JSON, where a list may stand for a tuple but a text for no number, as in the other sections.
@@ -126,4 +128,4 @@ def _parse(name: str, options: dict[str, Any]) -> tuple[ModuleType, BaseModel]:
         first = error.errors()[0]
         key = ".".join(["backbones", name, *(str(part) for part in first["loc"])])
         message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
-        raise UserError(f"params.yaml: {key}: {message}") from None
+        raise UserError("params.yaml", f"{key}: {message}") from None

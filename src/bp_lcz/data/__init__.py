@@ -1,1 +1,0 @@
-"""Data path: from So2Sat HDF5 files to batches."""

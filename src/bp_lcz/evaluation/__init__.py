@@ -1,1 +1,0 @@
-"""Metrics, intervals, figures and the report."""

@@ -1,0 +1,395 @@
+"""What the quality gate expects of a data set: small tables made of its statistics, and bounds on their columns.
+
+A value of a table that is missing was not checked: few patches say nothing about spectra, and only a split that claims
+to be one of a published release is held to it. Each bound says where it comes from. Bounds were tried on simulated
+data of several seeds and class frequencies and on real patches, whole and by site (`tests/gate/test_defects.py`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bp_lcz.bands import SEN2_BANDS, Channels
+from bp_lcz.gate.spectral import neighbour_correlation, swaps
+from bp_lcz.gate.statistics import TAIL, tailed
+from bp_lcz.params import SPLITS
+from bp_lcz.scheme import CLASS_COUNT, CODES, NAMES
+from bp_lcz.so2sat.layout import open_split
+from bp_lcz.so2sat.published import PUBLISHED, Published
+
+ENOUGH = 100
+"""Patches from which on a split's spectra, levels and spreads are judged.
+
+Of real and of simulated patches, 300 random samples of 100 all pass; among samples of 30, one in a hundred comes near
+the bounds below.
+"""
+
+OFFSET = 0.1
+"""Reflectance that +1000 digital numbers make: products of processing baseline 04.00 and later carry them."""
+
+RADAR_MAX = 1e5
+"""Largest linear backscatter that is one: So2Sat's maxima are near 10^4, a strong target that fills a pixel. Beyond
+that lie digital numbers without calibration."""
+
+SWAP = 0.5
+"""Rise of the sum of neighbours' correlations that only bands in each other's place explain. B12 fed as B08 makes 1.9
+on real patches and at least 0.6 on simulated ones; in the right order 0.05 is the most that any exchange makes on
+samples of 50 patches, and 0.38 (B03 with B04) on a single winter scene of 63, of real data."""
+
+UNUSUAL_SWAP = 0.15
+"""Rise that is reported. B02 and B04 in each other's place make 0.39 on the real patches of several scenes, and from
+-0.01 to 0.12 on single scenes and simulated patches, where correct bands reach as much: no bound makes it an error."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """Each value of one column of a table lies between two bounds.
+
+    Attributes:
+        name: what is expected, in plain words.
+        target: split, band or array that it is about.
+        table: of `tables`.
+        column: of that table.
+        minimum: smallest admissible value, or None.
+        maximum: largest admissible value, or None.
+        warning: whether a violation is only reported, and does not stop the pipeline.
+        by_many: whether only splits of at least `ENOUGH` patches are judged.
+    """
+
+    name: str
+    target: str
+    table: str
+    column: str
+    minimum: float | None = None
+    maximum: float | None = None
+    warning: bool = False
+    by_many: bool = False
+
+
+def suite(
+    channels: Channels, reflectance_max: float, zeros_max: float, published: Published = PUBLISHED
+) -> list[Expectation]:
+    """All expectations, in the order in which a failure is reported: causes before their consequences."""
+    return [
+        Expectation("at least one patch in each split", "split", "splits", "patches", minimum=1.0),
+        *_release(published),
+        Expectation("all values finite", "pixels", "patches", "non_finite", maximum=0.0),
+        Expectation("one-hot label", "label", "patches", "class", minimum=0.0, maximum=float(CLASS_COUNT - 1)),
+        Expectation("at least two classes in training", "label", "splits", "classes_to_learn", minimum=2.0),
+        *_optical(channels, reflectance_max, zeros_max),
+        *_radar(channels, zeros_max),
+        Expectation("no identical patch in two splits", "pixels", "patches", "splits_with_it", maximum=1.0),
+        Expectation(
+            "no identical patch twice in a split", "pixels", "patches", "copies_in_split", maximum=1.0, warning=True
+        ),
+        Expectation(
+            "each class of testing occurs in training",
+            "label",
+            "classes",
+            "unseen_in_testing",
+            maximum=0.0,
+            warning=True,
+        ),
+        # One standard deviation of So2Sat's pixels spans what its 42 cities on five continents differ by.
+        Expectation(
+            "mean within one standard deviation of So2Sat's",
+            "bands",
+            "bands",
+            "mean_shift",
+            minimum=-1.0,
+            maximum=1.0,
+            warning=True,
+            by_many=True,
+        ),
+        Expectation(
+            "spread within a factor of three of So2Sat's",
+            "bands",
+            "bands",
+            "spread_ratio",
+            minimum=1 / 3,
+            maximum=3.0,
+            warning=True,
+            by_many=True,
+        ),
+    ]
+
+
+def _release(published: Published) -> list[Expectation]:
+    """What a split that has as many patches as one of the release must have in common with it."""
+    name = published.name
+    return [
+        *(
+            Expectation(f"patches of each class as in {name}", split, "classes", f"{split}_surplus", 0.0, 0.0)
+            for split in SPLITS
+        ),
+        Expectation(f"first labels of testing as in {name}", "label", "splits", "other_first_labels", maximum=0.0),
+        # The published figures are exact; 1 % leaves room for files that were stored anew in another type.
+        Expectation(f"mean as in {name}", "bands", "bands", "release_mean", minimum=-0.01, maximum=0.01),
+        Expectation(f"spread as in {name}", "bands", "bands", "release_spread", minimum=0.99, maximum=1.01),
+        # A file that was packed anew holds the same patches, and is no reason to stop.
+        Expectation(f"float64 as in {name}", "layout", "files", "float64", minimum=1.0, warning=True),
+        Expectation(f"one run of bytes as in {name}", "layout", "files", "contiguous", minimum=1.0, warning=True),
+        Expectation(f"file size as in {name}", "layout", "splits", "excess_bytes", 0.0, 0.0, warning=True),
+    ]
+
+
+def _optical(channels: Channels, reflectance_max: float, zeros_max: float) -> list[Expectation]:
+    return [
+        # So2Sat's smallest reflectance is 0.0001: zeros are fill. First, since blank patches upset what follows.
+        Expectation(
+            f"no blank patches, share of zeros at most {zeros_max:g}",
+            "sen2",
+            "patches",
+            "zeros_sen2",
+            maximum=zeros_max,
+        ),
+        # Fresh snow and thick cloud reach about 0.9; digital numbers are 10,000 times reflectance, per cent 100 times.
+        Expectation("reflectance, not digital numbers", "sen2", "bands", "level", maximum=1.5),
+        Expectation("no band stored twice", "sen2", "pairs", "identical", maximum=0.5),
+        # Neighbours correlate by at least 0.7 in samples of 50 patches, radar with optical bands by 0.2 at most.
+        Expectation("each band goes with its neighbours", "sen2", "bands", "neighbour", minimum=0.3, by_many=True),
+        Expectation("no two bands in each other's place", "sen2", "pairs", "swap", maximum=SWAP, by_many=True),
+        # Shadow and water are nearly black in the short-wave infrared, where the air itself scatters least.
+        Expectation(
+            "no offset of +1000 digital numbers", "sen2", "splits", "darkest", maximum=0.9 * OFFSET, by_many=True
+        ),
+        *(Expectation("reflectance at least 0", band, "patches", f"{band}_min", minimum=0.0) for band in channels.sen2),
+        *(
+            Expectation(
+                f"reflectance at most {reflectance_max:g}", band, "patches", f"{band}_max", maximum=reflectance_max
+            )
+            for band in channels.sen2
+        ),
+        Expectation(
+            "bands in spectral order", "sen2", "pairs", "swap", maximum=UNUSUAL_SWAP, warning=True, by_many=True
+        ),
+        Expectation(
+            "no offset of +1000 digital numbers in any city",
+            "sen2",
+            "cities",
+            "darkest",
+            maximum=0.9 * OFFSET,
+            warning=True,
+        ),
+    ]
+
+
+def _radar(channels: Channels, zeros_max: float) -> list[Expectation]:
+    return [
+        *(
+            Expectation("intensity at least 0", band, "patches", f"{band}_min", minimum=0.0)
+            for band in channels.sen1
+            if band.endswith("_intensity")
+        ),
+        # Speckle has every sign; a reflectance in a radar channel's place has one.
+        Expectation("complex channels take both signs", "sen1", "bands", "both_signs", minimum=0.5),
+        # Surfaces return less across polarisations than along them.
+        Expectation("VV brighter than VH", "sen1", "splits", "vv_brighter", minimum=0.25),
+        *(
+            Expectation(f"magnitude at most {RADAR_MAX:g}", band, "patches", f"{band}_{side}", -RADAR_MAX, RADAR_MAX)
+            for band in channels.sen1
+            for side in ("min", "max")
+            if not (band.endswith("_intensity") and side == "min")
+        ),
+        Expectation(f"share of zeros at most {zeros_max:g}", "sen1", "patches", "zeros_sen1", maximum=zeros_max),
+        # The noise floor of Sentinel-1 is near -25 dB, its brightest cities on average near 0 dB.
+        Expectation("median backscatter from -40 to +10 dB", "sen1", "bands", "decibel", -40.0, 10.0, warning=True),
+        # In So2Sat 0.1 % of the values exceed 1 to 15, by channel.
+        Expectation(f"at most 1 % of values beyond {TAIL:g}", "sen1", "bands", "tail", maximum=0.01, warning=True),
+    ]
+
+
+def tables(
+    root: Path, statistics: pd.DataFrame, channels: Channels, published: Published = PUBLISHED
+) -> dict[str, pd.DataFrame]:
+    """The tables that expectations look at; the first column names a row in messages.
+
+    Args:
+        root: folder of the data set, for what its files state about their layout.
+        statistics: of every patch, see `bp_lcz.gate.statistics`.
+        channels: of the data set.
+        published: the release to which a split of as many patches is held.
+
+    Returns:
+        ``splits``, ``classes``, ``files``, ``bands``, ``pairs``, ``cities`` and ``patches``. Levels, spreads and
+        correlations are of the patches whose values are all finite.
+    """
+    counts = class_counts(statistics)
+    rows: dict[str, pd.DataFrame] = {split: statistics[statistics["split"] == split] for split in SPLITS}
+    claimed: dict[str, bool] = {split: len(rows[split]) == published.count(split) for split in SPLITS}
+    # An identical patch within a split must not count as one in two splits.
+    copies = statistics.groupby(["split", "content"])["index"].transform("size")
+    spread = statistics.groupby("content")["split"].transform("nunique")
+    patches = statistics.assign(copies_in_split=copies, splits_with_it=spread)
+    # One NaN or infinity would make a mean of it, of which no correlation or level can be told.
+    finite = statistics[statistics["non_finite"] == 0]
+    sound: dict[str, pd.DataFrame] = {split: finite[finite["split"] == split] for split in SPLITS}
+    return {
+        "splits": _splits(root, rows, sound, counts, channels, claimed, published),
+        "classes": _classes(counts, claimed, published),
+        "files": _files(root, claimed),
+        "bands": _bands(sound, channels, claimed, published),
+        "pairs": _pairs(sound, channels),
+        "cities": _cities(finite, channels),
+        "patches": patches[["patch", *(column for column in patches.columns if column != "patch")]],
+    }
+
+
+def class_counts(statistics: pd.DataFrame) -> dict[str, list[int]]:
+    """Patches of each class by split; those without a one-hot label do not count."""
+    counts: dict[str, list[int]] = {}
+    for split in SPLITS:
+        classes = statistics.loc[statistics["split"] == split, "class"].to_numpy()
+        counts[split] = np.bincount(classes[classes >= 0], minlength=CLASS_COUNT).tolist()
+    return counts
+
+
+def band_statistics(rows: pd.DataFrame, band: str) -> dict[str, float]:
+    """Statistics over all pixels of a split from those of its patches, which have equally many pixels."""
+    mean = rows[f"{band}_mean"].to_numpy()
+    return {
+        "mean": float(np.mean(mean)),
+        "std": float(np.sqrt(np.mean(rows[f"{band}_std"].to_numpy() ** 2) + np.var(mean))),
+        "min": float(rows[f"{band}_min"].min()),
+        "max": float(rows[f"{band}_max"].max()),
+    }
+
+
+def _splits(
+    root: Path,
+    rows: Mapping[str, pd.DataFrame],
+    sound: Mapping[str, pd.DataFrame],
+    counts: Mapping[str, list[int]],
+    channels: Channels,
+    claimed: Mapping[str, bool],
+    published: Published,
+) -> pd.DataFrame:
+    lines = []
+    for split, here in rows.items():
+        line = {
+            "split": f"{split}.h5",
+            "patches": len(here),
+            "classes": int(np.count_nonzero(counts[split])),
+            # Only training needs several.
+            "classes_to_learn": np.count_nonzero(counts[split]) if split == "training" else np.nan,
+            "darkest": _darkest(sound[split], channels),
+            "vv_brighter": np.nan,
+            "excess_bytes": np.nan,
+            "other_first_labels": np.nan,
+        }
+        if {"VV_lee_intensity", "VH_lee_intensity"} <= set(channels.sen1) and len(sound[split]):
+            vv, vh = (sound[split][f"{polarisation}_lee_intensity_mean"] for polarisation in ("VV", "VH"))
+            line["vv_brighter"] = (vv > vh).mean()
+        if claimed[split]:
+            size = (root / f"{split}.h5").stat().st_size
+            line["excess_bytes"] = size - (published.header_bytes + published.patch_bytes * len(here))
+            if split == "testing":
+                first = here["class"].to_numpy()[: len(published.first_testing)]
+                line["other_first_labels"] = np.count_nonzero(first != np.asarray(published.first_testing))
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _classes(counts: Mapping[str, list[int]], claimed: Mapping[str, bool], published: Published) -> pd.DataFrame:
+    table = pd.DataFrame({"class": [f"LCZ {code} ({name})" for code, name in zip(CODES, NAMES, strict=True)]})
+    for split, count in counts.items():
+        table[split] = count
+        surplus = np.subtract(count, published.class_counts[split])
+        table[f"{split}_surplus"] = surplus if claimed[split] else np.nan
+    table["unseen_in_testing"] = np.where(table["training"] == 0, table["testing"], 0)
+    return table
+
+
+def _files(root: Path, claimed: Mapping[str, bool]) -> pd.DataFrame:
+    lines = []
+    for split in SPLITS:
+        with open_split(root, split) as reader:
+            for array in reader.arrays:
+                facts = {"float64": float(array.dtype == np.float64), "contiguous": float(array.offset is not None)}
+                facts = facts if claimed[split] else dict.fromkeys(facts, np.nan)
+                lines.append({"array": f"{split}.h5/{array.key}", **facts})
+    return pd.DataFrame(lines)
+
+
+def _bands(
+    rows: Mapping[str, pd.DataFrame], channels: Channels, claimed: Mapping[str, bool], published: Published
+) -> pd.DataFrame:
+    lines = []
+    for split, here in rows.items():
+        means = here[[f"{band}_mean" for band in SEN2_BANDS]].to_numpy() if _all_optical(channels) else None
+        near = neighbour_correlation(means) if means is not None and len(here) >= ENOUGH else None
+        for band in channels.names if len(here) else ():
+            mean = here[f"{band}_mean"]
+            line = dict.fromkeys(_BAND_COLUMNS, np.nan) | {"band": f"{band} of {split}"}
+            if band in channels.sen2:
+                line["level"] = mean.median()
+                if near is not None:
+                    line["neighbour"] = near[SEN2_BANDS.index(band)]
+            elif band.endswith("_intensity"):
+                line["decibel"] = 10 * np.log10(max(mean.median(), 1e-12))
+            else:
+                line["both_signs"] = ((here[f"{band}_min"] < 0) & (here[f"{band}_max"] > 0)).mean()
+            if band in tailed(channels):
+                line["tail"] = here[f"{band}_tail"].mean()
+            measured = band_statistics(here, band)
+            if claimed[split]:
+                expected_mean, expected_std = published.mean[split][band], published.std[split][band]
+                line["release_mean"] = (measured["mean"] - expected_mean) / expected_std
+                line["release_spread"] = measured["std"] / expected_std
+            # Single outliers decide about mean and spread of the filtered radar channels.
+            if band not in tailed(channels) and len(here) >= ENOUGH:
+                expected_mean, expected_std = published.mean["training"][band], published.std["training"][band]
+                line["mean_shift"] = (measured["mean"] - expected_mean) / expected_std
+                line["spread_ratio"] = measured["std"] / expected_std
+            lines.append(line)
+    return pd.DataFrame(lines, columns=["band", *_BAND_COLUMNS])
+
+
+_BAND_COLUMNS = (
+    *("level", "neighbour", "decibel", "both_signs", "tail"),
+    *("release_mean", "release_spread", "mean_shift", "spread_ratio"),
+)
+
+
+def _pairs(rows: Mapping[str, pd.DataFrame], channels: Channels) -> pd.DataFrame:
+    """Pairs of optical bands, those in each other's place first."""
+    lines = []
+    for split, here in rows.items():
+        found: dict[tuple[str, str], float] = {}
+        if judged := _all_optical(channels) and len(here) >= ENOUGH:
+            means = here[[f"{band}_mean" for band in SEN2_BANDS]].to_numpy()
+            for i, j, rise in swaps(means, UNUSUAL_SWAP):
+                found.setdefault((SEN2_BANDS[i], SEN2_BANDS[j]), rise)
+        for one, other in combinations(sorted(channels.sen2, key=SEN2_BANDS.index), 2):
+            equal = [here[f"{one}_{part}"] == here[f"{other}_{part}"] for part in ("mean", "std", "min", "max")]
+            lines.append(
+                {
+                    "pair": f"{one} and {other} of {split}",
+                    "swap": found.get((one, other), 0.0) if judged else np.nan,
+                    "identical": np.logical_and.reduce(equal).mean() if len(here) else np.nan,
+                }
+            )
+    table = pd.DataFrame(lines, columns=["pair", "swap", "identical"])
+    return table.sort_values("swap", ascending=False, kind="stable", ignore_index=True)
+
+
+def _cities(statistics: pd.DataFrame, channels: Channels) -> pd.DataFrame:
+    """Cities of enough patches, as one archive may hold products from before and after the offset."""
+    groups = statistics.groupby(["split", "city"], sort=True)
+    lines = [{"city": f"{city} in {split}", "darkest": _darkest(here, channels)} for (split, city), here in groups]
+    return pd.DataFrame(lines, columns=["city", "darkest"])
+
+
+def _darkest(here: pd.DataFrame, channels: Channels) -> float:
+    """Reflectance that the darkest band goes below in 1 % of the patches."""
+    if len(here) < ENOUGH or not {"B11", "B12"} & set(channels.sen2):
+        return np.nan
+    return float(here[[f"{band}_min" for band in channels.sen2]].min(axis=1).quantile(0.01))
+
+
+def _all_optical(channels: Channels) -> bool:
+    return set(channels.sen2) == set(SEN2_BANDS)

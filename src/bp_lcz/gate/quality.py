@@ -1,0 +1,292 @@
+"""The quality gate: expectations on the statistics of every patch, checked by Great Expectations.
+
+Great Expectations sees tables only, never pixels, and is imported where it runs: the import takes seconds.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from bp_lcz.errors import UserError
+from bp_lcz.files import staged_file, staged_folder
+from bp_lcz.gate.data_docs import make_self_contained
+from bp_lcz.gate.expectations import ENOUGH, Expectation, band_statistics, class_counts, suite, tables
+from bp_lcz.gate.leakage import EQUAL_BLOCKS, NEAREST_M, OVERLAP_M, REMEDY, find_neighbours
+from bp_lcz.gate.statistics import patch_statistics
+from bp_lcz.params import SPLITS
+from bp_lcz.so2sat.layout import check_dataset, dataset_name, open_split
+from bp_lcz.so2sat.releases import FIRST_LABELS, is_random_split, release
+
+EXAMPLES = 5
+"""Offending rows that a message names."""
+
+
+@dataclass(frozen=True)
+class ExpectationResult:
+    """What became of an expectation: how many rows violate it, and the names of the first of them.
+
+    ``checked`` is the number of rows that it could be checked on.
+    """
+
+    expectation: Expectation
+    checked: int
+    violations: int
+    examples: tuple[str, ...]
+
+    @property
+    def status(self) -> Literal["passed", "warning", "failed", "not checked"]:
+        """What it means for the pipeline."""
+        if not self.checked:
+            return "not checked"
+        if not self.violations:
+            return "passed"
+        return "warning" if self.expectation.warning else "failed"
+
+    def __str__(self) -> str:
+        """The expectation, the number of violations and the first offenders, in one line."""
+        expectation = self.expectation
+        dots = ", ..." if self.violations > len(self.examples) else ""
+        return (
+            f"expectation '{expectation.target}: {expectation.name}' violated by {self.violations} "
+            f"{expectation.table}: {', '.join(self.examples)}{dots}"
+        )
+
+
+def gate(
+    root: Path, out: Path, reflectance_max: float, zeros_max: float, leakage: Literal["error", "mark"] = "error"
+) -> dict[str, Any]:
+    """Check a data set; write its statistics, Data Docs and, if it passes, its summary.
+
+    Args:
+        root: folder of the data set.
+        out: folder for ``statistics.parquet`` and ``data_docs/``, written in any case, and ``summary.json``,
+            which is there only if the data set passed. The summary is a function of the data alone.
+        reflectance_max: largest plausible top-of-atmosphere reflectance.
+        zeros_max: largest share of zeros in a patch's Sentinel-1 values, and in its Sentinel-2 values.
+        leakage: whether overlapping splits are an ``error``, or a warning that marks every result.
+
+    Returns:
+        The summary.
+
+    Raises:
+        UserError: if a file is not in form, or an expectation fails; then the text names it, the number of
+            violations and the first offending patches.
+    """
+    (out / "summary.json").unlink(missing_ok=True)
+    channels = check_dataset(root)
+    statistics = patch_statistics(root)
+    tabled = tables(root, statistics, channels)
+    neighbours = find_neighbours(root)
+    tabled["neighbours"] = neighbours.table
+    patches = {split: int((statistics["split"] == split).sum()) for split in SPLITS}
+    accepted = leakage == "mark" or is_random_split(patches)
+    expectations = [*suite(channels, reflectance_max, zeros_max), *leakage_suite(accepted)]
+    with staged_file(out / "statistics.parquet") as file:
+        statistics.to_parquet(file, index=False)
+    with staged_folder(out / "data_docs") as folder:
+        outcomes = _run(tabled, expectations, folder, dataset_name(root))
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if failed:
+        more = f"; {len(failed) - 1} more failed, see {out / 'data_docs/index.html'}" if failed[1:] else ""
+        hint = f"; {REMEDY}" if failed[0].expectation.table == "neighbours" else ""
+        raise UserError(root, f"{failed[0]}{hint}{more}")
+    summary = {**_summary(root, statistics, outcomes), "leakage": neighbours.summary()}
+    with staged_file(out / "summary.json") as file:
+        file.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return summary
+
+
+def leakage_suite(accepted: bool) -> list[Expectation]:
+    """Splits do not show the same ground; only a warning where that is accepted."""
+    return [
+        Expectation(
+            f"at least {OVERLAP_M:g} m between splits",
+            "footprints",
+            "neighbours",
+            "distance",
+            minimum=NEAREST_M,
+            warning=accepted,
+        ),
+        Expectation(
+            "no near-duplicates in two splits",
+            "pixels",
+            "neighbours",
+            "equal_blocks",
+            maximum=float(EQUAL_BLOCKS - 1),
+            warning=accepted,
+        ),
+    ]
+
+
+def _release(statistics: pd.DataFrame) -> str | None:
+    testing = statistics[statistics["split"] == "testing"].sort_values("index")
+    return release(class_counts(statistics), testing["class"].head(FIRST_LABELS).tolist())
+
+
+def _run(
+    tables: Mapping[str, pd.DataFrame], expectations: list[Expectation], docs: Path, name: str
+) -> list[ExpectationResult]:
+    """Let Great Expectations check the tables and write Data Docs into an empty folder."""
+    import great_expectations as gx
+    from great_expectations.core.run_identifier import RunIdentifier
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.expectations.core.expect_column_values_to_be_between import (
+        ExpectColumnValuesToBeBetween,
+    )
+    from great_expectations.expectations.metadata_types import FailureSeverity
+
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    for default in list(context.variables.data_docs_sites or {}):
+        context.delete_data_docs_site(default)
+    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.resolve())}
+    site: Any = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": store}
+    context.add_data_docs_site("gate", site)
+    source = context.data_sources.add_pandas("statistics")
+    outcomes: dict[int, ExpectationResult] = {}
+    for table, rows in tables.items():
+        row_name = str(rows.columns[0])
+        counts = rows.count()
+        # Only the columns that are looked at: each expectation copies the table.
+        columns = {e.column for e in expectations if e.table == table and counts[e.column]}
+        rows = rows[[row_name, *sorted(columns)]]
+        batch = source.add_dataframe_asset(table).add_batch_definition_whole_dataframe(table)
+        checks = context.suites.add(gx.ExpectationSuite(name=table))
+        for number, expectation in enumerate(expectations):
+            if expectation.table != table:
+                continue
+            if expectation.column not in columns:
+                outcomes[number] = ExpectationResult(expectation, 0, 0, ())
+            else:
+                checks.add_expectation(
+                    ExpectColumnValuesToBeBetween(
+                        column=expectation.column,
+                        min_value=expectation.minimum,
+                        max_value=expectation.maximum,
+                        severity=FailureSeverity.WARNING if expectation.warning else FailureSeverity.CRITICAL,
+                        description=f"{expectation.target}: {expectation.name}",
+                        meta={"number": number},
+                    )
+                )
+        if not columns:
+            continue
+        definition = context.validation_definitions.add(gx.ValidationDefinition(name=table, data=batch, suite=checks))
+        checkpoint = context.checkpoints.add(
+            gx.Checkpoint(
+                name=table,
+                validation_definitions=[definition],
+                result_format={
+                    "result_format": "SUMMARY",
+                    "unexpected_index_column_names": [row_name],
+                    "partial_unexpected_count": EXAMPLES,
+                },
+            )
+        )
+        results = checkpoint.run(batch_parameters={"dataframe": rows}, run_id=RunIdentifier(run_name="gate"))
+        for validation in results.run_results.values():
+            for result in validation.results:
+                config = result.expectation_config
+                assert config is not None
+                assert config.meta is not None
+                number = config.meta["number"]
+                if result.exception_info.get("raised_exception"):
+                    raise RuntimeError(result.exception_info["exception_message"])
+                rows_hit = result.result.get("partial_unexpected_index_list") or []
+                outcomes[number] = ExpectationResult(
+                    expectations[number],
+                    int(counts[expectations[number].column]),
+                    int(result.result["unexpected_count"]),
+                    tuple(str(row[row_name]) for row in rows_hit[:EXAMPLES]),
+                )
+    context.build_data_docs()
+    ordered = [outcomes[number] for number in range(len(expectations))]
+    make_self_contained(
+        docs,
+        title=f"Quality gate of {name}",
+        header=("about", "expectation", "violated by", "first offenders"),
+        rows=[
+            (
+                outcome.status,
+                (
+                    check.target,
+                    check.name,
+                    f"{outcome.violations} of {outcome.checked} {check.table}" if outcome.checked else "",
+                    ", ".join(outcome.examples),
+                ),
+            )
+            for check, outcome in zip(expectations, ordered, strict=True)
+        ],
+    )
+    return ordered
+
+
+def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[ExpectationResult]) -> dict[str, Any]:
+    """What later stages need to know of the data set; no times, no absolute paths."""
+    sources = set()
+    for split in SPLITS:
+        with open_split(root, split) as reader:
+            sources.add(reader.source)
+            channels = reader.channels
+    source = "; ".join(sorted(text for text in sources if text)) or None
+    counts = class_counts(statistics)
+    splits, bands = {}, {}
+    for split in SPLITS:
+        rows = statistics[statistics["split"] == split]
+        splits[split] = {
+            "patches": len(rows),
+            "class_counts": counts[split],
+            "cities": None if rows["city"].isna().all() else int(rows["city"].nunique()),
+        }
+        bands[split] = {band: _rounded(band_statistics(rows, band)) for band in channels.names}
+    return {
+        "dataset": dataset_name(root),
+        "source": source,
+        "kind": provenance(source),
+        "release": _release(statistics),
+        "channels": {"sen1": list(channels.sen1), "sen2": list(channels.sen2)},
+        "splits": splits,
+        "bands": bands,
+        "expectations": [
+            {
+                "expectation": outcome.expectation.name,
+                "target": outcome.expectation.target,
+                "success": outcome.violations == 0,
+                "status": outcome.status,
+                "violations": outcome.violations,
+                "examples": list(outcome.examples),
+            }
+            for outcome in outcomes
+            if outcome.checked
+        ],
+        "not_checked": [
+            f"{outcome.expectation.target}: {outcome.expectation.name}" for outcome in outcomes if not outcome.checked
+        ],
+        "too_few_patches": {
+            split: [
+                f"{outcome.expectation.target}: {outcome.expectation.name}"
+                for outcome in outcomes
+                if outcome.expectation.by_many
+            ]
+            for split in SPLITS
+            if (statistics["split"] == split).sum() < ENOUGH
+        },
+        "warnings": [str(outcome) for outcome in outcomes if outcome.violations],
+    }
+
+
+def provenance(source: str | None) -> str:
+    """Kind of a data set, by which results are headed: ``simulated``, ``weak labels`` or ``unstated``."""
+    if source is not None and any(part.startswith("simulated") for part in source.split("; ")):
+        return "simulated"
+    return "weak labels" if source is not None and "weak label" in source else "unstated"
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """Fewer digits than float64 has, so that another order of summation does not make the summary new."""
+    return {key: float(f"{value:.9g}") for key, value in values.items()}

@@ -1,0 +1,1 @@
+"""From HDF5 files to batches: normalisation, the packed form, stores of several tiers, the loader."""

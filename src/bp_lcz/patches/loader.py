@@ -1,0 +1,111 @@
+"""Batches for training: whole batches gathered at once, in an order that depends on seed and epoch alone."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import lightning
+import numpy as np
+
+from bp_lcz.params import Split
+from bp_lcz.patches.store import Batch, MemoryStore, PatchStore, epoch_order
+
+EVALUATION_BATCH = 256
+
+
+class BatchOrder:
+    """Index arrays of the batches of an epoch.
+
+    Args:
+        count: patches of the split.
+        batch_size: patches of a batch; the last batch may be smaller.
+        seed: of the shuffle; None keeps the order of the file.
+        share: number of this process and how many share each batch.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int | None, share: tuple[int, int] = (0, 1)) -> None:
+        self.count = count
+        self.batch_size = batch_size
+        self.seed = seed
+        self.share = share
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; the trainer calls it, also when it resumes."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-self.count // self.batch_size)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """This process's part of the batches of this epoch."""
+        order = np.arange(self.count) if self.seed is None else epoch_order(self.count, self.seed, self.epoch)
+        number, processes = self.share
+        for start in range(0, self.count, self.batch_size):
+            batch = order[start : start + self.batch_size]
+            # A last batch too small to share is everyone's: equal gradients have themselves as mean.
+            yield batch[number::processes] if len(batch) >= processes else batch
+
+
+class Batches:
+    """The batches of an epoch, each gathered in a thread of its own while the one before is at work.
+
+    Args:
+        store: where they are gathered.
+        order: which patches each of them has. The trainer finds it under the name ``sampler`` and sets its epoch.
+    """
+
+    batch_sampler = None  # the other name under which the trainer looks
+
+    def __init__(self, store: PatchStore, order: BatchOrder) -> None:
+        self.store = store
+        self.sampler = order
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches of this epoch."""
+        if isinstance(self.store, MemoryStore):
+            # Nothing to wait for; and a device takes its work from one thread.
+            yield from map(self.store.gather, self.sampler)
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
+            order = iter(self.sampler)
+            ahead = reader.submit(self.store.gather, next(order))
+            for indices in order:
+                batch, ahead = ahead, reader.submit(self.store.gather, indices)
+                yield batch.result()
+            yield ahead.result()
+
+
+class PatchModule(lightning.LightningDataModule):
+    """Training and validation batches.
+
+    Args:
+        open_split: opens the store of a split.
+        batch_size: patches of a training batch.
+        seed: of the shuffle.
+    """
+
+    def __init__(self, open_split: Callable[[Split], PatchStore], batch_size: int, seed: int) -> None:
+        super().__init__()
+        self.open_split = open_split
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def train_dataloader(self) -> Batches:
+        """Shuffled training batches."""
+        return self._batches("training", self.batch_size, self.seed)
+
+    def val_dataloader(self) -> Batches:
+        """Validation batches in the order of the file."""
+        return self._batches("validation", EVALUATION_BATCH, None)
+
+    def _batches(self, split: Split, batch_size: int, seed: int | None) -> Batches:
+        store = self.open_split(split)
+        # Every process validates on the whole split, and so comes to the same decisions.
+        trainer = self.trainer if split == "training" else None
+        share = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        return Batches(store, BatchOrder(len(store), batch_size, seed, share))

@@ -1,0 +1,136 @@
+"""Where MLflow keeps runs and models: one store for each clone, shared by its workspaces."""
+
+import fcntl
+import logging
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bp_lcz.errors import TemporaryError, UserError
+from bp_lcz.workspace import main_checkout
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+_USER_INFO = re.compile(r"(?<!sqlite)://\S*@")
+
+
+def tracking_uri(checkout: Path) -> str:
+    """``MLFLOW_TRACKING_URI`` if it is set, else an SQLite file in the main checkout.
+
+    Args:
+        checkout: the main checkout or a workspace of it.
+    """
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{main_checkout(checkout) / 'mlflow.db'}"
+
+
+@contextmanager
+def open_store(checkout: Path) -> Iterator["MlflowClient"]:
+    """A client of the store, for one process of this clone at a time.
+
+    Two processes that open a fresh SQLite store at once break it, and two that look for a run and then make
+    it would make it twice: so the whole use is locked.
+
+    Raises:
+        TemporaryError: for whatever MLflow raises inside the block because it does not answer or fails itself.
+        UserError: for what it refuses.
+    """
+    import mlflow
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # MLflow's own 7 are four minutes, in which nobody is told that the server is not there.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    uri = tracking_uri(checkout)
+    with file_lock(main_checkout(checkout) / "mlflow.db.lock"), _environment(MLFLOW_TRACKING_URI=uri):
+        try:
+            yield mlflow.MlflowClient(uri)
+        except mlflow.MlflowException as error:
+            raise _in_one_line(error, uri) from None
+
+
+def is_missing(error: "MlflowException") -> bool:
+    """Whether MLflow has answered that it has no such thing, as opposed to not answering."""
+    return error.error_code == "RESOURCE_DOES_NOT_EXIST"
+
+
+def is_unanswered(error: Exception) -> bool:
+    """Whether an exception comes from a server that did not answer, whatever library has wrapped it."""
+    from urllib3.exceptions import HTTPError
+
+    return isinstance(_root(error), ConnectionError | TimeoutError | socket.gaierror | HTTPError)
+
+
+def raise_unanswered(error: Exception, where: str) -> None:
+    """Tell a store of artifacts that does not answer from a file that is not there.
+
+    Raises:
+        TemporaryError: if the exception comes from that.
+    """
+    if is_unanswered(error):
+        raise TemporaryError(where, f"the artifact store does not answer ({reason(error)})") from None
+
+
+def reason(error: Exception) -> str:
+    """What began an exception, short and without passwords."""
+    root = _root(error) if is_unanswered(error) else error
+    text = (isinstance(root, OSError) and root.strerror) or str(root)
+    return _USER_INFO.sub("://", " ".join(text.split()))[:160]
+
+
+def open_experiment(client: "MlflowClient", name: str, checkout: Path) -> str:
+    """Identifier of the experiment with this name, made if need be."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        is_local = client.tracking_uri.startswith("sqlite:")  # a server has its own place for artifacts
+        location = (main_checkout(checkout) / "mlartifacts").as_uri() if is_local else None
+        return client.create_experiment(name, artifact_location=f"{location}/{name}" if location else None)
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Wait for, then hold, a lock that the kernel releases when the process ends, however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _in_one_line(error: "MlflowException", uri: str) -> UserError:
+    shown, status = _USER_INFO.sub("://", uri), error.get_http_status_code()
+    if is_unanswered(error):
+        return TemporaryError(shown, f"MLflow does not answer ({reason(error)})")
+    if status in (401, 403):
+        login = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        return UserError(shown, f"MLflow refuses this user, see {login} ({reason(error)})")
+    return (TemporaryError if status >= 500 else UserError)(shown, reason(error))
+
+
+def _root(error: BaseException) -> BaseException:
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set environment variables for a while. `mlflow.set_tracking_uri` would set its own for ever."""
+    before = {key: os.environ.get(key) for key in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value

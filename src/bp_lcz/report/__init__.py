@@ -1,0 +1,1 @@
+"""Their presentation: claims, tables, figures and the page."""

@@ -1,0 +1,384 @@
+"""The paper's claims and numbers, and what this run's trials say of each.
+
+``paper.yaml`` lists them; what is not accessible is null there, with the reason. Against the paper a claim is
+judged only on the official data. On all other data the direction of a claim is still tested, and shown as that.
+"""
+
+import json
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
+
+from bp_lcz.errors import UserError, one_line
+from bp_lcz.params import Variant
+from bp_lcz.paths import PAPER
+from bp_lcz.scoring.results import METRICS, Group, TrialResult, check_same_patches, group_seeds, value_text
+from bp_lcz.scoring.score import fraction
+from bp_lcz.so2sat.provenance import is_comparable, leak_mark
+from bp_lcz.so2sat.releases import SO2SAT_V2
+
+Direction = Literal["holds", "fails", "undecided"]
+Verdict = Literal["holds", "fails", "undecided", "not accessible", "not comparable"]
+HEADER = ("claim", "paper", "reproduced", "difference [95 % interval]", "verdict", "direction here", "note")
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Selector(_Entry):
+    """Trials without overrides, over all seeds."""
+
+    backbone: str
+    variant: Variant
+    options: dict[str, Any] = {}
+    """Options of the backbone in the paper; a trial with others is not comparable."""
+
+
+class Check(_Entry):
+    """What decides a claim: a number of the trials, or how far it is above that of other trials."""
+
+    stage: Literal["evaluate"]
+    key: Literal["oa", "aa", "kappa", "macro_f1"]
+    """Of ``evaluation.json``, on the testing split."""
+    trials: Selector
+    than: Selector | None = None
+    """The trials that the claim calls worse; without them the claim is a number."""
+
+
+class Claim(_Entry):
+    """One statement or number of the paper."""
+
+    claim: str = Field(min_length=1)
+    where: str | None
+    """Table or section, as far as known."""
+    value: float | None
+    """The number; for a comparison, by how much."""
+    reason: str | None = None
+    """Why something here is null."""
+    tolerance: PositiveFloat | None = None
+    """How far a reproduced number may be from the paper's; a comparison is decided by its direction."""
+    check: Check | None
+    """Null where nothing here can decide it."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Claim":
+        if None in (self.where, self.value, self.check) and not self.reason:
+            raise ValueError("null needs a reason")
+        is_number = self.check is not None and self.check.than is None
+        if is_number != (self.tolerance is not None):
+            raise ValueError("a number needs a tolerance, and only a number has one")
+        return self
+
+
+class Paper(_Entry):
+    """All of ``paper.yaml``."""
+
+    title: str
+    doi: str
+    claims: dict[str, Claim] = Field(min_length=1)
+
+
+def load_paper(path: Path, backbones: Collection[str]) -> Paper:
+    """Read and check ``paper.yaml``.
+
+    Args:
+        path: of the file.
+        backbones: the names that exist.
+
+    Raises:
+        UserError: if the file is missing or no YAML mapping, or an entry has an unknown key, or points to a
+            metric, variant or backbone that does not exist.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(path, "not found; run inside a BP-LCZ checkout or workspace") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(path, f"not valid YAML: {one_line(error)}") from None
+    try:
+        paper = Paper.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        told = {"extra_forbidden": "unknown key", "model_type": "expected a mapping"}
+        message = told.get(first["type"], first["msg"])
+        raise UserError(path, ": ".join(filter(None, [key, message]))) from None
+    for name, claim in paper.claims.items():
+        for role in ("trials", "than"):
+            selector = getattr(claim.check, role, None)
+            if selector is not None and selector.backbone not in backbones:
+                raise UserError(
+                    path,
+                    f"claims.{name}.check.{role}: unknown backbone '{selector.backbone}'; "
+                    f"known: {', '.join(sorted(backbones))}",
+                )
+    return paper
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """A metric of trials that differ in the seed alone.
+
+    Attributes:
+        trials: what their names have in common.
+        mean: over seeds.
+        deviation: standard deviation over seeds; None with one seed.
+        seeds: how many.
+    """
+
+    trials: str
+    mean: float
+    deviation: float | None
+    seeds: int
+
+
+@dataclass(frozen=True)
+class CheckedClaim:
+    """What this run says of a claim.
+
+    Attributes:
+        name: key in ``paper.yaml``.
+        claim: the claim in words.
+        where: table or section of the paper.
+        metric: key of ``evaluation.json``; None where nothing here decides the claim.
+        paper: the paper's number, if accessible.
+        reproduced: the trials that the claim is about and, in a comparison, those it calls worse.
+        difference: of the two, or of the number and the paper's where the two compare.
+        interval: 95 % interval of the difference.
+        lower_bound: whether the true interval is wider.
+        verdict: against the paper.
+        direction: of a comparison, on the data of this run; None for a number.
+        note: why the verdict is no better.
+    """
+
+    name: str
+    claim: str
+    where: str | None
+    metric: str | None
+    paper: float | None
+    reproduced: Sequence[Reproduced]
+    difference: float | None
+    interval: Sequence[float] | None
+    lower_bound: bool
+    verdict: Verdict
+    direction: Direction | None
+    note: str
+
+    def entries(self) -> list[str]:
+        """The columns of ``HEADER``."""
+        paper = "not accessible" if self.paper is None else fraction(self.paper, 3)
+        if self.direction is not None:
+            paper = "higher, by how much not accessible" if self.paper is None else f"higher by {paper}"
+        return [
+            self.claim,
+            paper,
+            _reproduced_text(self.reproduced),
+            difference_text(self.difference, self.interval, self.lower_bound),
+            self.verdict,
+            self.direction or "-",
+            self.note,
+        ]
+
+
+def check_claims(paper: Paper, summary: Mapping[str, Any], results: Sequence[TrialResult]) -> list[CheckedClaim]:
+    """One outcome for each claim, in the order of ``paper.yaml``.
+
+    Args:
+        paper: the claims.
+        summary: the gate's ``summary.json``.
+        results: all trials of the run.
+
+    Raises:
+        UserError: if trials were evaluated on different patches, a seed is missing, or a claim names an option that
+            its backbone does not have.
+    """
+    check_same_patches(results)
+    groups = {(group.backbone, group.variant): group for group in group_seeds(results) if not group.overrides}
+    return [_check(name, claim, summary, groups) for name, claim in paper.claims.items()]
+
+
+def failures(outcomes: Sequence[CheckedClaim]) -> list[CheckedClaim]:
+    """Comparable claims that fail."""
+    return [outcome for outcome in outcomes if outcome.verdict == "fails"]
+
+
+def claims_text(outcomes: Sequence[CheckedClaim], summary: Mapping[str, Any]) -> str:
+    """The table as plain text, headed by what the data are."""
+    rows = [list(HEADER), *(outcome.entries() for outcome in outcomes)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    lines = [" | ".join(entry.ljust(width) for entry, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    rule = "-+-".join("-" * width for width in widths)
+    return "\n".join([data_text(summary), "", lines[0], rule, *lines[1:]])
+
+
+def claims_json(outcomes: Sequence[CheckedClaim], summary: Mapping[str, Any]) -> str:
+    """The outcomes as JSON, the same bytes for the same inputs."""
+    content = {
+        **{key: summary[key] for key in ("dataset", "kind", "leakage", "release", "source")},
+        "comparable": is_comparable(summary),
+        "claims": {outcome.name: {**asdict(outcome), "name": None} for outcome in outcomes},
+    }
+    for claim in content["claims"].values():
+        del claim["name"]
+    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def data_text(summary: Mapping[str, Any]) -> str:
+    """One line that says whether the data allow a verdict against the paper."""
+    patches = f"{summary['splits']['testing']['patches']:,} patches of the testing split of {summary['dataset']}"
+    if is_comparable(summary):
+        return f"{patches}: So2Sat LCZ42 v2, comparable with the paper as far as its split is known"
+    return f"{patches}: {_why_not_comparable(summary)}, never comparable with the paper; only directions are tested"
+
+
+def difference_text(difference: float | None, interval: Sequence[float] | None, lower_bound: bool = False) -> str:
+    """A difference and its interval as ``+.012 [.003, .021]``; a dagger marks a lower bound of the width."""
+    if difference is None:
+        return "-"
+    mark = "†" if lower_bound else ""
+    return signed(difference) + (f" {interval_text(interval)}{mark}" if interval is not None else "")
+
+
+def interval_text(interval: Sequence[float] | None) -> str:
+    """An interval as ``[.571, .650]``; empty for None."""
+    return "" if interval is None else f"[{', '.join(fraction(end, 3) for end in interval)}]"
+
+
+def signed(value: float) -> str:
+    """A difference with its sign, as ``+.012``."""
+    text = fraction(value, 3)
+    return text if text.startswith("-") or float(text) == 0 else f"+{text}"
+
+
+def _check(
+    name: str, claim: Claim, summary: Mapping[str, Any], groups: Mapping[tuple[str, str], Group]
+) -> CheckedClaim:
+    check = claim.check
+    selectors = [] if check is None else [each for each in (check.trials, check.than) if each is not None]
+    found = [groups.get((each.backbone, each.variant)) for each in selectors]
+    differing = [text for each, group in zip(selectors, found, strict=True) for text in _differing(name, each, group)]
+    trials = [group for group in found if group is not None]
+    values = {} if check is None else {group.label: group.values(check.key) for group in trials}
+    is_comparison = check is not None and check.than is not None
+    # By patch alone an interval is too narrow: neighbours err together.
+    is_narrow = bool(trials) and bool(trials[0].members[0].evaluation["interval"]["lower_bound"])
+    difference, interval, direction, notes = None, None, None, []
+    if check is None:
+        notes.append(claim.reason or "")
+    elif len(trials) < len(selectors):
+        notes.append("no such trials in this run")
+    elif None in values.values():
+        notes.append(f"{METRICS[check.key]} is undefined")
+    else:
+        difference, interval = _difference(claim, check, trials)
+        if is_comparison or claim.value is not None:
+            if interval is None:
+                notes.append("no interval: all patches belong to one block")
+            elif is_narrow:
+                notes.append("the interval by patch is too narrow to decide: geo files are missing")
+    if is_comparison:
+        direction = _direction(None if is_narrow else interval)
+
+    if not is_comparable(summary):
+        differing.insert(0, _why_not_comparable(summary))
+    blocked = ", ".join(dict.fromkeys(differing))
+    verdict: Verdict
+    if blocked:
+        verdict = "not comparable"
+        notes.append(blocked)
+        if not is_comparison:  # nothing is set against a number of the paper
+            difference = interval = None
+    elif check is None or len(trials) < len(selectors):
+        verdict = "undecided"
+    elif direction is not None:
+        verdict = direction
+    elif claim.value is None:
+        verdict = "not accessible"
+        notes.append(claim.reason or "")
+    else:
+        assert claim.tolerance is not None
+        verdict = _within(difference, interval, claim.tolerance, is_narrow)
+    return CheckedClaim(
+        name=name,
+        claim=claim.claim,
+        where=claim.where,
+        metric=None if check is None else check.key,
+        paper=claim.value,
+        reproduced=[_reproduced(label, each) for label, each in values.items() if each is not None],
+        difference=difference,
+        interval=interval,
+        lower_bound=interval is not None and is_narrow,
+        verdict=verdict,
+        direction=direction,
+        note="; ".join(notes),
+    )
+
+
+def _difference(claim: Claim, check: Check, trials: Sequence[Group]) -> tuple[float | None, Sequence[float] | None]:
+    """Lead of the first trials over the second, or distance of their mean from the paper's number."""
+    means = [statistics.fmean(group.values(check.key) or ()) for group in trials]
+    if check.than is not None:
+        return means[0] - means[1], trials[0].intervals_of_lead(trials[1])[check.key]
+    if claim.value is None:
+        return None, None
+    interval = trials[0].intervals()[check.key]
+    return means[0] - claim.value, None if interval is None else [end - claim.value for end in interval]
+
+
+def _direction(interval: Sequence[float] | None) -> Direction:
+    if interval is None or interval[0] <= 0 <= interval[1]:
+        return "undecided"
+    return "holds" if interval[0] > 0 else "fails"
+
+
+def _within(difference: float | None, interval: Sequence[float] | None, tolerance: float, is_narrow: bool) -> Verdict:
+    """Whether a number is reproduced; it fails only where chance does not explain the distance."""
+    if difference is None or interval is None:
+        return "undecided"
+    if abs(difference) <= tolerance:
+        return "holds"
+    is_beyond = interval[0] > tolerance or interval[1] < -tolerance
+    return "fails" if is_beyond and not is_narrow else "undecided"
+
+
+def _differing(claim: str, selector: Selector, group: Group | None) -> list[str]:
+    """In which options the backbone of a run is not the paper's; its checkpoint tells all that it has."""
+    if group is None:
+        return []
+    options = group.members[0].model["backbone_options"]
+    if unknown := sorted(selector.options.keys() - options.keys()):
+        raise UserError(PAPER, f"claims.{claim}.check: {selector.backbone} has no option {', '.join(unknown)}")
+    return [
+        f"{group.label} has {key} {value_text(options[key])}, the paper {value_text(value)}"
+        for key, value in selector.options.items()
+        if options[key] != value
+    ]
+
+
+def _why_not_comparable(summary: Mapping[str, Any]) -> str:
+    reasons = {"simulated": "simulated data", "weak labels": "weak labels"}
+    if summary["release"] != SO2SAT_V2:
+        reasons["unstated"] = "not the official So2Sat v2"
+    return ", ".join(filter(None, [leak_mark(summary["leakage"]), reasons.get(summary["kind"])]))
+
+
+def _reproduced(label: str, values: Sequence[float]) -> Reproduced:
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return Reproduced(label, statistics.fmean(values), deviation, len(values))
+
+
+def _reproduced_text(reproduced: Sequence[Reproduced]) -> str:
+    if not reproduced:
+        return "-"
+    parts = []
+    for trials in reproduced:
+        deviation = "" if trials.deviation is None else f" ± {fraction(trials.deviation, 3)}"
+        parts.append(f"{trials.trials} {fraction(trials.mean, 3)}{deviation}")
+    seeds = reproduced[0].seeds  # the same for all
+    return f"{' against '.join(parts)} ({seeds} seed{'s' if seeds != 1 else ''})"

@@ -1,0 +1,318 @@
+"""The report of one experiment matrix: a self-contained page, the same as Markdown, and the figures.
+
+Everything in it is a pure function of the gate's summary, the manifest of the packed arrays, each trial's files
+and ``paper.yaml``: no clock, no host, no order of a folder listing. Equal inputs give equal bytes.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import statistics
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+from tqdm import tqdm
+
+from bp_lcz.drawing import Note, class_histogram
+from bp_lcz.report import figures, tables
+from bp_lcz.report.claims import CheckedClaim, data_text
+from bp_lcz.scoring.metrics import reliability
+from bp_lcz.scoring.results import METRICS, Group, Matrix, TrialResult, check_same_patches, group_seeds
+from bp_lcz.so2sat.provenance import is_comparable, leak_mark, warning
+
+PAGE, MARKDOWN, FIGURES = "index.html", "report.md", "figures"
+SECTIONS = ("overview", "data", "recall", "confusion", "curves", "groups", "prompts", "embedding", "calibration")
+"""Sections of the report that hold figures."""
+FEW_TRIALS = 9
+"""Up to so many rows, tables of single trials are open."""
+
+
+def write_report(
+    out: Path,
+    matrix: Matrix,
+    *,
+    outcomes: Sequence[CheckedClaim],
+    manifest: Mapping[str, Any],
+    command: str,
+) -> None:
+    """Write ``index.html``, ``report.md`` and ``figures/*.png`` into an empty folder.
+
+    Args:
+        out: existing empty folder.
+        matrix: the gate's summary, and the trials in the order in which the report shows them; at least one.
+        outcomes: of the paper's claims.
+        manifest: of the packed arrays.
+        command: what makes this report again from a fresh clone.
+
+    Raises:
+        UserError: if trials were evaluated on different patches, or a seed is missing from a group of trials.
+    """
+    check_same_patches(matrix.results)
+    groups = group_seeds(matrix.results)
+    drawn = _draw(matrix.summary, groups)
+    context = _context(matrix, groups, outcomes, manifest, command)
+    (out / FIGURES).mkdir()
+    for figure in (figure for section in drawn.values() for figure in section):
+        (out / figure.path).write_bytes(figure.png)
+    for name in (PAGE, MARKDOWN):
+        template = _environment().get_template(f"{name}.j2")
+        (out / name).write_text(template.render(figures=drawn, **context), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class DrawnFigure:
+    """A figure of the report.
+
+    Attributes:
+        file: name in the folder of figures.
+        alternative: what it shows, for those who cannot see it.
+        png: the image.
+    """
+
+    file: str
+    alternative: str
+    png: bytes
+
+    @property
+    def path(self) -> str:
+        """Path relative to the report."""
+        return f"{FIGURES}/{self.file}"
+
+    @property
+    def data_uri(self) -> str:
+        """The image itself as an address."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode('ascii')}"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        width, height = struct.unpack(">II", self.png[16:24])
+        return width, height
+
+
+class PlannedFigure(NamedTuple):
+    """A figure that is still to be drawn."""
+
+    section: str
+    file: str
+    alternative: str
+    draw: Callable[[], bytes]
+
+
+def _draw(summary: Mapping[str, Any], groups: Sequence[Group]) -> dict[str, list[DrawnFigure]]:
+    drawn: dict[str, list[DrawnFigure]] = {section: [] for section in SECTIONS}
+    for plan in tqdm(_plan(summary, groups), desc="figures", unit="figure"):
+        drawn[plan.section].append(DrawnFigure(plan.file, plan.alternative, plan.draw()))
+    return drawn
+
+
+def _plan(summary: Mapping[str, Any], groups: Sequence[Group]) -> list[PlannedFigure]:
+    note = Note(f"{summary['dataset']}, testing split, {tables.patches(summary):,} patches", warning(summary))
+    data_note = Note(str(summary["dataset"]), warning(summary))
+    class_counts = {split: content["class_counts"] for split, content in tables.splits(summary).items()}
+    plan = [
+        PlannedFigure(
+            "data",
+            "classes.png",
+            "Patches of each class in each split",
+            partial(class_histogram, class_counts, data_note),
+        ),
+    ]
+    by_backbone = _by_backbone(groups)
+    for backbone, members in by_backbone:
+        plan.append(
+            PlannedFigure(
+                "overview",
+                "overview.png" if len(by_backbone) == 1 else f"overview-{backbone}.png",
+                f"Overall accuracy and kappa with intervals, {backbone}",
+                partial(figures.overview, [_pooled(member) for member in members], note),
+            )
+        )
+        # Recall, curves and maps of an ablation's settings would be too many to read: its table has them all.
+        shown = [member for member in members if not member.overrides] or members
+        plan += _plan_backbone(backbone, shown, note, data_note)
+        for member in shown:
+            plan += _plan_group(member, note)
+    return plan
+
+
+def _plan_backbone(backbone: str, groups: Sequence[Group], note: Note, data_note: Note) -> list[PlannedFigure]:
+    pooled = [_pooled(group) for group in groups]
+    histories = {group.label: [_with_cross_entropy(member) for member in group.members] for group in groups}
+    bins = {
+        group.label: reliability(
+            np.concatenate([member.predictions["y_true"] for member in group.members]),
+            np.concatenate([member.predictions["probability"] for member in group.members]),
+        )
+        for group in groups
+    }
+    embeddings = {group.label: _embedding(group.members[0]) for group in groups}
+    y_true = groups[0].y_true
+    return [
+        PlannedFigure(
+            "recall",
+            f"recall-{backbone}.png",
+            f"Recall by class, {backbone}",
+            partial(figures.recall, pooled, note),
+        ),
+        PlannedFigure(
+            "curves",
+            f"training-{backbone}.png",
+            f"Loss and validation kappa by epoch, {backbone}",
+            partial(figures.curves, histories, pooled, data_note),
+        ),
+        PlannedFigure(
+            "embedding",
+            f"embedding-{backbone}.png",
+            f"Fused features of the test patches in two dimensions, {backbone}",
+            partial(figures.embedding, embeddings, y_true, groups[0].seeds[0], note),
+        ),
+        PlannedFigure(
+            "calibration",
+            f"calibration-{backbone}.png",
+            f"Confidence against accuracy, {backbone}",
+            partial(figures.calibration, bins, pooled, note),
+        ),
+    ]
+
+
+def _plan_group(group: Group, note: Note) -> list[PlannedFigure]:
+    name = group.label
+    file = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    plan = [
+        PlannedFigure(
+            "confusion",
+            f"confusion-{file}.png",
+            f"Confusion matrix of {name}",
+            partial(figures.confusion, _pooled(group), note),
+        )
+    ]
+    if all("groups" in member.predictions for member in group.members):
+        bands = [str(band) for band in group.members[0].predictions["groups"]]
+        by_group, by_class = (
+            np.mean([member.predictions[key] for member in group.members], axis=0)
+            for key in ("group_similarity", "class_similarity")
+        )
+        plan += [
+            PlannedFigure(
+                "groups",
+                f"groups-{file}.png",
+                f"Cosine of image groups and group prompts, {name}",
+                partial(figures.group_similarity, name, bands, by_group, note),
+            ),
+            PlannedFigure(
+                "prompts",
+                f"prompts-{file}.png",
+                f"Cosine of image groups and class prompts by true class, {name}",
+                partial(figures.class_similarity, name, bands, by_class, note),
+            ),
+        ]
+    return plan
+
+
+def _pooled(group: Group) -> dict[str, Any]:
+    """What the figures draw of a group: means over its seeds, and the sum of the confusion matrices."""
+    means = {}
+    for key in (*METRICS, "ece"):
+        values = group.values(key)
+        means[key] = None if values is None else statistics.fmean(values)
+    return {
+        "trial": group.label,
+        "variant": group.variant,
+        "seeds": group.seeds,
+        "by_seed": {key: group.values(key) or [] for key in METRICS},
+        **means,
+        "intervals": group.intervals(),
+        "interval": group.members[0].evaluation["interval"],
+        "per_class": tables.per_class(group),
+        "confusion": np.sum([member.evaluation["confusion"] for member in group.members], axis=0).tolist(),
+    }
+
+
+def _with_cross_entropy(result: TrialResult) -> dict[str, Any]:
+    """The history and the training loss without its alignment part: cross-entropy, weighted by class."""
+    weight = result.model["model"]["alignment_weight"]
+    loss, alignment = (np.asarray(result.history[f"training_{name}"]) for name in ("loss", "alignment"))
+    best = result.evaluation["best_epoch"]
+    return {**result.history, "training_cross_entropy": loss - weight * alignment, "best_epoch": best}
+
+
+def _embedding(result: TrialResult) -> figures.Embedding:
+    return figures.Embedding(result.predictions["embedding"], result.predictions["embedding_share"])
+
+
+def _context(
+    matrix: Matrix, groups: Sequence[Group], outcomes: Sequence[CheckedClaim], manifest: Mapping[str, Any], command: str
+) -> dict[str, Any]:
+    summary, results = matrix
+    expectations = summary["expectations"]
+    return {
+        "dataset": summary["dataset"],
+        "kind": summary["kind"],
+        "leak_mark": leak_mark(summary["leakage"]),
+        "leakage": summary["leakage"],
+        "is_official": is_comparable(summary),
+        "source": " ".join(summary["source"].split()) if summary["source"] else None,
+        "channels": summary["channels"],
+        "patches": tables.patches(summary),
+        "expectations": len(expectations),
+        "expectations_met": sum(bool(expectation["success"]) for expectation in expectations),
+        "warnings": summary.get("warnings", []),
+        "interval_notes": tables.interval_notes(results),
+        "claims_note": data_text(summary),
+        "text": next((result.model["text"] for result in results if result.model["text"]), None),
+        "trial_count": len(results),
+        "is_long": len(results) > FEW_TRIALS,
+        "checksum": checksum(manifest),
+        "command": command,
+        "tables": {
+            "data": tables.data_table(summary),
+            "results": tables.results_table(summary, groups),
+            "trials": tables.trials_table(summary, results) if len(groups) < len(results) else None,
+            "comparison": tables.comparison_table(summary, groups),
+            "ablation": tables.ablation_table(summary, groups),
+            "claims": tables.claims_table(summary, outcomes),
+            "zones": tables.zones_table(summary, groups),
+            "cost": tables.cost_table(summary, results),
+            "environment": tables.environment_table(summary, results),
+        },
+        "class_tables": {group.label: tables.class_table(summary, group) for group in groups},
+    }
+
+
+def checksum(manifest: Mapping[str, Any]) -> str:
+    """One SHA-256 for all packed arrays, from those of its files."""
+    return hashlib.sha256(json.dumps(manifest["sha256"], sort_keys=True).encode()).hexdigest()
+
+
+def _by_backbone(groups: Iterable[Group]) -> list[tuple[str, list[Group]]]:
+    def backbone(group: Group) -> str:
+        return group.backbone
+
+    return [(name, list(members)) for name, members in groupby(sorted(groups, key=backbone), backbone)]
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("bp_lcz.report"),
+        autoescape=lambda name: name is not None and name.endswith((".html.j2", ".css")),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["markdown"] = _markdown
+    return environment
+
+
+def _markdown(text: str) -> str:
+    """Escape what Markdown would take for markup; an underscore inside a word is none."""
+    return re.sub(r"([\\`*<>|~]|(?<![a-zA-Z0-9])_|_(?![a-zA-Z0-9])|\](?=\())", r"\\\1", text)

@@ -1,0 +1,318 @@
+"""Tables of the report: functions of the trials' files alone, as rows of text."""
+
+import statistics
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from bp_lcz.params import SPLITS
+from bp_lcz.report.claims import HEADER, CheckedClaim, interval_text, signed
+from bp_lcz.scoring.results import METRICS, Group, TrialResult, overrides_text, value_text
+from bp_lcz.scoring.score import fraction
+from bp_lcz.scoring.significance import LEVEL, mcnemar
+from bp_lcz.so2sat import provenance
+
+
+class Entry(NamedTuple):
+    """One entry of a table: a text, and a smaller one beside it such as an interval."""
+
+    text: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the report.
+
+    Attributes:
+        caption: what it shows, with split and data.
+        header: names of the columns.
+        rows: their entries.
+        text: columns beside the first that hold text rather than numbers.
+    """
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Entry]]
+    text: Collection[str] = ()
+
+    @property
+    def columns(self) -> list[tuple[str, bool]]:
+        """Name of each column, and whether it holds numbers."""
+        return [(name, i > 0 and name not in self.text) for i, name in enumerate(self.header)]
+
+
+def data_table(summary: Mapping[str, Any]) -> Table:
+    """Patches, cities and classes of each split."""
+    rows = []
+    for split, content in splits(summary).items():
+        cities = "not stated" if content["cities"] is None else f"{content['cities']:,}"
+        classes = sum(count > 0 for count in content["class_counts"])
+        smallest = min(count for count in content["class_counts"] if count) if classes else 0
+        rows.append(_row(split, f"{content['patches']:,}", cities, f"{classes} of 17", f"{smallest:,}"))
+    header = ("split", "patches", "cities", "classes present", "smallest class present")
+    return Table(f"Splits of {_data(summary)}", header, rows)
+
+
+def results_table(summary: Mapping[str, Any], groups: Sequence[Group]) -> Table:
+    """Mean and deviation over seeds with intervals."""
+    rows = []
+    for group in groups:
+        intervals = group.intervals()
+        mark = _mark(group)
+        values = []
+        for key in METRICS:
+            interval = interval_text(intervals[key])
+            values.append(Entry(mean_text(group, key), interval and interval + mark))
+        described = _row(len(group.seeds), group.backbone, group.variant, overrides_text(group.overrides) or "-")
+        rows.append([Entry(group.label), *values, *described])
+    several = any(len(group.seeds) > 1 for group in groups)
+    header = ("trials" if several else "trial", *METRICS.values(), "seeds", "backbone", "variant", "overrides")
+    subject = "Results, mean ± standard deviation over seeds" if several else "Results"
+    return Table(_caption(subject, summary), header, rows, text=("backbone", "variant", "overrides"))
+
+
+def trials_table(summary: Mapping[str, Any], results: Sequence[TrialResult]) -> Table:
+    """Each trial by itself."""
+    rows = []
+    for result in results:
+        evaluation = result.evaluation
+        intervals = evaluation["intervals"] or {}
+        mark = "†" if evaluation["interval"]["lower_bound"] else ""
+        values = []
+        for key in METRICS:
+            interval = interval_text(intervals.get(key))
+            values.append(Entry(fraction(evaluation[key], 3), interval and interval + mark))
+        rows.append([Entry(result.name), *values, Entry(str(evaluation["seed"]))])
+    return Table(_caption("Each trial", summary), ("trial", *METRICS.values(), "seed"), rows)
+
+
+def comparison_table(summary: Mapping[str, Any], groups: Sequence[Group]) -> Table | None:
+    """Each group of trials against the plain backbone with the same seeds."""
+    rows = []
+    for group in groups:
+        partner = _plain_partner(group, groups)
+        if group.variant == "plain" or partner is None:
+            continue
+        tests = [mcnemar(group.y_true, *pair) for pair in zip(group.y_pred, partner.y_pred, strict=True)]
+        differences = _differences(group, partner)
+        counts = (f"{statistics.fmean(test[key] for test in tests):,.0f}" for key in ("b", "c"))
+        p = ", ".join(_probability(test["p"]) for test in tests)
+        rows.append([Entry(group.label), *differences, *_row(*counts, p, partner.label)])
+    header = ("trials", "OA difference", "kappa difference", "only these right", "only plain right")
+    caption = _caption("Differences from the plain backbone, mean over equal seeds", summary)
+    return Table(caption, (*header, "McNemar p by seed", "against"), rows, text=("against",)) if rows else None
+
+
+def ablation_table(summary: Mapping[str, Any], groups: Sequence[Group]) -> Table | None:
+    """Every factor that some trials override, one after the other, with differences from the default setting."""
+    rows = []
+    for title, members, default in _factors(groups):
+        for setting, group in members:
+            if group is default:
+                differences = [Entry("default"), Entry("default")]
+            elif default is None:
+                differences = [Entry("-"), Entry("-")]
+            else:
+                differences = _differences(group, default)
+            means = (Entry(mean_text(group, key)) for key in ("oa", "kappa"))
+            rows.append([Entry(title), Entry(setting), *means, *differences, *_row(len(group.seeds), group.label)])
+    header = ("factor", "setting", "OA", "kappa", "OA against default", "kappa against default", "seeds", "trials")
+    caption = _caption("Ablation, one factor at a time", summary)
+    return Table(caption, header, rows, text=("setting", "trials")) if rows else None
+
+
+def claims_table(summary: Mapping[str, Any], outcomes: Sequence[CheckedClaim]) -> Table:
+    """The paper's claims and what this run says of each."""
+    rows = [[Entry(entry) for entry in outcome.entries()] for outcome in outcomes]
+    return Table(_caption("Claims of the paper", summary), HEADER, rows, text=HEADER)
+
+
+def zones_table(summary: Mapping[str, Any], groups: Sequence[Group]) -> Table:
+    """Accuracy of built and natural zones, and calibration."""
+    keys = ("oa_built", "oa_natural", "ece")
+    rows = [_row(group.label, *(mean_text(group, key) for key in keys)) for group in groups]
+    header = ("trials", "OA of 1 to 10", "OA of A to G", "ECE")
+    return Table(_caption("Built zones (1 to 10), land cover (A to G), calibration", summary), header, rows)
+
+
+def class_table(summary: Mapping[str, Any], group: Group) -> Table:
+    """Precision, recall and F1 of each class, as means over seeds."""
+    rows = [
+        _row(
+            row["code"],
+            row["name"],
+            f"{row['support']:,}",
+            *(fraction(row[key], 3) for key in ("precision", "recall", "f1")),
+        )
+        for row in per_class(group)
+    ]
+    header = ("LCZ", "name", "patches", "precision", "recall", "F1")
+    return Table(_caption(f"Classes, {group.label}", summary), header, rows, text=("name",))
+
+
+def cost_table(summary: Mapping[str, Any], results: Sequence[TrialResult]) -> Table:
+    """What training each trial took."""
+    rows = []
+    for result in results:
+        timings = result.timings
+        epochs = f"{result.evaluation['best_epoch'] + 1} of {timings['epochs']}"
+        memory = "-" if timings["peak_memory_mib"] is None else f"{timings['peak_memory_mib']:,.0f} MiB"
+        numbers = f"{timings['seconds']:,.1f}", f"{timings['patches_per_second']:,.0f}", memory
+        rows.append(_row(result.name, f"{result.evaluation['parameters']:,}", epochs, *numbers))
+    header = ("trial", "parameters", "epoch kept", "training, s", "patches/s", "peak memory")
+    return Table(f"Cost of training on {_data(summary)}, training split", header, rows)
+
+
+def environment_table(summary: Mapping[str, Any], results: Sequence[TrialResult]) -> Table:
+    """One row for all trials that were trained in the same way on the same machine."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for result in results:
+        versions = ", ".join(f"{name} {version}" for name, version in sorted(result.model["versions"].items()))
+        train, timings = result.model["train"], result.timings
+        threads, precision = str(timings["threads"]), str(train["precision"])
+        key = (str(timings["machine"]), str(result.model["device"]), threads, precision, versions)
+        alike.setdefault(key, []).append(result.name)
+    names = ["all"] if len(alike) == 1 else [", ".join(members) for members in alike.values()]
+    rows = [_row(name, *key) for name, key in zip(names, alike, strict=True)]
+    header = ("trials", "machine", "device", "threads", "precision", "versions")
+    return Table(f"Environment of training on {_data(summary)}", header, rows, text=header)
+
+
+def interval_notes(results: Sequence[TrialResult]) -> list[str]:
+    """What the brackets mean."""
+    notes = []
+    for result in results:
+        interval = result.evaluation["interval"]
+        unit, blocks = interval["unit"], interval["blocks"]
+        if not any((result.evaluation["intervals"] or {}).values()):
+            note = f"No intervals: all patches belong to one {unit}, so there is nothing to resample."
+        else:
+            plural = {"city": "cities", "patch": "patches"}.get(unit, f"{unit}s")
+            note = (
+                f"In brackets: {LEVEL:.0%} percentile intervals of a bootstrap over {blocks:,} {plural} "
+                f"({interval['samples']:,} resamples, seed {interval['seed']}); all training seeds see the same "
+                f"resample, so an interval is about other {plural}, not about other seeds."
+            )
+        if interval["lower_bound"]:
+            note += (
+                " † Nothing is known about where the patches lie, so single patches were resampled. "
+                "Overlapping patches err together: the true intervals are wider, these are a lower bound of "
+                "their width."
+            )
+        if note not in notes:
+            notes.append(note)
+    return notes
+
+
+def mean_text(group: Group, key: str) -> str:
+    """Mean and deviation over seeds as ``.612 ± .010``; the value alone with one seed."""
+    values = group.values(key)
+    if values is None:
+        return "-"
+    text = fraction(statistics.fmean(values), 3)
+    return text if len(values) == 1 else f"{text} ± {fraction(statistics.stdev(values), 3)}"
+
+
+def per_class(group: Group) -> list[dict[str, Any]]:
+    """``per_class`` of ``evaluation.json`` as means over the seeds in which a value is defined."""
+    rows = []
+    for alike in zip(*(member.evaluation["per_class"] for member in group.members), strict=True):
+        row = dict(alike[0])
+        for key in ("precision", "recall", "f1"):
+            defined = [each[key] for each in alike if each[key] is not None]
+            row[key] = statistics.fmean(defined) if defined else None
+        rows.append(row)
+    return rows
+
+
+def splits(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The gate's account of each split."""
+    return {split: summary["splits"][split] for split in SPLITS}
+
+
+def patches(summary: Mapping[str, Any]) -> int:
+    """Patches of the testing split."""
+    return int(summary["splits"]["testing"]["patches"])
+
+
+def warning(summary: Mapping[str, Any]) -> str:
+    """What to bear in mind of the data, in a few words."""
+    return provenance.warning(summary) or "So2Sat LCZ42 v2"
+
+
+def _differences(group: Group, other: Group) -> list[Entry]:
+    """Lead in OA and kappa, with intervals."""
+    intervals = group.intervals_of_lead(other)
+    entries = []
+    for key in ("oa", "kappa"):
+        own, others = group.values(key), other.values(key)
+        if own is None or others is None:
+            entries.append(Entry("-"))
+            continue
+        interval = interval_text(intervals[key])
+        lead = signed(statistics.fmean(own) - statistics.fmean(others))
+        entries.append(Entry(lead, interval and interval + _mark(group)))
+    return entries
+
+
+def _plain_partner(group: Group, groups: Sequence[Group]) -> Group | None:
+    """The plain trials of the same backbone, if possible trained with the same overrides."""
+    plain = [each for each in groups if each.variant == "plain" and each.backbone == group.backbone]
+
+    def kept(each: Group) -> dict[str, Any]:
+        return {key: value for key, value in each.overrides.items() if not key.startswith("model.")}
+
+    alike = [each for each in plain if kept(each) == kept(group)]
+    default = [each for each in plain if not each.overrides]
+    return next(iter(alike + default + plain), None)
+
+
+def _factors(groups: Sequence[Group]) -> Iterator[tuple[str, list[tuple[str, Group]], Group | None]]:
+    """Title, members with their setting, and default of each factor that some trials vary."""
+    for backbone in dict.fromkeys(group.backbone for group in groups if group.overrides):
+        of_backbone = [group for group in groups if group.backbone == backbone]
+        default = {group.variant: group for group in of_backbone if not group.overrides}
+        if len(default) > 1 and "bp-lcz" in default:
+            yield f"{backbone}: parts", list(default.items()), default["bp-lcz"]
+        for variant in dict.fromkeys(group.variant for group in of_backbone if group.overrides):
+            varied = [group for group in of_backbone if group.variant == variant and group.overrides]
+            for keys in _factor_keys(varied):
+                members = [group for group in varied if set(group.overrides) <= keys]
+                if variant in default:
+                    members.insert(0, default[variant])
+                ordered = sorted(keys)
+                settings = [(", ".join(value_text(_value(group, key)) for key in ordered), group) for group in members]
+                names = " × ".join(key.partition(".")[2] for key in ordered)
+                yield f"{backbone} {variant}: {names}", settings, default.get(variant)
+
+
+def _factor_keys(groups: Sequence[Group]) -> list[frozenset[str]]:
+    """Sets of keys that vary together; a set that is part of another is shown with it."""
+    sets = list(dict.fromkeys(frozenset(group.overrides) for group in groups))
+    return [keys for keys in sets if not any(keys < other for other in sets)]
+
+
+def _value(group: Group, key: str) -> Any:
+    section, _, name = key.partition(".")
+    return group.members[0].model["backbone_options" if section == "backbone" else section][name]
+
+
+def _mark(group: Group) -> str:
+    return "†" if group.members[0].evaluation["interval"]["lower_bound"] else ""
+
+
+def _data(summary: Mapping[str, Any]) -> str:
+    return f"{summary['dataset']} ({warning(summary)})"
+
+
+def _caption(subject: str, summary: Mapping[str, Any]) -> str:
+    return f"{subject}: testing split of {_data(summary)}, {patches(summary):,} patches"
+
+
+def _row(*values: object) -> list[Entry]:
+    return [Entry(str(value)) for value in values]
+
+
+def _probability(p: float) -> str:
+    return "< .001" if p < 0.001 else fraction(p, 3)

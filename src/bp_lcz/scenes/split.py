@@ -1,0 +1,257 @@
+"""Patches with geo files into training, validation and testing that do not show the same ground."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+from jaxtyping import Bool, Int
+from tqdm import tqdm
+
+from bp_lcz.errors import UserError
+from bp_lcz.files import staged_folder
+from bp_lcz.gate.leakage import OVERLAP_M, footprint_distance
+from bp_lcz.params import SPLITS
+from bp_lcz.scheme import CLASS_COUNT, CODES
+from bp_lcz.so2sat.layout import KEYS, Geo, SplitReader, open_patches, read_geo_of
+
+_ROWS = 128
+_GEO = ("city", "epsg", "tfw")
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """How patches are divided.
+
+    Attributes:
+        by: whole cities, or square blocks of each projection's grid.
+        shares: of the patches that training, validation and testing should get.
+        block_m: side of a block in m; None takes a sixth of the largest city, at least 640 m and at most 5 km.
+        gap_m: smallest distance of footprints' corners between two splits in m, 320 or more.
+        seed: of the order in which cities or blocks are dealt out.
+    """
+
+    by: Literal["city", "block"] = "block"
+    shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    block_m: float | None = None
+    gap_m: float = OVERLAP_M
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        # As conditions that hold, since NaN is on neither side of any bound.
+        if not (all(share > 0 for share in self.shares) and abs(sum(self.shares) - 1) <= 1e-6):
+            raise UserError(f"--shares {' '.join(f'{s:g}' for s in self.shares)}", "three positive numbers of sum 1")
+        if not OVERLAP_M <= self.gap_m < np.inf:
+            raise UserError(
+                f"--gap {self.gap_m:g}", f"expected at least {OVERLAP_M:g} m, nearer than which patches overlap"
+            )
+        if self.block_m is not None and not 0 < self.block_m < np.inf:
+            raise UserError(f"--block-size {self.block_m:g}", "a block has a positive, finite side in m")
+
+
+def split_folders(folders: Sequence[Path], out: Path, rule: SplitRule) -> list[str]:
+    """Write a data set of all patches of some folders; see `write_splits`.
+
+    Args:
+        folders: each with one or several files of patches and their ``_geo.h5``.
+        out: folder to make.
+        rule: how to divide.
+
+    Returns:
+        What was done, one line for each split and one for the patches left out.
+
+    Raises:
+        UserError: if a folder has no patches or is given twice, a file lacks its geo file or is not in form, files
+            differ in channels, there are fewer than three cities or blocks, or `out` holds something already.
+    """
+    files: list[Path] = []
+    seen: set[Path] = set()
+    for folder in folders:
+        if folder.resolve() in seen:
+            raise UserError(folder, "given twice; its patches would stand twice in the data set")
+        seen.add(folder.resolve())
+        here = sorted(path for path in folder.glob("*.h5") if not path.stem.endswith("_geo"))
+        if not here:
+            raise UserError(folder, "holds no HDF5 files of patches")
+        files += here
+    with new_folder(out) as target:
+        return write_splits(files, target, rule)
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder that appears as `out` when the block ends without an exception; refuses to replace anything."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(out, "exists and is not empty; name a new folder")
+    with staged_folder(out) as folder:
+        yield folder
+
+
+def write_splits(files: Sequence[Path], out: Path, rule: SplitRule) -> list[str]:
+    """Stream all patches of some files into ``training.h5``, ``validation.h5``, ``testing.h5`` and geo files in `out`.
+
+    Types, channels and ``source`` are kept; files are contiguous.
+    """
+    with ExitStack() as stack:
+        readers = [stack.enter_context(open_patches(path)) for path in files]
+        _check_alike(readers)
+        geos = []
+        for reader in readers:
+            geo = read_geo_of(reader.path, reader.count)
+            if geo is None:
+                raise UserError(reader.path, f"no {reader.path.stem}_geo.h5 beside it; a split needs to know places")
+            geos.append(geo)
+        geo = Geo(*(np.concatenate([getattr(g, key) for g in geos]) for key in ("city", "epsg", "easting", "northing")))
+        label = np.concatenate([reader.labels() for reader in readers])
+        part = assign(geo, rule)
+        _write(readers, part, out)
+    return _account(part, label, rule)
+
+
+def assign(geo: Geo, rule: SplitRule) -> Int[np.ndarray, " patch"]:
+    """Split of each patch: 0 training, 1 validation, 2 testing, -1 left out for the sake of the gap.
+
+    Cities or blocks are dealt out in random order, each to the split that lacks most of its share. Then patches
+    nearer than the gap to testing are taken from validation, and those nearer to either from training.
+
+    Raises:
+        UserError: if there are fewer than three cities or blocks, or the gap leaves a split empty.
+    """
+    unit = _units(geo, rule)
+    sizes = np.bincount(unit)
+    if len(sizes) < len(SPLITS):
+        remedy = "take --by block" if rule.by == "city" else "take a smaller --block-size"
+        raise UserError(f"--by {rule.by}", f"{counted(len(sizes), rule.by)} cannot make three splits; {remedy}")
+    owner = np.full(len(sizes), -1)
+    lacking = np.array(rule.shares) * sizes.sum()
+    order = np.random.default_rng(rule.seed).permutation(len(sizes))
+    for position, one in enumerate(order):
+        empty = [s for s in range(len(SPLITS)) if not (owner == s).any()]
+        must = len(order) - position == len(empty)
+        chosen = max(empty if must else range(len(SPLITS)), key=lambda s: float(lacking[s]))
+        owner[one] = chosen
+        lacking[chosen] -= sizes[one]
+    part = owner[unit]
+    for loser in (1, 0):
+        part[_near(geo, part == loser, part > loser, rule.gap_m)] = -1
+    for number, split in enumerate(SPLITS):
+        if not (part == number).any():
+            raise UserError(
+                f"--gap {rule.gap_m:g}", f"leaves no patch in {split}; take larger blocks, another seed or more data"
+            )
+    return part
+
+
+def _units(geo: Geo, rule: SplitRule) -> Int[np.ndarray, " patch"]:
+    """Number of the city or block of each patch."""
+    if rule.by == "city":
+        return np.unique(geo.city, return_inverse=True)[1].ravel()
+    block_m = rule.block_m or _block_size(geo)
+    block = [np.floor(axis / block_m).astype(np.int64) for axis in (geo.easting, geo.northing)]
+    return np.unique(np.stack([geo.epsg, *block], axis=1), axis=0, return_inverse=True)[1].ravel()
+
+
+def _block_size(geo: Geo) -> float:
+    extent = 0.0
+    for city in np.unique(geo.city):
+        for axis in (geo.easting, geo.northing):
+            extent = max(extent, float(np.ptp(axis[geo.city == city])))
+    return float(np.clip(extent / 6, 640, 5000))
+
+
+def _near(
+    geo: Geo, losing: Bool[np.ndarray, " patch"], keeping: Bool[np.ndarray, " patch"], gap_m: float
+) -> Int[np.ndarray, " near"]:
+    """Indices of the losing patches that are nearer than the gap to a kept one."""
+    found = [np.zeros(0, dtype=np.int64)]
+    for epsg in np.unique(geo.epsg):
+        here, there = (np.flatnonzero(which & (geo.epsg == epsg)) for which in (losing, keeping))
+        corners, others = (np.stack([geo.easting[i], geo.northing[i]], axis=1) for i in (here, there))
+        distance, _ = footprint_distance(corners, others)
+        found.append(here[distance < gap_m - 1e-6])
+    return np.concatenate(found)
+
+
+def _check_alike(readers: Sequence[SplitReader]) -> None:
+    for reader in readers[1:]:
+        if reader.channels != readers[0].channels:
+            raise UserError(
+                reader.path,
+                f"has the channels {', '.join(reader.channels.names)} but {readers[0].path.name} "
+                f"has {', '.join(readers[0].channels.names)}",
+            )
+
+
+def _write(readers: Sequence[SplitReader], part: Int[np.ndarray, " patch"], out: Path) -> None:
+    with ExitStack() as stack:
+        targets = []
+        for number, split in enumerate(SPLITS):
+            patches, geo = (stack.enter_context(h5py.File(out / f"{split}{end}.h5", "w")) for end in ("", "_geo"))
+            _allocate(patches, geo, readers, int((part == number).sum()))
+            targets.append((patches, geo))
+        written = [0] * len(SPLITS)
+        first = 0
+        with tqdm(total=len(part), desc="split", unit="patch") as progress:
+            for reader in readers:
+                with h5py.File(reader.path.with_name(f"{reader.path.stem}_geo.h5"), "r") as file:
+                    places = {key: file[key][:] for key in _GEO}
+                for start, *arrays in reader.chunks(_ROWS):
+                    rows = slice(start, start + len(arrays[0]))
+                    here = part[first + rows.start : first + rows.stop]
+                    for number, (patches, geo) in enumerate(targets):
+                        chosen = here == number
+                        place = slice(written[number], written[number] + int(chosen.sum()))
+                        for key, values in zip(KEYS, arrays, strict=True):
+                            patches[key][place] = values[chosen]
+                        for key in _GEO:
+                            values = places[key][rows][chosen]
+                            geo[key][place] = values.reshape(len(values), *geo[key].shape[1:])
+                        written[number] = place.stop
+                    progress.update(len(here))
+                first += reader.count
+
+
+def _allocate(patches: h5py.File, geo: h5py.File, readers: Sequence[SplitReader], count: int) -> None:
+    with ExitStack() as stack:
+        files = [stack.enter_context(h5py.File(reader.path, "r")) for reader in readers]
+        for key in KEYS:
+            dtype = np.result_type(*(file[key].dtype for file in files))
+            dataset = patches.create_dataset(key, (count, *files[0][key].shape[1:]), dtype)
+            if "bands" in files[0][key].attrs:
+                dataset.attrs["bands"] = files[0][key].attrs["bands"]
+    sources = sorted({reader.source for reader in readers if reader.source})
+    if sources:
+        patches["label"].attrs["source"] = "; ".join(sources)
+    geo.create_dataset("city", (count,), h5py.string_dtype())
+    geo.create_dataset("epsg", (count, 1), "i8")
+    geo.create_dataset("tfw", (count, 6), "f8")
+
+
+def _account(part: Int[np.ndarray, " patch"], label: np.ndarray, rule: SplitRule) -> list[str]:
+    present = [set(np.flatnonzero(label[part == number].any(axis=0)).tolist()) for number in range(len(SPLITS))]
+    known = set().union(*present)
+    lines = []
+    for number, split in enumerate(SPLITS):
+        missing = [CODES[c] for c in range(CLASS_COUNT) if c in known - present[number]]
+        lack = f"; without LCZ {', '.join(missing)}" if missing else ""
+        patches, classes = counted(int((part == number).sum()), "patch"), counted(len(present[number]), "class")
+        lines.append(f"{split:<10}  {patches} of {classes}{lack}")
+    left_out = counted(int((part < 0).sum()), "patch")
+    lines.append(f"left out    {left_out} nearer than {rule.gap_m:g} m to another split")
+    return lines
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things in words: ``1 patch``, ``1,200 patches``."""
+    plural = {"patch": "patches", "class": "classes", "city": "cities"}.get(noun, f"{noun}s")
+    return f"{count:,} {noun if count == 1 else plural}"
+
+
+def rule_from(by: str, shares: Any, block_m: float | None, gap_m: float, seed: int) -> SplitRule:
+    """The rule that a command line asks for."""
+    if by not in ("city", "block"):
+        raise UserError(f"--by {by}", "expected city or block")
+    return SplitRule("city" if by == "city" else "block", tuple(shares), block_m, gap_m, seed)

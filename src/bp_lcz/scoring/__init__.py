@@ -1,0 +1,1 @@
+"""Numbers: metrics, intervals, tests, and the results of a run's trials."""

@@ -1,0 +1,367 @@
+"""What the stages left of each trial, and the trials that differ in nothing but the seed."""
+
+import csv
+import json
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Integer
+
+from bp_lcz import paths
+from bp_lcz.errors import UserError, one_line
+from bp_lcz.params import Params
+from bp_lcz.scoring.significance import Interval, bootstrap_differences, bootstrap_intervals
+
+METRICS = {"oa": "OA", "aa": "AA", "kappa": "kappa", "macro_f1": "macro-F1"}
+
+_EVALUATION_KEYS = (
+    *("trial", "backbone", "variant", "seed", "dataset", "kind", "leakage", "split", "patches", *METRICS),
+    *("oa_built", "oa_natural", "ece", "intervals", "interval", "per_class", "confusion"),
+    *("parameters", "best_epoch"),
+)
+_MODEL_KEYS = ("backbone_options", "train", "model", "parameters", "best_epoch", "text", "versions", "device")
+_HISTORY_KEYS = ("epoch", "training_loss", "training_alignment", "validation_loss", "validation_kappa")
+_TIMING_KEYS = ("seconds", "epochs", "patches_per_second", "peak_memory_mib", "threads", "machine")
+_PREDICTION_KEYS = ("y_true", "y_pred", "probability", "block", "embedding", "embedding_share")
+_SUMMARY_KEYS = ("dataset", "source", "kind", "leakage", "release", "channels", "splits", "expectations")
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What the stages left of one trial.
+
+    Attributes:
+        evaluation: ``evaluation.json``.
+        predictions: arrays of ``predictions.npz``.
+        model: ``model.json``.
+        history: columns of ``history.csv``.
+        timings: ``timings.json``.
+        overrides: the values in which the trial differs from the common sections of ``params.yaml``, by dotted
+            key such as ``model.alpha``.
+    """
+
+    evaluation: Mapping[str, Any]
+    predictions: Mapping[str, np.ndarray]
+    model: Mapping[str, Any]
+    history: Mapping[str, Sequence[float]]
+    timings: Mapping[str, Any]
+    overrides: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The trial's key in ``params.yaml``."""
+        return str(self.evaluation["trial"])
+
+
+@dataclass(frozen=True)
+class Group:
+    """Trials that differ in nothing but the seed, in the order of their seeds; at least one.
+
+    Attributes:
+        label: what the names of the trials have in common.
+        members: the trials.
+    """
+
+    label: str
+    members: Sequence[TrialResult]
+
+    @property
+    def backbone(self) -> str:
+        """Name of the backbone."""
+        return str(self.members[0].evaluation["backbone"])
+
+    @property
+    def variant(self) -> str:
+        """Name of the variant."""
+        return str(self.members[0].evaluation["variant"])
+
+    @property
+    def overrides(self) -> Mapping[str, Any]:
+        """Values that differ from the common sections of ``params.yaml``."""
+        return self.members[0].overrides
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seed of each member."""
+        return [int(member.evaluation["seed"]) for member in self.members]
+
+    def values(self, key: str) -> list[float] | None:
+        """A number of ``evaluation.json`` for each member; None if a member has none."""
+        values = [member.evaluation[key] for member in self.members]
+        return None if None in values else values
+
+    @property
+    def y_true(self) -> Integer[np.ndarray, "patch"]:
+        """True classes, the same for all members."""
+        return self.members[0].predictions["y_true"]
+
+    @property
+    def y_pred(self) -> Integer[np.ndarray, "seed patch"]:
+        """Predicted classes of each member."""
+        return np.stack([member.predictions["y_pred"] for member in self.members])
+
+    def intervals(self) -> dict[str, Interval]:
+        """95 % intervals of the means over seeds."""
+        return bootstrap_intervals(self.y_true, self.y_pred, *self._resampling())
+
+    def intervals_of_lead(self, other: "Group") -> dict[str, Interval]:
+        """95 % intervals of the mean lead over another group of the same seeds."""
+        return bootstrap_differences(self.y_true, self.y_pred, other.y_pred, *self._resampling())
+
+    def _resampling(self) -> tuple[np.ndarray, int, int]:
+        interval = self.members[0].evaluation["interval"]
+        return self.members[0].predictions["block"], interval["samples"], interval["seed"]
+
+
+class Matrix(NamedTuple):
+    """All trials of ``params.yaml`` and the data they were evaluated on.
+
+    Attributes:
+        summary: the gate's ``summary.json``.
+        results: the trials, in the order of ``params.yaml``.
+    """
+
+    summary: Mapping[str, Any]
+    results: Sequence[TrialResult]
+
+
+def read_matrix(params: Params) -> Matrix:
+    """Read the results of exactly the trials of ``params.yaml``, in the current folder.
+
+    Raises:
+        UserError: if a trial is missing, a folder of another trial is left over, a file is unreadable, or a
+            file belongs to another trial, other parameters or another data set than it should.
+    """
+    for folder, stage in ((paths.MODELS, "train"), (paths.EVALUATIONS, "evaluate")):
+        _check_trials(folder, stage, params)
+    summary = read_summary(paths.SUMMARY)
+    results = []
+    for name in params.trials:
+        result = read_result(paths.EVALUATIONS / name, paths.MODELS / name, overrides(params, name))
+        _check_identity(name, result, params, str(summary["dataset"]))
+        _check_settings(name, result, params)
+        results.append(result)
+    return Matrix(summary, results)
+
+
+def read_result(evaluation: Path, model: Path, overrides: Mapping[str, Any]) -> TrialResult:
+    """Read one trial.
+
+    Args:
+        evaluation: folder with ``evaluation.json`` and ``predictions.npz``.
+        model: folder with ``model.json``, ``history.csv`` and ``timings.json``.
+        overrides: of the trial, as in `TrialResult`.
+
+    Raises:
+        UserError: if a file is missing or unreadable or lacks a value that the report shows.
+    """
+    path = evaluation / "evaluation.json"
+    content = _read(path, _json, _EVALUATION_KEYS)
+    for key in METRICS:
+        if not isinstance(content[key], float | int | None):
+            raise UserError(path, f"{key} is no number; run `dvc repro -f` for the stage that wrote it")
+    if len({len(row) for row in content["confusion"]} | {len(content["confusion"])}) != 1:
+        raise UserError(path, "confusion is no square matrix; run `dvc repro -f` for the stage that wrote it")
+    return TrialResult(
+        evaluation=content,
+        predictions=_read(evaluation / "predictions.npz", _arrays, _PREDICTION_KEYS),
+        model=_read(model / "model.json", _json, _MODEL_KEYS),
+        history=_read(model / "history.csv", _columns, _HISTORY_KEYS),
+        timings=_read(model / "timings.json", _json, _TIMING_KEYS),
+        overrides=overrides,
+    )
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Read the gate's summary.
+
+    Raises:
+        UserError: if it is missing or unreadable or lacks a value that the report shows.
+    """
+    return _read(path, _json, _SUMMARY_KEYS)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read the manifest of the packed arrays.
+
+    Raises:
+        UserError: if it is missing or unreadable or lacks the checksums.
+    """
+    return _read(path, _json, ("sha256",))
+
+
+def overrides(params: Params, trial: str) -> dict[str, Any]:
+    """The values in which a trial differs from the common sections, by dotted key such as ``model.alpha``."""
+    settings = params.trial(trial)
+    sections = {
+        "train": (settings.train.model_dump(), params.train.model_dump()),
+        "model": (settings.model.model_dump(), params.model.model_dump()),
+        "backbone": (settings.backbone_options, params.backbones.get(settings.backbone, {})),
+    }
+    return {
+        f"{section}.{key}": value
+        for section, (own, common) in sections.items()
+        for key, value in own.items()
+        if key not in common or common[key] != value
+    }
+
+
+def overrides_text(values: Mapping[str, Any]) -> str:
+    """Overrides as ``alpha .05, loss softmax``; empty without any."""
+    return ", ".join(f"{key.partition('.')[2]} {value_text(value)}" for key, value in values.items())
+
+
+def value_text(value: Any) -> str:
+    """A value of ``params.yaml`` as the tables show it."""
+    if isinstance(value, float):
+        return f"{value:g}".removeprefix("0") if 0 < abs(value) < 1 else f"{value:g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def group_seeds(results: Sequence[TrialResult]) -> list[Group]:
+    """Trials that differ in nothing but the seed, put together, in the order of their first trial.
+
+    Raises:
+        UserError: if a seed occurs twice in a group, or is missing from one: means over different seeds do not
+            compare.
+    """
+    alike: dict[str, list[TrialResult]] = {}
+    for result in results:
+        settings = [result.evaluation["backbone"], result.evaluation["variant"]]
+        settings += [result.model[key] for key in ("backbone_options", "train", "model")]
+        alike.setdefault(json.dumps(settings, sort_keys=True), []).append(result)
+    groups = [_group(members) for members in alike.values()]
+    seeds = sorted({seed for group in groups for seed in group.seeds})
+    for group in groups:
+        missing = [str(seed) for seed in seeds if seed not in group.seeds]
+        if missing:
+            raise UserError(
+                "params.yaml",
+                f"trials: {group.label} lacks seed {', '.join(missing)}, which other trials have; "
+                "every row of a table is a mean over the same seeds",
+            )
+    return groups
+
+
+def _group(members: list[TrialResult]) -> Group:
+    ordered = sorted(members, key=lambda member: int(member.evaluation["seed"]))
+    for one, other in pairwise(ordered):
+        if one.evaluation["seed"] == other.evaluation["seed"]:
+            raise UserError(
+                "params.yaml", f"trials: {one.name} and {other.name} differ in nothing, not even in the seed"
+            )
+    stems = {re.sub(rf"[-_]s?{member.evaluation['seed']}$", "", member.name) for member in ordered}
+    if len(ordered) == 1:
+        return Group(ordered[0].name, ordered)
+    if len(stems) == 1:
+        return Group(stems.pop(), ordered)
+    first = ordered[0]
+    return Group(
+        " ".join(
+            filter(None, (first.evaluation["backbone"], first.evaluation["variant"], overrides_text(first.overrides)))
+        ),
+        ordered,
+    )
+
+
+def check_same_patches(results: Sequence[TrialResult]) -> None:
+    """Refuse to compare what cannot be compared.
+
+    Raises:
+        UserError: if trials were evaluated on different patches.
+    """
+    first, *others = results
+    for other in others:
+        if not np.array_equal(first.predictions["y_true"], other.predictions["y_true"]):
+            raise UserError(other.name, f"was evaluated on other patches than {first.name}; run `dvc repro`")
+
+
+def _check_trials(folder: Path, stage: str, params: Params) -> None:
+    # DVC leaves its .gitignore behind where a trial was removed: a folder with nothing else is no result.
+    present = {
+        path.name
+        for path in sorted(folder.glob("*/"))
+        if not path.name.startswith(".") and any(entry.name != ".gitignore" for entry in path.iterdir())
+    }
+    left_over = sorted(present - set(params.trials))
+    if left_over:
+        folders = " ".join(str(folder / name) for name in left_over)
+        raise UserError(folders, f"not among the trials of params.yaml; remove with `rm -r {folders}`")
+    missing = [name for name in params.trials if name not in present]
+    if missing:
+        raise UserError(folder / missing[0], f"not found; run `dvc repro {stage}@{missing[0]}`")
+
+
+def _check_identity(name: str, result: TrialResult, params: Params, dataset: str) -> None:
+    trial = params.trials[name]
+    expected = {
+        "trial": name,
+        "backbone": trial.backbone,
+        "variant": trial.variant,
+        "seed": trial.seed,
+        "dataset": dataset,
+    }
+    for key, value in expected.items():
+        found = result.evaluation[key]
+        if found != value:
+            file = paths.EVALUATIONS / name / "evaluation.json"
+            raise UserError(file, f"{key} is {found!r}, expected {value!r}; run `dvc repro`")
+
+
+def _check_settings(name: str, result: TrialResult, params: Params) -> None:
+    """That the trial was trained as ``params.yaml`` now says, which nobody but DVC would see to."""
+    settings = params.trial(name)
+    wanted = {
+        "train": settings.train.model_dump(),
+        "model": settings.model.model_dump(),
+        "backbone_options": settings.backbone_options,
+    }
+    for section, values in wanted.items():
+        for key, value in values.items():
+            found = result.model[section].get(key)
+            if found != value:
+                raise UserError(
+                    paths.MODELS / name / "model.json",
+                    f"trained with {section.removesuffix('_options')}.{key} "
+                    f"{found!r}, expected {value!r}; run `dvc repro`",
+                )
+
+
+def _read(path: Path, parse: Callable[[Path], dict[str, Any]], keys: Sequence[str]) -> dict[str, Any]:
+    try:
+        content = parse(path)
+    except FileNotFoundError:
+        raise UserError(path, "not found; run `dvc repro`") from None
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(path, f"unreadable: {one_line(error)}") from None
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise UserError(path, f"lacks {', '.join(missing)}; run `dvc repro -f` for the stage that wrote it")
+    return content
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError("expected a JSON object")
+    return content
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    if path.exists() and not zipfile.is_zipfile(path):
+        raise ValueError("not a NumPy .npz file")
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file.items())
+
+
+def _columns(path: Path) -> dict[str, Any]:
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    return {name: [float(row[name] or "") for row in rows] for name in reader.fieldnames or ()}

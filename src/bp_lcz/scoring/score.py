@@ -1,0 +1,81 @@
+"""Score the predictions of any classifier of local climate zones from one NumPy file."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from bp_lcz.errors import UserError, one_line
+from bp_lcz.scheme import CLASS_COUNT
+from bp_lcz.scoring.metrics import evaluate_predictions
+
+
+def score_file(path: Path) -> str:
+    """Metrics and a table of classes as text.
+
+    Args:
+        path: ``.npz`` file with ``y_true`` and ``y_pred``, both (N,), classes 1..17.
+
+    Raises:
+        UserError: if the file is missing or no ``.npz``, or an array is missing, empty, not one-dimensional,
+            of another length than the other, or holds anything but the whole numbers 1..17.
+
+    Example:
+        >>> print(score_file(Path("predictions.npz")).splitlines()[0])  # doctest: +SKIP
+        OA .69369, AA .58675, kappa .66437, macro-F1 .57655
+    """
+    y_true, y_pred = _read(path)
+    result = evaluate_predictions(y_true - 1, y_pred - 1)
+    named = {"OA": "oa", "AA": "aa", "kappa": "kappa", "macro-F1": "macro_f1"}
+    headline = ", ".join(f"{name} {fraction(result[key], 5)}" for name, key in named.items())
+    rows = [
+        f"{row['code']:>3}  {row['name']:<20} {row['support']:>8} {fraction(row['precision'], 5):>10} "
+        f"{fraction(row['recall'], 5):>8}"
+        for row in result["per_class"]
+    ]
+    heading = f"{'LCZ':>3}  {'name':<20} {'patches':>8} {'precision':>10} {'recall':>8}"
+    return "\n".join([headline, f"{len(y_true):,} patches", "", heading, *rows])
+
+
+def fraction(value: float | None, digits: int) -> str:
+    """A number of magnitude up to one without its leading zero, as ``.69369``; ``-`` for None."""
+    if value is None:
+        return "-"
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
+def _read(path: Path) -> tuple[Int[np.ndarray, "patch"], Int[np.ndarray, "patch"]]:
+    if path.is_dir():
+        raise UserError(path, "a folder; expected a NumPy .npz file")
+    if not path.is_file():
+        raise UserError(path, "no such file")
+    if not zipfile.is_zipfile(path):
+        raise UserError(path, "not a NumPy .npz file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [key for key in ("y_true", "y_pred") if key not in file.files]
+            if missing:
+                raise UserError(path, f"no array {' or '.join(missing)}; it holds {', '.join(file.files) or 'nothing'}")
+            arrays = {key: file[key] for key in ("y_true", "y_pred")}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        cause = one_line(error)
+        raise UserError(path, f"not a readable NumPy .npz file: {cause}") from None
+    y_true, y_pred = (_classes(path, key, array) for key, array in arrays.items())
+    if len(y_true) != len(y_pred):
+        raise UserError(path, f"y_true has {len(y_true)} patches but y_pred {len(y_pred)}")
+    return y_true, y_pred
+
+
+def _classes(path: Path, key: str, array: np.ndarray) -> Int[np.ndarray, "patch"]:
+    if array.ndim != 1 or not array.size:
+        raise UserError(path, f"{key} has shape {array.shape}; expected (N,) with one class for each patch")
+    if array.dtype.kind not in "iuf":
+        raise UserError(path, f"{key} must hold whole numbers 1..{CLASS_COUNT}; its type is {array.dtype}")
+    wrong = array[~np.isin(array, np.arange(1, CLASS_COUNT + 1))]
+    if wrong.size:
+        raise UserError(path, f"{key} must hold whole numbers 1..{CLASS_COUNT}; found {wrong[0]}")
+    return array.astype(np.int64)

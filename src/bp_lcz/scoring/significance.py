@@ -1,0 +1,183 @@
+"""How far a result could be chance: cluster bootstrap over blocks of patches, and McNemar's test.
+
+Patches of one city, and overlapping patches all the more, err together. So whole blocks are resampled, and a
+metric of a resample is a function of the sum of its blocks' confusion matrices: no patch is touched twice.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Integer
+from scipy.sparse import csr_array
+from scipy.stats import binomtest
+
+from bp_lcz.scheme import CLASS_COUNT
+
+LEVEL = 0.95
+INTERVAL_METRICS = ("oa", "aa", "kappa", "macro_f1")
+_CHUNK = 250  # resamples held at a time
+
+Interval = list[float] | None
+
+
+def confusion_metrics(
+    confusion: Int[np.ndarray, "*batch klass klass"],
+) -> dict[str, Float[np.ndarray, "*batch"]]:
+    """Metrics of many confusion matrices at once.
+
+    Args:
+        confusion: counts, rows are true classes; at least one patch in each matrix.
+
+    Returns:
+        ``oa``, ``aa``, ``kappa`` and ``macro_f1`` as in `bp_lcz.scoring.metrics`; NaN where undefined.
+    """
+    total = confusion.sum(axis=(-2, -1))
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    present = true > 0
+    class_count = present.sum(axis=-1)
+    recall = np.divide(right, true, out=np.zeros(right.shape), where=present)
+    f1 = np.divide(2 * right, true + predicted, out=np.zeros(right.shape), where=present)
+    oa = right.sum(axis=-1) / total
+    chance = (true / total[..., None] * (predicted / total[..., None])).sum(axis=-1)
+    single_class = ((true + predicted) > 0).sum(axis=-1) == 1
+    kappa = np.divide(oa - chance, 1 - chance, out=np.full(oa.shape, np.nan), where=~single_class)
+    aa, macro_f1 = recall.sum(axis=-1) / class_count, f1.sum(axis=-1) / class_count
+    return {
+        "oa": np.asarray(oa),
+        "aa": np.asarray(aa),
+        "kappa": np.asarray(kappa),
+        "macro_f1": np.asarray(macro_f1),
+    }
+
+
+def bootstrap_intervals(
+    y_true: Integer[np.ndarray, "patch"],
+    y_pred: Integer[np.ndarray, "*seed patch"],
+    block: Integer[np.ndarray, "patch"],
+    samples: int,
+    seed: int,
+) -> dict[str, Interval]:
+    """95 % percentile intervals of the metrics, by resampling whole blocks with replacement.
+
+    The result depends neither on the order of the patches nor on the numbers that name the blocks.
+
+    Args:
+        y_true: class index of each patch, 0..16.
+        y_pred: predicted class index of each patch, 0..16; with a row for each training seed, the interval is
+            that of the mean over seeds, all of which see the same resample.
+        block: resampling unit of each patch (city, spatial block, or the patch itself).
+        samples: number of resamples.
+        seed: of the resampling.
+
+    Returns:
+        ``[low, high]`` for each of ``INTERVAL_METRICS``; None with a single block, whose resamples are all
+        alike, and for a metric that is undefined in every resample.
+    """
+    return _bootstrap(y_true, np.atleast_2d(y_pred)[None], block, samples, seed)
+
+
+def bootstrap_differences(
+    y_true: Integer[np.ndarray, "patch"],
+    pred_a: Integer[np.ndarray, "*seed patch"],
+    pred_b: Integer[np.ndarray, "*seed patch"],
+    block: Integer[np.ndarray, "patch"],
+    samples: int,
+    seed: int,
+) -> dict[str, Interval]:
+    """95 % intervals of how much ``pred_a`` beats ``pred_b``, both resampled with the same blocks.
+
+    Arguments and result as in `bootstrap_intervals`; values are differences a - b of the metrics, with rows
+    for several seeds the mean of the differences of equal rows.
+    """
+    return _bootstrap(y_true, np.stack([np.atleast_2d(pred_a), np.atleast_2d(pred_b)]), block, samples, seed)
+
+
+def mcnemar(
+    y_true: Integer[np.ndarray, "patch"],
+    pred_a: Integer[np.ndarray, "patch"],
+    pred_b: Integer[np.ndarray, "patch"],
+) -> dict[str, Any]:
+    """McNemar's exact test of two classifiers on the same patches, which it takes for independent.
+
+    Args:
+        y_true: class index of each patch.
+        pred_a: predictions of one classifier.
+        pred_b: predictions of the other.
+
+    Returns:
+        ``b``: patches that only a has right; ``c``: patches that only b has right; ``p``: two-sided
+        probability of a split at least as uneven if both were equally good (1 where they never differ).
+    """
+    a_right, b_right = pred_a == y_true, pred_b == y_true
+    only_a, only_b = int((a_right & ~b_right).sum()), int((b_right & ~a_right).sum())
+    p = float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
+    return {"b": only_a, "c": only_b, "p": p}
+
+
+def _bootstrap(
+    y_true: Integer[np.ndarray, "patch"],
+    y_pred: Integer[np.ndarray, "side seed patch"],
+    block: Integer[np.ndarray, "patch"],
+    samples: int,
+    seed: int,
+) -> dict[str, Interval]:
+    """Intervals of the mean over seeds of one side, or of the first side minus the second."""
+    if (block == block[0]).all():
+        return dict.fromkeys(INTERVAL_METRICS)
+    distinct, times = _distinct_blocks(y_true, y_pred.reshape(-1, len(y_true)), block)
+    drawn = []
+    for sums in _resamples(distinct, times, samples, seed):
+        metrics = confusion_metrics(sums.reshape(len(sums), *y_pred.shape[:2], CLASS_COUNT, CLASS_COUNT))
+        over_seeds = {name: values.mean(axis=2) for name, values in metrics.items()}
+        drawn.append({name: side[:, 0] - side[:, 1:].sum(axis=1) for name, side in over_seeds.items()})
+    return _intervals(drawn)
+
+
+def _distinct_blocks(
+    y_true: Integer[np.ndarray, "patch"],
+    y_pred: Integer[np.ndarray, "classifier patch"],
+    block: Integer[np.ndarray, "patch"],
+) -> tuple[csr_array, Int[np.ndarray, "distinct"]]:
+    """The confusion matrices of each block, flattened and one after the other, and how many blocks have them.
+
+    Blocks that are alike are drawn as one, in proportion to their number, which keeps single patches as blocks
+    affordable. The order of the result is that of the matrices, whatever the blocks are called.
+    """
+    names, position = np.unique(block, return_inverse=True)
+    pair = y_true.astype(np.int64) * CLASS_COUNT + y_pred
+    entries = CLASS_COUNT**2
+    if len(names) == len(block):
+        columns, times = np.unique(pair, axis=1, return_counts=True)
+        flat = columns + entries * np.arange(len(pair))[:, None]
+        ones, ends = np.ones(flat.size, dtype=np.int64), np.arange(0, flat.size + 1, len(pair))
+        return csr_array((ones, flat.T.ravel(), ends), shape=(len(times), len(pair) * entries)), times
+    counts = [
+        np.bincount(position * entries + row, minlength=len(names) * entries).reshape(-1, entries) for row in pair
+    ]
+    flat = np.concatenate(counts, axis=1)
+    as_bytes = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1]))).ravel()
+    _, first, times = np.unique(as_bytes, return_index=True, return_counts=True)
+    return csr_array(flat[first]), times
+
+
+def _resamples(
+    distinct: csr_array, times: Int[np.ndarray, "distinct"], samples: int, seed: int
+) -> Iterator[Int[np.ndarray, "sample entry"]]:
+    """Sums over as many blocks as there are, drawn with replacement, ``samples`` times."""
+    generator = np.random.default_rng(seed)
+    for start in range(0, samples, _CHUNK):
+        size = min(_CHUNK, samples - start)
+        drawn = generator.multinomial(times.sum(), times / times.sum(), size=size)
+        yield (distinct.T @ drawn.T).T
+
+
+def _intervals(drawn: list[dict[str, Float[np.ndarray, "_"]]]) -> dict[str, Interval]:
+    tail = (1 - LEVEL) / 2
+    intervals: dict[str, Interval] = {}
+    for name in INTERVAL_METRICS:
+        values = np.concatenate([metrics[name] for metrics in drawn])
+        defined = values[~np.isnan(values)]
+        intervals[name] = np.quantile(defined, [tail, 1 - tail]).tolist() if len(defined) else None
+    return intervals

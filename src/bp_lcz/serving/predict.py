@@ -1,0 +1,200 @@
+"""Class probabilities of a file of patches, as a table: in one pass, with memory that does not grow with it."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Float32
+from tqdm import tqdm
+
+from bp_lcz.bands import Channels
+from bp_lcz.errors import UserError
+from bp_lcz.files import staged_file
+from bp_lcz.model.checkpoint import BATCH, DESCRIPTION, Classifier, load_classifier
+from bp_lcz.patches.transform import first_not_finite
+from bp_lcz.scheme import CLASS_COUNT, ZONES
+from bp_lcz.so2sat.layout import Geo, SplitReader, geo_file_of, open_patches, read_geo_of
+
+_ROW_GROUP = 8192
+_CODES, _NAMES = (np.array([getattr(zone, field) for zone in ZONES]) for field in ("code", "name"))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was predicted.
+
+    Attributes:
+        patches: number of them.
+        agreement: share whose label is the predicted class; None without labels.
+    """
+
+    patches: int
+    agreement: float | None
+
+
+def predict_file(workspace: Path, model: str, file: Path, out: Path) -> Prediction:
+    """Write the predictions of a model for every patch of a file.
+
+    Args:
+        workspace: checkout or workspace, whose store holds a registered model.
+        model: folder of a checkpoint, or ``models:/<name>@<alias>`` or ``models:/<name>/<version>``. Either way the
+            installed package loads safetensors and JSON; nothing of the model is executed.
+        file: HDF5 with ``sen1`` and ``sen2`` as So2Sat stores them, and optionally ``label``; it may hold more channels
+            than the model takes. ``<name>_geo.h5`` beside it is used where it exists.
+        out: parquet file to write: ``patch``, ``code``, ``name``, ``p_1`` to ``p_17`` in So2Sat's order of classes;
+            ``label`` (code, null where a row is not one-hot) where there are labels; ``city``, ``easting``,
+            ``northing`` (m, upper left pixel), ``epsg`` where there is a geo file. The metadata of its schema name
+            model, digest and data.
+
+    Raises:
+        UserError: if `out` cannot be written, is a file that is read or lies in the model's folder, the model or the
+            file cannot be read, the file has no patches or lacks a channel that the model takes, or a patch holds
+            values that are not finite as float32 or for which the network gives no probabilities. Then nothing is
+            written.
+    """
+    _refuse_overwriting(model, file, out)
+    with staged_file(out) as staged:  # first: whether `out` can be written is known before anything is computed
+        return _write(workspace, model, file, staged)
+
+
+def _refuse_overwriting(model: str, file: Path, out: Path) -> None:
+    """No file that is read, by whatever link, and nothing in the model's folder may be written over."""
+    for read in (file, geo_file_of(file)) if file.is_file() else ():
+        if _is_same_file(read, out):
+            raise UserError(out, f"the same file as {read}, which is read; name another for the predictions")
+    if Path(model).is_dir() and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(model)):
+        raise UserError(out, f"lies in the folder of the model; name a file outside {model}")
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them does not exist
+        return False
+
+
+def _write(workspace: Path, model: str, file: Path, out: Path) -> Prediction:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    classifier = _load(workspace, model, device)
+    with open_patches(file, needs_labels=False) as reader:
+        if reader.count == 0:
+            raise UserError(file, "no patches")
+        positions = _positions(reader, classifier.channels)
+        geo = read_geo_of(file, reader.count)
+        schema = _schema(classifier, model, reader, geo is not None)
+        labelled = right = 0
+        with pq.ParquetWriter(out, schema) as writer:
+            waiting: list[pa.Table] = []
+            for start, probability, label in _predictions(reader, classifier, positions):
+                table = _table(start, probability, label, geo, schema)
+                waiting.append(table)
+                if sum(map(len, waiting)) >= _ROW_GROUP:
+                    writer.write_table(pa.concat_tables(waiting))
+                    waiting.clear()
+                if label is not None:
+                    labelled += int((label >= 0).sum())
+                    right += int((label == probability.argmax(1)).sum())
+            if waiting:
+                writer.write_table(pa.concat_tables(waiting))
+        return Prediction(reader.count, right / labelled if labelled else None)
+
+
+def _load(workspace: Path, model: str, device: str) -> Classifier:
+    if not model.startswith("models:"):
+        if not (Path(model) / DESCRIPTION).is_file():
+            raise UserError(
+                model,
+                f"no folder with {DESCRIPTION}; expected that of a checkpoint, such as outputs/models/<trial>, "
+                "or models:/<name>@<alias>",
+            )
+        return load_classifier(Path(model), device)
+    from bp_lcz.registry.connection import open_store
+    from bp_lcz.registry.fetch import fetch_classifier, find_version
+
+    with open_store(workspace) as client:
+        return fetch_classifier(client, find_version(client, model), device)
+
+
+def _predictions(
+    reader: SplitReader, classifier: Classifier, positions: tuple[list[int], list[int]]
+) -> Iterator[tuple[int, Float32[np.ndarray, "patch 17"], np.ndarray | None]]:
+    """First patch, probabilities and class indices (-1 where a label is not one-hot) of each batch."""
+    batches: Iterator[tuple[Any, ...]] = reader.chunks(BATCH) if reader.has_labels else reader.images(BATCH)
+    with tqdm(total=reader.count, desc=f"predict {reader.path.name}", unit="patch") as progress:
+        for start, sen1, sen2, *label in batches:
+            for key, images in (("sen1", sen1), ("sen2", sen2)):
+                if (patch := first_not_finite(images)) is not None:
+                    raise UserError(reader.path, f"{key} of patch {start + patch} has values that are not finite")
+            try:
+                probability = classifier.predict_proba(sen1[..., positions[0]], sen2[..., positions[1]], start)
+            except UserError as error:
+                raise UserError(reader.path, f"{error}") from None
+            yield start, probability, _classes(label[0]) if label else None
+            progress.update(len(probability))
+
+
+def _classes(label: np.ndarray) -> np.ndarray:
+    one_hot = (label != 0).sum(axis=1) == 1
+    return np.where(one_hot, label.argmax(axis=1), -1)
+
+
+def _positions(reader: SplitReader, channels: Channels) -> tuple[list[int], list[int]]:
+    """Where the file holds the channels that the model takes."""
+    found = []
+    for key in ("sen1", "sen2"):
+        stored, wanted = getattr(reader.channels, key), getattr(channels, key)
+        missing = [band for band in wanted if band not in stored]
+        if missing:
+            raise UserError(reader.path, f"{key} lacks {', '.join(missing)}, which the model takes")
+        found.append([stored.index(band) for band in wanted])
+    return found[0], found[1]
+
+
+def _schema(classifier: Classifier, model: str, reader: SplitReader, has_geo: bool) -> pa.Schema:
+    description = classifier.description
+    fields = [("patch", pa.int64()), ("code", pa.string()), ("name", pa.string())]
+    fields += [(f"p_{number}", pa.float32()) for number in range(1, CLASS_COUNT + 1)]
+    if reader.has_labels:
+        fields.append(("label", pa.string()))
+    if has_geo:
+        fields += [("city", pa.string()), ("easting", pa.float64()), ("northing", pa.float64()), ("epsg", pa.int64())]
+    metadata = {
+        "model": model,
+        "trial": str(description.get("trial")),
+        "weights_sha256": description["weights_sha256"],
+        "trained_on": str(description.get("dataset")),
+        "kind": str(description.get("kind")),
+        "file": reader.path.name,
+        "source": reader.source or "not stated",
+        "classes": json.dumps({f"p_{number}": zone.code for number, zone in enumerate(ZONES, 1)}),
+    }
+    return pa.schema(fields, metadata=metadata)
+
+
+def _table(
+    start: int,
+    probability: Float32[np.ndarray, "patch 17"],
+    label: np.ndarray | None,
+    geo: Geo | None,
+    schema: pa.Schema,
+) -> pa.Table:
+    rows = slice(start, start + len(probability))
+    predicted = probability.argmax(axis=1)
+    columns: dict[str, Any] = {
+        "patch": np.arange(rows.start, rows.stop),
+        "code": _CODES[predicted],
+        "name": _NAMES[predicted],
+        **{f"p_{number + 1}": probability[:, number] for number in range(CLASS_COUNT)},
+    }
+    if label is not None:
+        columns["label"] = pa.array(_CODES[label], pa.string(), mask=label < 0)
+    if geo is not None:
+        columns |= {key: getattr(geo, key)[rows] for key in ("city", "easting", "northing", "epsg")}
+    return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)

@@ -1,0 +1,467 @@
+"""So2Sat LCZ42's file layout: the only place that knows it, and the only place that checks it.
+
+A data set is a folder::
+
+    training.h5  validation.h5  testing.h5
+        sen1   (N, 32, 32, C1)  Sentinel-1, linear; names of the channels in the attribute ``bands``
+        sen2   (N, 32, 32, C2)  Sentinel-2, top-of-atmosphere reflectance; attribute ``bands`` likewise
+        label  (N, 17)          one-hot; attribute ``source`` says where labels and pixels come from
+    training_geo.h5  validation_geo.h5  testing_geo.h5      (optional, as in release v4)
+        epsg (N, 1)   tfw (N, 6)   city (N,)
+
+Without ``bands`` the channels are the official 8 and 10. The official files are contiguous float64 (52 GB
+for training), own files are often float32 in gzip chunks; both are read in one sequential pass with memory
+that does not grow with N.
+
+Data: Zhu et al. 2020, doi 10.1109/MGRS.2020.2964708, CC BY 4.0.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, TypeVar
+
+import h5py
+import numpy as np
+from jaxtyping import Float, Int, Num
+
+from bp_lcz.bands import PATCH_SIDE, Channels, resolve_bands
+from bp_lcz.errors import UserError
+from bp_lcz.params import SPLITS, Split
+from bp_lcz.scheme import CLASS_COUNT
+
+KEYS = ("sen1", "sen2", "label")
+PIXEL_M = 10.0
+
+WORKERS = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
+"""Threads of a pass over the pixels: one for each processor that this process may use."""
+
+_SLAB_BYTES = 2**28
+"""Most that one read holds of a chunked file, so that memory stays bounded for chunks of many patches."""
+
+_AHEAD = 4
+"""Slabs in work for each thread, so that none waits for the one that takes the results."""
+
+T = TypeVar("T")
+
+Slab = tuple[
+    int,
+    Float[np.ndarray, "patch 32 32 c1"],
+    Float[np.ndarray, "patch 32 32 c2"],
+    Num[np.ndarray, "patch 17"],
+]
+
+
+@dataclass(frozen=True)
+class Geo:
+    """Where the patches of a split lie.
+
+    Attributes:
+        city: name of the city of each patch.
+        epsg: code of the projection, a local UTM zone.
+        easting: of the upper left pixel, in m, as the world file states it.
+        northing: of the upper left pixel, in m.
+    """
+
+    city: np.ndarray
+    epsg: Int[np.ndarray, " patch"]
+    easting: Float[np.ndarray, " patch"]
+    northing: Float[np.ndarray, " patch"]
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """How an array lies in its file.
+
+    Attributes:
+        key: ``sen1``, ``sen2`` or ``label``.
+        shape: patches first.
+        dtype: of the stored values.
+        offset: byte of the file at which its values begin, or None if they are not one plain run of bytes
+            (chunked, compressed, without any patch).
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int | None
+
+    def read(self, descriptor: int, first: int, last: int) -> np.ndarray:
+        """Patches first..last - 1 of an array that is one run of bytes.
+
+        Raises:
+            OSError: if the file ends before them.
+        """
+        assert self.offset is not None
+        values = np.empty((last - first, *self.shape[1:]), dtype=self.dtype)
+        room = values.reshape(-1).view(np.uint8).data
+        position = self.offset + first * (values.nbytes // max(last - first, 1))
+        while room:
+            got = os.preadv(descriptor, [room], position)
+            if not got:
+                raise OSError("end of file")
+            room, position = room[got:], position + got
+        return values
+
+
+class SplitReader:
+    """One open split whose form has been checked; `open_split` makes it.
+
+    Attributes:
+        path: the HDF5 file.
+        count: number of patches N.
+        has_labels: whether the file holds ``label``.
+        arrays: how sen1, sen2 and, where there is one, label are stored.
+        channels: names of the channels in stored order.
+        source: provenance as the file states it, or None.
+    """
+
+    def __init__(self, path: Path, file: h5py.File, descriptor: int, needs_labels: bool = True) -> None:
+        self.path = path
+        self.has_labels = needs_labels or "label" in file
+        needed = KEYS if needs_labels else KEYS[:2]
+        self._sen1, self._sen2 = (_dataset(path, file, key, needed) for key in KEYS[:2])
+        self._label = _dataset(path, file, "label", needed) if self.has_labels else None
+        counted = self._sen1 if self._label is None else self._label
+        images = (self._sen1, self._sen2)
+        self._datasets = images if self._label is None else (*images, self._label)
+        self.arrays = tuple(_array(dataset) for dataset in self._datasets)
+        self._descriptor = descriptor
+        self.count: int = counted.shape[0]
+        self.channels = Channels(_bands(path, "sen1", self._sen1), _bands(path, "sen2", self._sen2))
+        source = counted.attrs.get("source")
+        self.source: str | None = None if source is None else _text(source)
+        for dataset in (self._sen1, self._sen2):
+            if dataset.shape[0] != self.count:
+                raise UserError(
+                    path, f"{_key(dataset)} has {dataset.shape[0]} patches but {_key(counted)} has {self.count}"
+                )
+
+    def labels(self) -> Num[np.ndarray, "patch 17"]:
+        """All labels as stored."""
+        assert self._label is not None
+        with _readable(self.path):
+            return np.asarray(self._label[:])
+
+    def mapped(self) -> tuple[np.memmap, np.memmap]:
+        """sen1 and sen2 as they lie in the file, mapped into memory.
+
+        Raises:
+            UserError: if one of them is stored in chunks.
+        """
+        sen1, sen2 = (self._map(array) for array in self.arrays[:2])
+        return sen1, sen2
+
+    def _map(self, array: StoredArray) -> np.memmap:
+        if array.offset is None:
+            raise UserError(
+                self.path,
+                f"{array.key} is stored in chunks, which cannot be mapped in place; set store to packed or auto",
+            )
+        return np.memmap(self.path, array.dtype, "r", array.offset, array.shape)
+
+    def chunks(self, rows: int) -> Iterator[Slab]:
+        """All patches in stored order and type, in slabs of at most `rows` patches.
+
+        Yields:
+            Index of the first patch, sen1, sen2 and label of the slab.
+
+        Raises:
+            UserError: if the file cannot be read to its end.
+        """
+        assert self._label is not None
+        for start, (sen1, sen2, label) in self._slabs(rows, 3):
+            yield start, sen1, sen2, label
+
+    def images(
+        self, rows: int
+    ) -> Iterator[tuple[int, Float[np.ndarray, "patch 32 32 c1"], Float[np.ndarray, "patch 32 32 c2"]]]:
+        """As `chunks`, without labels, which the file need not have."""
+        for start, (sen1, sen2) in self._slabs(rows, 2):
+            yield start, sen1, sen2
+
+    def _slabs(self, rows: int, count: int) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """Slabs of the first `count` of sen1, sen2 and label."""
+        if all(array.offset is not None for array in self.arrays[:count]):
+            for first in range(0, self.count, rows):
+                yield first, self._contiguous(first, min(first + rows, self.count), count)
+            return
+        # A chunk is decompressed as a whole: read whole chunks and hand them out in pieces.
+        step = max([rows] + [dataset.chunks[0] for dataset in (self._sen1, self._sen2) if dataset.chunks])
+        patch_bytes = sum(int(np.prod(d.shape[1:])) * d.dtype.itemsize for d in (self._sen1, self._sen2))
+        step = max(rows, min(step, _SLAB_BYTES // patch_bytes))
+        for first in range(0, self.count, step):
+            last = min(first + step, self.count)
+            with _readable(self.path):
+                arrays = [dataset[first:last] for dataset in self._datasets[:count]]
+            for start in range(0, last - first, rows):
+                yield first + start, [array[start : start + rows] for array in arrays]
+
+    def sen1_chunks(self, rows: int) -> Iterator[Float[np.ndarray, "patch 32 32 c1"]]:
+        """Sentinel-1 alone of all patches in stored order, in slabs of at most `rows` patches.
+
+        Raises:
+            UserError: if the file cannot be read to its end.
+        """
+        for _, (sen1,) in self._slabs(rows, 1):
+            yield sen1
+
+    def pick(
+        self, indices: Int[np.ndarray, " index"]
+    ) -> Iterator[tuple[int, Float[np.ndarray, "32 32 c1"], Float[np.ndarray, "32 32 c2"]]]:
+        """Single patches, without reading the others of a contiguous file.
+
+        Args:
+            indices: of the patches, ascending.
+
+        Yields:
+            Index, sen1 and sen2 of a patch.
+
+        Raises:
+            UserError: if the file cannot be read at one of them.
+        """
+        images = (self._sen1, self._sen2)
+        is_plain = all(array.offset is not None for array in self.arrays[:2])
+        # A chunk is decompressed as a whole: read those of the wanted patches that share one together.
+        shared = 1 if is_plain else max(dataset.chunks[0] if dataset.chunks else 1 for dataset in images)
+        for _, group in groupby(indices.tolist(), lambda index: index // shared):
+            members = list(group)
+            first, last = members[0], members[-1] + 1
+            with _readable(self.path):
+                sen1, sen2 = (
+                    self._contiguous(first, last, 2) if is_plain else [dataset[first:last] for dataset in images]
+                )
+            for index in members:
+                yield index, sen1[index - first], sen2[index - first]
+
+    def map(self, function: Callable[..., T], rows: int, workers: int = WORKERS) -> Iterator[T]:
+        """`function(start, sen1, sen2, label)` of each slab of `chunks(rows)`, in stored order.
+
+        Several threads read contiguous files and run the function, which should therefore spend its time in
+        numpy; the results do not depend on their number.
+
+        Raises:
+            UserError: if the file cannot be read to its end.
+        """
+        if all(array.offset is not None for array in self.arrays):
+            tasks: Iterator[Callable[[], T]] = (
+                lambda first=first: function(first, *self._contiguous(first, min(first + rows, self.count), 3))
+                for first in range(0, self.count, rows)
+            )
+        else:
+            # HDF5 decompresses under a lock of its own: read here, compute there.
+            tasks = (lambda slab=slab: function(*slab) for slab in self.chunks(rows))
+        with ThreadPoolExecutor(workers) as pool:
+            waiting: deque[Future[T]] = deque()
+            try:
+                for task in tasks:
+                    waiting.append(pool.submit(task))
+                    if len(waiting) >= _AHEAD * workers:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _contiguous(self, first: int, last: int, count: int) -> list[np.ndarray]:
+        """Patches first..last - 1 of the first `count` arrays, straight from the file without HDF5 and its lock.
+
+        Mapping the file into memory instead would count its pages as this process's memory.
+        """
+        with _readable(self.path):
+            return [array.read(self._descriptor, first, last) for array in self.arrays[:count]]
+
+
+@contextmanager
+def open_split(root: Path, split: Split) -> Iterator[SplitReader]:
+    """Open one split read-only and check its form.
+
+    Args:
+        root: folder of the data set.
+        split: ``training``, ``validation`` or ``testing``.
+
+    Raises:
+        UserError: if the file is missing, no readable HDF5 file, or not in So2Sat's form; the text names the
+            file, the key and the cause.
+
+    Example:
+        >>> with open_split(Path("data/demo"), "testing") as reader:
+        ...     for start, sen1, sen2, label in reader.chunks(rows=256):
+        ...         ...
+    """
+    path = root / f"{split}.h5"
+    if not root.is_dir():
+        raise UserError(root, "no such folder; dataset.root must name a folder with So2Sat files")
+    if not path.exists():
+        raise UserError(path, f"not found; a data set needs {', '.join(f'{s}.h5' for s in SPLITS)}")
+    with open_patches(path) as reader:
+        yield reader
+
+
+@contextmanager
+def open_patches(path: Path, needs_labels: bool = True) -> Iterator[SplitReader]:
+    """Open one file of any name read-only, without labels if they are not needed; errors as `open_split`."""
+    with _open(path) as file, path.open("rb") as raw:
+        yield SplitReader(path, file, raw.fileno(), needs_labels)
+
+
+def check_dataset(root: Path) -> Channels:
+    """Check the form of all three splits and of their geo files without reading a pixel.
+
+    Returns:
+        The channels, the same in all splits.
+
+    Raises:
+        UserError: as `open_split` and `read_geo`, or if two splits differ in their channels.
+    """
+    channels: Channels | None = None
+    for split in SPLITS:
+        with open_split(root, split) as reader:
+            channels = channels or reader.channels
+            for key in ("sen1", "sen2"):
+                here, first = getattr(reader.channels, key), getattr(channels, key)
+                if here != first:
+                    raise UserError(
+                        reader.path,
+                        f"{key} has the channels {', '.join(here)} but {SPLITS[0]}.h5 has {', '.join(first)}",
+                    )
+            read_geo(root, split, reader.count)
+    assert channels is not None
+    return channels
+
+
+def read_geo(root: Path, split: Split, count: int | None = None) -> Geo | None:
+    """Where the patches of a split lie, or None if there is no ``<split>_geo.h5``.
+
+    Args:
+        root: folder of the data set.
+        split: ``training``, ``validation`` or ``testing``.
+        count: number of patches of the split, checked when given.
+
+    Raises:
+        UserError: if the file is unreadable, lacks a key, has another number of patches or values that are no finite
+            numbers, or its pixels are not 10 m wide (the first 2025 release of v4 had another order of ``tfw``).
+    """
+    return read_geo_of(root / f"{split}.h5", count)
+
+
+def read_geo_of(patches: Path, count: int | None = None) -> Geo | None:
+    """Where the patches of a file of any name lie, from the ``_geo.h5`` beside it; otherwise as `read_geo`."""
+    path = geo_file_of(patches)
+    if not path.exists():
+        return None
+    with _open(path) as file:
+        for key in ("city", "epsg", "tfw"):
+            if not isinstance(file.get(key), h5py.Dataset):
+                raise UserError(path, f"key {key} is missing")
+        with _readable(path):
+            city, epsg, tfw = file["city"][:], file["epsg"][:], file["tfw"][:]
+    if count == 0 and len(city):
+        raise UserError(patches, f"has no patches, but {path.name} the places of {len(city)}")
+    expected = len(city) if count is None else count
+    for key, values, shapes in (
+        ("city", city, [(expected,), (expected, 1)]),
+        ("epsg", epsg, [(expected,), (expected, 1)]),
+        ("tfw", tfw, [(expected, 6)]),
+    ):
+        if values.shape not in shapes:
+            raise UserError(path, f"{key} has shape {values.shape}; {patches.name} needs {shapes[-1]}")
+    for key, values in (("epsg", epsg), ("tfw", tfw)):
+        if values.dtype.kind not in "iuf":
+            raise UserError(path, f"{key} holds {values.dtype}; expected numbers")
+        lost = np.flatnonzero(~np.isfinite(values.reshape(expected, -1)).all(axis=1))
+        if lost.size:
+            raise UserError(path, f"{key}[{lost[0]}] is not finite")
+    # World-file order A, D, B, E, C, F.
+    off = np.flatnonzero((np.abs(tfw[:, 0]) != PIXEL_M) | (np.abs(tfw[:, 3]) != PIXEL_M))
+    if off.size:
+        raise UserError(
+            path,
+            f"tfw[{off[0]}] is {tfw[off[0]].tolist()}; expected the order A, D, B, E, C, F "
+            f"with pixels of {PIXEL_M:g} m",
+        )
+    return Geo(
+        city=np.array([_text(name) for name in city.ravel()], dtype=str),
+        epsg=epsg.ravel().astype(np.int64),
+        easting=tfw[:, 4].astype(np.float64),
+        northing=tfw[:, 5].astype(np.float64),
+    )
+
+
+def geo_file_of(patches: Path) -> Path:
+    """Where the geo file of a file of patches would lie."""
+    return patches.with_name(f"{patches.stem}_geo.h5")
+
+
+def dataset_name(root: Path) -> str:
+    """Name of the data set: that of its folder."""
+    return root.name if root.name not in ("", "..") else root.resolve().name
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[h5py.File]:
+    if not path.exists():
+        raise UserError(path, "not found")
+    with _readable(path):
+        # Mode r: files linked from DVC's cache are read-only.
+        file = h5py.File(path, mode="r")
+    with file:
+        yield file
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """HDF5's own multi-line errors as one clear line."""
+    try:
+        yield
+    except PermissionError:
+        raise UserError(path, "permission denied") from None
+    except BlockingIOError:
+        raise UserError(path, "locked by a program that writes it") from None
+    except (OSError, RuntimeError):
+        raise UserError(path, "not a readable HDF5 file (truncated or corrupted?)") from None
+
+
+def _dataset(path: Path, file: h5py.File, key: str, needed: tuple[str, ...]) -> h5py.Dataset:
+    """One dataset, its form checked."""
+    dataset = file.get(key)
+    if not isinstance(dataset, h5py.Dataset):
+        raise UserError(path, f"key {key} is missing; expected {', '.join(needed)}")
+    patch = "(patches, 17)" if key == "label" else f"(patches, {PATCH_SIDE}, {PATCH_SIDE}, channels)"
+    fits = (
+        dataset.ndim == 2 and dataset.shape[1] == CLASS_COUNT
+        if key == "label"
+        else dataset.ndim == 4 and dataset.shape[1:3] == (PATCH_SIDE, PATCH_SIDE)
+    )
+    if not fits:
+        raise UserError(path, f"{key} has shape {dataset.shape}; expected {patch}")
+    if dataset.dtype.kind not in ("fiub" if key == "label" else "f"):
+        raise UserError(path, f"{key} holds {dataset.dtype}; expected floating-point numbers")
+    offset = dataset.id.get_offset()
+    if offset is not None and offset + dataset.nbytes > path.stat().st_size:
+        raise UserError(path, f"{key} extends past the end of the file (truncated?)")
+    return dataset
+
+
+def _array(dataset: h5py.Dataset) -> StoredArray:
+    return StoredArray(_key(dataset), dataset.shape, dataset.dtype, dataset.id.get_offset())
+
+
+def _bands(path: Path, key: str, dataset: h5py.Dataset) -> tuple[str, ...]:
+    named = dataset.attrs.get("bands")
+    names = None if named is None else [_text(name) for name in np.atleast_1d(named)]
+    return resolve_bands(key, dataset.shape[3], names, str(path))
+
+
+def _key(dataset: h5py.Dataset) -> str:
+    return str(dataset.name).lstrip("/")
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,264 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bp_lcz.bands import ALL_CHANNELS, Channels
+from bp_lcz.errors import UserError
+from bp_lcz.gate.expectations import suite
+from bp_lcz.gate.quality import gate, leakage_suite, provenance
+from tests.so2sat.patches import COUNTS, edit, random_patches, write_dataset
+
+INTENSITIES = Channels(("VH_lee_intensity", "VV_lee_intensity"), ALL_CHANNELS.sen2)
+FEW = Channels(("VH_real", "VH_lee_intensity"), ("B02", "B12"))
+"""Great Expectations takes most of a second for the twenty-odd expectations of all bands."""
+
+
+def check(root: Path, out: Path | None = None) -> dict[str, Any]:
+    return gate(root, out or root.parent / "gate", reflectance_max=3.0, zeros_max=0.5)
+
+
+def refusal(root: Path) -> str:
+    """The line with which the gate refuses a data set; statistics and Data Docs are there all the same."""
+    out = root.parent / "gate"
+    out.mkdir()
+    (out / "summary.json").write_text("of an earlier run")
+    with pytest.raises(UserError) as caught:
+        check(root)
+    assert sorted(path.name for path in out.iterdir()) == ["data_docs", "statistics.parquet"]
+    assert "failed" in (out / "data_docs/index.html").read_text()
+    text = str(caught.value).replace(str(root.parent), "in")
+    assert "\n" not in text
+    return text
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_dataset(tmp_path / "mine", channels=FEW)
+
+
+@pytest.fixture(scope="module")
+def passed(tmp_path_factory) -> Path:
+    """Folder of a gate that a data set with geo files and a stated source has passed."""
+    base = tmp_path_factory.mktemp("gate")
+    cities = {"training": 9, "validation": 2, "testing": 3}
+    write_dataset(base / "mine", channels=INTENSITIES, cities=cities, source="simulated from seed 1")
+    check(base / "mine")
+    return base / "gate"
+
+
+# ---- what a data set that passes leaves
+
+
+def test_the_summary_tells_what_the_data_set_is(passed):
+    summary = json.loads((passed / "summary.json").read_text())
+    assert summary["dataset"] == "mine"
+    assert summary["source"] == "simulated from seed 1"
+    assert summary["kind"] == "simulated"
+    assert summary["release"] is None
+    assert summary["channels"] == {"sen1": list(INTENSITIES.sen1), "sen2": list(INTENSITIES.sen2)}
+    assert summary["splits"]["training"] == {"patches": 34, "class_counts": [2] * 17, "cities": 9}
+    assert summary["splits"]["testing"] == {"patches": 17, "class_counts": [1] * 17, "cities": 3}
+    assert summary["warnings"] == []
+    assert all(e["success"] for e in summary["expectations"])
+    checked = [f"{e['target']}: {e['expectation']}" for e in summary["expectations"]]
+    assert sorted(checked + summary["not_checked"]) == sorted(
+        f"{e.target}: {e.name}" for e in (*suite(INTENSITIES, 3.0, 0.5), *leakage_suite(False))
+    )
+
+
+def test_what_few_patches_cannot_tell_is_not_said_to_have_passed(passed):
+    summary = json.loads((passed / "summary.json").read_text())
+    assert "sen2: no two bands in each other's place" in summary["not_checked"]
+    assert '<td class="not checked">' in (passed / "data_docs/index.html").read_text()
+
+
+def test_the_summary_gives_band_statistics_over_all_pixels(passed):
+    summary = json.loads((passed / "summary.json").read_text())
+    sen1, sen2, _ = random_patches(34, INTENSITIES, seed=0)
+    for position, band in enumerate(INTENSITIES.names):
+        pixels = np.concatenate([sen1, sen2], axis=3)[..., position]
+        expected = {name: getattr(np, name)(pixels) for name in ("mean", "std", "min", "max")}
+        assert summary["bands"]["training"][band] == pytest.approx(expected, rel=1e-8)
+
+
+def test_the_summary_has_the_same_bytes_on_every_run_and_no_path(passed, tmp_path):
+    check(passed.parent / "mine", tmp_path / "again")
+    content = (passed / "summary.json").read_bytes()
+    assert (tmp_path / "again/summary.json").read_bytes() == content
+    assert str(passed.parent).encode() not in content
+
+
+def test_statistics_have_a_row_for_each_patch(passed):
+    assert len(pd.read_parquet(passed / "statistics.parquet")) == sum(COUNTS.values())
+
+
+def test_data_docs_need_nothing_from_elsewhere(passed):
+    pages = sorted((passed / "data_docs").rglob("*.html"))
+    assert len(pages) > 1
+    for page in pages:
+        text = page.read_text()
+        assert "<script" not in text
+        assert "url(" not in text
+        assert not re.findall(r"<(?:link|img|iframe)\b", text)
+        for target in re.findall(r'href="([^"#]+)"', text):
+            assert (page.parent / target).is_file(), target
+
+
+def test_the_index_of_data_docs_lists_every_expectation(passed):
+    text = (passed / "data_docs/index.html").read_text()
+    assert "Quality gate of mine" in text
+    assert len(re.findall(r'<td class="(?:passed|not checked)">', text)) == len(suite(INTENSITIES, 3.0, 0.5)) + len(
+        leakage_suite(False)
+    )
+
+
+def test_nothing_else_is_left(passed):
+    assert sorted(path.name for path in passed.iterdir()) == [
+        "data_docs",
+        "statistics.parquet",
+        "summary.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("simulated from seed 1", "simulated"),
+        ("raster of local climate zones a.tif; simulated from seed 1", "simulated"),
+        ("arg-max of a network (weak labels, not ground truth)", "weak labels"),
+        ("field survey", "unstated"),
+        (None, "unstated"),
+    ],
+)
+def test_the_kind_of_a_data_set_follows_from_its_source(source, kind):
+    assert provenance(source) == kind
+
+
+# ---- what stops the pipeline
+
+
+def test_values_that_are_not_finite_are_refused(root):
+    _, sen2, _ = random_patches(17, FEW, seed=2)
+    sen2[3, 0, 0, 1] = np.nan
+    sen2[11, 0, 0, 1] = np.inf
+    edit(root, "testing", "sen2", sen2)
+    assert refusal(root) == (
+        "in/mine: expectation 'pixels: all values finite' violated by 2 patches: "
+        "testing.h5[3], testing.h5[11]; 1 more failed, see in/gate/data_docs/index.html"
+    )
+
+
+def test_labels_that_are_not_one_hot_are_refused(root):
+    label = np.eye(17)
+    label[5] = 0
+    label[6, 0] = 1
+    label[7] /= 2
+    edit(root, "validation", "label", label)
+    assert refusal(root) == (
+        "in/mine: expectation 'label: one-hot label' violated by 3 patches: "
+        "validation.h5[5], validation.h5[6], validation.h5[7]"
+    )
+
+
+def test_only_the_first_offenders_are_named(root):
+    edit(root, "validation", "label", np.zeros((17, 17)))
+    assert refusal(root).endswith(
+        "violated by 17 patches: "
+        "validation.h5[0], validation.h5[1], validation.h5[2], validation.h5[3], validation.h5[4], ..."
+    )
+
+
+@pytest.mark.parametrize(("value", "name"), [(3.5, "at most 3"), (-0.1, "at least 0")])
+def test_reflectance_out_of_range_is_refused(root, value, name):
+    _, sen2, _ = random_patches(17, FEW, seed=2)
+    sen2[8, 31, 31, 1] = value
+    edit(root, "testing", "sen2", sen2)
+    assert refusal(root) == (f"in/mine: expectation 'B12: reflectance {name}' violated by 1 patches: testing.h5[8]")
+
+
+def test_negative_intensity_is_refused(root):
+    sen1, _, _ = random_patches(34, FEW, seed=0)
+    sen1[33, 0, 0, 1] = -1e-6
+    edit(root, "training", "sen1", sen1)
+    assert refusal(root).endswith("'VH_lee_intensity: intensity at least 0' violated by 1 patches: training.h5[33]")
+
+
+def test_a_patch_of_zeros_is_refused(root):
+    sen1, _, _ = random_patches(34, FEW, seed=0)
+    sen1[2, :17] = 0
+    edit(root, "training", "sen1", sen1)
+    assert refusal(root).endswith("'sen1: share of zeros at most 0.5' violated by 1 patches: training.h5[2]")
+
+
+def test_blank_patches_of_sentinel_2_are_the_first_thing_named(root):
+    _, sen2, _ = random_patches(34, FEW, seed=0)
+    sen2[10:] = 0
+    edit(root, "training", "sen2", sen2)
+    assert refusal(root).startswith(
+        "in/mine: expectation 'sen2: no blank patches, share of zeros at most 0.5' violated by 24 patches: "
+        "training.h5[10], "
+    )
+
+
+def test_an_identical_patch_in_two_splits_is_refused(root):
+    training = random_patches(34, FEW, seed=0)
+    testing = random_patches(17, FEW, seed=2)
+    for position, key in enumerate(("sen1", "sen2")):
+        testing[position][12] = training[position][30]
+        edit(root, "testing", key, testing[position])
+    assert refusal(root).startswith(
+        "in/mine: expectation 'pixels: no identical patch in two splits' violated by 2 patches: "
+        "training.h5[30], testing.h5[12]"
+    )
+
+
+def test_an_empty_split_is_refused(tmp_path):
+    write_dataset(tmp_path / "mine", patches={**COUNTS, "validation": 0}, channels=FEW)
+    assert refusal(tmp_path / "mine") == (
+        "in/mine: expectation 'split: at least one patch in each split' violated by 1 splits: validation.h5"
+    )
+
+
+def test_an_empty_split_beside_a_full_geo_file_is_the_file_that_is_named(tmp_path):
+    cities = {"training": 9, "validation": 2, "testing": 3}
+    root = write_dataset(tmp_path / "mine", channels=FEW, cities=cities)
+    for key, shape in (("sen1", (32, 32, 2)), ("sen2", (32, 32, 2)), ("label", (17,))):
+        edit(root, "training", key, np.zeros((0, *shape)))
+    with pytest.raises(UserError) as caught:
+        check(root)
+    assert str(caught.value) == f"{root}/training.h5: has no patches, but training_geo.h5 the places of 34"
+
+
+def test_a_training_split_of_one_class_is_refused(root):
+    edit(root, "training", "label", np.tile(np.eye(17)[3], (34, 1)))
+    assert refusal(root) == (
+        "in/mine: expectation 'label: at least two classes in training' violated by 1 splits: training.h5"
+    )
+
+
+# ---- what is only reported
+
+
+def test_an_identical_patch_twice_in_a_split_is_a_warning(root):
+    sen1, sen2, _ = random_patches(34, FEW, seed=0)
+    sen1[20], sen2[20] = sen1[3], sen2[3]
+    edit(root, "training", "sen1", sen1)
+    edit(root, "training", "sen2", sen2)
+    assert check(root)["warnings"] == [
+        "expectation 'pixels: no identical patch twice in a split' violated by 2 patches: "
+        "training.h5[3], training.h5[20]"
+    ]
+
+
+def test_a_class_of_testing_that_training_lacks_is_a_warning(root):
+    label = np.eye(17)[np.arange(34) % 15]
+    edit(root, "training", "label", label)
+    assert check(root)["warnings"] == [
+        "expectation 'label: each class of testing occurs in training' violated by 2 classes: "
+        "LCZ F (Bare soil or sand), LCZ G (Water)"
+    ]

@@ -1,0 +1,94 @@
+import subprocess
+import sys
+
+import pytest
+
+from bp_lcz.errors import TemporaryError, UserError
+from bp_lcz.registry.connection import open_store, tracking_uri
+from bp_lcz.registry.fetch import find_version
+from bp_lcz.registry.models import list_models
+from tests.registry.conftest import FinishedWorkspace, server_that_answers
+
+
+def test_all_workspaces_of_a_clone_share_one_store(
+    workspace: FinishedWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = workspace.folder / ".workspaces/other"
+    subprocess.run(
+        ["git", "-C", str(workspace.folder), "worktree", "add", "--quiet", "--detach", str(other)], check=True
+    )
+    assert tracking_uri(other) == tracking_uri(workspace.folder) == f"sqlite:///{workspace.folder}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert tracking_uri(other) == "http://127.0.0.1:5000"
+
+
+def test_two_processes_can_open_a_fresh_store_at_once(workspace: FinishedWorkspace) -> None:
+    (workspace.folder / "mlflow.db").unlink()
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from bp_lcz.registry.connection import open_experiment, open_store\n"
+        "folder = Path(sys.argv[1])\n"
+        "with open_store(folder) as client: print(open_experiment(client, 'same', folder))"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", program, str(workspace.folder)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert outputs[0] == outputs[1] != ""
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "message"),
+    [
+        (404, '{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "x"}', UserError, "no such"),
+        (401, "You are not authenticated", UserError, "MLflow refuses this user, see MLFLOW_TRACKING_USERNAME"),
+        (403, '{"error_code": "PERMISSION_DENIED", "message": "x"}', UserError, "MLflow refuses this user"),
+        (503, "busy", TemporaryError, "MLflow does not answer .*503"),
+        (200, "<html>another server</html>", TemporaryError, "not in a valid JSON format"),
+    ],
+)
+def test_only_what_mlflow_does_not_know_is_said_not_to_exist(
+    workspace: FinishedWorkspace,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    body: str,
+    kind: type[UserError],
+    message: str,
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with server_that_answers(status, body) as url:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        for look in (
+            lambda: list_models(workspace.folder, "bp-lcz-demo"),
+            lambda: find_in_store(workspace, "models:/bp-lcz-demo@champion"),
+            lambda: find_in_store(workspace, "models:/bp-lcz-demo/1"),
+        ):
+            with pytest.raises(UserError, match=message) as caught:
+                look()
+            assert type(caught.value) is kind
+            assert "hidden" not in str(caught.value)
+            assert "\n" not in str(caught.value)
+
+
+def test_an_alias_or_version_that_is_missing_is_said_to_be(workspace: FinishedWorkspace) -> None:
+    with open_store(workspace.folder) as client:
+        client.create_registered_model("bp-lcz-demo")
+    for which, hint in (("@champion", "promote first"), ("@other", "see"), ("/7", "see")):
+        with pytest.raises(UserError, match=f"models:/bp-lcz-demo{which}: no such model or version; {hint}"):
+            find_in_store(workspace, f"models:/bp-lcz-demo{which}")
+
+
+def test_a_command_without_an_answer_is_one_line_without_the_password_and_may_be_tried_again(
+    workspace: FinishedWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hidden@127.0.0.1:9")
+    command = [sys.executable, "-W", "ignore", "-m", "bp_lcz.cli", "models", "bp-lcz-demo"]
+    done = subprocess.run(command, cwd=workspace.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == TemporaryError.status
+    assert done.stderr == "error: http://127.0.0.1:9: MLflow does not answer (Connection refused)\n"
+
+
+def find_in_store(workspace: FinishedWorkspace, uri: str) -> None:
+    with open_store(workspace.folder) as client:
+        find_version(client, uri)

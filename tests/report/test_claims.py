@@ -1,0 +1,314 @@
+"""The paper's claims against synthetic results whose order is known."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from bp_lcz.errors import UserError
+from bp_lcz.params import backbone_names
+from bp_lcz.report.claims import check_claims, claims_json, claims_text, failures, load_paper
+from bp_lcz.scoring.significance import bootstrap_differences
+from tests.report.test_page import read
+from tests.scoring.results import ROOT, write_results
+
+NAMES = ("eb_cnn", "exvit")
+TRIALS = {
+    f"eb_cnn-{variant}-s{seed}": {"backbone": "eb_cnn", "variant": variant, "seed": seed}
+    for variant in ("plain", "bgp", "bp-lcz")
+    for seed in (1, 2, 3)
+}
+SKILL = {"plain": 0.0, "bgp": 0.0, "msm": 0.5, "bp-lcz": 1.0}
+OFFICIAL = {"kind": "unstated", "release": "so2sat-v2"}
+COMPARISON = {
+    "claim": "better",
+    "where": "a table",
+    "value": None,
+    "reason": "not accessible",
+    "check": {
+        "stage": "evaluate",
+        "key": "oa",
+        "trials": {"backbone": "eb_cnn", "variant": "bp-lcz"},
+        "than": {"backbone": "eb_cnn", "variant": "plain"},
+    },
+}
+NUMBER = {
+    "claim": "a number",
+    "where": "a table",
+    "value": None,
+    "reason": "not accessible",
+    "tolerance": 0.02,
+    "check": {"stage": "evaluate", "key": "oa", "trials": {"backbone": "eb_cnn", "variant": "plain"}},
+}
+
+
+def changed(claim, **values):
+    """A claim with some keys set; a double underscore goes a level deeper."""
+    claim = json.loads(json.dumps(claim))
+    for dotted, value in values.items():
+        *parents, last = dotted.split("__")
+        section = claim
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    return claim
+
+
+def paper_of(folder, **claims):
+    path = folder / "paper.yaml"
+    path.write_text(yaml.safe_dump({"title": "t", "doi": "d", "claims": claims}, sort_keys=False))
+    return load_paper(path, NAMES)
+
+
+def judged(folder, claim, trials=TRIALS, **options):
+    options = {"patches": 300, "skill": SKILL, "groups": ("RGB",), **options}
+    write_results(folder, trials, **options)
+    (outcome,) = check_claims(paper_of(folder, it=claim), *read(folder, trials))
+    return outcome
+
+
+def swapped(claim):
+    return changed(claim, check__trials=claim["check"]["than"], check__than=claim["check"]["trials"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kind": "simulated"},
+        {"kind": "weak labels", "unit": "patch"},
+        {"kind": "unstated"},
+        {"kind": "simulated", "release": "so2sat-v2"},
+        {**OFFICIAL, "leakage": {"status": "overlap", "pairs": 1, "distance": 100.0}},
+    ],
+)
+@pytest.mark.parametrize(
+    "claim", [COMPARISON, NUMBER, changed(NUMBER, value=0.5)], ids=["comparison", "null", "number"]
+)
+def test_nothing_but_the_official_data_is_ever_set_against_the_paper(tmp_path, options, claim):
+    outcome = judged(tmp_path, claim, **options)
+    assert outcome.verdict == "not comparable"
+    assert failures([outcome]) == []
+    if claim is COMPARISON:
+        assert outcome.direction == ("undecided" if outcome.lower_bound else "holds")
+    else:
+        assert outcome.direction is outcome.difference is outcome.interval is None
+
+
+@pytest.mark.parametrize(
+    ("claim", "expected"),
+    [
+        (COMPARISON, "holds"),
+        (swapped(COMPARISON), "fails"),
+        (changed(COMPARISON, check__trials__variant="bgp"), "undecided"),
+    ],
+    ids=["better", "worse", "equal"],
+)
+@pytest.mark.parametrize("options", [{}, OFFICIAL], ids=["demo", "official"])
+def test_a_direction_follows_the_interval(tmp_path, claim, expected, options):
+    outcome = judged(tmp_path, claim, **options)
+    assert outcome.direction == expected
+    assert outcome.verdict == (expected if options else "not comparable")
+    low, high = outcome.interval
+    assert {"holds": low > 0, "fails": high < 0, "undecided": low <= 0 <= high}[expected]
+    assert low <= outcome.difference <= high
+
+
+def test_the_difference_is_that_of_equal_seeds_averaged_with_blocks_resampled_jointly(tmp_path):
+    outcome = judged(tmp_path, COMPARISON)
+    results = {result.name: result for result in read(tmp_path, TRIALS).results}
+    sides = [[results[f"eb_cnn-{v}-s{seed}"] for seed in (1, 2, 3)] for v in ("bp-lcz", "plain")]
+    leads = [a.evaluation["oa"] - b.evaluation["oa"] for a, b in zip(*sides, strict=True)]
+    assert outcome.difference == pytest.approx(np.mean(leads))
+    predictions = [np.stack([each.predictions["y_pred"] for each in side]) for side in sides]
+    shared = sides[0][0].predictions
+    expected = bootstrap_differences(shared["y_true"], *predictions, shared["block"], 200, 1)["oa"]
+    assert outcome.interval == pytest.approx(expected)
+    assert [trials.seeds for trials in outcome.reproduced] == [3, 3]
+
+
+def test_trials_with_overrides_do_not_count(tmp_path):
+    low = {
+        f"low-s{seed}": {"backbone": "eb_cnn", "variant": "plain", "seed": seed, "overrides": {"model": {"alpha": 0.2}}}
+        for seed in (1, 2, 3)
+    }
+    outcome = judged(tmp_path, NUMBER, {**low, **TRIALS})
+    assert outcome.reproduced[0].trials == "eb_cnn-plain"
+
+
+@pytest.mark.parametrize(("options", "verdict"), [({}, "not comparable"), (OFFICIAL, "undecided")])
+@pytest.mark.parametrize(
+    "claim", [changed(COMPARISON, check__than__variant="msm"), changed(NUMBER, check__trials__variant="msm")]
+)
+def test_trials_that_are_not_part_of_the_run_leave_a_claim_undecided_and_in_the_table(
+    tmp_path, options, verdict, claim
+):
+    outcome = judged(tmp_path, claim, **options)
+    assert outcome.verdict == verdict
+    assert "no such trials in this run" in outcome.note
+    assert outcome.direction == ("undecided" if claim["check"].get("than") else None)
+    assert outcome.claim in claims_text([outcome], read(tmp_path, TRIALS).summary)
+
+
+def test_a_number_of_the_paper_that_is_not_accessible_is_said_to_be_so_beside_the_reproduced_one(tmp_path):
+    outcome = judged(tmp_path, NUMBER, **OFFICIAL)
+    assert (outcome.verdict, outcome.note) == ("not accessible", "not accessible")
+    values = [r.evaluation["oa"] for r in read(tmp_path, TRIALS).results if r.evaluation["variant"] == "plain"]
+    assert outcome.reproduced[0].mean == pytest.approx(np.mean(values))
+    assert outcome.reproduced[0].deviation == pytest.approx(np.std(values, ddof=1))
+    assert outcome.difference is None
+
+
+@pytest.mark.parametrize(("away", "verdict"), [(0.01, "holds"), (-0.4, "fails"), (0.4, "fails"), (0.03, "undecided")])
+def test_an_accessible_number_is_judged_by_its_tolerance_and_fails_only_beyond_chance(tmp_path, away, verdict):
+    write_results(tmp_path, TRIALS, patches=300, skill=SKILL, groups=("RGB",), **OFFICIAL)
+    matrix = read(tmp_path, TRIALS)
+    mean = np.mean([r.evaluation["oa"] for r in matrix.results if r.evaluation["variant"] == "plain"])
+    claim = changed(NUMBER, value=float(mean - away))
+    (outcome,) = check_claims(paper_of(tmp_path, it=claim), *matrix)
+    assert outcome.difference == pytest.approx(away)
+    assert outcome.verdict == verdict
+
+
+@pytest.mark.parametrize("data", [OFFICIAL, {}])
+def test_a_backbone_with_other_options_than_the_papers_is_not_comparable(tmp_path, data):
+    trials = {name: {**trial, "overrides": {"backbone": {"token_size": 4}}} for name, trial in TRIALS.items()}
+    write_results(tmp_path, trials, patches=200, skill=SKILL, groups=("RGB",), **data)
+    plain = {name: {**trial, "overrides": {}} for name, trial in trials.items()}  # set for all trials, not overridden
+    claim = changed(COMPARISON, check__trials__options={"token_size": 1})
+    (outcome,) = check_claims(paper_of(tmp_path, it=claim), *read(tmp_path, plain))
+    assert (outcome.verdict, outcome.direction) == ("not comparable", "holds")
+    assert "eb_cnn-bp-lcz has token_size 4, the paper 1" in outcome.note
+
+
+def test_an_option_that_the_backbone_does_not_have_is_one_line(tmp_path):
+    write_results(tmp_path, TRIALS, patches=200, skill=SKILL, groups=("RGB",), **OFFICIAL)
+    claim = changed(COMPARISON, check__trials__options={"token_sise": 1})
+    with pytest.raises(UserError, match=r"^paper\.yaml: claims\.it\.check: eb_cnn has no option token_sise$"):
+        check_claims(paper_of(tmp_path, it=claim), *read(tmp_path, TRIALS))
+
+
+def test_an_interval_by_patch_is_too_narrow_to_decide(tmp_path):
+    write_results(tmp_path, TRIALS, patches=200, skill=SKILL, groups=("RGB",), unit="patch", **OFFICIAL)
+    far = changed(NUMBER, value=0.01)
+    (lift, number) = check_claims(paper_of(tmp_path, lift=COMPARISON, number=far), *read(tmp_path, TRIALS))
+    assert lift.interval[0] > 0
+    assert number.interval[0] > NUMBER["tolerance"]
+    for outcome in (lift, number):
+        assert (outcome.verdict, outcome.lower_bound) == ("undecided", True)
+        assert "too narrow to decide" in outcome.note
+    assert not failures([lift, number])
+
+
+def test_a_single_block_decides_nothing(tmp_path):
+    outcome = judged(tmp_path, COMPARISON, blocks=1)
+    assert (outcome.direction, outcome.interval) == ("undecided", None)
+    assert "no interval" in outcome.note
+
+
+def test_intervals_by_patch_are_marked_as_a_lower_bound(tmp_path):
+    outcome = judged(tmp_path, COMPARISON, unit="patch")
+    assert outcome.lower_bound
+    assert "]†" in outcome.entries()[3]
+
+
+def test_the_text_table_has_a_row_for_each_claim_and_says_what_the_data_are(tmp_path):
+    write_results(tmp_path, TRIALS, patches=200, skill=SKILL, groups=("RGB",))
+    summary, results = read(tmp_path, TRIALS)
+    paper = load_paper(ROOT / "paper.yaml", NAMES)
+    lines = claims_text(check_claims(paper, summary, results), summary).splitlines()
+    assert "simulated data, never comparable with the paper" in lines[0]
+    assert lines[2].split(" | ")[0].strip() == "claim"
+    assert [line.split(" | ")[0].strip() for line in lines[4:]] == [claim.claim for claim in paper.claims.values()]
+    assert all(" | not comparable" in line for line in lines[4:])
+    lift = next(line for line in lines if line.startswith("BP-LCZ lifts EB-CNN, OA"))
+    assert "± " in lift
+    assert "3 seeds" in lift
+    assert "holds" in lift
+
+
+def test_the_json_has_equal_bytes_for_equal_inputs_and_every_claim(tmp_path):
+    write_results(tmp_path, TRIALS, patches=200, skill=SKILL, groups=("RGB",))
+    summary, results = read(tmp_path, TRIALS)
+    paper = load_paper(ROOT / "paper.yaml", NAMES)
+    texts = {claims_json(check_claims(paper, summary, results), summary) for _ in range(2)}
+    assert len(texts) == 1
+    content = json.loads(texts.pop())
+    assert list(content["claims"]) == sorted(paper.claims)
+    assert content["comparable"] is False
+
+
+@pytest.mark.parametrize(
+    ("claim", "message"),
+    [
+        (changed(COMPARISON, check__key="accuracy"), "claims.it.check.key: Input should be 'oa', "),
+        (changed(COMPARISON, check__stage="train"), "claims.it.check.stage: Input should be 'evaluate'"),
+        (
+            changed(COMPARISON, check__trials__variant="gpt"),
+            "claims.it.check.trials.variant: Input should be 'plain', ",
+        ),
+        (
+            changed(COMPARISON, check__than__backbone="vgg"),
+            "claims.it.check.than: unknown backbone 'vgg'; known: eb_cnn, exvit",
+        ),
+        (changed(NUMBER, check__trials__backbone="vgg"), "claims.it.check.trials: unknown backbone 'vgg'"),
+        (changed(COMPARISON, page=3), "claims.it.page: unknown key"),
+        (changed(COMPARISON, check__metric="oa"), "claims.it.check.metric: unknown key"),
+        (changed(COMPARISON, reason=None), "claims.it: Value error, null needs a reason"),
+        (changed(NUMBER, tolerance=None), "claims.it: Value error, a number needs a tolerance"),
+        (changed(COMPARISON, tolerance=0.1), "claims.it: Value error, a number needs a tolerance"),
+        (changed(NUMBER, value="0.7"), "claims.it.value: Input should be a valid number"),
+        (changed(NUMBER, value=float("nan")), "claims.it.value: Input should be a finite number"),
+    ],
+)
+def test_an_entry_that_points_nowhere_is_one_line_with_file_key_and_cause(tmp_path, claim, message):
+    with pytest.raises(UserError) as error:
+        paper_of(tmp_path, it=claim)
+    assert str(error.value).startswith(f"{tmp_path / 'paper.yaml'}: ")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not valid YAML"),
+        ("[1]", "yaml: expected a mapping"),
+        ("", "yaml: expected a mapping"),
+        ("{}", "Field required"),
+    ],
+)
+def test_a_file_that_holds_no_claims_is_refused(tmp_path, text, message):
+    (tmp_path / "paper.yaml").write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        load_paper(tmp_path / "paper.yaml", NAMES)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="not found"):
+        load_paper(tmp_path / "none.yaml", NAMES)
+
+
+def test_no_number_of_the_paper_is_invented():
+    paper = load_paper(ROOT / "paper.yaml", NAMES)
+    assert all(claim.value is None and claim.reason for claim in paper.claims.values())
+
+
+def test_the_committed_claims_point_at_backbones_of_this_project():
+    load_paper(ROOT / "paper.yaml", backbone_names())
+
+
+@pytest.mark.parametrize("key", ["oa", "kappa"])
+def test_the_committed_claims_hold_the_papers_statements(key):
+    checks = [claim.check for claim in load_paper(ROOT / "paper.yaml", NAMES).claims.values()]
+    stated = {
+        (check.trials.backbone, check.trials.variant, check.than.variant)
+        for check in checks
+        if check is not None and check.than is not None and check.key == key
+    }
+    assert stated == {
+        ("eb_cnn", "bp-lcz", "plain"),
+        ("exvit", "bp-lcz", "plain"),
+        ("eb_cnn", "bgp", "plain"),
+        ("eb_cnn", "msm", "plain"),
+        ("eb_cnn", "bp-lcz", "bgp"),
+        ("eb_cnn", "bp-lcz", "msm"),
+    }

@@ -1,0 +1,345 @@
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bp_lcz.errors import UserError
+from bp_lcz.report.claims import check_claims, load_paper
+from bp_lcz.report.page import write_report
+from bp_lcz.scoring.results import Matrix, read_result, read_summary
+from tests.scoring.results import ROOT, TRIALS, write_results
+
+PLAIN = {"eb_cnn-plain": TRIALS["eb_cnn-plain"]}
+TWO = {name: TRIALS[name] for name in ("eb_cnn-plain", "eb_cnn-bgp")}
+BACKBONES = ("eb_cnn", "exvit")
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Text, addresses and headings of a page; fails on tags that do not match."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.addresses, self.ids, self.text, self.images = [], [], set(), [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.addresses += [attributes[name] for name in ("src", "href") if name in attributes]
+        self.ids.add(attributes.get("id"))
+        if tag == "img":
+            self.images.append(attributes)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.text.append(data)
+
+
+def read(root: Path, trials=TRIALS) -> Matrix:
+    outputs = root / "outputs"
+    results = [
+        read_result(
+            outputs / "evaluations" / name,
+            outputs / "models" / name,
+            {f"{part}.{k}": v for part, values in trial.get("overrides", {}).items() for k, v in values.items()},
+        )
+        for name, trial in trials.items()
+    ]
+    return Matrix(read_summary(outputs / "gate/summary.json"), results)
+
+
+def write(out: Path, matrix: Matrix, **options) -> None:
+    paper = load_paper(ROOT / "paper.yaml", BACKBONES)
+    outcomes = check_claims(paper, matrix.summary, matrix.results)
+    write_report(
+        out, matrix, outcomes=outcomes, manifest={"sha256": {"a.npy": "0"}}, command="make reproduce", **options
+    )
+
+
+def make_report(root: Path, trials=TRIALS, **options) -> Path:
+    write_results(root, trials, **options)
+    out = root / "reports"
+    out.mkdir()
+    write(out, read(root, trials))
+    return out
+
+
+def text_of(out):
+    return " ".join(" ".join(Page((out / "index.html").read_text()).text).split())
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return make_report(tmp_path_factory.mktemp("demo"), TWO)
+
+
+def test_the_page_is_well_formed_and_needs_nothing_from_outside(demo):
+    html = (demo / "index.html").read_text()
+    page = Page(html)
+    for address in page.addresses:
+        assert address.startswith(("data:image/png;base64,", "#"))
+    assert {address[1:] for address in page.addresses if address.startswith("#")} <= page.ids
+    assert "@import" not in html
+    assert "url(" not in html
+    assert all(image["alt"] for image in page.images)
+
+
+def test_page_and_markdown_show_the_same_figures_and_no_file_is_left_over(demo):
+    page, markdown = Page((demo / "index.html").read_text()), (demo / "report.md").read_text()
+    linked = re.findall(r"!\[[^\]]+\]\((figures/[^)]+)\)", markdown)
+    on_disk = {path.relative_to(demo).as_posix() for path in demo.glob("figures/*")}
+    assert set(linked) == on_disk
+    assert len(linked) == len(page.images) == len(on_disk) == 10
+    assert {path.name for path in demo.iterdir()} == {"index.html", "report.md", "figures"}
+
+
+def test_equal_inputs_give_equal_bytes(demo, tmp_path):
+    again = make_report(tmp_path, TWO)
+    files = [path.relative_to(demo) for path in demo.rglob("*") if path.is_file()]
+    assert len(files) == 12
+    for file in files:
+        assert (demo / file).read_bytes() == (again / file).read_bytes(), file
+
+
+def test_every_value_of_the_results_table_comes_from_the_evaluation(demo):
+    evaluation = json.loads((demo.parent / "outputs/evaluations/eb_cnn-bgp/evaluation.json").read_text())
+    row = next(line for line in (demo / "report.md").read_text().splitlines() if line.startswith("| eb_cnn-bgp"))
+    shown = [float(number) for number in re.findall(r"\.\d+", row)]
+    expected = []
+    for name in ("oa", "aa", "kappa", "macro_f1"):
+        expected += [evaluation[name], *evaluation["intervals"][name]]
+    assert shown == pytest.approx(expected, abs=0.0005)
+
+
+def test_simulated_data_are_headed_so_and_never_set_against_the_paper(demo):
+    for text in (text_of(demo), (demo / "report.md").read_text()):
+        head = text[: text.index("Overall accuracy" if "![" in text else "Results:")]
+        assert "Simulated data: made by code, not measured." in head
+        assert "never comparable with the paper" in " ".join(head.replace(">", "").split())
+    assert "not accessible to this project" in text_of(demo)
+
+
+def test_weak_labels_are_headed_so_with_the_words_of_the_files(tmp_path):
+    out = make_report(tmp_path, PLAIN, kind="weak labels", unit="patch", absent=(0, 16), dataset="mine")
+    text = text_of(out)
+    assert "Weak labels, not ground truth." in text
+    assert "weak labels: arg-max of Sen2LCZ on sen2" in text
+    assert "†" in text
+    assert "lower bound" in text
+    assert "testing split of mine (weak labels), 600 patches" in text
+
+
+def test_every_table_of_splits_that_overlap_is_marked(tmp_path):
+    leakage = {"status": "overlap", "pairs": 1234, "distance": 100.0}
+    out = make_report(tmp_path, PLAIN, kind="unstated", release="so2sat-v2", leakage=leakage)
+    text = text_of(out)
+    assert "Leaky split. Patches of two splits show the same ground (1,234 pairs, nearest 100.0 m apart)" in text
+    assert "testing split of demo (leaky split, provenance not stated), 600 patches" in text
+    assert "may be set against published ones" not in text
+    captions = [line for line in (out / "report.md").read_text().splitlines() if "testing split of demo (" in line]
+    assert len(captions) > 1
+    assert all("(leaky split, " in line for line in captions)
+
+
+def test_unstated_provenance_is_said_to_be_unstated(tmp_path):
+    text = text_of(make_report(tmp_path, PLAIN, kind="unstated"))
+    assert "Provenance not stated in the files." in text
+    assert "McNemar" not in text  # nothing to compare with
+    assert "Text encoder" not in text  # no trial has prompts
+
+
+def test_a_single_block_is_said_to_give_no_intervals(tmp_path):
+    text = text_of(make_report(tmp_path, PLAIN, blocks=1))
+    assert "No intervals: all patches belong to one city" in text
+    assert "In brackets" not in text
+
+
+def table(out, start):
+    """Rows of the Markdown table whose caption begins so."""
+    lines = (out / "report.md").read_text().splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith(f"**{start}")) + 4
+    last = next(i for i in range(first, len(lines)) if not lines[i].startswith("|"))
+    return [[entry.strip() for entry in line.split("|")[1:-1]] for line in lines[first:last]]
+
+
+def of(root, name, key):
+    return json.loads((root / f"outputs/evaluations/{name}/evaluation.json").read_text())[key]
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory):
+    """Two variants with two seeds each, and an override of one of them."""
+    trials = {
+        f"{variant}-s{seed}": {"backbone": "eb_cnn", "variant": variant, "seed": seed}
+        for seed in (2, 1)
+        for variant in ("plain", "bgp")
+    }
+    for seed in (1, 2):
+        overrides = {"model": {"alpha": 0.05}}
+        trials[f"bgp-low-s{seed}"] = {"backbone": "eb_cnn", "variant": "bgp", "seed": seed, "overrides": overrides}
+    return make_report(tmp_path_factory.mktemp("seeds"), trials, patches=200, groups=("RGB",))
+
+
+def test_mean_and_deviation_are_shown_for_trials_that_differ_in_the_seed_alone(seeds):
+    rows = table(seeds, "Results")
+    assert [row[0] for row in rows] == ["plain", "bgp", "bgp-low"]
+    values = [of(seeds.parent, f"bgp-s{seed}", "oa") for seed in (1, 2)]
+    mean, deviation = re.findall(r"\.\d+", rows[1][1])[:2]
+    assert float(mean) == pytest.approx(np.mean(values), abs=0.0005)
+    assert float(deviation) == pytest.approx(np.std(values, ddof=1), abs=0.0005)
+    assert [row[5] for row in rows] == ["2", "2", "2"]
+    assert rows[2][-1] == "alpha .05"
+
+
+def test_differences_are_those_of_equal_seeds_averaged(seeds):
+    rows = table(seeds, "Differences")
+    assert [(row[0], row[-1]) for row in rows] == [("bgp", "plain"), ("bgp-low", "plain")]
+    expected = np.mean(
+        [of(seeds.parent, f"bgp-s{seed}", "oa") - of(seeds.parent, f"plain-s{seed}", "oa") for seed in (1, 2)]
+    )
+    assert float(rows[0][1].split()[0]) == pytest.approx(expected, abs=0.0005)
+    assert len(rows[0][5].split(",")) == 2, "McNemar's p of each seed"
+
+
+def test_the_ablation_is_grouped_by_factor_around_its_default(seeds):
+    rows = table(seeds, "Ablation")
+    assert [row[:2] for row in rows] == [["eb_cnn bgp: alpha", ".1"], ["eb_cnn bgp: alpha", ".05"]]
+    assert rows[0][4] == rows[0][5] == "default"
+    assert re.fullmatch(r"[+-]?\.\d{3} \[.*\]", rows[1][4])
+
+
+def test_every_trial_is_in_the_table_of_single_trials_and_of_cost(seeds):
+    names = {path.name for path in (seeds.parent / "outputs/models").iterdir()}
+    assert {row[0] for row in table(seeds, "Each trial")} == names
+    assert {row[0] for row in table(seeds, "Cost")} == names
+
+
+def test_the_report_shows_every_claim_and_how_it_is_made_again(seeds):
+    paper = load_paper(ROOT / "paper.yaml", BACKBONES)
+    assert [row[0] for row in table(seeds, "Claims")] == [claim.claim for claim in paper.claims.values()]
+    for text in (text_of(seeds), (seeds / "report.md").read_text()):
+        assert "fresh clone of the same commit: " in text
+        assert re.search(r"SHA-256 `?\s?[0-9a-f]{64}", text)
+
+
+def test_a_missing_seed_is_named(tmp_path):
+    trials = {
+        **{f"plain-s{seed}": {"backbone": "eb_cnn", "variant": "plain", "seed": seed} for seed in (1, 2)},
+        "bgp-s1": {"backbone": "eb_cnn", "variant": "bgp", "seed": 1},
+    }
+    with pytest.raises(
+        UserError, match=r"^params\.yaml: trials: bgp-s1 lacks seed 2, which other trials have; [^\n]*$"
+    ):
+        make_report(tmp_path, trials, patches=50)
+
+
+def test_the_same_trial_under_two_names_is_refused(tmp_path):
+    trials = {name: {"backbone": "eb_cnn", "variant": "plain", "seed": 1} for name in ("a", "b")}
+    with pytest.raises(UserError, match="trials: a and b differ in nothing, not even in the seed"):
+        make_report(tmp_path, trials, patches=50)
+
+
+def test_official_data_are_not_called_unstated(tmp_path):
+    text = text_of(make_report(tmp_path, PLAIN, kind="unstated", release="so2sat-v2", patches=100))
+    assert "Provenance not stated" not in text
+    assert "The labels are those of So2Sat LCZ42 v2" in text
+
+
+def test_expectations_that_are_not_met_are_listed(demo):
+    for text in (text_of(demo), (demo / "report.md").read_text()):
+        assert "1 of 2 expectations met; those not met:" in text
+        assert "all classes: label lacks E" in text
+
+
+def test_epochs_are_counted_from_one(demo):
+    model = json.loads((demo.parent / "outputs/models/eb_cnn-plain/model.json").read_text())
+    assert f"| {model['best_epoch'] + 1} of 12 |" in (demo / "report.md").read_text()
+
+
+def test_one_seed_gives_no_deviations_and_no_second_table(demo):
+    assert "±" not in text_of(demo)[: text_of(demo).index("Claims of the paper: ")]
+    assert "Each trial" not in text_of(demo)
+
+
+def test_markup_in_the_files_stays_text(tmp_path):
+    root = tmp_path
+    write_results(root, PLAIN, kind="weak labels", patches=100)
+    path = root / "outputs/gate/summary.json"
+    summary = json.loads(path.read_text())
+    summary["source"] = "weak labels <script>alert(1)</script> *bold* [link](http://example.org)\nnew line"
+    path.write_text(json.dumps(summary))
+    out = root / "reports"
+    out.mkdir()
+    write(out, read(root, PLAIN))
+    assert "<script" not in (out / "index.html").read_text()
+    assert "<script>alert(1)</script> *bold* [link](http://example.org) new line" in text_of(out)
+    markdown = (out / "report.md").read_text()
+    assert r"\<script\>" in markdown
+    assert r"\*bold\*" in markdown
+    assert "](http" not in markdown.replace(r"\](", "")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("oa", "high", "oa is no number"), ("confusion", [[1, 2], [3]], "confusion is no square matrix")],
+)
+def test_a_damaged_value_of_an_evaluation_is_named(tmp_path, key, value, message):
+    write_results(tmp_path, PLAIN, patches=50)
+    evaluation = tmp_path / "outputs/evaluations/eb_cnn-plain"
+    content = json.loads((evaluation / "evaluation.json").read_text())
+    (evaluation / "evaluation.json").write_text(json.dumps(content | {key: value}))
+    with pytest.raises(UserError, match=rf"evaluation\.json: {message}"):
+        read_result(evaluation, tmp_path / "outputs/models/eb_cnn-plain", {})
+
+
+def test_trials_evaluated_on_different_patches_are_refused(tmp_path):
+    write_results(tmp_path / "a", TWO, patches=100)
+    write_results(tmp_path / "b", TWO, patches=101)
+    one, other = (read(tmp_path / root, TWO) for root in "ab")
+    mixed = Matrix(one.summary, [one.results[0], other.results[1]])
+    with pytest.raises(UserError, match=r"eb_cnn-plain and eb_cnn-bgp were evaluated on different patches"):
+        write(tmp_path, mixed)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("evaluations/eb_cnn-plain/evaluation.json", None, r"evaluation\.json: not found; run `dvc repro`$"),
+        ("evaluations/eb_cnn-plain/evaluation.json", b"{", r"evaluation\.json: unreadable: "),
+        (
+            "evaluations/eb_cnn-plain/evaluation.json",
+            b"[]",
+            r"evaluation\.json: unreadable: expected a JSON object",
+        ),
+        ("evaluations/eb_cnn-plain/evaluation.json", b"{}", r"evaluation\.json: lacks trial, "),
+        (
+            "evaluations/eb_cnn-plain/predictions.npz",
+            b"no",
+            r"predictions\.npz: unreadable: not a NumPy \.npz",
+        ),
+        ("models/eb_cnn-plain/history.csv", b"epoch\n1\n", r"history\.csv: lacks training_loss"),
+        ("models/eb_cnn-plain/history.csv", b"epoch\nx\n", r"history\.csv: unreadable: could not convert"),
+        ("models/eb_cnn-plain/history.csv", b"epoch,a\n1\n", r"history\.csv: unreadable: "),
+        ("models/eb_cnn-plain/timings.json", b"\xff", r"timings\.json: unreadable: "),
+    ],
+)
+def test_unusable_result_files_are_named(tmp_path, file, content, message):
+    write_results(tmp_path, PLAIN, patches=50)
+    outputs = tmp_path / "outputs"
+    if content is None:
+        (outputs / file).unlink()
+    else:
+        (outputs / file).write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        read_result(outputs / "evaluations/eb_cnn-plain", outputs / "models/eb_cnn-plain", {})
+    assert "\n" not in str(error.value)

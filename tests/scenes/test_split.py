@@ -1,0 +1,224 @@
+"""Splits made from geo files: no overlap, nothing lost but the gap."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bp_lcz.errors import UserError
+from bp_lcz.gate.leakage import find_neighbours
+from bp_lcz.params import SPLITS
+from bp_lcz.scenes.split import SplitRule, assign, counted, split_folders
+from bp_lcz.so2sat.layout import Geo, check_dataset, open_split, read_geo
+from tests.gate.test_leakage import INTENSITIES, berlin
+from tests.so2sat.patches import random_patches
+
+SMALL = SplitRule(block_m=1000.0)
+
+
+def stride_grid(side: int, epsg: int = 32633, city: str = "Berlin", west: float = 500_000.0) -> Geo:
+    """A square of patches on a 100 m stride."""
+    column, row = (axis.ravel() * 100.0 for axis in np.meshgrid(np.arange(side), np.arange(side)))
+    count = side * side
+    return Geo(np.array([city] * count), np.full(count, epsg), west + column, 5_800_000 - row)
+
+
+def write_patches(folder: Path, geo: Geo, name: str = "patches", seed: int = 0, source: str | None = "x") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    sen1, sen2, label = random_patches(len(geo.city), INTENSITIES, seed)
+    sen2[:, 0, 0, 0] = np.arange(len(geo.city)) / 1e4  # tells patches apart
+    with h5py.File(folder / f"{name}.h5", "w") as file:
+        file["sen1"], file["sen2"], file["label"] = sen1, sen2, label
+        for key in ("sen1", "sen2"):
+            file[key].attrs["bands"] = list(getattr(INTENSITIES, key))
+        if source:
+            file["label"].attrs["source"] = source
+    with h5py.File(folder / f"{name}_geo.h5", "w") as file:
+        file["city"] = np.array([city.encode() for city in geo.city])
+        file["epsg"] = geo.epsg[:, None]
+        zero, ten = np.zeros(len(geo.city)), np.full(len(geo.city), 10.0)
+        file["tfw"] = np.stack([ten, zero, zero, -ten, geo.easting, geo.northing], axis=1)
+    return folder
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(12, 24), st.floats(640, 1500), st.floats(320, 500))
+def test_no_two_splits_are_nearer_than_the_gap_and_nothing_else_is_left_out(seed, side, block_m, gap_m):
+    geo = stride_grid(side)
+    rule = SplitRule(block_m=block_m, gap_m=gap_m, seed=seed)
+    try:
+        part = assign(geo, rule)
+    except UserError as error:
+        assert "leaves no patch" in str(error) or "cannot make three splits" in str(error)  # noqa: PT017
+        return
+    corners = np.stack([geo.easting, geo.northing], axis=1)
+    apart = np.abs(corners[:, None] - corners).max(axis=2)
+    for first in range(3):
+        for second in range(first):
+            assert apart[np.ix_(part == first, part == second)].min() >= gap_m - 1e-6
+    # A patch is left out only where another block begins within the gap.
+    cell = np.floor(corners / block_m)
+    for lost in np.flatnonzero(part < 0):
+        near = apart[lost] < gap_m
+        assert (cell[near] != cell[lost]).any()
+
+
+def test_cities_stay_whole():
+    parts = [stride_grid(4, city=f"city {i}", west=500_000.0 + 50_000 * i) for i in range(10)]
+    geo = Geo(*(np.concatenate([getattr(p, k) for p in parts]) for k in ("city", "epsg", "easting", "northing")))
+    part = assign(geo, SplitRule(by="city", shares=(0.6, 0.2, 0.2)))
+    assert {len(set(part[geo.city == city])) for city in np.unique(geo.city)} == {1}
+    assert [int((part == s).sum()) // 16 for s in range(3)] == [6, 2, 2]
+
+
+def test_the_seed_decides():
+    geo = stride_grid(30)
+    first, again, other = (assign(geo, SplitRule(block_m=700.0, seed=seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_split_writes_a_data_set_in_form_whose_splits_do_not_overlap(tmp_path):
+    geo = stride_grid(20)
+    write_patches(tmp_path / "in", geo)
+    lines = split_folders([tmp_path / "in"], tmp_path / "out", SMALL)
+    assert check_dataset(tmp_path / "out") == INTENSITIES
+    assert find_neighbours(tmp_path / "out").status == "none"
+    written = 0
+    for line, split in zip(lines, SPLITS, strict=False):
+        with open_split(tmp_path / "out", split) as reader:
+            assert line.startswith(f"{split:<10}  {reader.count} patches of ")
+            assert reader.source == "x"
+            places = read_geo(tmp_path / "out", split, reader.count)
+            assert places is not None
+            (_, _, sen2, label), *rest = reader.chunks(1000)
+            assert not rest
+        index = np.rint(sen2[:, 0, 0, 0] * 1e4).astype(int)
+        np.testing.assert_array_equal(places.easting, geo.easting[index])
+        np.testing.assert_array_equal(places.northing, geo.northing[index])
+        np.testing.assert_array_equal(label.argmax(axis=1), index % 17)
+        assert (np.diff(index) > 0).all()
+        written += len(index)
+    assert lines[-1] == f"left out    {400 - written} patches nearer than 320 m to another split"
+    assert 0 < written < 400
+
+
+def test_several_files_of_several_folders_make_one_data_set(tmp_path):
+    write_patches(tmp_path / "a", stride_grid(3, city="a"), "one", source="left")
+    write_patches(tmp_path / "a", stride_grid(3, city="b", west=600_000.0), "two", source="right")
+    write_patches(tmp_path / "b", stride_grid(3, city="c", epsg=32718), "one", source=None)
+    split_folders([tmp_path / "a", tmp_path / "b"], tmp_path / "out", SplitRule(by="city", shares=(0.4, 0.3, 0.3)))
+    cities = []
+    for split in SPLITS:
+        with open_split(tmp_path / "out", split) as reader:
+            assert (reader.count, reader.source) == (9, "left; right")
+        geo = read_geo(tmp_path / "out", split)
+        assert geo is not None
+        cities += set(geo.city)
+    assert sorted(cities) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [
+        (1, "patch", "1 patch"),
+        (0, "patch", "0 patches"),
+        (1, "class", "1 class"),
+        (2, "class", "2 classes"),
+        (2, "city", "2 cities"),
+        (1200, "block", "1,200 blocks"),
+    ],
+)
+def test_numbers_of_things_are_said_as_people_say_them(count, noun, text):
+    assert counted(count, noun) == text
+
+
+def test_classes_that_a_split_lacks_are_named(tmp_path):
+    write_patches(tmp_path / "in", stride_grid(20))
+    with h5py.File(tmp_path / "in/patches.h5", "a") as file:
+        file["label"][:] = np.eye(17)[np.where(np.arange(400) == 399, 16, 0)]
+    lines = split_folders([tmp_path / "in"], tmp_path / "out", SMALL)
+    assert sum(line.endswith("of 1 class; without LCZ G") for line in lines[:3]) in (0, 2)
+    assert any("LCZ" in line for line in lines) == any("of 2 classes" in line for line in lines)
+
+
+def test_a_folder_that_is_given_twice_is_refused_however_it_is_spelt(tmp_path):
+    folder = write_patches(tmp_path / "in", stride_grid(20))
+    (tmp_path / "link").symlink_to(folder)
+    for again in (folder, tmp_path / "out/../in", tmp_path / "link"):
+        with pytest.raises(UserError) as caught:
+            split_folders([folder, again], tmp_path / "out", SMALL)
+        assert str(caught.value) == f"{again}: given twice; its patches would stand twice in the data set"
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("no geo", r"patches\.h5: no patches_geo\.h5 beside it"),
+        ("no files", r"in: holds no HDF5 files of patches"),
+        ("one city", r"1 city cannot make three splits; take --by block"),
+        ("out in use", r"out: exists and is not empty"),
+        ("channels", r"zzz\.h5: has the channels .* but patches\.h5 has"),
+        ("truncated", r"patches\.h5: not a readable HDF5 file"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, damage, message):
+    folder, out, rule = write_patches(tmp_path / "in", stride_grid(6)), tmp_path / "out", SMALL
+    if damage == "no geo":
+        (folder / "patches_geo.h5").unlink()
+    elif damage == "no files":
+        for file in folder.iterdir():
+            file.unlink()
+    elif damage == "one city":
+        rule = SplitRule(by="city")
+    elif damage == "out in use":
+        out.mkdir()
+        (out / "precious").touch()
+    elif damage == "channels":
+        write_patches(folder, stride_grid(3, epsg=32718), "zzz")
+        with h5py.File(folder / "zzz.h5", "a") as file:
+            file["sen1"].attrs["bands"] = ["VV_lee_intensity", "VH_lee_intensity"]
+    else:
+        (folder / "patches.h5").write_bytes((folder / "patches.h5").read_bytes()[:-100])
+    with pytest.raises(UserError, match=message) as caught:
+        split_folders([folder], out, rule)
+    assert "\n" not in str(caught.value)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == (["in", "out"] if damage == "out in use" else ["in"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gap_m": 310.0}, "overlap"),
+        ({"shares": (0.7, 0.3, 0.0)}, "sum 1"),
+        ({"shares": (0.7, 0.7, 0.2)}, "sum 1"),
+        ({"block_m": 0.0}, "positive, finite side"),
+        ({"block_m": float("nan")}, "positive, finite side"),
+        ({"block_m": float("inf")}, "positive, finite side"),
+        ({"gap_m": float("nan")}, "at least 320 m"),
+        ({"gap_m": float("inf")}, "at least 320 m"),
+        ({"shares": (float("nan"), 0.5, 0.5)}, "sum 1"),
+        ({"shares": (0.5, 0.5, float("nan"))}, "sum 1"),
+        ({"shares": (float("inf"), 0.5, 0.5)}, "sum 1"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        SplitRule(**options)
+
+
+@pytest.mark.shared
+def test_a_block_split_of_real_berlin_footprints_passes_the_guard(tmp_path, shared_data):
+    corners = berlin(shared_data)
+    count = len(corners)
+    geo = Geo(np.array(["Berlin"] * count), np.full(count, 32633), corners[:, 0], corners[:, 1])
+    write_patches(tmp_path / "in", geo)
+    split_folders([tmp_path / "in"], tmp_path / "out", SplitRule())
+    found = find_neighbours(tmp_path / "out")
+    assert found.status == "none"
+    assert found.summary()["distance"] >= 320

@@ -1,0 +1,260 @@
+"""Offline prediction, and checkpoints from somebody who means harm."""
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from bp_lcz.bands import SEN1_BANDS, SEN2_BANDS, Channels
+from bp_lcz.errors import UserError
+from bp_lcz.model.bp_lcz import BPLCZ
+from bp_lcz.model.checkpoint import load_classifier, write_checkpoint
+from bp_lcz.params import load_params
+from bp_lcz.scheme import CLASS_COUNT, ZONES
+from bp_lcz.serving.predict import predict_file
+from tests.conftest import ROOT
+
+CHANNELS = Channels(("VH_lee_intensity", "VV_lee_intensity"), SEN2_BANDS)
+COUNT = 300
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "small"
+    folder.mkdir()
+    form = (
+        load_params(ROOT / "params.yaml").trial("eb_cnn-plain").model_copy(update={"backbone_options": {"widths": [4]}})
+    )
+    torch.manual_seed(1)
+    statistics = torch.zeros(12), torch.ones(12)
+    network = BPLCZ(form, CHANNELS, torch.zeros(CLASS_COUNT, 6, 0), *statistics)
+    described = form.model_dump(exclude={"name"}) | {"channels": {"sen1": CHANNELS.sen1, "sen2": CHANNELS.sen2}}
+    write_checkpoint(folder, network, {"trial": "small", "dataset": "demo", "kind": "simulated", **described})
+    return folder
+
+
+@pytest.fixture
+def patches(tmp_path: Path) -> Path:
+    """A file with more channels than the model takes, in another order, and one label that is not one-hot."""
+    file = tmp_path / "city.h5"
+    rng = np.random.default_rng(3)
+    label = np.eye(CLASS_COUNT)[np.arange(COUNT) % CLASS_COUNT]
+    label[7] = 0
+    with h5py.File(file, "w") as out:
+        out["sen1"] = rng.exponential(0.1, (COUNT, 32, 32, 8)).astype(np.float32)
+        out["sen2"] = rng.uniform(0, 0.5, (COUNT, 32, 32, 10))[..., ::-1]
+        out["label"] = label
+        out["sen1"].attrs["bands"], out["sen2"].attrs["bands"] = list(SEN1_BANDS), list(SEN2_BANDS[::-1])
+    with h5py.File(tmp_path / "city_geo.h5", "w") as out:
+        out["city"] = np.array([b"munich"] * COUNT)
+        out["epsg"] = np.full((COUNT, 1), 32632)
+        out["tfw"] = np.tile([10.0, 0, 0, -10.0, 500_000.0, 5_000_000.0], (COUNT, 1)) + np.arange(COUNT)[:, None] * [
+            0,
+            0,
+            0,
+            0,
+            1,
+            0,
+        ]
+    return file
+
+
+def test_a_file_becomes_a_table_of_probabilities(checkpoint: Path, patches: Path, tmp_path: Path) -> None:
+    done = predict_file(tmp_path, str(checkpoint), patches, tmp_path / "out/p.parquet")
+    table = pq.read_table(tmp_path / "out/p.parquet")
+    with h5py.File(patches) as file:
+        expected = load_classifier(checkpoint).predict_proba(file["sen1"][:][..., 4:6], file["sen2"][:][..., ::-1])
+    found = np.stack([table[f"p_{number}"].to_numpy() for number in range(1, CLASS_COUNT + 1)], axis=1)
+    np.testing.assert_array_equal(found, expected)
+    assert table["patch"].to_pylist() == list(range(COUNT))
+    assert table["code"].to_pylist() == [ZONES[index].code for index in expected.argmax(1)]
+    assert table["name"].to_pylist()[0] == ZONES[expected[0].argmax()].name
+    assert [table["label"].to_pylist()[row] for row in (0, 7, 16, 17)] == ["1", None, "G", "1"]
+    assert [table[key].to_pylist()[2] for key in ("city", "easting", "northing", "epsg")] == [
+        "munich",
+        500_002.0,
+        5_000_000.0,
+        32632,
+    ]
+    metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    assert metadata["weights_sha256"] == load_classifier(checkpoint).description["weights_sha256"]
+    assert (metadata["kind"], metadata["trial"], metadata["file"]) == ("simulated", "small", "city.h5")
+    assert json.loads(metadata["classes"])["p_17"] == "G"
+    right = [row for row in range(COUNT) if row != 7 and row % CLASS_COUNT == expected[row].argmax()]
+    assert done.patches == COUNT
+    assert done.agreement == pytest.approx(len(right) / (COUNT - 1))
+
+
+def test_labels_and_places_are_optional(checkpoint: Path, patches: Path, tmp_path: Path) -> None:
+    with h5py.File(patches, "a") as file:
+        del file["label"]
+    (tmp_path / "city_geo.h5").unlink()
+    assert predict_file(tmp_path, str(checkpoint), patches, tmp_path / "p.parquet").agreement is None
+    assert pq.read_schema(tmp_path / "p.parquet").names == ["patch", "code", "name", *(f"p_{n}" for n in range(1, 18))]
+
+
+@pytest.mark.parametrize(("key", "value"), [("sen1", np.nan), ("sen2", np.inf), ("sen2", 1e300)])
+def test_bad_patches_leave_no_file(checkpoint: Path, patches: Path, tmp_path: Path, key: str, value: float) -> None:
+    with h5py.File(patches, "a") as file:
+        file[key][290, 0, 0, 0] = value
+    with pytest.raises(UserError, match=f"city.h5: {key} of patch 290 has values that are not finite"):
+        predict_file(tmp_path, str(checkpoint), patches, tmp_path / "out/p.parquet")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_file_without_a_channel_that_the_model_takes_is_refused(
+    checkpoint: Path, patches: Path, tmp_path: Path
+) -> None:
+    with h5py.File(patches, "a") as file:
+        values = file["sen1"][..., :4]
+        del file["sen1"]
+        file["sen1"] = values
+        file["sen1"].attrs["bands"] = list(SEN1_BANDS[:4])
+    with pytest.raises(UserError, match="sen1 lacks VH_lee_intensity, VV_lee_intensity, which the model takes"):
+        predict_file(tmp_path, str(checkpoint), patches, tmp_path / "p.parquet")
+    with pytest.raises(UserError, match="none.h5: not found"):
+        predict_file(tmp_path, str(checkpoint), tmp_path / "none.h5", tmp_path / "p.parquet")
+
+
+def without_sen2(file: h5py.File) -> None:
+    del file["sen2"]
+
+
+def without_patches(file: h5py.File) -> None:
+    for key in ("sen1", "sen2", "label"):
+        empty, attributes = file[key][:0], dict(file[key].attrs)
+        del file[key]
+        file[key] = empty
+        file[key].attrs.update(attributes)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"), [(without_sen2, "key sen2 is missing; expected sen1, sen2"), (without_patches, "no patches")]
+)
+def test_what_is_wrong_with_a_file_is_said_as_it_is(
+    checkpoint: Path, patches: Path, tmp_path: Path, spoil: Callable[[h5py.File], None], reason: str
+) -> None:
+    (tmp_path / "city_geo.h5").unlink()
+    with h5py.File(patches, "a") as file:
+        spoil(file)
+    with pytest.raises(UserError, match=rf"city\.h5: {reason}$"):
+        predict_file(tmp_path, str(checkpoint), patches, tmp_path / "p.parquet")
+    assert not (tmp_path / "p.parquet").exists()
+
+
+def test_what_is_not_there_is_said_without_advice_for_other_commands(
+    checkpoint: Path, patches: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"nowhere/none\.h5: not found$"):
+        predict_file(tmp_path, str(checkpoint), tmp_path / "nowhere/none.h5", tmp_path / "p.parquet")
+    for model in (tmp_path / "no-model", tmp_path):
+        with pytest.raises(UserError, match=rf"{model}: no folder with model.json; expected that of a checkpoint, "):
+            predict_file(tmp_path, str(model), patches, tmp_path / "../p.parquet")
+
+
+def test_a_patch_for_which_there_are_no_probabilities_is_named(checkpoint: Path, patches: Path, tmp_path: Path) -> None:
+    with h5py.File(patches, "a") as file:
+        file["sen2"][290] = 3e38
+    with pytest.raises(UserError, match=r"city.h5: patch 290: values so far out of range that the network gives no"):
+        predict_file(tmp_path, str(checkpoint), patches, tmp_path / "out/p.parquet")
+
+
+@pytest.mark.parametrize("name", ["city.h5", "link.h5", "city_geo.h5", "../{folder}/city.h5"])
+def test_a_file_that_is_read_is_not_written_over(checkpoint: Path, patches: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "link.h5").symlink_to(patches)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=r"\.h5: the same file as .*city.*\.h5, which is read; name another"):
+        predict_file(tmp_path, str(checkpoint), patches, tmp_path / name.format(folder=tmp_path.name))
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", [".", "model.json", "sub/p.parquet"])
+def test_nothing_is_written_into_the_folder_of_the_model(
+    checkpoint: Path, patches: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "linked").symlink_to(checkpoint)
+    for folder in (checkpoint, tmp_path / "linked"):
+        with pytest.raises(UserError, match=r"lies in the folder of the model; name a file outside"):
+            predict_file(tmp_path, str(checkpoint), patches, folder / name)
+    assert sorted(file.name for file in checkpoint.iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_an_unusable_output_is_known_before_the_model_is_read(patches: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"city.h5/p.parquet: cannot be written"):
+        predict_file(tmp_path, "no-model", patches, patches / "p.parquet")
+
+
+class Bomb:
+    """Unpickled, it leaves a file."""
+
+    def __init__(self, sentinel: Path) -> None:
+        self.sentinel = sentinel
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.sentinel,)
+
+
+def hostile(checkpoint: Path, folder: Path, **changes: object) -> Path:
+    """A copy of a checkpoint with another description."""
+    folder.mkdir()
+    description = json.loads((checkpoint / "model.json").read_text()) | changes
+    (folder / "model.json").write_text(json.dumps(description))
+    (folder / "model.safetensors").write_bytes((checkpoint / "model.safetensors").read_bytes())
+    return folder
+
+
+def test_a_pickle_that_poses_as_weights_is_not_unpickled(checkpoint: Path, patches: Path, tmp_path: Path) -> None:
+    sentinel = tmp_path / "pwned"
+    for number, content in enumerate((pickle.dumps(Bomb(sentinel)), _torch_file(Bomb(sentinel), tmp_path))):
+        folder = hostile(checkpoint, tmp_path / f"bad{number}", weights_sha256=hashlib.sha256(content).hexdigest())
+        (folder / "model.safetensors").write_bytes(content)
+        with pytest.raises(UserError, match="model.safetensors: not a readable checkpoint"):
+            predict_file(tmp_path, str(folder), patches, tmp_path / "p.parquet")
+    assert not sentinel.exists()
+    pickle.loads(pickle.dumps(Bomb(sentinel)))
+    assert sentinel.exists(), "the bomb works"
+
+
+def _torch_file(content: object, folder: Path) -> bytes:
+    torch.save(content, folder / "bomb.pt")
+    return (folder / "bomb.pt").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"backbone": "../../../tmp/evil"}, "unknown backbone '../../../tmp/evil'"),
+        ({"backbone": "__init__"}, "unknown backbone"),
+        ({"backbone": "os"}, "unknown backbone"),
+        ({"backbone": 3}, "not a readable model description"),
+        ({"backbone_options": {"widths": [10**12]}}, "none may be larger than 4096"),
+        ({"backbone_options": {"widths": [4096] * 5}}, "size mismatch"),
+        ({"backbone_options": {"widths": [4] * 10**6}}, "larger than|options"),
+        ({"channels": {"sen1": ["../etc"], "sen2": []}}, "unknown bands"),
+        ({"channels": None}, "not a readable model description"),
+        ({"channels": {"sen1": 3, "sen2": []}}, "not a readable model description"),
+        ({"weights_sha256": "../../etc/passwd"}, "its sha256 is not the one"),
+        ({"variant": "msm; touch pwned"}, "not a readable model description"),
+        ({"padding": "x" * 2**20}, "larger than 1,048,576 bytes"),
+    ],
+)
+def test_a_hostile_description_is_one_line(
+    checkpoint: Path, tmp_path: Path, changes: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(UserError, match=reason) as caught:
+        load_classifier(hostile(checkpoint, tmp_path / "bad", **changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_description_nested_without_end_is_one_line(checkpoint: Path, tmp_path: Path) -> None:
+    folder = hostile(checkpoint, tmp_path / "bad")
+    (folder / "model.json").write_text("[" * 200_000)
+    with pytest.raises(UserError, match="not a readable model description"):
+        load_classifier(folder)

@@ -1,0 +1,244 @@
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from bp_lcz.bands import ALL_CHANNELS, Channels
+from bp_lcz.errors import UserError
+from bp_lcz.so2sat.layout import check_dataset, dataset_name, open_split, read_geo
+from tests.so2sat.patches import edit, random_patches, write_dataset, write_geo
+
+INTENSITIES = Channels(("VH_lee_intensity", "VV_lee_intensity"), ALL_CHANNELS.sen2)
+
+
+def complaint(root: Path) -> str:
+    """The one line with which a data set is refused."""
+    with pytest.raises(UserError) as caught:
+        check_dataset(root)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text.replace(str(root), "data")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_dataset(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("storage", ["contiguous", "gzip"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rows", [1, 7, 17, 100])
+def test_chunks_give_every_patch_once_and_in_order(tmp_path, storage, dtype, rows):
+    write_dataset(tmp_path, storage=storage, dtype=dtype)
+    with open_split(tmp_path, "testing") as reader:
+        slabs = list(reader.chunks(rows))
+        assert reader.count == 17
+    assert [start for start, *_ in slabs] == list(range(0, 17, rows))
+    assert max(len(slab[1]) for slab in slabs) <= rows
+    for position, expected in enumerate(random_patches(17, seed=2, dtype=dtype), start=1):
+        values = np.concatenate([slab[position] for slab in slabs])
+        assert values.dtype == dtype
+        np.testing.assert_array_equal(values, expected)
+
+
+def test_chunks_of_many_patches_are_read_whole_and_handed_out_in_pieces(tmp_path):
+    sen1, sen2, label = random_patches(50)
+    with h5py.File(tmp_path / "training.h5", "w") as file:
+        file.create_dataset("sen1", data=sen1, chunks=(20, 8, 8, 1), compression="gzip")
+        file.create_dataset("sen2", data=sen2, chunks=(30, 8, 8, 1), compression="gzip")
+        file["label"] = label
+    with open_split(tmp_path, "training") as reader:
+        slabs = list(reader.chunks(8))
+    assert max(len(slab[1]) for slab in slabs) == 8
+    np.testing.assert_array_equal(np.concatenate([slab[1] for slab in slabs]), sen1)
+    np.testing.assert_array_equal(np.concatenate([slab[2] for slab in slabs]), sen2)
+    assert [slab[0] for slab in slabs] == np.cumsum([0, *(len(slab[1]) for slab in slabs[:-1])]).tolist()
+
+
+def test_channels_without_names_are_the_official_ones(root):
+    assert check_dataset(root) == ALL_CHANNELS
+
+
+def test_channels_are_those_that_the_file_names(tmp_path):
+    assert check_dataset(write_dataset(tmp_path, channels=INTENSITIES)) == INTENSITIES
+
+
+def test_source_is_the_attribute_of_the_labels(tmp_path):
+    write_dataset(tmp_path / "a", source="simulated from seed 1")
+    write_dataset(tmp_path / "b")
+    with open_split(tmp_path / "a", "training") as reader:
+        assert reader.source == "simulated from seed 1"
+    with open_split(tmp_path / "b", "training") as reader:
+        assert reader.source is None
+
+
+def test_labels_are_those_stored(root):
+    with open_split(root, "validation") as reader:
+        np.testing.assert_array_equal(reader.labels(), np.eye(17))
+
+
+@pytest.mark.parametrize(("path", "name"), [("data/demo", "demo"), ("data/demo/", "demo"), ("/somewhere/mine", "mine")])
+def test_the_data_set_is_called_like_its_folder(path, name):
+    assert dataset_name(Path(path)) == name
+
+
+def test_the_data_set_in_the_current_folder_has_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert dataset_name(Path()) == tmp_path.name
+
+
+def test_a_file_that_others_write_protected_can_be_read(root):
+    (root / "testing.h5").chmod(0o444)
+    with open_split(root, "testing") as reader:
+        assert reader.count == 17
+
+
+# ---- geo files
+
+
+def test_geo_is_none_without_a_file(root):
+    assert read_geo(root, "training") is None
+
+
+def test_geo_gives_city_projection_and_position(tmp_path):
+    write_dataset(tmp_path, cities={"training": 3, "validation": 2, "testing": 2})
+    geo = read_geo(tmp_path, "training")
+    assert geo is not None
+    assert geo.city[:4].tolist() == [f"training city {c}" for c in (0, 1, 2, 0)]
+    assert geo.epsg.tolist() == [32632] * 34
+    assert geo.easting[:4].tolist() == [500_000, 500_000, 500_000, 500_320]
+    assert geo.northing[:3].tolist() == [5_000_000, 5_100_000, 5_200_000]
+
+
+def test_geo_of_another_length_is_refused(root):
+    write_geo(root, "testing", count=16, cities=2)
+    assert complaint(root) == "data/testing_geo.h5: city has shape (16,); testing.h5 needs (17, 1)"
+
+
+def test_geo_with_tfw_in_another_order_is_refused(root):
+    write_geo(root, "testing", count=17, cities=2)
+    with h5py.File(root / "testing_geo.h5", "a") as file:
+        file["tfw"][3] = [500_000, 10, 0, 5_000_000, 0, -10]
+    assert complaint(root).startswith("data/testing_geo.h5: tfw[3] is [500000.0, 10.0,")
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "message"),
+    [
+        (
+            "tfw",
+            np.where(np.arange(6) == 4, np.nan, [10.0, 0, 0, -10, 0, 0]) * np.ones((17, 1)),
+            "tfw[0] is not finite",
+        ),
+        ("epsg", np.array([[b"EPSG:32632"]] * 17), "epsg holds |S10; expected numbers"),
+    ],
+)
+def test_geo_without_numbers_is_refused(root, key, values, message):
+    write_geo(root, "testing", count=17, cities=2)
+    with h5py.File(root / "testing_geo.h5", "a") as file:
+        del file[key]
+        file[key] = values
+    assert complaint(root) == f"data/testing_geo.h5: {message}"
+
+
+def test_geo_without_a_key_is_refused(root):
+    write_geo(root, "testing", count=17, cities=2)
+    with h5py.File(root / "testing_geo.h5", "a") as file:
+        del file["epsg"]
+    assert complaint(root) == "data/testing_geo.h5: key epsg is missing"
+
+
+# ---- files out of form
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    assert complaint(tmp_path / "none").startswith("data: no such folder")
+
+
+def test_a_missing_file_is_refused(root):
+    (root / "validation.h5").unlink()
+    assert complaint(root).startswith("data/validation.h5: not found")
+
+
+@pytest.mark.parametrize("key", ["sen1", "sen2", "label"])
+def test_a_missing_key_is_refused(root, key):
+    with h5py.File(root / "training.h5", "a") as file:
+        del file[key]
+    assert complaint(root) == f"data/training.h5: key {key} is missing; expected sen1, sen2, label"
+
+
+def test_a_group_in_place_of_an_array_is_refused(root):
+    with h5py.File(root / "training.h5", "a") as file:
+        del file["sen1"]
+        file.create_group("sen1")
+    assert "key sen1 is missing" in complaint(root)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.999])
+def test_a_truncated_file_is_refused(root, share):
+    path = root / "training.h5"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    assert complaint(root) == "data/training.h5: not a readable HDF5 file (truncated or corrupted?)"
+
+
+def test_a_file_of_another_format_is_refused(root):
+    (root / "testing.h5").write_text("not HDF5\n" * 1000)
+    assert "data/testing.h5: not a readable HDF5 file" in complaint(root)
+
+
+def test_damaged_gzip_data_are_refused_while_reading(tmp_path):
+    write_dataset(tmp_path, storage="gzip")
+    path = tmp_path / "testing.h5"
+    with h5py.File(path) as file:
+        chunk = file["sen2"].id.get_chunk_info(9)
+    with path.open("r+b") as raw:
+        raw.seek(chunk.byte_offset)
+        raw.write(bytes(chunk.size))
+    with (
+        open_split(tmp_path, "testing") as reader,
+        pytest.raises(UserError, match=r"testing\.h5: not a readable"),
+    ):
+        list(reader.chunks(4))
+
+
+@pytest.mark.parametrize(
+    ("key", "shape"),
+    [
+        ("sen1", (17, 32, 32)),
+        ("sen2", (17, 32, 31, 10)),
+        ("sen2", (17, 10, 32, 32)),
+        ("label", (17, 16)),
+        ("label", (17,)),
+    ],
+)
+def test_a_wrong_shape_is_refused(root, key, shape):
+    edit(root, "testing", key, np.zeros(shape))
+    assert complaint(root).startswith(f"data/testing.h5: {key} has shape {shape}; expected (patches, ")
+
+
+def test_a_wrong_channel_count_is_refused(root):
+    edit(root, "testing", "sen2", np.zeros((17, 32, 32, 9)))
+    assert complaint(root) == (
+        "data/testing.h5: sen2 has 9 channels; expected 10 (B02 ... B12), or an attribute 'bands' naming them"
+    )
+
+
+def test_differing_numbers_of_patches_are_refused(root):
+    edit(root, "testing", "sen1", np.zeros((16, 32, 32, 8)))
+    assert complaint(root) == "data/testing.h5: sen1 has 16 patches but label has 17"
+
+
+def test_integer_pixels_are_refused(root):
+    edit(root, "testing", "sen2", np.zeros((17, 32, 32, 10), dtype=np.uint16))
+    assert complaint(root) == "data/testing.h5: sen2 holds uint16; expected floating-point numbers"
+
+
+def test_differing_channels_of_two_splits_are_refused(tmp_path):
+    write_dataset(tmp_path)
+    write_dataset(tmp_path, channels=INTENSITIES, patches={"testing": 17})
+    assert complaint(tmp_path) == (
+        "data/testing.h5: sen1 has the channels VH_lee_intensity, VV_lee_intensity but training.h5 has "
+        + ", ".join(ALL_CHANNELS.sen1)
+    )

@@ -1,0 +1,125 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bp_lcz.errors import UserError
+from bp_lcz.files import staged_file, staged_folder
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def write_and_stop(file: Path) -> None:
+    file.write_text("half")
+    raise RuntimeError("stop")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from bp_lcz import files
+with getattr(files, sys.argv[1])(Path(sys.argv[2])) as path:
+    (path / "half" if path.is_dir() else path).write_text("half")
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def start_writer(kind: str, target: Path) -> subprocess.Popen[str]:
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, kind, str(target)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "writing\n"
+    return writer
+
+
+@pytest.mark.parametrize("kind", ["staged_folder", "staged_file"])
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_has_is_not(tmp_path, kind):
+    target = tmp_path / "outputs[1]"
+    killed, living = start_writer(kind, target), start_writer(kind, target)
+    try:
+        killed.kill()
+        killed.wait()
+        assert len(list(tmp_path.iterdir())) == 2
+        with staged_file(target) as file:
+            file.write_text("whole")
+        left = list(tmp_path.iterdir())
+        assert len(left) == 2, "the target, and what the living writer has"
+        assert target in left
+    finally:
+        living.kill()
+        living.communicate()
+
+
+def test_the_old_folder_comes_back_if_the_writer_was_killed_while_replacing_it(tmp_path):
+    (tmp_path / ".packed-abc.part/old").mkdir(parents=True)
+    (tmp_path / ".packed-abc.part/old/kept").touch()
+    with pytest.raises(RuntimeError, match="stop"), staged_folder(tmp_path / "packed") as folder:
+        write_and_stop(folder / "half")
+    assert left_in(tmp_path) == ["packed", "packed/kept"]
+
+
+def test_a_staged_folder_replaces_the_old_one_as_a_whole(tmp_path):
+    target = tmp_path / "out/packed"
+    for name in ("first", "second"):
+        with staged_folder(target) as folder:
+            (folder / name).touch()
+            assert name not in left_in(tmp_path)
+    assert left_in(tmp_path) == ["out", "out/packed", "out/packed/second"]
+
+
+def test_a_staged_folder_that_fails_leaves_the_old_one(tmp_path):
+    target = tmp_path / "packed"
+    target.mkdir()
+    with pytest.raises(RuntimeError, match="stop"), staged_folder(target) as folder:
+        write_and_stop(folder / "half")
+    assert left_in(tmp_path) == ["packed"]
+
+
+def test_a_staged_file_replaces_the_old_one(tmp_path):
+    target = tmp_path / "out/summary.json"
+    for text in ("first", "second"):
+        with staged_file(target) as file:
+            file.write_text(text)
+    assert target.read_text() == "second"
+    assert left_in(tmp_path) == ["out", "out/summary.json"]
+
+
+def test_a_staged_file_that_fails_leaves_the_old_one(tmp_path):
+    target = tmp_path / "summary.json"
+    target.write_text("old")
+    with pytest.raises(RuntimeError, match="stop"), staged_file(target) as file:
+        write_and_stop(file)
+    assert target.read_text() == "old"
+    assert left_in(tmp_path) == ["summary.json"]
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("folder", "is a folder; expected the name of a file"),
+        (".", "is a folder; expected the name of a file"),
+        ("file/x.parquet", "cannot be written: .*file is no folder, nor can it be made one"),
+        ("file/deeper/x.parquet", "cannot be written: .*deeper is no folder, nor can it be made one"),
+        ("/proc/nothing/x.parquet", "cannot be written: /proc/nothing is no folder, nor can it be made one"),
+        ("x" * 300, "cannot be written: .* \\(file name too long\\)"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_one_line_before_anything_is_computed(tmp_path, target, reason):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=reason) as caught, staged_file(tmp_path / target):
+        pytest.fail("the block began")
+    assert "\n" not in str(caught.value)
+    assert left_in(tmp_path) == ["file", "folder"]
+
+
+def test_a_staged_folder_does_not_take_the_place_of_a_file(tmp_path):
+    (tmp_path / "notes.txt").write_text("kept")
+    with pytest.raises(UserError, match=r"notes.txt: is a file; expected"), staged_folder(tmp_path / "notes.txt"):
+        pytest.fail("the block began")
+    assert (tmp_path / "notes.txt").read_text() == "kept"
