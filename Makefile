@@ -1,5 +1,5 @@
 # `make` alone lists the targets. Everything installs into .venv; nothing outside this folder is touched.
-PYTHON ?= python3.11
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12,$(shell command -v $(name))) python3.11)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -7,7 +7,7 @@ DATASET ?=
 SO2SAT := data/so2sat
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Neither an outer installation nor user packages may leak into results.
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_USER PIP_TARGET PIP_PREFIX
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
@@ -21,8 +21,8 @@ help:  ## list the targets
 
 install: $(INSTALLED)  ## build the environment in .venv
 
-$(INSTALLED): pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; set PYTHON=/path/to/python3.11"; exit 1; }
+$(INSTALLED): pyproject.toml constraints.txt constraints-runtime.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or 3.12, or set PYTHON to one"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
@@ -98,15 +98,18 @@ format: $(INSTALLED)  ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 
 audit: $(INSTALLED)  ## known vulnerabilities of the pinned versions; needs the network
-	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off || { \
+	@$(BIN)/pip-audit --requirement constraints.txt --requirement constraints-runtime.txt --no-deps --disable-pip --strict --progress-spinner off || { \
 	  echo "error: audit: vulnerabilities above, or some package could not be looked up" >&2; exit 1; }
 
-constraints:  ## renew constraints.txt from the bounds of pyproject.toml
+constraints:  ## renew the pins from the bounds of pyproject.toml
 	rm -rf $(VENV).new && $(PYTHON) -m venv $(VENV).new
 	$(VENV).new/bin/python -m pip install --quiet 'torch==2.13.0' -e '.[dev]'
-	{ sed -n '/^#/p' constraints.txt; $(VENV).new/bin/python -m pip freeze --exclude-editable \
-	  | sed -E 's/^(torch==[^+]*).*/\1/' | grep -viE '^(nvidia|cuda|triton)'; } > constraints.new
-	mv constraints.new constraints.txt && rm -rf $(VENV).new
+	$(VENV).new/bin/python -m pip freeze --exclude-editable \
+	  | sed -E 's/^(torch==[^+]*).*/\1/' | grep -viE '^(nvidia|cuda|triton)' > $(VENV).new/pins
+	sed -n 's/^\([^#=]*==\).*/^\1/p' constraints-runtime.txt > $(VENV).new/runtime
+	{ sed -n '/^[#-]/p' constraints.txt; grep -vif $(VENV).new/runtime $(VENV).new/pins; } > constraints.new
+	{ sed -n '/^#/p' constraints-runtime.txt; grep -if $(VENV).new/runtime $(VENV).new/pins; } > constraints-runtime.new
+	mv constraints.new constraints.txt && mv constraints-runtime.new constraints-runtime.txt && rm -rf $(VENV).new
 
 clean:  ## stop the servers, remove all results and caches of this clone, but not .venv
 	@test ! -d .servers || $(BIN)/python -m flows.servers stop

@@ -319,7 +319,8 @@ def test_make_reproduce_names_a_workspace_after_any_folder(
     for command in commands.iterdir():
         command.chmod(0o755)
     shutil.copy(ROOT / "Makefile", checkout)
-    for file in ("pyproject.toml", "constraints.txt", ".venv/.installed"):  # the last is the newest: nothing to install
+    # The last is the newest: nothing to install.
+    for file in ("pyproject.toml", "constraints.txt", "constraints-runtime.txt", ".venv/.installed"):
         (checkout / file).touch()
     outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # of the make that runs the tests
     done = subprocess.run(

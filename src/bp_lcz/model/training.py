@@ -179,18 +179,25 @@ def choose_device(trial: TrialParams) -> str:
 
 
 def _state_key(trial: TrialParams, manifest: dict[str, Any], prompts: Path, device: str) -> str:
-    package = Path(__file__).parents[1]
-    code = sorted(file for part in ("data", "model", "text") for file in (package / part).rglob("*.py"))
-    code += [package / name for name in ("bands.py", "params.py", "scheme.py")]
     identity = {
         "trial": trial.model_dump(),
         "data": manifest,
         "prompts": hashlib.sha256(prompts.read_bytes()).hexdigest(),
-        "code": [hashlib.sha256(file.read_bytes()).hexdigest() for file in code],
+        "code": [hashlib.sha256(file.read_bytes()).hexdigest() for file in code_of(trial.backbone)],
         "torch": torch.__version__,
         "device": device,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def code_of(backbone: str) -> list[Path]:
+    """The package's own files that decide what training of this backbone gives: those of dvc.yaml's stage ``train``."""
+    package = Path(__file__).parents[1]
+    patches = [file for file in (package / "patches").glob("[a-z]*.py") if file.stem != "pack"]
+    backbones = [package / "model/backbones" / f"{name}.py" for name in ("__init__", backbone)]
+    alone = [package / name for name in ("so2sat/layout.py", "text/table.py", "scheme.py", "bands.py")]
+    model = [file for file in (package / "model").glob("[a-z]*.py") if file.stem != "sen2lcz_weights"]
+    return sorted([*patches, *backbones, *alone, *model])
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from bp_lcz.params import Params
 from bp_lcz.paths import MODELS, PACKED
 from bp_lcz.workspace import LOCK_FILE, git
 
-_CODE = ("src", "dvc.yaml", "constraints.txt")
+_CODE = ("src", "dvc.yaml", "constraints.txt", "constraints-runtime.txt")
 """What decides a result apart from parameters and data, which have tags of their own."""
 
 
