@@ -17,14 +17,21 @@ from bp_lcz.params import Params
 from bp_lcz.patches.loader import EVALUATION_BATCH, BatchOrder
 from bp_lcz.patches.store import PackedStore
 from bp_lcz.paths import EVALUATIONS, MODELS, PACKED
-from bp_lcz.scheme import CLASS_COUNT
+from bp_lcz.scheme import CLASS_COUNT, CODES
 from bp_lcz.scoring.metrics import evaluate_predictions
 from bp_lcz.scoring.score import fraction
 from bp_lcz.scoring.significance import LEVEL, bootstrap_intervals
 
+SHOWN_METRICS = ("oa", "aa", "kappa", "macro_f1", "oa_built", "oa_natural", "ece")
+"""Of ``evaluation.json``, in ``metrics.json``."""
+
 
 def run(params: Params, trial: str) -> None:
-    """Write ``evaluation.json`` and ``predictions.npz`` of the trial."""
+    """Write ``evaluation.json`` and ``predictions.npz`` of the trial, and what DVC shows of them.
+
+    ``metrics.json`` holds the numbers alone (`dvc metrics show`), ``confusion.csv`` the true and the predicted class of
+    each patch (`dvc plots show`).
+    """
     settings = params.trial(trial)
     torch.set_num_threads(settings.train.threads)
     on_gpu = torch.cuda.is_available() and settings.train.device != "cpu"
@@ -66,6 +73,11 @@ def run(params: Params, trial: str) -> None:
         text = json.dumps(evaluation, indent=1, sort_keys=True, allow_nan=False)
         (folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
         np.savez(folder / "predictions.npz", allow_pickle=False, **predictions)
+        metrics = {key: evaluation[key] for key in SHOWN_METRICS if evaluation[key] is not None}
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+        classes = [f"LCZ {code}" for code in CODES]
+        lines = ["true_class,predicted", *(f"{classes[t]},{classes[p]}" for t, p in zip(true, predicted, strict=True))]
+        (folder / "confusion.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     oa, kappa = fraction(evaluation["oa"], 4), fraction(evaluation["kappa"], 4)
     print(f"{trial}: OA {oa}, kappa {kappa} on {len(true)} testing patches")
 
