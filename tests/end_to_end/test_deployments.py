@@ -61,9 +61,7 @@ def test_without_a_server_the_command_says_so_in_one_line(command: str, tmp_path
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        f"error: no Prefect server answers at {url}; start one (`make server`) or set PREFECT_API_URL"
-    )
+    assert done.stderr.splitlines()[-1].startswith(f"error: {url}: ")
     assert "Traceback" not in done.stderr
 
 
