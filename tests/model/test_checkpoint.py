@@ -61,7 +61,7 @@ def with_value(images: np.ndarray, patch: int, value: float) -> np.ndarray:
     [
         (lambda a, b: (a[..., :5], b), r"sen1: shape \(4, 32, 32, 5\); expected \(N, 32, 32, 8\)"),
         (lambda a, b: (a, b[:, :16]), r"sen2: shape \(4, 16, 32, 10\)"),
-        (lambda a, b: (a[:2], b), "sen1 has 2 patches, sen2 4"),
+        (lambda a, b: (a[:2], b), "sen1: has 2 patches, sen2 4"),
         (lambda a, b: (np.where(a == a.max(), np.nan, a), b), r"sen1: patch \d has values that are not finite"),
         (lambda a, b: (a, with_value(b, 2, 1e300)), "sen2: patch 2 has values that are not finite"),
         (lambda a, b: (a, with_value(b, 1, 3e38)), "patch 1: values so far out of range that the network gives no"),

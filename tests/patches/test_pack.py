@@ -194,7 +194,7 @@ def test_a_file_that_breaks_while_packing_leaves_nothing_half_written(tmp_path, 
     root = write_dataset(tmp_path / "mine")
 
     def broken(*arguments: Any) -> Any:
-        raise UserError("testing.h5: broken")
+        raise UserError("testing.h5", "broken")
 
     monkeypatch.setattr(module, "transform", broken)
     refuse(tmp_path, root, summary(), "broken")

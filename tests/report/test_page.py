@@ -307,7 +307,7 @@ def test_trials_evaluated_on_different_patches_are_refused(tmp_path):
     write_results(tmp_path / "b", TWO, patches=101)
     one, other = (read(tmp_path / root, TWO) for root in "ab")
     mixed = Matrix(one.summary, [one.results[0], other.results[1]])
-    with pytest.raises(UserError, match=r"eb_cnn-plain and eb_cnn-bgp were evaluated on different patches"):
+    with pytest.raises(UserError, match=r"eb_cnn-bgp: was evaluated on other patches than eb_cnn-plain"):
         write(tmp_path, mixed)
 
 
