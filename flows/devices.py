@@ -5,7 +5,6 @@ runs with and without a Prefect server count alike. The files belong to one user
 that user share the devices, in whichever checkout they are. Other local users can neither open nor replace them.
 """
 
-import fcntl
 import os
 import shutil
 import stat
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bp_lcz.errors import UserError
+from bp_lcz.files import try_lock
 from bp_lcz.params import Params
 
 CPU = "cpu"
@@ -91,10 +91,8 @@ class Devices:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise UserError(file, f"cannot be opened as a slot ({error.strerror}); remove it") from None
-        slot = os.fdopen(descriptor, "rb")  # an object, so that a slot nobody frees goes with the last name of it
-        try:
-            fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        slot = os.fdopen(descriptor, "r+b")  # an object, so that a slot nobody frees goes with the last name of it
+        if not try_lock(descriptor, file):
             slot.close()
             return False
         locks.enter_context(slot)

@@ -32,8 +32,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from bp_lcz.errors import UserError
-from bp_lcz.files import staged_file
-from bp_lcz.registry.connection import file_lock
+from bp_lcz.files import locked, staged_file
 from bp_lcz.workspace import main_checkout
 
 FOLDER = Path(".servers")
@@ -173,7 +172,7 @@ def start(server: Server, folder: Path) -> str:
         UserError: if the port is taken, the database cannot be reached, or the server ends or is not healthy in time.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
-    with file_lock(folder / f"{server.name}.lock"):
+    with locked(folder / f"{server.name}.lock"):
         running = find_running(server.name, folder)
         if running is not None:
             return f"{server.name}: runs already, process {running.pid}"

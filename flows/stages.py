@@ -22,7 +22,8 @@ from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
 from bp_lcz.errors import TemporaryError, UserError, one_line
-from bp_lcz.workspace import FLOW_LOCK, LOCK_FILE, held
+from bp_lcz.files import locked
+from bp_lcz.workspace import FLOW_LOCK, LOCK_FILE
 
 CHECKOUT = Path(__file__).parents[1]
 """The clone that this code lies in; a Prefect worker starts flows in a folder of its own."""
@@ -151,7 +152,7 @@ def stage_graph(workspace: Path, target: str) -> tuple[dict[str, set[str]], set[
 def only_run(workspace: Path) -> Iterator[None]:
     """Wait until no other flow run is at work in the workspace, then mend what a killed one left of DVC's files."""
     logger = get_run_logger()
-    with held(workspace / FLOW_LOCK, f"another run is at work in {workspace}", logger.info):
+    with locked(workspace / FLOW_LOCK, f"another run is at work in {workspace}", tell=logger.info):
         for line in _mend(workspace):
             logger.warning("%s", line)
         yield

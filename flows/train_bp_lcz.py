@@ -33,9 +33,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import PositiveInt
 
 from bp_lcz.errors import UserError
+from bp_lcz.files import locked
 from bp_lcz.params import PARAMS_FILE, Params, load_params
 from bp_lcz.paths import CLAIMS, EVALUATIONS, REPORTS, SUMMARY
-from bp_lcz.registry.connection import file_lock
 from bp_lcz.registry.lineage import read_json
 from bp_lcz.so2sat.provenance import leak_mark
 from bp_lcz.workspace import main_checkout
@@ -338,7 +338,7 @@ def _await_server(workspace: Path) -> None:
     """Start the flow's server, one process at a time: two that make its database at once would collide."""
     print("starting Prefect ...", file=sys.stderr)
     logging.getLogger("prefect").addFilter(lambda record: "temporary server" not in record.getMessage())
-    with file_lock(main_checkout(workspace) / ".prefect/start.lock"), get_client(sync_client=True) as client:
+    with locked(main_checkout(workspace) / ".prefect/start.lock"), get_client(sync_client=True) as client:
         client.hello()
 
 

@@ -25,8 +25,8 @@ from prefect.states import Completed, Failed
 from pydantic import BaseModel, PositiveInt
 
 from bp_lcz.errors import UserError
+from bp_lcz.files import locked
 from bp_lcz.params import PARAMS_FILE, load_params
-from bp_lcz.registry.connection import file_lock
 from bp_lcz.workspace import LOCK_FILE, git, make_workspace
 from flows.devices import Devices, find_gpus
 from flows.stages import (
@@ -213,7 +213,7 @@ def _job_workspace(job: Job) -> Path:
     if here != job.commit:
         raise UserError(CHECKOUT, f"is at commit {here[:10]}, the job at {job.commit[:10]}; `git pull` here")
     name = f"trials-{job.key}"
-    with file_lock(CHECKOUT / ".dvc/tmp/trials.lock"), contextlib.chdir(CHECKOUT):
+    with locked(CHECKOUT / ".dvc/tmp/trials.lock"), contextlib.chdir(CHECKOUT):
         folder = CHECKOUT / ".workspaces" / name
         ready = folder / ".dvc/tmp/ready"
         if not ready.exists():

@@ -1,11 +1,14 @@
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from bp_lcz.errors import UserError
-from bp_lcz.files import staged_file, staged_folder
+from bp_lcz import files
+from bp_lcz.errors import BusyError, UserError
+from bp_lcz.files import locked, staged_file, staged_folder
 
 
 def left_in(folder: Path) -> list[str]:
@@ -123,3 +126,62 @@ def test_a_staged_folder_does_not_take_the_place_of_a_file(tmp_path):
     with pytest.raises(UserError, match=r"notes.txt: is a file; expected"), staged_folder(tmp_path / "notes.txt"):
         pytest.fail("the block began")
     assert (tmp_path / "notes.txt").read_text() == "kept"
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from bp_lcz.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def start_holder(file: Path) -> subprocess.Popen[str]:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    return holder
+
+
+def test_a_lock_is_refused_or_waited_for_while_its_holder_lives_and_free_when_that_is_killed(tmp_path):
+    file, told = tmp_path / "new/lock", []
+    holder = start_holder(file)
+
+    def kill(line: str) -> None:
+        told.append(line)
+        holder.kill()
+
+    try:
+        with pytest.raises(BusyError) as caught, locked(file, "taken", wait=False):
+            pytest.fail("the block began")
+        assert caught.value.where == str(file)
+        with locked(file, "taken", tell=kill):
+            assert file.read_text() == str(os.getpid())
+        assert told == [f"taken (process {holder.pid}); waiting until it ends"]
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_a_lock_whose_file_the_holder_removes_is_taken_anew(tmp_path):
+    file = tmp_path / "lock"
+    holder = start_holder(file)
+    with locked(file, tell=lambda _: (file.unlink(), holder.communicate())):
+        assert file.read_text() == str(os.getpid())
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_one_line_that_names_the_folder(tmp_path, monkeypatch, number):
+    def refuse(descriptor: int, blocking: bool) -> bool:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files, "lock_descriptor", refuse)
+    for attempt in (staged_file(tmp_path / "file"), staged_folder(tmp_path / "folder"), locked(tmp_path / "lock")):
+        with pytest.raises(UserError) as caught, attempt:
+            pytest.fail("the block began")
+        assert caught.value.where == str(tmp_path)
+        assert not (set(left_in(tmp_path)) - {"lock"})

@@ -1,16 +1,28 @@
-"""Files and folders that appear whole or not at all, and the lock that tells a living writer from a dead one."""
+"""Files and folders that appear whole or not at all, and the one lock of this project.
+
+A lock is a file that the kernel holds for an open descriptor (flock, through `filelock`): it is free again when the
+process ends, however it ends, and so tells a living writer from a dead one.
+"""
 
 import errno
-import fcntl
 import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from bp_lcz.errors import UserError
+from filelock import lock_descriptor
+
+from bp_lcz.errors import BusyError, UserError
+
+_OLD, _SUFFIX, _LOCK = "old", ".part", ".lock"
+_NO_PLACE = {errno.EEXIST, errno.ENOTDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
+"""Of a path under which nothing can be made, as opposed to one that the system refuses or has no space for."""
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+_PAUSE = 0.05
 
 
 @contextmanager
@@ -22,7 +34,7 @@ def staged_folder(target: Path) -> Iterator[Path]:
 
     Raises:
         UserError: before the block begins, if ``target`` cannot be a folder: a file has its name, or that of a folder
-            above it, or there can be no folder in that place.
+            above it, there can be no folder in that place, or its file system has no locks.
     """
     with _staging(target, is_folder=True) as scratch:
         new = scratch / "new"
@@ -41,8 +53,8 @@ def staged_file(target: Path) -> Iterator[Path]:
     by the next one that writes ``target``.
 
     Raises:
-        UserError: before the block begins, if ``target`` cannot be a file: it is a folder, or there can be none in
-            that place.
+        UserError: before the block begins, if ``target`` cannot be a file: it is a folder, there can be none in
+            that place, or its file system has no locks.
     """
     with _staging(target, is_folder=False) as scratch:
         new = scratch / target.name
@@ -50,71 +62,108 @@ def staged_file(target: Path) -> Iterator[Path]:
         new.replace(target)
 
 
-_OLD, _SUFFIX = "old", ".part"
-_NO_PLACE = {errno.EEXIST, errno.ENOTDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
-"""Of a path under which nothing can be made, as opposed to one that the system refuses or has no space for."""
+@contextmanager
+def locked(
+    file: Path, busy: str = "held", *, wait: bool = True, tell: Callable[[str], object] | None = None
+) -> Iterator[None]:
+    """Hold a lock file, with this process's id in it.
+
+    Args:
+        file: made if need be, and left in place.
+        busy: what is told of the process that holds it.
+        wait: until that process ends or lets go.
+        tell: takes the line that says so; without it the wait is silent.
+
+    Raises:
+        BusyError: if another process holds it and `wait` is false.
+        UserError: if the file system has no locks.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as opened:
+        while True:
+            content = opened.enter_context(file.open("a+", encoding="utf-8", errors="replace"))
+            if try_lock(content.fileno(), file):
+                break
+            content.seek(0)
+            line = f"{busy} (process {content.read().strip() or 'unknown'})"
+            opened.close()
+            if not wait:
+                raise BusyError(file, line)
+            if tell:
+                tell(f"{line}; waiting until it ends")
+                tell = None
+            time.sleep(_PAUSE)
+        content.truncate(0)
+        content.write(str(os.getpid()))
+        content.flush()
+        yield
+
+
+def try_lock(descriptor: int, file: Path) -> bool:
+    """Whether this process now holds an open file, until that is closed.
+
+    Args:
+        descriptor: of the file, open for writing; over a network only such a file can be locked.
+        file: its path.
+
+    Returns:
+        False if another process holds the file, or has removed it or put another in its place.
+
+    Raises:
+        UserError: if the file system has no locks.
+    """
+    try:
+        return lock_descriptor(descriptor, blocking=False) and os.path.samestat(os.fstat(descriptor), file.stat())
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(
+            file.parent,
+            f"its file system has no locks ({reason}); take a folder on a local disk, or mount it with locks "
+            "(NFS: with its lock service, Lustre: -o flock)",
+        ) from None
 
 
 @contextmanager
 def _staging(target: Path, is_folder: bool) -> Iterator[Path]:
     """A scratch folder beside ``target``, locked as long as this process lives, however it ends."""
-    try:
-        scratch, lock = _make_scratch(target, is_folder)
-    except OSError as error:
-        if error.errno not in _NO_PLACE:
-            raise
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(
-            target, f"cannot be written: {target.parent} is no folder, nor can it be made one ({reason})"
-        ) from None
-    try:
+    with ExitStack() as held:
+        try:
+            is_other = target.is_file() if is_folder else target.is_dir()
+            scratch = None if is_other else _make_scratch(target, held)
+        except UserError as error:  # no locks: of the folder that people know
+            raise UserError(target.parent, error.what) from None
+        except OSError as error:
+            if error.errno not in _NO_PLACE:
+                raise
+            reason = (error.strerror or str(error)).lower()
+            raise UserError(
+                target, f"cannot be written: {target.parent} is no folder, nor can it be made one ({reason})"
+            ) from None
+        if scratch is None:
+            found, expected = ("file", "folder") if is_folder else ("folder", "file")
+            raise UserError(target, f"is a {found}; expected the name of a {expected}")
         yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        os.close(lock)
 
 
-def _make_scratch(target: Path, is_folder: bool) -> tuple[Path, int]:
-    """A scratch folder beside ``target``, and the descriptor that locks it."""
-    if target.is_file() if is_folder else target.is_dir():
-        found, expected = ("file", "folder") if is_folder else ("folder", "file")
-        raise UserError(target, f"is a {found}; expected the name of a {expected}")
+def _make_scratch(target: Path, held: ExitStack) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     for orphan in target.parent.glob(f".{glob.escape(target.name)}-*{_SUFFIX}"):
-        _remove_orphan(orphan, target)
+        with suppress(BusyError, PermissionError), locked(_lock_in(orphan, target), wait=False):
+            if (orphan / _OLD).exists() and not target.exists():  # killed between the two renames
+                (orphan / _OLD).rename(target)
+            shutil.rmtree(orphan, ignore_errors=True)
     while True:
         scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-", suffix=_SUFFIX))
-        lock = try_lock(scratch)
-        if lock is not None:  # else another process took it for an orphan in this very moment
-            return scratch, lock
+        # Happens after the lock is let go of: on NFS a folder with an open file cannot be removed.
+        held.callback(shutil.rmtree, scratch, ignore_errors=True)
+        with suppress(BusyError):  # another process took it for an orphan in this very moment, and removes it
+            held.enter_context(locked(_lock_in(scratch, target), wait=False))
+            return scratch
 
 
-def _remove_orphan(orphan: Path, target: Path) -> None:
-    lock = try_lock(orphan)
-    if lock is None:
-        return
-    if (orphan / _OLD).exists() and not target.exists():  # killed between the two renames
-        (orphan / _OLD).rename(target)
-    shutil.rmtree(orphan, ignore_errors=True)
-    os.close(lock)
-
-
-def try_lock(folder: Path) -> int | None:
-    """Descriptor that holds a folder until it is closed or this process ends, however it ends.
-
-    Returns:
-        None if another process holds the folder, or has removed it.
-    """
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    if not folder.is_dir() or not os.path.samestat(os.fstat(descriptor), folder.stat()):
-        os.close(descriptor)
-        return None
-    return descriptor
+def _lock_in(scratch: Path, target: Path) -> Path:
+    return scratch / f"{target.name}{_LOCK}"

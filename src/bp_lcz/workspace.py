@@ -11,23 +11,22 @@ value below it. The one exception is ``trials``: a profile that has it names all
 committed ones are gone. ``profile`` is set to the profile's name, so that the report can say how it was made.
 """
 
-import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from configparser import ConfigParser
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from bp_lcz.errors import UserError
-from bp_lcz.files import staged_file
+from bp_lcz.files import locked, staged_file
 from bp_lcz.params import PARAMS_FILE, SPLITS, load_params, read_sections
 
 WORKSPACES = Path(".workspaces")
@@ -74,14 +73,14 @@ def make_workspace(name: str, profile: str | None = None, dataset: Path | None =
             f"(it is at commit {commit[:10]})",
             file=sys.stderr,
         )
+    say = partial(print, file=sys.stderr)
     with ExitStack() as locks:
-        locks.enter_context(
-            held(main / f".dvc/tmp/workspace-{name}.lock", f"workspace {name} is being made or renewed")
-        )
+        file = main / f".dvc/tmp/workspace-{name}.lock"
+        locks.enter_context(locked(file, f"workspace {name} is being made or renewed", tell=say))
         is_new = not folder.exists()
         if not is_new:
             _check_renewable(main, folder)
-            locks.enter_context(held(folder / FLOW_LOCK, f"another run is at work in {folder}"))
+            locks.enter_context(locked(folder / FLOW_LOCK, f"another run is at work in {folder}", tell=say))
             _check_renewable(main, folder)  # again, for what was edited meanwhile
         try:
             if is_new:
@@ -194,31 +193,6 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-@contextmanager
-def held(file: Path, reason: str, tell: Callable[[str], object] | None = None) -> Iterator[None]:
-    """Hold a lock file with this process's id in it, after waiting for the process that has it.
-
-    Args:
-        file: of the lock.
-        reason: what is told of a wait.
-        tell: takes that line; by default it goes to stderr.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            line = f"{reason} (process {holder}); waiting until it ends"
-            tell(line) if tell else print(line, file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-
 def _check_renewable(main: Path, folder: Path) -> None:
     listed = git(main, "worktree", "list", "--porcelain").splitlines()
     if f"worktree {folder}" not in listed:
@@ -234,14 +208,13 @@ def _check_renewable(main: Path, folder: Path) -> None:
 
 def _move_to(folder: Path, commit: str) -> None:
     """Move an existing workspace to a commit and keep its ``dvc.lock``, also when this is interrupted."""
-    lock, kept = folder / LOCK_FILE, folder / ".dvc/tmp/dvc.lock.kept"
-    if lock.exists() and not kept.exists():
-        kept.parent.mkdir(exist_ok=True)
-        shutil.copyfile(lock, kept.with_suffix(".part"))
-        kept.with_suffix(".part").replace(kept)
+    current, kept = folder / LOCK_FILE, folder / ".dvc/tmp/dvc.lock.kept"
+    if current.exists() and not kept.exists():
+        with staged_file(kept) as file:
+            shutil.copyfile(current, file)
     git(folder, "reset", "--quiet", "--hard", commit)
     if kept.exists():
-        kept.replace(lock)
+        kept.replace(current)
 
 
 def _share_dvc_settings(main: Path, folder: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bp_lcz.bands import ALL_CHANNELS
-from bp_lcz.errors import UserError
+from bp_lcz.errors import BusyError, UserError
 from bp_lcz.model.checkpoint import load_classifier
 from bp_lcz.model.task import class_weights, dihedral, spread_dihedral
 from bp_lcz.model.training import train_trial
@@ -174,7 +174,7 @@ def test_a_second_trainer_of_the_same_trial_is_refused(inputs: tuple[Path, Path]
     try:
         assert living.stdout is not None
         next(line for line in living.stdout if "epoch 1/" in line)
-        with pytest.raises(UserError, match="another process is training trial"):
+        with pytest.raises(BusyError, match="another process is training trial"):
             train(inputs, tmp_path, small_trial(epochs=200, patience=200))
     finally:
         living.kill()

@@ -12,8 +12,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,8 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 import bp_lcz
 from bp_lcz.bands import Channels
-from bp_lcz.errors import BusyError, UserError
-from bp_lcz.files import staged_file, staged_folder, try_lock
+from bp_lcz.errors import UserError
+from bp_lcz.files import locked, staged_file, staged_folder
 from bp_lcz.model.backbones import complete_options
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import write_checkpoint
@@ -78,7 +77,9 @@ def train_trial(
     state = scratch / "train" / _state_key(trial, manifest, prompts, device)
     # Lightning starts this program again for each further process; the first alone holds the state and writes.
     is_first = int(os.environ.get("LOCAL_RANK", 0)) == int(os.environ.get("NODE_RANK", 0)) == 0
-    with _locked(state, trial.name) if is_first else nullcontext():
+    lock = state.with_suffix(".lock")
+    alone = locked(lock, f"another process is training trial '{trial.name}'; wait for it", wait=False)
+    with alone if is_first else nullcontext():
         torch.set_num_threads(trial.train.threads)
         keep_freed_memory()
         torch.manual_seed(trial.seed)
@@ -157,6 +158,7 @@ def train_trial(
         }
         _publish(out, network, description, task.history, clock)
         shutil.rmtree(state)
+        lock.unlink()
 
 
 def choose_device(trial: TrialParams) -> str:
@@ -198,19 +200,6 @@ def code_of(backbone: str) -> list[Path]:
     alone = [package / name for name in ("so2sat/layout.py", "text/table.py", "scheme.py", "bands.py")]
     model = [file for file in (package / "model").glob("[a-z]*.py") if file.stem != "sen2lcz_weights"]
     return sorted([*patches, *backbones, *alone, *model])
-
-
-@contextmanager
-def _locked(state: Path, trial: str) -> Iterator[None]:
-    """Hold the resume state; the kernel lets go of the lock when the process dies, however it dies."""
-    state.mkdir(parents=True, exist_ok=True)
-    lock = try_lock(state)
-    if lock is None:
-        raise BusyError(state, f"another process is training trial '{trial}'; wait for it")
-    try:
-        yield
-    finally:
-        os.close(lock)
 
 
 class _WholeCheckpoints(TorchCheckpointIO):

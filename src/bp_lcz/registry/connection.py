@@ -1,6 +1,5 @@
 """Where MLflow keeps runs and models: one store for each clone, shared by its workspaces."""
 
-import fcntl
 import logging
 import os
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bp_lcz.errors import TemporaryError, UserError
+from bp_lcz.files import locked
 from bp_lcz.workspace import main_checkout
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def open_store(checkout: Path) -> Iterator["MlflowClient"]:
     # MLflow's own 7 are four minutes, in which nobody is told that the server is not there.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     uri = tracking_uri(checkout)
-    with file_lock(main_checkout(checkout) / "mlflow.db.lock"), _environment(MLFLOW_TRACKING_URI=uri):
+    with locked(main_checkout(checkout) / "mlflow.db.lock"), _environment(MLFLOW_TRACKING_URI=uri):
         try:
             yield mlflow.MlflowClient(uri)
         except mlflow.MlflowException as error:
@@ -94,15 +94,6 @@ def open_experiment(client: "MlflowClient", name: str, checkout: Path) -> str:
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
     return str(experiment.experiment_id)
-
-
-@contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Wait for, then hold, a lock that the kernel releases when the process ends, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _in_one_line(error: "MlflowException", uri: str) -> UserError:

@@ -6,7 +6,6 @@ file is unpacked on the way. So nothing is written twice, and nothing wrong ever
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -22,7 +21,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from bp_lcz.errors import UserError
+from bp_lcz.errors import BusyError, UserError
+from bp_lcz.files import try_lock
 from bp_lcz.so2sat.mirrors import BLOCK, AbsentError, BrokenError, RefusedError, open_at
 from bp_lcz.so2sat.releases import Release, ReleaseFile, gigabytes, releases_of
 
@@ -268,7 +268,8 @@ class _Part:
         except OSError as error:
             raise UserError(self.path, f"cannot be written: {error.strerror}") from None
         try:
-            self._lock()
+            if not try_lock(self.raw.fileno(), self.path):
+                raise BusyError(self.path, "another download is writing it")
             self._read()
         except BaseException:
             self.raw.close()
@@ -346,15 +347,6 @@ class _Part:
     def trim(self) -> None:
         """Cut off what a broken attempt wrote and nobody has seen."""
         self.raw.truncate(self.size)
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self.raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_mine = self.path.stat().st_ino == os.fstat(self.raw.fileno()).st_ino
-        except OSError:
-            is_mine = False
-        if not is_mine:
-            raise UserError(self.path, "another download is writing it")
 
     def _read(self) -> None:
         """Hash what an earlier run left."""
