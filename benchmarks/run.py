@@ -18,7 +18,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.files import staged_file
 
 
-def bench(
+def measure_rows(
     names: Sequence[str] = (),
     *,
     quick: bool = False,

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @task(task_run_name="decide", **SERVER_TASK)
 def decide(workspace: Path, name: str, version: int | None, dry_run: bool) -> State["Decision"]:
     """Judge the candidate and, if it is better, move the alias."""
-    from bp_lcz.registry.promote import promote as judge
+    from bp_lcz.registry.promote import promote_version
 
     try:
-        decision = judge(workspace, name, version, dry_run)
+        decision = promote_version(workspace, name, version, dry_run)
     except Exception as error:
         return Failed(message=registry_failure("promote", error))
     return Completed(message=decision.reason, data=decision)

@@ -4,12 +4,12 @@ Imports of libraries happen inside the commands: ``bp-lcz --help`` must not load
 """
 
 import ctypes
+import importlib
 import json
 import os
 import signal
 import sys
 import traceback
-from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -49,15 +49,17 @@ def _options(
     """Options that stand before a command."""
 
 
+def _run_stage(name: str, *arguments: str) -> None:
+    importlib.import_module(f"bp_lcz.stages.{name}").run(load_params(), *arguments)
+
+
 @app.command(rich_help_panel=STAGES)
 def simulate() -> None:
     """Make the demo data from a seed, in So2Sat's own HDF5 layout.
 
     Example: bp-lcz simulate
     """
-    from bp_lcz.stages import simulate as stage
-
-    stage.run(load_params())
+    _run_stage("simulate")
 
 
 @app.command(rich_help_panel=STAGES)
@@ -70,9 +72,7 @@ def validate() -> None:
 
     Example: bp-lcz workspace NAME --dataset DIR && cd .workspaces/NAME && bp-lcz validate
     """
-    from bp_lcz.stages import validate as stage
-
-    stage.run(load_params())
+    _run_stage("validate")
 
 
 @app.command(rich_help_panel=STAGES)
@@ -81,9 +81,7 @@ def pack() -> None:
 
     Example: bp-lcz pack
     """
-    from bp_lcz.stages import pack as stage
-
-    stage.run(load_params())
+    _run_stage("pack")
 
 
 @app.command(rich_help_panel=STAGES)
@@ -92,9 +90,7 @@ def prompts() -> None:
 
     Example: bp-lcz prompts
     """
-    from bp_lcz.stages import prompts as stage
-
-    stage.run(load_params())
+    _run_stage("prompts")
 
 
 @app.command(rich_help_panel=STAGES)
@@ -103,9 +99,7 @@ def train(trial: TrialName) -> None:
 
     Example: bp-lcz train eb_cnn-bp-lcz
     """
-    from bp_lcz.stages import train as stage
-
-    stage.run(load_params(), trial)
+    _run_stage("train", trial)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -114,9 +108,7 @@ def evaluate(trial: TrialName) -> None:
 
     Example: bp-lcz evaluate eb_cnn-bp-lcz
     """
-    from bp_lcz.stages import evaluate as stage
-
-    stage.run(load_params(), trial)
+    _run_stage("evaluate", trial)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -125,9 +117,7 @@ def report() -> None:
 
     Example: bp-lcz report
     """
-    from bp_lcz.stages import report as stage
-
-    stage.run(load_params())
+    _run_stage("report")
 
 
 @app.command(rich_help_panel=STAGES)
@@ -136,9 +126,7 @@ def verify() -> None:
 
     Example: bp-lcz verify
     """
-    from bp_lcz.stages import verify as stage
-
-    stage.run(load_params())
+    _run_stage("verify")
 
 
 @app.command()
@@ -163,9 +151,9 @@ def import_sen2lcz(
 
     Example: bp-lcz import-sen2lcz sen2lcz.hdf5 --out outputs/sen2lcz
     """
-    from bp_lcz.model.sen2lcz_weights import import_sen2lcz as write
+    from bp_lcz.model.sen2lcz_weights import convert_sen2lcz
 
-    typer.echo(write(weights, out))
+    typer.echo(convert_sen2lcz(weights, out))
 
 
 @app.command()
@@ -184,8 +172,7 @@ def judge(
 
     Example: bp-lcz judge sen2lcz.hdf5 --model outputs/models/eb_cnn-plain --real /data/real_patches
     """
-    from bp_lcz.demo.judge import agreement
-    from bp_lcz.demo.judge import judge as verdict_on
+    from bp_lcz.demo.judge import agreement, judge_simulation
 
     if (model is None) != (real is None):
         raise UserError("judge", "--model and --real go together")
@@ -193,7 +180,7 @@ def judge(
         share, count = agreement(weights, model, real)
         typer.echo(f"{model.name} and Sen2LCZ-MF give the same class to {share:.3f} of {count} patches of {real.name}")
     else:
-        typer.echo("\n".join(verdict_on(weights, dataset).lines()))
+        typer.echo("\n".join(judge_simulation(weights, dataset).lines()))
 
 
 Gap = Annotated[float, typer.Option(help="Distance between splits in m.")]
@@ -251,8 +238,7 @@ def tile(
     Example: bp-lcz tile --s1 S1.tif --s2 S2.tif --labels LCZ.tif --out /data/berlin
     """
     from bp_lcz.scenes.split import rule_from
-    from bp_lcz.scenes.tile import TileOptions
-    from bp_lcz.scenes.tile import tile as cut
+    from bp_lcz.scenes.tile import TileOptions, cut_scenes
 
     if by not in ("block", "none"):
         raise UserError(f"--split {by}", "expected block or none")
@@ -267,12 +253,12 @@ def tile(
         min_share=min_share,
         split=None if by == "none" else rule_from("block", shares, block_size, gap, seed),
     )
-    typer.echo("\n".join(cut(s1, s2, out, labels, label_map, options)))
+    typer.echo("\n".join(cut_scenes(s1, s2, out, labels, label_map, options)))
 
 
 @app.command()
 def releases(
-    json: Annotated[
+    as_json: Annotated[
         bool, typer.Option("--json", help="As JSON, in the form that --release-file takes one of.")
     ] = False,
 ) -> None:
@@ -282,7 +268,7 @@ def releases(
     """
     from bp_lcz.so2sat.releases import releases_json, releases_table
 
-    typer.echo(dumps(releases_json(), indent=1) if json else releases_table())
+    typer.echo(json.dumps(releases_json(), indent=1) if as_json else releases_table())
 
 
 @app.command()
@@ -313,8 +299,7 @@ def download(
 
     Example: bp-lcz download --verify --out /data/so2sat
     """
-    from bp_lcz.so2sat.download import download as bring
-    from bp_lcz.so2sat.download import verify as check
+    from bp_lcz.so2sat.download import download_release, verify_release
     from bp_lcz.so2sat.pinned import check_pins, commit_pins
     from bp_lcz.so2sat.releases import SO2SAT_V2, known_release, read_release
 
@@ -323,10 +308,10 @@ def download(
     wanted = read_release(release_file) if release_file else known_release(release or SO2SAT_V2)
     folder = out or Path("data") / (wanted.folder or wanted.name)
     if verify:
-        check(wanted, folder)
+        verify_release(wanted, folder)
         return
     check_pins(wanted, folder)
-    bring(wanted, folder, mirror or (), replace=replace)
+    download_release(wanted, folder, mirror or (), replace=replace)
     if said := commit_pins(wanted, folder):
         typer.echo(said, err=True)
 
@@ -357,15 +342,14 @@ def bench(
         raise UserError("bench", f"--threads {threads}: this machine has {cores} cores")
     sys.path.insert(0, str(Path.cwd()))
     from benchmarks.growth import measure_growth
-    from benchmarks.run import bench as measure
-    from benchmarks.run import show_latest
+    from benchmarks.run import measure_rows, show_latest
 
     if show:
         show_latest()
     elif growth:
         measure_growth(quick=quick, threads=threads, out=out)
     else:
-        measure(rows or (), quick=quick, large=large, threads=threads, out=out)
+        measure_rows(rows or (), quick=quick, large=large, threads=threads, out=out)
 
 
 @app.command()
@@ -422,9 +406,9 @@ def promote(
 
     Example: bp-lcz promote bp-lcz-demo --dry-run
     """
-    from bp_lcz.registry.promote import promote as decide
+    from bp_lcz.registry.promote import promote_version
 
-    decision = decide(Path.cwd(), _model_name(name), version, dry_run)
+    decision = promote_version(Path.cwd(), _model_name(name), version, dry_run)
     typer.echo("\n".join(decision.lines()))
     if not decision.accepted:
         raise UserError(f"{decision.name} version {decision.version}", f"not promoted: {decision.reason}")
@@ -436,9 +420,9 @@ def rollback(name: ModelName = None) -> None:
 
     Example: bp-lcz rollback bp-lcz-demo
     """
-    from bp_lcz.registry.promote import rollback as go_back
+    from bp_lcz.registry.promote import restore_champion
 
-    typer.echo("\n".join(go_back(Path.cwd(), _model_name(name)).lines()))
+    typer.echo("\n".join(restore_champion(Path.cwd(), _model_name(name)).lines()))
 
 
 @app.command(rich_help_panel=REGISTRY)
@@ -453,10 +437,9 @@ def serve(
 
     Example: bp-lcz serve bp-lcz-demo --port 5001
     """
-    from bp_lcz.serving.server import MIB
-    from bp_lcz.serving.server import serve as run
+    from bp_lcz.serving import server
 
-    run(Path.cwd(), _model_name(name), alias, host, port, max_body * MIB)
+    server.serve(Path.cwd(), _model_name(name), alias, host, port, max_body * server.MIB)
 
 
 @app.command(rich_help_panel=REGISTRY)

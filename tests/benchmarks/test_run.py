@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import run
 from benchmarks.harness import Goal, Measured, NotMeasuredError, Row, Setup, find_rows
-from benchmarks.run import bench, result_of, table
+from benchmarks.run import measure_rows, result_of, table
 
 KEYS = {"name", "what", "against", "unit", "goal", "ours", "theirs", "ratio", "interval", "verdict", "repeats"}
 MORE = {"cache", "beside", "note", "seconds"}
@@ -25,7 +25,7 @@ def row(measured: Measured, goal: Goal | None = None) -> Row:
 
 @pytest.mark.parametrize("name", [row.name for row in find_rows()])
 def test_every_row_runs_in_tiny_sizes_and_is_written_as_json(name: str) -> None:
-    out = bench([name], quick=True, threads=1, out=Path("results.json"))
+    out = measure_rows([name], quick=True, threads=1, out=Path("results.json"))
     assert out is not None
     content = json.loads(out.read_text())
     assert content["format"] == 1
@@ -42,7 +42,7 @@ def test_every_row_runs_in_tiny_sizes_and_is_written_as_json(name: str) -> None:
 
 
 def test_some_rows_or_a_quick_run_are_not_kept_unasked(capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench(["gather"], quick=True, threads=1) is None
+    assert measure_rows(["gather"], quick=True, threads=1) is None
     assert not run.BENCHMARKS.exists()
     assert "nothing is kept" in capsys.readouterr().out
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bp_lcz.bands import ALL_CHANNELS
-from bp_lcz.demo.judge import Verdict, agreement, judge
+from bp_lcz.demo.judge import Verdict, agreement, judge_simulation
 from bp_lcz.demo.simulate import simulate
 from bp_lcz.errors import UserError
 from bp_lcz.model.training import train_trial
@@ -37,7 +37,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_patch_is_judged_by_its_intended_class(demo: Path, weights: Path) -> None:
-    verdict = judge(weights, demo)
+    verdict = judge_simulation(weights, demo)
     intended = []
     for split in ("training", "validation", "testing"):
         with h5py.File(demo / f"{split}_geo.h5") as file:
@@ -59,7 +59,7 @@ def test_classes_weigh_alike_however_many_patches_they_have() -> None:
 def test_data_without_intended_classes_cannot_be_judged(tmp_path: Path, weights: Path) -> None:
     root = write_dataset(tmp_path / "data", cities={"training": 2, "validation": 2, "testing": 2})
     with pytest.raises(UserError, match=r"training_geo.h5: no intended classes; only data of `bp-lcz simulate`"):
-        judge(weights, root)
+        judge_simulation(weights, root)
 
 
 def test_agreement_counts_equal_classes(tmp_path: Path, weights: Path) -> None:
@@ -81,4 +81,4 @@ def test_a_model_of_other_channels_is_refused(tmp_path: Path, weights: Path) -> 
 @pytest.mark.shared
 def test_the_published_network_recognises_most_simulated_classes(demo: Path, shared_data: Path) -> None:
     published = shared_data / "weights/sen2lcz_drop_32_weights.best.hdf5"
-    assert judge(published, demo).overall > 0.4
+    assert judge_simulation(published, demo).overall > 0.4

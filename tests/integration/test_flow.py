@@ -178,7 +178,7 @@ def test_a_promotion_without_an_answer_of_mlflow_is_tried_twice_more(
             raise TemporaryError("http://host", "MLflow does not answer (x)")
         return Decision(True, "leads", name, version or 1, dry_run=dry_run)
 
-    monkeypatch.setattr("bp_lcz.registry.promote.promote", decide)
+    monkeypatch.setattr("bp_lcz.registry.promote.promote_version", decide)
     monkeypatch.setattr(flows.promote.decide, "retry_delay_seconds", [0.1, 0.1])
     state = flows.promote.promote(project.folder, "bp-lcz-demo", return_state=True)
     assert calls == ["bp-lcz-demo"] * 3
@@ -201,7 +201,7 @@ def test_a_promotion_that_is_refused_or_cannot_be_judged_is_not_tried_again(
             return Decision(False, "no lead", name, 1)
         raise UserError("no", "lead")
 
-    monkeypatch.setattr("bp_lcz.registry.promote.promote", decide)
+    monkeypatch.setattr("bp_lcz.registry.promote.promote_version", decide)
     state = flows.promote.promote(project.folder, "bp-lcz-demo", return_state=True)
     assert (state.is_failed(), state.message, len(calls)) == (True, "no lead" if refuses else "no: lead", 1)
 

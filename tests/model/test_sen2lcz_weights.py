@@ -11,7 +11,7 @@ import pytest
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UserError
 from bp_lcz.model.checkpoint import load_classifier
-from bp_lcz.model.sen2lcz_weights import import_sen2lcz
+from bp_lcz.model.sen2lcz_weights import convert_sen2lcz
 
 Arrays = dict[str, np.ndarray]
 WIDTHS = (16, 32, 64, 128)
@@ -108,7 +108,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_imported_weights_agree_with_a_numpy_forward_pass(weights: Path, tmp_path: Path) -> None:
-    classifier = load_classifier(import_sen2lcz(weights, tmp_path / "out"))
+    classifier = load_classifier(convert_sen2lcz(weights, tmp_path / "out"))
     sen2 = reflectance(4) * np.array([1.0, 0.2, 3.0, 0.01])[:, None, None, None]
     expected = numpy_forward(random_weights(), sen2)
     np.testing.assert_allclose(classifier.predict_proba(without_sen1(sen2), sen2), expected, atol=1e-5)
@@ -116,7 +116,7 @@ def test_imported_weights_agree_with_a_numpy_forward_pass(weights: Path, tmp_pat
 
 
 def test_the_checkpoint_tells_its_channels_size_and_origin(weights: Path, tmp_path: Path) -> None:
-    classifier = load_classifier(import_sen2lcz(weights, tmp_path / "out"))
+    classifier = load_classifier(convert_sen2lcz(weights, tmp_path / "out"))
     assert classifier.channels.sen1 == ()
     assert classifier.channels.sen2 == SEN2_BANDS
     description = json.loads((tmp_path / "out" / "model.json").read_text())
@@ -126,7 +126,7 @@ def test_the_checkpoint_tells_its_channels_size_and_origin(weights: Path, tmp_pa
 
 
 def test_sentinel_1_is_refused_since_the_network_never_saw_it(weights: Path, tmp_path: Path) -> None:
-    classifier = load_classifier(import_sen2lcz(weights, tmp_path / "out"))
+    classifier = load_classifier(convert_sen2lcz(weights, tmp_path / "out"))
     sen2 = reflectance(1)
     with pytest.raises(UserError, match=r"sen1: shape \(1, 32, 32, 8\); expected \(N, 32, 32, 0\)"):
         classifier.predict_proba(np.zeros((1, 32, 32, 8)), sen2)
@@ -157,7 +157,7 @@ def test_weights_of_another_network_are_named_and_nothing_is_written(
 ) -> None:
     file = write_keras(tmp_path / "w.hdf5", arrays)
     with pytest.raises(UserError, match=f"w.hdf5: .*{message}"):
-        import_sen2lcz(file, tmp_path / "out")
+        convert_sen2lcz(file, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["w.hdf5"]
 
 
@@ -176,7 +176,7 @@ def test_an_unreadable_file_is_named(
     file.write_bytes(weights.read_bytes())
     spoil(file)
     with pytest.raises(UserError, match=message) as caught:
-        import_sen2lcz(file, tmp_path / "out")
+        convert_sen2lcz(file, tmp_path / "out")
     assert "\n" not in str(caught.value)
 
 
@@ -184,7 +184,7 @@ def test_a_folder_that_exists_is_left_as_it_is(weights: Path, tmp_path: Path) ->
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "diary.txt").write_text("mine")
     with pytest.raises(UserError, match="out: exists already"):
-        import_sen2lcz(weights, tmp_path / "out")
+        convert_sen2lcz(weights, tmp_path / "out")
     assert (tmp_path / "out" / "diary.txt").read_text() == "mine"
 
 
@@ -193,7 +193,7 @@ def test_published_weights_agree_with_a_numpy_forward_pass_on_real_patches(share
     published = shared_data / "weights/sen2lcz_drop_32_weights.best.hdf5"
     with h5py.File(shared_data / "real_mini/testing.h5") as content:
         sen2 = content["sen2"][:6]
-    classifier = load_classifier(import_sen2lcz(published, tmp_path / "out"))
+    classifier = load_classifier(convert_sen2lcz(published, tmp_path / "out"))
     assert classifier.description["source"].startswith("published weights of Sen2LCZ-MF")
     expected = numpy_forward(read_keras(published), sen2)
     np.testing.assert_allclose(classifier.predict_proba(without_sen1(sen2), sen2), expected, atol=1e-5)
@@ -207,5 +207,5 @@ def test_published_weights_give_the_stored_probabilities_of_real_patches(
     published = shared_data / "weights/sen2lcz_drop_32_weights.best.hdf5"
     with h5py.File(shared_data / f"real_mini/{split}.h5") as content:
         sen2, expected = content["sen2"][:], content["teacher_probability"][:]
-    classifier = load_classifier(import_sen2lcz(published, tmp_path / "out"))
+    classifier = load_classifier(convert_sen2lcz(published, tmp_path / "out"))
     np.testing.assert_allclose(classifier.predict_proba(without_sen1(sen2), sen2), expected, atol=1e-4)

@@ -15,7 +15,7 @@ from bp_lcz.registry import promote as promotion
 from bp_lcz.registry.connection import open_store
 from bp_lcz.registry.mirror import mirror_trials
 from bp_lcz.registry.models import list_models, models_table
-from bp_lcz.registry.promote import Decision, promote, rollback
+from bp_lcz.registry.promote import Decision, promote_version, restore_champion
 from bp_lcz.registry.register import register_best
 from tests.registry.conftest import FinishedWorkspace
 
@@ -37,7 +37,7 @@ class Registry(FinishedWorkspace):
         file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "promote": {"kappa_floor": floor}}))
 
     def promote(self, version: int | None = None, dry_run: bool = False) -> Decision:
-        return promote(self.folder, NAME, version, dry_run)
+        return promote_version(self.folder, NAME, version, dry_run)
 
     @property
     def champion(self) -> int | None:
@@ -121,16 +121,16 @@ def test_a_champion_is_replaced_only_by_a_sure_lead_and_rollbacks_walk_back(regi
     assert rows[0]["kappa"] == 1.0
     assert "4        @challenger,@champion  one-bp-lcz  1.000  1.000" in models_table(rows)
 
-    assert rollback(registry.folder, NAME).version == registry.champion == better
-    assert rollback(registry.folder, NAME).version == registry.champion == first
+    assert restore_champion(registry.folder, NAME).version == registry.champion == better
+    assert restore_champion(registry.folder, NAME).version == registry.champion == first
     assert registry.tags(best)["rolled_back_at"]
     assert [record["action"] for record in registry.records(best)] == ["promote", "rollback"]
     with pytest.raises(UserError, match="no champion before version 1 can be restored"):
-        rollback(registry.folder, NAME)
+        restore_champion(registry.folder, NAME)
     assert registry.champion == first
 
     assert registry.promote(best).accepted, "what was rolled back can be promoted again"
-    assert rollback(registry.folder, NAME).version == first
+    assert restore_champion(registry.folder, NAME).version == first
 
 
 def test_a_rollback_passes_over_versions_that_cannot_be_served(registry: Registry) -> None:
@@ -139,7 +139,7 @@ def test_a_rollback_passes_over_versions_that_cannot_be_served(registry: Registr
         assert registry.promote().accepted
     with open_store(registry.folder) as client:
         client.delete_model_version(NAME, "2")
-    restored = rollback(registry.folder, NAME)
+    restored = restore_champion(registry.folder, NAME)
     assert restored.version == registry.champion == 1
     assert list(restored.record["skipped"]) == [2]
 
@@ -217,7 +217,7 @@ def test_a_champion_whose_run_was_removed_can_neither_be_led_nor_rolled_back(reg
     assert not refused.accepted
     assert refused.reason.startswith(f"{NAME} version 2: its run ")
     with pytest.raises(UserError, match=f"^{NAME} version 2: its run .* was removed from MLflow"):
-        rollback(registry.folder, NAME)
+        restore_champion(registry.folder, NAME)
     assert registry.champion == 2
 
 
@@ -239,7 +239,7 @@ def test_a_store_that_does_not_answer_decides_nothing(registry: Registry, monkey
     for method in ("get_registered_model", "get_run"):
         with monkeypatch.context() as patch:
             patch.setattr(MlflowClient, method, fail)
-            for act in (promote, rollback, list_models):
+            for act in (promote_version, restore_champion, list_models):
                 with pytest.raises(TemporaryError, match=r"mlflow\.db: MLflow does not answer \(Connection refused\)$"):
                     act(registry.folder, NAME)
     assert registry.champion == 2
@@ -261,7 +261,7 @@ def test_an_artifact_store_that_does_not_answer_refuses_and_passes_over_nothing(
         raise TimeoutError("timed out")
 
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", fail)
-    for act in (promote, rollback):
+    for act in (promote_version, restore_champion):
         with pytest.raises(TemporaryError, match=r"the artifact store does not answer \(timed out\)$"):
             act(registry.folder, NAME)
     assert registry.champion == 2
@@ -270,14 +270,14 @@ def test_an_artifact_store_that_does_not_answer_refuses_and_passes_over_nothing(
 
 def test_an_unknown_model_or_version_is_a_user_error(registry: Registry) -> None:
     with pytest.raises(UserError, match="no-model: no such registered model"):
-        promote(registry.folder, "no-model")
+        promote_version(registry.folder, "no-model")
     with pytest.raises(UserError, match="no-model: no such registered model"):
-        promote(registry.folder, "no-model", version=7)
+        promote_version(registry.folder, "no-model", version=7)
     registry.register(right=0.6, seed=1)
     with pytest.raises(UserError, match="bp-lcz-demo: no version 7; `bp-lcz models bp-lcz-demo` lists them"):
         registry.promote(7)
     with pytest.raises(UserError, match="no champion to roll back from"):
-        rollback(registry.folder, NAME)
+        restore_champion(registry.folder, NAME)
 
 
 def test_what_a_killed_promotion_leaves_is_made_good(registry: Registry) -> None:
@@ -286,7 +286,7 @@ def test_what_a_killed_promotion_leaves_is_made_good(registry: Registry) -> None
         assert registry.promote().accepted
     with open_store(registry.folder) as client:  # killed after the tag, before the alias
         client.set_registered_model_tag(NAME, "champions", "[1, 2, 3]")
-    assert rollback(registry.folder, NAME).version == 1
+    assert restore_champion(registry.folder, NAME).version == 1
     with open_store(registry.folder) as client:
         assert client.get_registered_model(NAME).tags["champions"] == "[1]"
 

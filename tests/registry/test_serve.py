@@ -21,7 +21,7 @@ from bp_lcz.model.checkpoint import load_classifier
 from bp_lcz.registry.connection import open_store
 from bp_lcz.registry.mirror import mirror_trials
 from bp_lcz.registry.package import example_patches
-from bp_lcz.registry.promote import promote
+from bp_lcz.registry.promote import promote_version
 from bp_lcz.registry.register import register_best
 from bp_lcz.serving.client import JSON, PARQUET, Client, encode_json
 from bp_lcz.serving.predict import predict_file
@@ -73,7 +73,7 @@ def test_the_champion_is_served_over_http_with_the_probabilities_of_the_checkpoi
     message = f"models:/{NAME}@champion: no such model or version; promote first: `bp-lcz promote {NAME}`"
     with pytest.raises(UserError, match=re.escape(message)):
         serve(registered.folder, NAME, "champion", "127.0.0.1", 0, 2**20)
-    assert promote(registered.folder, NAME).accepted
+    assert promote_version(registered.folder, NAME).accepted
     patches = example_patches(registered.folder / "data/demo", count=4)
     sen1, sen2 = patches["sen1"], patches["sen2"]
     classifier = load_classifier(registered.folder / "outputs/models/one-bp-lcz")
@@ -100,7 +100,7 @@ def test_the_champion_is_served_over_http_with_the_probabilities_of_the_checkpoi
 
 
 def test_a_version_whose_artifacts_are_gone_is_not_served(registered: FinishedWorkspace) -> None:
-    assert promote(registered.folder, NAME).accepted
+    assert promote_version(registered.folder, NAME).accepted
     shutil.rmtree(registered.folder / "mlartifacts")
     with pytest.raises(UserError, match=rf"^{NAME}/1: cannot be loaded from the artifact store \(No such artifact"):
         serve(registered.folder, NAME, "champion", "127.0.0.1", 0, 2**20)
@@ -118,7 +118,7 @@ def test_code_that_was_put_into_the_artifact_store_runs_neither_in_promote_nor_i
         file.write_text(evil)
     (served.parent / "python_model.pkl").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
 
-    assert promote(registered.folder, NAME).accepted
+    assert promote_version(registered.folder, NAME).accepted
     for model in (
         f"models:/{NAME}@champion",
         f"models:/{NAME}/1",
@@ -140,7 +140,7 @@ def test_weights_that_were_changed_in_the_artifact_store_are_refused(registered:
     registered.finish("one-bp-lcz", weights_seed=9)
     for name in ("model.safetensors", "model.json"):  # consistent with each other
         shutil.copy(registered.folder / "outputs/models/one-bp-lcz" / name, weights.parent)
-    refused = promote(registered.folder, NAME)
+    refused = promote_version(registered.folder, NAME)
     assert not refused.accepted
     assert "its weights are not those that were registered (another sha256)" in refused.reason
 

@@ -16,7 +16,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.gate.leakage import find_neighbours
 from bp_lcz.params import SPLITS
 from bp_lcz.scenes.split import SplitRule
-from bp_lcz.scenes.tile import TileOptions, tile
+from bp_lcz.scenes.tile import TileOptions, cut_scenes
 from bp_lcz.so2sat.layout import open_patches, read_geo_of
 
 WEST, NORTH, UTM = 390_000.0, 5_820_000.0, "EPSG:32633"
@@ -68,7 +68,7 @@ def scene(tmp_path: Path) -> dict[str, Path]:
 
 
 def run(scene: dict[str, Path], out: Path, options: TileOptions = ONE_FILE, label_map: Path | None = None) -> list[str]:
-    return tile(scene["s1"], scene["s2"], out, scene.get("labels"), label_map, options)
+    return cut_scenes(scene["s1"], scene["s2"], out, scene.get("labels"), label_map, options)
 
 
 def arrays(out: Path, name: str = "patches.h5") -> dict[str, np.ndarray]:
@@ -374,7 +374,7 @@ CARRY_OFFSET = {("282D_485L_3_3", "l1c_13"), ("433D_629L_3_1", "l1c_13"), ("433D
 @pytest.mark.parametrize("product", ["l1c_13", "l2a_12"])
 def test_the_offset_of_real_scenes_is_found_where_their_values_carry_it(tmp_path, shared_data, name, product):
     folder = shared_data / "scenes" / name
-    lines = tile(
+    lines = cut_scenes(
         folder / "s1_rtc_vv_vh_db.tif",
         folder / f"s2_{product}bands_dn.tif",
         tmp_path / "out",
@@ -393,7 +393,7 @@ def test_a_real_scene_passes_the_gate(tmp_path, shared_data):
 
     folder = shared_data / "scenes/282D_485L_3_3"
     (tmp_path / "map.json").write_text(json.dumps({"1": "G", "2": "A", "6": "6", "9": "C"}))
-    tile(
+    cut_scenes(
         folder / "s1_rtc_vv_vh_db.tif",
         folder / "s2_l1c_13bands_dn.tif",
         tmp_path / "manaus",

@@ -16,7 +16,7 @@ import pytest
 
 from bp_lcz.errors import UserError
 from bp_lcz.so2sat import download as module
-from bp_lcz.so2sat.download import download, verify
+from bp_lcz.so2sat.download import download_release, verify_release
 from bp_lcz.so2sat.releases import Release, ReleaseFile
 from tests.conftest import ROOT
 from tests.so2sat.servers import Manners, free_port, ftp_server, gzipped, http_server, rsync_server
@@ -59,7 +59,7 @@ def release_of(folder: Path, **changes: object) -> Release:
 
 
 def bring(release: Release, folder: Path, *mirrors: str, **options: object) -> None:
-    download(release, folder, mirrors, pause=0.01, **options)
+    download_release(release, folder, mirrors, pause=0.01, **options)
 
 
 def assert_whole(source: Path, folder: Path) -> None:
@@ -79,7 +79,7 @@ def test_all_files_arrive_from_an_ftp_server_that_breaks_the_connection_twice(so
     with ftp_server(source, breaks=2) as (url, offsets):
         bring(release, tmp_path / "out", url)
     assert_whole(source, tmp_path / "out")
-    verify(release, tmp_path / "out")
+    verify_release(release, tmp_path / "out")
     assert offsets == [0, 1_250_000, 1_875_000, 0, 0]  # each time on from where it broke
     said = capsys.readouterr().err
     assert said.count("closed too early") == 2
@@ -337,11 +337,11 @@ def test_two_downloads_of_one_file_do_not_meet(source, release, tmp_path):
 
 
 def test_verify_names_what_is_missing_or_another(source, release, tmp_path):
-    verify(release, source)
+    verify_release(release, source)
     (source / "training.h5").unlink()
     (source / "testing.h5").write_bytes(b"short")
     with pytest.raises(UserError, match="training.h5 is missing; testing.h5 has 5 bytes, not 70,001"):
-        verify(release, source)
+        verify_release(release, source)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from bp_lcz.errors import UserError
 from bp_lcz.model.checkpoint import BATCH, Classifier, load_classifier
-from bp_lcz.model.sen2lcz_weights import import_sen2lcz
+from bp_lcz.model.sen2lcz_weights import convert_sen2lcz
 from bp_lcz.params import SPLITS, Split
 from bp_lcz.scheme import CLASS_COUNT, CODES, NAMES
 from bp_lcz.so2sat.layout import dataset_name, open_split
@@ -66,7 +66,7 @@ class Verdict:
         return f"{CODES[c]:>2}  {NAMES[c]:<22}  {count:>7}  {self.confusion[c, c] / count:>5.2f}  {', '.join(others)}"
 
 
-def judge(weights: Path, root: Path) -> Verdict:
+def judge_simulation(weights: Path, root: Path) -> Verdict:
     """Let the published Sen2LCZ-MF classify a simulated data set.
 
     Args:
@@ -102,7 +102,7 @@ def agreement(weights: Path, model: Path, root: Path) -> tuple[float, int]:
 
 def _sen2lcz(weights: Path) -> Classifier:
     with tempfile.TemporaryDirectory() as scratch:
-        return load_classifier(import_sen2lcz(weights, Path(scratch) / "sen2lcz"))
+        return load_classifier(convert_sen2lcz(weights, Path(scratch) / "sen2lcz"))
 
 
 def _classify(classifier: Classifier, root: Path, split: Split) -> Integer[np.ndarray, "patch"]:

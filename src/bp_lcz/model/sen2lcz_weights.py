@@ -38,7 +38,7 @@ HEADS = ("dense_1", "dense_2", "dense_5", "dense_4")
 Layout = dict[str, tuple[str, tuple[int, ...]]]
 
 
-def import_sen2lcz(weights: Path, out: Path) -> Path:
+def convert_sen2lcz(weights: Path, out: Path) -> Path:
     """Write a checkpoint folder with the weights of a Keras file of Sen2LCZ-MF.
 
     Args:

@@ -101,7 +101,7 @@ class _RefusedError(Exception):
     """Why a candidate does not become the champion."""
 
 
-def promote(workspace: Path, name: str, version: int | None = None, dry_run: bool = False) -> Decision:
+def promote_version(workspace: Path, name: str, version: int | None = None, dry_run: bool = False) -> Decision:
     """Make a version the champion if it is good enough, and record the decision with its run.
 
     With a store in a file, promotions of one clone run one after the other. With an MLflow server, which cannot
@@ -153,7 +153,7 @@ def promote(workspace: Path, name: str, version: int | None = None, dry_run: boo
     return decision
 
 
-def rollback(workspace: Path, name: str) -> Decision:
+def restore_champion(workspace: Path, name: str) -> Decision:
     """Give the alias back to the champion before this one, and record it with the run of the one that leaves.
 
     Again and again it walks back to the first champion. A version that was deleted, or whose files do not load any

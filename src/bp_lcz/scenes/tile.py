@@ -115,7 +115,9 @@ class _Layer:
         return values, known & np.isfinite(values).all(axis=0)
 
 
-def tile(s1: Path, s2: Path, out: Path, labels: Path | None, label_map: Path | None, options: TileOptions) -> list[str]:
+def cut_scenes(
+    s1: Path, s2: Path, out: Path, labels: Path | None, label_map: Path | None, options: TileOptions
+) -> list[str]:
     """Cut scenes into a data set.
 
     Args:

@@ -35,7 +35,7 @@ _bar = partial(tqdm, unit="B", unit_scale=True)
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
-def download(
+def download_release(
     release: Release,
     folder: Path,
     mirrors: Sequence[str] = (),
@@ -97,7 +97,7 @@ def download(
         _bring(file, folder, mirrors, retries, pause)
 
 
-def verify(release: Release, folder: Path) -> None:
+def verify_release(release: Release, folder: Path) -> None:
     """Compare every file of a folder with a release, by size and checksum; changes nothing.
 
     Raises:
