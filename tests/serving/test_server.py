@@ -152,7 +152,7 @@ def spoiled(value: float) -> np.ndarray:
         (parquet(sen1=[flat(SEN1)[0][:-1], np.append(flat(SEN1)[1], 0)], sen2=flat(SEN2)), PARQUET, "sen1: patch 0 has 8191 values; expected 8192 (32 x 32 x 8)"),
         (b"PAR1 no more", PARQUET, "not readable parquet: "),
         (encode_json(SEN1, SEN2[..., :9]), JSON, "sen2: shape (2, 32, 32, 9); expected (N, 32, 32, 10)"),
-        (encode_json(SEN1, SEN2[:1]), JSON, "sen1: has 2 patches, sen2 1"),
+        (encode_json(SEN1, SEN2[:1]), JSON, "sen1 has 2 patches, sen2 1"),
         (encode_json(SEN1, spoiled(np.nan)), JSON, "sen2: holds something other than numbers"),
         (b'{"inputs": {"sen1": [NaN], "sen2": []}}', JSON, "not valid JSON: "),
         (b'{"inputs": {"sen1": [[1], [2, 3]], "sen2": []}}', JSON, "sen1: not a rectangular array"),
