@@ -59,6 +59,13 @@ def test_a_user_error_is_one_line_without_traceback(tmp_path: Path) -> None:
     assert result.stderr == "error: params.yaml: not found; run inside a BP-LCZ checkout or workspace\n"
 
 
+def command_that_raises(error: str) -> subprocess.CompletedProcess[str]:
+    program = f"import errno\nfrom bp_lcz import cli, errors\ndef app(): raise {error}\ncli.app = app\ncli.main()"
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ
+    )
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [
@@ -67,11 +74,21 @@ def test_a_user_error_is_one_line_without_traceback(tmp_path: Path) -> None:
     ],
 )
 def test_what_the_system_refuses_is_one_line(error: str, line: str) -> None:
-    program = f"import errno\nfrom bp_lcz import cli\ndef app(): raise {error}\ncli.app = app\ncli.main()"
-    result = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ
-    )
+    result = command_that_raises(error)
     assert (result.returncode, result.stderr.splitlines()) == (1, [line])
+
+
+@pytest.mark.parametrize(("kind", "status"), [("UserError", 1), ("BusyError", 69), ("TemporaryError", 75)])
+def test_the_exit_status_tells_the_kind_of_an_error(kind: str, status: int) -> None:
+    result = command_that_raises(f"errors.{kind}('file', 'cause')")
+    assert (result.returncode, result.stderr.splitlines()) == (status, ["error: file: cause"])
+
+
+def test_a_fault_of_the_program_has_a_status_of_its_own_and_a_traceback() -> None:
+    result = command_that_raises("KeyError('lost')")
+    assert result.returncode == 70
+    assert result.stderr.splitlines()[0].startswith("Traceback")
+    assert result.stderr.splitlines()[-1] == "KeyError: 'lost'"
 
 
 @pytest.mark.parametrize("command", [("split", "a"), ("tile", "--s1", "a.tif", "--s2", "b.tif")], ids=["split", "tile"])

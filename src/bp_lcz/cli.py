@@ -470,7 +470,7 @@ def _die_with_parent() -> None:
 
 
 def main() -> None:
-    """Entry point of the console script: a `UserError` becomes one line and exit status 1."""
+    """Entry point of the console script: an error becomes one line and the exit status of its type."""
     _die_with_parent()
     # As an exception, so that half-written outputs are removed on the way out.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -11,6 +12,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.model.training import train_trial
 from bp_lcz.params import Params, load_params
 from bp_lcz.paths import EVALUATIONS, MODELS, PACKED
+from bp_lcz.scheme import CODES
 from bp_lcz.stages import evaluate
 from tests.conftest import ROOT
 from tests.model.packed import PATCHES, small_trial, write_inputs
@@ -53,6 +55,18 @@ def test_an_evaluation_holds_metrics_intervals_and_predictions(workspace: Params
         share = np.bincount(predictions["y_true"], minlength=17) / result["patches"]
         diagonal = np.einsum("gcc,c->g", predictions["class_similarity"], share)
         np.testing.assert_allclose(np.diag(predictions["group_similarity"]), diagonal, atol=1e-5)
+
+
+def test_dvc_is_shown_the_numbers_and_the_classes_of_the_evaluation(workspace: Params) -> None:
+    evaluate.run(workspace, "plain")
+    folder = EVALUATIONS / "plain"
+    result = json.loads((folder / "evaluation.json").read_text())
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics == {key: result[key] for key in evaluate.SHOWN_METRICS if result[key] is not None}
+    table = pd.read_csv(folder / "confusion.csv").map(lambda name: CODES.index(name.removeprefix("LCZ ")))
+    counts = np.zeros((17, 17), int)
+    np.add.at(counts, (table["true_class"], table["predicted"]), 1)
+    assert counts.tolist() == result["confusion"]
 
 
 def test_a_plain_trial_has_no_similarities(workspace: Params) -> None:
