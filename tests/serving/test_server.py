@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -332,17 +333,22 @@ def answering(answer: bytes) -> Iterator[str]:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            with connection:
-                while not connection.recv(2**20).endswith((b"PAR1", b"\r\n\r\n")):
-                    pass
+            with connection, connection.makefile("rb") as request:
+                head = list(takewhile(bytes.strip, request))
+                # An unread rest would reset the connection, and the client would never see the answer.
+                request.read(
+                    sum(int(line.split(b":")[1]) for line in head if line.lower().startswith(b"content-length:"))
+                )
                 connection.sendall(answer)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def http(content: bytes) -> bytes:
