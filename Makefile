@@ -87,10 +87,12 @@ bench: $(INSTALLED)  ## speed against peers and the machine, with goals; results
 bench-growth: $(INSTALLED)  ## how cost grows with data, batches, groups; figures in docs/images/growth
 	@$(BIN)/bp-lcz bench --growth
 
-lint: $(INSTALLED)  ## ruff, the direction of imports, mypy
+lint: $(INSTALLED)  ## ruff, imports (declared, one direction), mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/deptry src flows benchmarks
+	$(BIN)/deptry tests --exclude __pycache__ --ignore DEP002,DEP004  # tests may import what is for development
 	$(BIN)/mypy
 
 format: $(INSTALLED)  ## let ruff rewrite what it can
