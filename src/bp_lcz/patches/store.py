@@ -60,7 +60,9 @@ class PackedStore:
 
     Example:
         >>> store = PackedStore(Path("outputs/packed"), "training")
-        >>> sen1, sen2, label = store.gather(epoch_order(len(store), seed=1, epoch=0)[:64])
+        >>> sen1, sen2, label = store.gather(epoch_order(len(store), seed=1, epoch=0)[:16])
+        >>> sen1.shape, sen2.shape, label.shape
+        (torch.Size([16, 8, 32, 32]), torch.Size([16, 10, 32, 32]), torch.Size([16]))
     """
 
     def __init__(self, folder: Path, split: Split) -> None:

@@ -22,8 +22,8 @@ def score_file(path: Path) -> str:
             of another length than the other, or holds anything but the whole numbers 1..17.
 
     Example:
-        >>> print(score_file(Path("predictions.npz")).splitlines()[0])  # doctest: +SKIP
-        OA .69369, AA .58675, kappa .66437, macro-F1 .57655
+        >>> print(score_file(Path("predictions.npz")).splitlines()[0])
+        OA .75000, AA .83333, kappa .66667, macro-F1 .88889
     """
     y_true, y_pred = _read(path)
     result = evaluate_predictions(y_true - 1, y_pred - 1)

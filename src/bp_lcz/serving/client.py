@@ -38,8 +38,7 @@ class Client:
         encoding: of requests; JSON is four times as large and much slower to read.
         timeout: seconds to wait for an answer.
 
-    Example:
-        >>> Client("http://127.0.0.1:5001").predict_proba(sen1, sen2)  # doctest: +SKIP
+    Example: ``Client("http://127.0.0.1:5001").predict_proba(sen1, sen2)``
     """
 
     def __init__(self, url: str, encoding: Encoding = "parquet", timeout: float = 60.0) -> None:

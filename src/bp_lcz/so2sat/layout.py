@@ -292,8 +292,10 @@ def open_split(root: Path, split: Split) -> Iterator[SplitReader]:
 
     Example:
         >>> with open_split(Path("data/demo"), "testing") as reader:
-        ...     for start, sen1, sen2, label in reader.chunks(rows=256):
-        ...         ...
+        ...     for start, sen1, sen2, label in reader.chunks(rows=10):
+        ...         print(start, sen1.shape, sen2.shape, label.shape)
+        0 (10, 32, 32, 8) (10, 32, 32, 10) (10, 17)
+        10 (7, 32, 32, 8) (7, 32, 32, 10) (7, 17)
     """
     path = root / f"{split}.h5"
     if not root.is_dir():
