@@ -12,7 +12,8 @@ from bp_lcz.errors import UserError
 from bp_lcz.gate.leakage import find_neighbours
 from bp_lcz.params import SPLITS
 from bp_lcz.scenes.split import SplitRule, assign, counted, split_folders
-from bp_lcz.so2sat.layout import Geo, check_dataset, open_split, read_geo
+from bp_lcz.so2sat.geo import Geo, read_geo, world_files
+from bp_lcz.so2sat.layout import check_dataset, open_split
 from tests.gate.test_leakage import INTENSITIES, berlin
 from tests.so2sat.patches import random_patches
 
@@ -23,7 +24,7 @@ def stride_grid(side: int, epsg: int = 32633, city: str = "Berlin", west: float 
     """A square of patches on a 100 m stride."""
     column, row = (axis.ravel() * 100.0 for axis in np.meshgrid(np.arange(side), np.arange(side)))
     count = side * side
-    return Geo(np.array([city] * count), np.full(count, epsg), west + column, 5_800_000 - row)
+    return Geo(np.array([city] * count), np.full(count, epsg), world_files(west + column, 5_800_000 - row))
 
 
 def write_patches(folder: Path, geo: Geo, name: str = "patches", seed: int = 0, source: str | None = "x") -> Path:
@@ -39,8 +40,7 @@ def write_patches(folder: Path, geo: Geo, name: str = "patches", seed: int = 0, 
     with h5py.File(folder / f"{name}_geo.h5", "w") as file:
         file["city"] = np.array([city.encode() for city in geo.city])
         file["epsg"] = geo.epsg[:, None]
-        zero, ten = np.zeros(len(geo.city)), np.full(len(geo.city), 10.0)
-        file["tfw"] = np.stack([ten, zero, zero, -ten, geo.easting, geo.northing], axis=1)
+        file["tfw"] = geo.tfw
     return folder
 
 
@@ -68,7 +68,7 @@ def test_no_two_splits_are_nearer_than_the_gap_and_nothing_else_is_left_out(seed
 
 def test_cities_stay_whole():
     parts = [stride_grid(4, city=f"city {i}", west=500_000.0 + 50_000 * i) for i in range(10)]
-    geo = Geo(*(np.concatenate([getattr(p, k) for p in parts]) for k in ("city", "epsg", "easting", "northing")))
+    geo = Geo(*(np.concatenate([getattr(p, k) for p in parts]) for k in ("city", "epsg", "tfw")))
     part = assign(geo, SplitRule(by="city", shares=(0.6, 0.2, 0.2)))
     assert {len(set(part[geo.city == city])) for city in np.unique(geo.city)} == {1}
     assert [int((part == s).sum()) // 16 for s in range(3)] == [6, 2, 2]
@@ -216,7 +216,7 @@ def test_a_rule_that_makes_no_sense_is_refused(options, message):
 def test_a_block_split_of_real_berlin_footprints_passes_the_guard(tmp_path, shared_data):
     corners = berlin(shared_data)
     count = len(corners)
-    geo = Geo(np.array(["Berlin"] * count), np.full(count, 32633), corners[:, 0], corners[:, 1])
+    geo = Geo(np.array(["Berlin"] * count), np.full(count, 32633), world_files(*corners.T))
     write_patches(tmp_path / "in", geo)
     split_folders([tmp_path / "in"], tmp_path / "out", SplitRule())
     found = find_neighbours(tmp_path / "out")

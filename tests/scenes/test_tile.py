@@ -17,7 +17,8 @@ from bp_lcz.gate.leakage import find_neighbours
 from bp_lcz.params import SPLITS
 from bp_lcz.scenes.split import SplitRule
 from bp_lcz.scenes.tile import TileOptions, cut_scenes
-from bp_lcz.so2sat.layout import open_patches, read_geo_of
+from bp_lcz.so2sat.geo import read_geo_of
+from bp_lcz.so2sat.layout import open_patches
 
 WEST, NORTH, UTM = 390_000.0, 5_820_000.0, "EPSG:32633"
 L1C = ["B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12"]

@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import h5py
 import numpy as np
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from bp_lcz.bands import PATCH_SIDE, SEN1_BANDS, SEN2_BANDS
+from bp_lcz.bands import SEN1_BANDS, SEN2_BANDS, Channels
 from bp_lcz.demo.form import MARGIN_PIXELS, PIXEL, SUBPIXELS_PER_PIXEL, Style, build_scene
 from bp_lcz.demo.optical import (
     MATERIALS,
@@ -35,6 +34,7 @@ from bp_lcz.files import staged_folder
 from bp_lcz.params import SPLITS
 from bp_lcz.scheme import CLASS_COUNT, CODES
 from bp_lcz.so2sat.releases import V2_CLASS_COUNTS
+from bp_lcz.so2sat.writer import new_patches
 
 # What an expert would take a patch for instead, likeliest first. So2Sat's labels have an expert confidence of 85 %,
 # and 8-5, 5-2 and 1-3 are among the confusions that Zhu et al. (2020) name.
@@ -294,7 +294,7 @@ def _split_batches(
             intended=intended[index.start : index.stop],
             epsg=np.array([[city.epsg] for city in here], dtype=np.int64),
             tfw=np.array([_footprint(city, i // city_count) for city, i in zip(here, index, strict=True)]),
-            city=np.array([city.name for city in here], dtype="S60"),
+            city=np.array([city.name.encode() for city in here]),
         )
 
 
@@ -308,29 +308,9 @@ def _write_split(
     advance: Callable[[int], object],
 ) -> None:
     positions = [SEN1_BANDS.index(band) for band in bands]
-    with h5py.File(folder / f"{split}.h5", "w") as file, h5py.File(folder / f"{split}_geo.h5", "w") as geo:
-        for name, shape in (
-            ("sen1", (PATCH_SIDE, PATCH_SIDE, len(bands))),
-            ("sen2", (PATCH_SIDE, PATCH_SIDE, len(SEN2_BANDS))),
-            ("label", (CLASS_COUNT,)),
-        ):
-            file.create_dataset(name, (count, *shape), dtype="f8")
-        # Fixed length: one of variable length would need a heap outside the 2,048 bytes of So2Sat's header.
-        source = f"simulated by bp-lcz simulate, seed {seed}: not measured data"
-        file["label"].attrs["source"] = np.bytes_(source)
-        if bands != SEN1_BANDS:
-            file["sen1"].attrs["bands"] = list(bands)
-        geo.create_dataset("epsg", (count, 1), dtype="i8")
-        geo.create_dataset("tfw", (count, 6), dtype="f8")
-        geo.create_dataset("city", (count,), dtype="S60")
-        geo.create_dataset("intended", (count,), dtype="i8")
-        start = 0
+    source = f"simulated by bp-lcz simulate, seed {seed}: not measured data"
+    channels = Channels(bands, SEN2_BANDS)
+    with new_patches(folder / f"{split}.h5", channels, count, source=source, extra=("intended",)) as writer:
         for batch in batches:
-            part = slice(start, start + len(batch.label))
-            file["sen1"][part] = batch.sen1[..., positions]
-            for name in ("sen2", "label"):
-                file[name][part] = getattr(batch, name)
-            for name in ("epsg", "tfw", "city", "intended"):
-                geo[name][part] = getattr(batch, name)
-            start = part.stop
+            writer.add(**{**vars(batch), "sen1": batch.sen1[..., positions]})
             advance(len(batch.label))

@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.params import SPLITS, Split
-from bp_lcz.so2sat.layout import PIXEL_M, Geo, open_split, read_geo
+from bp_lcz.so2sat.geo import PIXEL_M, Geo, read_geo
+from bp_lcz.so2sat.layout import open_split
 from bp_lcz.so2sat.provenance import LEAKY_SPLIT
 
 OVERLAP_M = PATCH_SIDE * PIXEL_M

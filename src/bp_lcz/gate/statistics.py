@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from bp_lcz.bands import PATCH_SIDE, Channels
 from bp_lcz.params import SPLITS, Split
-from bp_lcz.so2sat.layout import WORKERS, check_dataset, open_split, read_geo
+from bp_lcz.so2sat.geo import read_geo
+from bp_lcz.so2sat.layout import WORKERS, check_dataset, open_split
 
 ROWS = 16
 """Patches of a slab: 2.4 MB of float64, about one processor's cache. Larger ones are slower."""

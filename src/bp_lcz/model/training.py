@@ -197,7 +197,8 @@ def code_of(backbone: str) -> list[Path]:
     package = Path(__file__).parents[1]
     patches = [file for file in (package / "patches").glob("[a-z]*.py") if file.stem != "pack"]
     backbones = [package / "model/backbones" / f"{name}.py" for name in ("__init__", backbone)]
-    alone = [package / name for name in ("so2sat/layout.py", "text/table.py", "scheme.py", "bands.py")]
+    so2sat = [package / "so2sat" / f"{name}.py" for name in ("geo", "hdf5", "layout")]
+    alone = [*so2sat, *(package / name for name in ("text/table.py", "scheme.py", "bands.py"))]
     model = [file for file in (package / "model").glob("[a-z]*.py") if file.stem != "sen2lcz_weights"]
     return sorted([*patches, *backbones, *alone, *model])
 

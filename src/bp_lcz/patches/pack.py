@@ -21,7 +21,8 @@ from bp_lcz.files import staged_folder
 from bp_lcz.params import SPLITS
 from bp_lcz.patches.transform import transform
 from bp_lcz.scheme import CLASS_COUNT
-from bp_lcz.so2sat.layout import Geo, check_dataset, open_split, read_geo
+from bp_lcz.so2sat.geo import Geo, read_geo
+from bp_lcz.so2sat.layout import check_dataset, open_split
 
 ROWS = 32
 """Patches per step: 5 MB of float64. Larger steps are slower, since their arrays leave the cache."""

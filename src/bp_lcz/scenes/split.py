@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import h5py
 import numpy as np
 from jaxtyping import Bool, Int
 from tqdm import tqdm
@@ -16,10 +15,11 @@ from bp_lcz.files import staged_folder
 from bp_lcz.gate.leakage import OVERLAP_M, footprint_distance
 from bp_lcz.params import SPLITS
 from bp_lcz.scheme import CLASS_COUNT, CODES
-from bp_lcz.so2sat.layout import KEYS, Geo, SplitReader, open_patches, read_geo_of
+from bp_lcz.so2sat.geo import Geo, read_geo_of
+from bp_lcz.so2sat.layout import KEYS, SplitReader, open_patches
+from bp_lcz.so2sat.writer import new_patches
 
 _ROWS = 128
-_GEO = ("city", "epsg", "tfw")
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,10 @@ def write_splits(files: Sequence[Path], out: Path, rule: SplitRule) -> list[str]
             if geo is None:
                 raise UserError(reader.path, f"no {reader.path.stem}_geo.h5 beside it; a split needs to know places")
             geos.append(geo)
-        geo = Geo(*(np.concatenate([getattr(g, key) for g in geos]) for key in ("city", "epsg", "easting", "northing")))
+        geo = Geo(*(np.concatenate([getattr(g, key) for g in geos]) for key in ("city", "epsg", "tfw")))
         label = np.concatenate([reader.labels() for reader in readers])
         part = assign(geo, rule)
-        _write(readers, part, out)
+        _write(readers, geo, part, out)
     return _account(part, label, rule)
 
 
@@ -185,49 +185,42 @@ def _check_alike(readers: Sequence[SplitReader]) -> None:
             )
 
 
-def _write(readers: Sequence[SplitReader], part: Int[np.ndarray, " patch"], out: Path) -> None:
-    with ExitStack() as stack:
-        targets = []
-        for number, split in enumerate(SPLITS):
-            patches, geo = (stack.enter_context(h5py.File(out / f"{split}{end}.h5", "w")) for end in ("", "_geo"))
-            _allocate(patches, geo, readers, int((part == number).sum()))
-            targets.append((patches, geo))
-        written = [0] * len(SPLITS)
-        first = 0
-        with tqdm(total=len(part), desc="split", unit="patch") as progress:
-            for reader in readers:
-                with h5py.File(reader.path.with_name(f"{reader.path.stem}_geo.h5"), "r") as file:
-                    places = {key: file[key][:] for key in _GEO}
-                for start, *arrays in reader.chunks(_ROWS):
-                    rows = slice(start, start + len(arrays[0]))
-                    here = part[first + rows.start : first + rows.stop]
-                    for number, (patches, geo) in enumerate(targets):
-                        chosen = here == number
-                        place = slice(written[number], written[number] + int(chosen.sum()))
-                        for key, values in zip(KEYS, arrays, strict=True):
-                            patches[key][place] = values[chosen]
-                        for key in _GEO:
-                            values = places[key][rows][chosen]
-                            geo[key][place] = values.reshape(len(values), *geo[key].shape[1:])
-                        written[number] = place.stop
-                    progress.update(len(here))
-                first += reader.count
-
-
-def _allocate(patches: h5py.File, geo: h5py.File, readers: Sequence[SplitReader], count: int) -> None:
-    with ExitStack() as stack:
-        files = [stack.enter_context(h5py.File(reader.path, "r")) for reader in readers]
-        for key in KEYS:
-            dtype = np.result_type(*(file[key].dtype for file in files))
-            dataset = patches.create_dataset(key, (count, *files[0][key].shape[1:]), dtype)
-            if "bands" in files[0][key].attrs:
-                dataset.attrs["bands"] = files[0][key].attrs["bands"]
+def _write(readers: Sequence[SplitReader], geo: Geo, part: Int[np.ndarray, " patch"], out: Path) -> None:
+    dtypes = {
+        key: np.result_type(*(array.dtype for array in arrays))
+        for key, arrays in zip(KEYS, zip(*(reader.arrays for reader in readers), strict=True), strict=True)
+    }
+    city = np.array([name.encode() for name in geo.city.tolist()])
     sources = sorted({reader.source for reader in readers if reader.source})
-    if sources:
-        patches["label"].attrs["source"] = "; ".join(sources)
-    geo.create_dataset("city", (count,), h5py.string_dtype())
-    geo.create_dataset("epsg", (count, 1), "i8")
-    geo.create_dataset("tfw", (count, 6), "f8")
+    with (
+        ExitStack() as stack,
+        tqdm(total=len(part), desc="split", unit="patch") as progress,
+    ):
+        writers = [
+            stack.enter_context(
+                new_patches(
+                    out / f"{split}.h5",
+                    readers[0].channels,
+                    int((part == number).sum()),
+                    dtypes,
+                    source="; ".join(sources) or None,
+                    city_bytes=city.itemsize,
+                )
+            )
+            for number, split in enumerate(SPLITS)
+        ]
+        first = 0
+        for reader in readers:
+            for _, *arrays in reader.chunks(_ROWS):
+                rows = slice(first, first + len(arrays[0]))
+                first = rows.stop
+                for number, writer in enumerate(writers):
+                    chosen = part[rows] == number
+                    images = {key: values[chosen] for key, values in zip(KEYS, arrays, strict=True)}
+                    writer.add(
+                        **images, city=city[rows][chosen], epsg=geo.epsg[rows][chosen], tfw=geo.tfw[rows][chosen]
+                    )
+                progress.update(len(arrays[0]))
 
 
 def _account(part: Int[np.ndarray, " patch"], label: np.ndarray, rule: SplitRule) -> list[str]:

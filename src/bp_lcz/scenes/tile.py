@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import rasterio
 from affine import Affine
@@ -27,11 +26,13 @@ from rasterio.warp import calculate_default_transform, transform_bounds
 from rasterio.windows import Window
 from tqdm import tqdm
 
-from bp_lcz.bands import PATCH_SIDE, SEN1_BANDS, SEN2_BANDS
+from bp_lcz.bands import PATCH_SIDE, SEN1_BANDS, SEN2_BANDS, Channels
 from bp_lcz.errors import UserError
 from bp_lcz.scenes.split import SplitRule, counted, new_folder, write_splits
 from bp_lcz.scheme import CLASS_COUNT, CODES, NAMES
-from bp_lcz.so2sat.layout import PIXEL_M
+from bp_lcz.so2sat.geo import PIXEL_M, geo_file_of, world_files
+from bp_lcz.so2sat.layout import KEYS
+from bp_lcz.so2sat.writer import new_patches
 
 INTENSITIES = ("VH_lee_intensity", "VV_lee_intensity")
 PATCHES = "patches.h5"
@@ -170,7 +171,7 @@ def cut_scenes(
         if labels is None or options.split is None:
             return [*notes, f"{PATCHES}  {counted(writer.kept, 'patch')}"]
         notes += write_splits([path], folder, options.split)
-        for file in (path, _geo(path)):
+        for file in (path, geo_file_of(path)):
             file.unlink()
         return notes
 
@@ -210,35 +211,25 @@ class _Strips:
         """Write the patches and their geo file; return `losses`."""
         step = int(self._options.stride_m // PIXEL_M)
         rows = range(0, self._grid.height - PATCH_SIDE + 1, step)
-        with h5py.File(path, "w") as file, h5py.File(_geo(path), "w") as geo:
-            shapes: dict[str, tuple[int, ...]] = {
-                "sen1": (PATCH_SIDE, PATCH_SIDE, len(sen1_bands)),
-                "sen2": (PATCH_SIDE, PATCH_SIDE, 10),
-            }
-            if self._lookup is not None:
-                shapes["label"] = (CLASS_COUNT,)
-            sets = {
-                key: file.create_dataset(key, (0, *shape), "f4", maxshape=(None, *shape), chunks=(64, *shape))
-                for key, shape in shapes.items()
-            }
-            sets["sen1"].attrs["bands"] = list(sen1_bands)
-            sets["sen2"].attrs["bands"] = list(SEN2_BANDS)
-            if source is not None:
-                sets["label"].attrs["source"] = source
-            places = []
+        epsg, west, north = self._grid.crs.to_epsg(), self._grid.transform.c, self._grid.transform.f
+        name = city.encode()
+        with new_patches(
+            path,
+            Channels(sen1_bands, SEN2_BANDS),
+            dtype=dict.fromkeys(KEYS, np.float32),
+            has_labels=self._lookup is not None,
+            source=source,
+            city_bytes=len(name),
+        ) as writer:
             for row in tqdm(rows, desc="tile", unit="strip"):
                 columns, arrays = self._patches(row, step)
-                total = self.kept + len(columns)
-                for key, values in arrays.items():
-                    sets[key].resize(total, axis=0)
-                    sets[key][self.kept :] = values
-                west, north = self._grid.transform.c, self._grid.transform.f
-                places += [(west + PIXEL_M * int(column), north - PIXEL_M * row) for column in columns]
-                self.kept = total
-            epsg = self._grid.crs.to_epsg()
-            geo["epsg"] = np.full((self.kept, 1), epsg, dtype=np.int64)
-            geo["tfw"] = np.array([(PIXEL_M, 0, 0, -PIXEL_M, x, y) for x, y in places], dtype=np.float64).reshape(-1, 6)
-            geo["city"] = np.array([city.encode()] * self.kept, dtype=f"S{max(len(city.encode()), 1)}")
+                places = {
+                    "epsg": np.full(len(columns), epsg),
+                    "tfw": world_files(west + PIXEL_M * columns, np.full(len(columns), north - PIXEL_M * row)),
+                    "city": np.full(len(columns), name),
+                }
+                writer.add(**arrays, **places)
+            self.kept = writer.count
         return self.losses()
 
     def _patches(self, row: int, step: int) -> tuple[Int[np.ndarray, " patch"], dict[str, np.ndarray]]:
@@ -520,7 +511,3 @@ def _source(labels: Path, label_map: Path | None) -> str:
     if label_map is None:
         return f"raster of local climate zones {labels.name}, majority of the 100 m cell in the middle of a patch"
     return f"weak labels: {labels.name} mapped to local climate zones by {label_map.name}"
-
-
-def _geo(path: Path) -> Path:
-    return path.with_name(f"{path.stem}_geo.h5")

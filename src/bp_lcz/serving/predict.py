@@ -20,7 +20,8 @@ from bp_lcz.files import staged_file
 from bp_lcz.model.checkpoint import BATCH, DESCRIPTION, Classifier, load_classifier
 from bp_lcz.patches.transform import first_not_finite
 from bp_lcz.scheme import CLASS_COUNT, ZONES
-from bp_lcz.so2sat.layout import Geo, SplitReader, geo_file_of, open_patches, read_geo_of
+from bp_lcz.so2sat.geo import Geo, geo_file_of, read_geo_of
+from bp_lcz.so2sat.layout import SplitReader, open_patches
 
 _ROW_GROUP = 8192
 _CODES, _NAMES = (np.array([getattr(zone, field) for zone in ZONES]) for field in ("code", "name"))

@@ -34,9 +34,10 @@ from bp_lcz.bands import PATCH_SIDE, Channels, resolve_bands
 from bp_lcz.errors import UserError
 from bp_lcz.params import SPLITS, Split
 from bp_lcz.scheme import CLASS_COUNT
+from bp_lcz.so2sat.geo import read_geo
+from bp_lcz.so2sat.hdf5 import opened, readable, text
 
 KEYS = ("sen1", "sen2", "label")
-PIXEL_M = 10.0
 
 WORKERS = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
 """Threads of a pass over the pixels: one for each processor that this process may use."""
@@ -55,23 +56,6 @@ Slab = tuple[
     Float[np.ndarray, "patch 32 32 c2"],
     Num[np.ndarray, "patch 17"],
 ]
-
-
-@dataclass(frozen=True)
-class Geo:
-    """Where the patches of a split lie.
-
-    Attributes:
-        city: name of the city of each patch.
-        epsg: code of the projection, a local UTM zone.
-        easting: of the upper left pixel, in m, as the world file states it.
-        northing: of the upper left pixel, in m.
-    """
-
-    city: np.ndarray
-    epsg: Int[np.ndarray, " patch"]
-    easting: Float[np.ndarray, " patch"]
-    northing: Float[np.ndarray, " patch"]
 
 
 @dataclass(frozen=True)
@@ -135,7 +119,7 @@ class SplitReader:
         self.count: int = counted.shape[0]
         self.channels = Channels(_bands(path, "sen1", self._sen1), _bands(path, "sen2", self._sen2))
         source = counted.attrs.get("source")
-        self.source: str | None = None if source is None else _text(source)
+        self.source: str | None = None if source is None else text(source)
         for dataset in (self._sen1, self._sen2):
             if dataset.shape[0] != self.count:
                 raise UserError(
@@ -145,7 +129,7 @@ class SplitReader:
     def labels(self) -> Num[np.ndarray, "patch 17"]:
         """All labels as stored."""
         assert self._label is not None
-        with _readable(self.path):
+        with readable(self.path):
             return np.asarray(self._label[:])
 
     def mapped(self) -> tuple[np.memmap, np.memmap]:
@@ -197,7 +181,7 @@ class SplitReader:
         step = max(rows, min(step, _SLAB_BYTES // patch_bytes))
         for first in range(0, self.count, step):
             last = min(first + step, self.count)
-            with _readable(self.path):
+            with readable(self.path):
                 arrays = [dataset[first:last] for dataset in self._datasets[:count]]
             for start in range(0, last - first, rows):
                 yield first + start, [array[start : start + rows] for array in arrays]
@@ -232,7 +216,7 @@ class SplitReader:
         for _, group in groupby(indices.tolist(), lambda index: index // shared):
             members = list(group)
             first, last = members[0], members[-1] + 1
-            with _readable(self.path):
+            with readable(self.path):
                 sen1, sen2 = (
                     self._contiguous(first, last, 2) if is_plain else [dataset[first:last] for dataset in images]
                 )
@@ -274,7 +258,7 @@ class SplitReader:
 
         Mapping the file into memory instead would count its pages as this process's memory.
         """
-        with _readable(self.path):
+        with readable(self.path):
             return [array.read(self._descriptor, first, last) for array in self.arrays[:count]]
 
 
@@ -309,7 +293,7 @@ def open_split(root: Path, split: Split) -> Iterator[SplitReader]:
 @contextmanager
 def open_patches(path: Path, needs_labels: bool = True) -> Iterator[SplitReader]:
     """Open one file of any name read-only, without labels if they are not needed; errors as `open_split`."""
-    with _open(path) as file, path.open("rb") as raw:
+    with opened(path) as file, path.open("rb") as raw:
         yield SplitReader(path, file, raw.fileno(), needs_labels)
 
 
@@ -338,96 +322,9 @@ def check_dataset(root: Path) -> Channels:
     return channels
 
 
-def read_geo(root: Path, split: Split, count: int | None = None) -> Geo | None:
-    """Where the patches of a split lie, or None if there is no ``<split>_geo.h5``.
-
-    Args:
-        root: folder of the data set.
-        split: ``training``, ``validation`` or ``testing``.
-        count: number of patches of the split, checked when given.
-
-    Raises:
-        UserError: if the file is unreadable, lacks a key, has another number of patches or values that are no finite
-            numbers, or its pixels are not 10 m wide (the first 2025 release of v4 had another order of ``tfw``).
-    """
-    return read_geo_of(root / f"{split}.h5", count)
-
-
-def read_geo_of(patches: Path, count: int | None = None) -> Geo | None:
-    """Where the patches of a file of any name lie, from the ``_geo.h5`` beside it; otherwise as `read_geo`."""
-    path = geo_file_of(patches)
-    if not path.exists():
-        return None
-    with _open(path) as file:
-        for key in ("city", "epsg", "tfw"):
-            if not isinstance(file.get(key), h5py.Dataset):
-                raise UserError(path, f"key {key} is missing")
-        with _readable(path):
-            city, epsg, tfw = file["city"][:], file["epsg"][:], file["tfw"][:]
-    if count == 0 and len(city):
-        raise UserError(patches, f"has no patches, but {path.name} the places of {len(city)}")
-    expected = len(city) if count is None else count
-    for key, values, shapes in (
-        ("city", city, [(expected,), (expected, 1)]),
-        ("epsg", epsg, [(expected,), (expected, 1)]),
-        ("tfw", tfw, [(expected, 6)]),
-    ):
-        if values.shape not in shapes:
-            raise UserError(path, f"{key} has shape {values.shape}; {patches.name} needs {shapes[-1]}")
-    for key, values in (("epsg", epsg), ("tfw", tfw)):
-        if values.dtype.kind not in "iuf":
-            raise UserError(path, f"{key} holds {values.dtype}; expected numbers")
-        lost = np.flatnonzero(~np.isfinite(values.reshape(expected, -1)).all(axis=1))
-        if lost.size:
-            raise UserError(path, f"{key}[{lost[0]}] is not finite")
-    # World-file order A, D, B, E, C, F.
-    off = np.flatnonzero((np.abs(tfw[:, 0]) != PIXEL_M) | (np.abs(tfw[:, 3]) != PIXEL_M))
-    if off.size:
-        raise UserError(
-            path,
-            f"tfw[{off[0]}] is {tfw[off[0]].tolist()}; expected the order A, D, B, E, C, F "
-            f"with pixels of {PIXEL_M:g} m",
-        )
-    return Geo(
-        city=np.array([_text(name) for name in city.ravel()], dtype=str),
-        epsg=epsg.ravel().astype(np.int64),
-        easting=tfw[:, 4].astype(np.float64),
-        northing=tfw[:, 5].astype(np.float64),
-    )
-
-
-def geo_file_of(patches: Path) -> Path:
-    """Where the geo file of a file of patches would lie."""
-    return patches.with_name(f"{patches.stem}_geo.h5")
-
-
 def dataset_name(root: Path) -> str:
     """Name of the data set: that of its folder."""
     return root.name if root.name not in ("", "..") else root.resolve().name
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[h5py.File]:
-    if not path.exists():
-        raise UserError(path, "not found")
-    with _readable(path):
-        # Mode r: files linked from DVC's cache are read-only.
-        file = h5py.File(path, mode="r")
-    with file:
-        yield file
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """HDF5's own multi-line errors as one clear line."""
-    try:
-        yield
-    except PermissionError:
-        raise UserError(path, "permission denied") from None
-    except BlockingIOError:
-        raise UserError(path, "locked by a program that writes it") from None
-    except (OSError, RuntimeError):
-        raise UserError(path, "not a readable HDF5 file (truncated or corrupted?)") from None
 
 
 def _dataset(path: Path, file: h5py.File, key: str, needed: tuple[str, ...]) -> h5py.Dataset:
@@ -457,13 +354,9 @@ def _array(dataset: h5py.Dataset) -> StoredArray:
 
 def _bands(path: Path, key: str, dataset: h5py.Dataset) -> tuple[str, ...]:
     named = dataset.attrs.get("bands")
-    names = None if named is None else [_text(name) for name in np.atleast_1d(named)]
+    names = None if named is None else [text(name) for name in np.atleast_1d(named)]
     return resolve_bands(key, dataset.shape[3], names, str(path))
 
 
 def _key(dataset: h5py.Dataset) -> str:
     return str(dataset.name).lstrip("/")
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,109 @@
+"""Where patches lie: the geo file beside each file of patches, as in So2Sat's release v4."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Float, Int
+
+from bp_lcz.errors import UserError
+from bp_lcz.params import Split
+from bp_lcz.so2sat.hdf5 import opened, readable, text
+
+PIXEL_M = 10.0
+
+
+@dataclass(frozen=True)
+class Geo:
+    """Where the patches of a split lie.
+
+    Attributes:
+        city: name of the city of each patch.
+        epsg: code of the projection, a local UTM zone.
+        tfw: world file A, D, B, E, C, F of each patch, in m.
+    """
+
+    city: np.ndarray
+    epsg: Int[np.ndarray, " patch"]
+    tfw: Float[np.ndarray, "patch 6"]
+
+    @property
+    def easting(self) -> Float[np.ndarray, " patch"]:
+        """Of the upper left pixel, in m, as the world file states it."""
+        return self.tfw[:, 4]
+
+    @property
+    def northing(self) -> Float[np.ndarray, " patch"]:
+        """Of the upper left pixel, in m, as the world file states it."""
+        return self.tfw[:, 5]
+
+
+def world_files(
+    easting: Float[np.ndarray, " patch"], northing: Float[np.ndarray, " patch"]
+) -> Float[np.ndarray, "patch 6"]:
+    """World files of north-up patches with these upper left pixels."""
+    fixed = np.tile([PIXEL_M, 0.0, 0.0, -PIXEL_M], (len(easting), 1))
+    return np.column_stack([fixed, easting, northing])
+
+
+def read_geo(root: Path, split: Split, count: int | None = None) -> Geo | None:
+    """Where the patches of a split lie, or None if there is no ``<split>_geo.h5``.
+
+    Args:
+        root: folder of the data set.
+        split: ``training``, ``validation`` or ``testing``.
+        count: number of patches of the split, checked when given.
+
+    Raises:
+        UserError: if the file is unreadable, lacks a key, has another number of patches or values that are no finite
+            numbers, or its pixels are not 10 m wide (the first 2025 release of v4 had another order of ``tfw``).
+    """
+    return read_geo_of(root / f"{split}.h5", count)
+
+
+def read_geo_of(patches: Path, count: int | None = None) -> Geo | None:
+    """Where the patches of a file of any name lie, from the ``_geo.h5`` beside it; otherwise as `read_geo`."""
+    path = geo_file_of(patches)
+    if not path.exists():
+        return None
+    with opened(path) as file:
+        for key in ("city", "epsg", "tfw"):
+            if not isinstance(file.get(key), h5py.Dataset):
+                raise UserError(path, f"key {key} is missing")
+        with readable(path):
+            city, epsg, tfw = file["city"][:], file["epsg"][:], file["tfw"][:]
+    if count == 0 and len(city):
+        raise UserError(patches, f"has no patches, but {path.name} the places of {len(city)}")
+    expected = len(city) if count is None else count
+    for key, values, shapes in (
+        ("city", city, [(expected,), (expected, 1)]),
+        ("epsg", epsg, [(expected,), (expected, 1)]),
+        ("tfw", tfw, [(expected, 6)]),
+    ):
+        if values.shape not in shapes:
+            raise UserError(path, f"{key} has shape {values.shape}; {patches.name} needs {shapes[-1]}")
+    for key, values in (("epsg", epsg), ("tfw", tfw)):
+        if values.dtype.kind not in "iuf":
+            raise UserError(path, f"{key} holds {values.dtype}; expected numbers")
+        lost = np.flatnonzero(~np.isfinite(values.reshape(expected, -1)).all(axis=1))
+        if lost.size:
+            raise UserError(path, f"{key}[{lost[0]}] is not finite")
+    # World-file order A, D, B, E, C, F.
+    off = np.flatnonzero((np.abs(tfw[:, 0]) != PIXEL_M) | (np.abs(tfw[:, 3]) != PIXEL_M))
+    if off.size:
+        raise UserError(
+            path,
+            f"tfw[{off[0]}] is {tfw[off[0]].tolist()}; expected the order A, D, B, E, C, F "
+            f"with pixels of {PIXEL_M:g} m",
+        )
+    return Geo(
+        city=np.array([text(name) for name in city.ravel()], dtype=str),
+        epsg=epsg.ravel().astype(np.int64),
+        tfw=tfw.astype(np.float64),
+    )
+
+
+def geo_file_of(patches: Path) -> Path:
+    """Where the geo file of a file of patches would lie."""
+    return patches.with_name(f"{patches.stem}_geo.h5")
