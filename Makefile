@@ -1,5 +1,6 @@
 # `make` alone lists the targets. Everything installs into .venv; nothing outside this folder is touched.
-PYTHON ?= $(firstword $(foreach name,python3.11 python3.12,$(shell command -v $(name))) python3.11)
+# The first that runs: a version manager puts names on the path that do not.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12,$(shell $(name) -c '' 2>/dev/null && command -v $(name))) python3.11)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -12,7 +13,7 @@ export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install reproduce tables ablation ablation-template paper server mlflow server-stop worker deploy test \
-  test-all bench bench-growth lint format audit constraints clean
+  coverage test-all bench bench-growth lint format audit constraints clean
 
 help:  ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +23,7 @@ help:  ## list the targets
 install: $(INSTALLED)  ## build the environment in .venv
 
 $(INSTALLED): pyproject.toml constraints.txt constraints-runtime.txt
-	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or 3.12, or set PYTHON to one"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or 3.12, or set PYTHON to one" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
@@ -77,6 +78,9 @@ deploy: $(INSTALLED)  ## tell the Prefect server the deployments of prefect.yaml
 
 test: $(INSTALLED)  ## all tests that fit ten minutes
 	$(BIN)/python -m pytest
+
+coverage: $(INSTALLED)  ## the same tests, and which lines they run: a table, and pages in htmlcov
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=html
 
 test-all: $(INSTALLED)  ## every test, `make reproduce` in a fresh clone included
 	$(BIN)/python -m pytest -m "slow or not slow"

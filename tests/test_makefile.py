@@ -1,0 +1,91 @@
+"""The Makefile on machines of several kinds, and the targets that others name."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+BROKEN = "#!/bin/sh\nexit 127\n"
+PYTHON = """#!/bin/sh
+test "$1" = -c && exit
+test "$2" = venv && mkdir -p "$3/bin" && cp "$0" "$3/bin/python"
+echo "$0 $*" >> calls
+env >> environment
+"""
+
+
+def install(folder: Path, pythons: dict[str, str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """`make install` in a folder, on a machine that has these scripts and little else."""
+    (folder / "bin").mkdir()
+    for name, script in pythons.items():
+        (folder / "bin" / name).write_text(script)
+        (folder / "bin" / name).chmod(0o755)
+    for name in ("cp", "env", "mkdir", "touch"):
+        (folder / "bin" / name).symlink_to(shutil.which(name))
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "constraints-runtime.txt"):
+        shutil.copy(ROOT / name, folder)
+    make = shutil.which("make")
+    assert make is not None
+    return subprocess.run(
+        [make, "install"],
+        cwd=folder,
+        env={"PATH": str(folder / "bin"), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("pythons", "taken"),
+    [
+        ({"python3.11": PYTHON, "python3.12": PYTHON}, "python3.11"),
+        ({"python3.12": PYTHON}, "python3.12"),
+        ({"python3.11": BROKEN, "python3.12": PYTHON}, "python3.12"),
+    ],
+    ids=["both", "only-3.12", "3.11-is-a-name-that-does-not-run"],
+)
+def test_the_environment_is_made_by_a_python_that_is_there(tmp_path, pythons, taken):
+    done = install(tmp_path, pythons)
+    assert done.returncode == 0, done.stderr
+    made, installed = (tmp_path / "calls").read_text().splitlines()
+    assert made.endswith(f"{taken} -m venv .venv")
+    assert installed.startswith(".venv/bin/python -m pip install ")
+    assert (tmp_path / ".venv/.installed").exists()
+
+
+def test_a_machine_without_python_is_told_which_to_install(tmp_path):
+    done = install(tmp_path, {})
+    assert done.returncode != 0
+    assert done.stderr.startswith("error: python3.11 not found")
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_settings_that_would_install_elsewhere_do_not_reach_pip(tmp_path):
+    elsewhere = {"PIP_USER": "1", "PIP_TARGET": "/elsewhere", "PIP_PREFIX": "/elsewhere", "PYTHONPATH": "/elsewhere"}
+    assert install(tmp_path, {"python3.11": PYTHON}, **elsewhere, PIP_INDEX_URL="https://mirror").returncode == 0
+    seen = dict(line.split("=", 1) for line in (tmp_path / "environment").read_text().splitlines())
+    assert not elsewhere.keys() & seen
+    assert (seen["PIP_INDEX_URL"], seen["PYTHONNOUSERSITE"]) == ("https://mirror", "1")
+
+
+def test_continuous_integration_runs_the_same_targets_everywhere():
+    job = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["test"]
+    hosted = [step["run"] for step in job["steps"] if "run" in step]
+    assert hosted == re.findall(r"^make .*", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    assert {command.removeprefix("make ") for command in hosted} <= TARGETS
+    assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12"]
+    assert all(re.search(r"@[0-9a-f]{40}$", step["uses"]) for step in job["steps"] if "uses" in step)
+
+
+@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md"])
+def test_every_target_that_the_documentation_names_exists(file):
+    named = set(re.findall(r"`make ([a-z-]+)", (ROOT / file).read_text()))
+    assert named
+    assert named <= TARGETS
