@@ -3,7 +3,10 @@
 import atexit
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,3 +36,19 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} not found: set BP_LCZ_SHARED to run on real patches and golden files")
     return folder.resolve()
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Callable[..., Path]:
+    """Runs a script that makes inputs which once failed, and gives the folder in which they lie."""
+    folder = Path(os.environ.get("BP_LCZ_SHARED", ROOT / "../shared")).resolve() / "cases"
+
+    def run(name: str, **variables: object) -> Path:
+        script = folder / name
+        if not script.is_file():
+            pytest.skip(f"{script} not found: set BP_LCZ_SHARED to run on inputs that once failed")
+        environment = os.environ | {"W": str(tmp_path)} | {key: str(value) for key, value in variables.items()}
+        subprocess.run([sys.executable, script], cwd=folder, env=environment, check=True, capture_output=True)
+        return tmp_path
+
+    return run

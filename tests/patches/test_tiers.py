@@ -141,7 +141,7 @@ def test_a_split_that_does_not_fit_is_an_error_that_says_how_much(own: Path, mon
 
 def test_a_compressed_file_cannot_be_mapped(tmp_path: Path) -> None:
     root = write_dataset(tmp_path / "mine", storage="gzip")
-    with pytest.raises(UserError, match=r"training\.h5: sen1 is stored in chunks, .*; set store to packed or auto"):
+    with pytest.raises(UserError, match=r"training\.h5: sen1 is no plain run of bytes .*; set store to packed or auto"):
         Hdf5Store(root, "training")
 
 

@@ -163,7 +163,7 @@ def test_a_folder_that_is_given_twice_is_refused_however_it_is_spelt(tmp_path):
         ("one city", r"1 city cannot make three splits; take --by block"),
         ("out in use", r"out: exists and is not empty"),
         ("channels", r"zzz\.h5: has the channels .* but patches\.h5 has"),
-        ("truncated", r"patches\.h5: not a readable HDF5 file"),
+        ("truncated", r"patches\.h5: HDF5 cannot read it"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, damage, message):

@@ -122,12 +122,12 @@ def test_a_truncated_file_is_refused(root, share):
     path = root / "training.h5"
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    assert complaint(root) == "data/training.h5: not a readable HDF5 file (truncated or corrupted?)"
+    assert complaint(root).startswith("data/training.h5: HDF5 cannot read it (")
 
 
 def test_a_file_of_another_format_is_refused(root):
     (root / "testing.h5").write_text("not HDF5\n" * 1000)
-    assert "data/testing.h5: not a readable HDF5 file" in complaint(root)
+    assert complaint(root) == "data/testing.h5: HDF5 cannot read it (file signature not found)"
 
 
 def test_damaged_gzip_data_are_refused_while_reading(tmp_path):
@@ -140,7 +140,7 @@ def test_damaged_gzip_data_are_refused_while_reading(tmp_path):
         raw.write(bytes(chunk.size))
     with (
         open_split(tmp_path, "testing") as reader,
-        pytest.raises(UserError, match=r"testing\.h5: not a readable"),
+        pytest.raises(UserError, match=r"testing\.h5: HDF5 cannot read it"),
     ):
         list(reader.chunks(4))
 

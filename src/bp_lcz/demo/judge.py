@@ -9,7 +9,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from jaxtyping import Integer
 from tqdm import tqdm
@@ -19,6 +18,7 @@ from bp_lcz.model.checkpoint import BATCH, Classifier, load_classifier
 from bp_lcz.model.sen2lcz_weights import convert_sen2lcz
 from bp_lcz.params import SPLITS, Split
 from bp_lcz.scheme import CLASS_COUNT, CODES, NAMES
+from bp_lcz.so2sat.hdf5 import dataset_of, opened, readable
 from bp_lcz.so2sat.layout import dataset_name, open_split
 
 RECOGNISED = 0.25
@@ -127,11 +127,12 @@ def _classify(classifier: Classifier, root: Path, split: Split) -> Integer[np.nd
 
 def _intended(root: Path, split: Split, count: int) -> Integer[np.ndarray, "patch"]:
     path = root / f"{split}_geo.h5"
-    try:
-        with h5py.File(path, "r") as file:
-            intended: np.ndarray = file["intended"][:]
-    except (OSError, KeyError):
-        raise UserError(path, "no intended classes; only data of `bp-lcz simulate` can be judged") from None
+    with opened(path) as file:
+        stored = dataset_of(path, file, "intended")
+        if stored is None:
+            raise UserError(path, "no intended classes; only data of `bp-lcz simulate` can be judged")
+        with readable(path):
+            intended: np.ndarray = stored[:]
     if len(intended) != count:
         raise UserError(path, f"{len(intended)} intended classes for {count} patches")
     return intended

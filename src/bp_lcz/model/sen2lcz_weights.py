@@ -19,6 +19,7 @@ from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import write_checkpoint
 from bp_lcz.params import NetworkParams
 from bp_lcz.scheme import CLASS_COUNT
+from bp_lcz.so2sat.hdf5 import opened
 
 CHANNELS = Channels((), SEN2_BANDS)
 """What the published network sees."""
@@ -127,8 +128,6 @@ def _read(file: Path, network: BPLCZ) -> dict[str, torch.Tensor]:
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:
-    if not file.is_file():
-        raise UserError(file, "not found")
     arrays: dict[str, np.ndarray] = {}
 
     def collect(name: str, item: h5py.Group | h5py.Dataset) -> None:
@@ -136,7 +135,7 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
             arrays[name] = np.asarray(item, dtype=np.float32)
 
     try:
-        with h5py.File(file, "r") as content:
+        with opened(file) as content:
             content.visititems(collect)
     except (OSError, ValueError, TypeError) as error:
         reason = one_line(error)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from bp_lcz.errors import UserError
 from bp_lcz.params import Split
-from bp_lcz.so2sat.hdf5 import opened, readable, text
+from bp_lcz.so2sat.hdf5 import dataset_of, opened, readable, text
 
 PIXEL_M = 10.0
 
@@ -68,11 +68,7 @@ def read_geo_of(patches: Path, count: int | None = None) -> Geo | None:
     if not path.exists():
         return None
     with opened(path) as file:
-        for key in ("city", "epsg", "tfw"):
-            if not isinstance(file.get(key), h5py.Dataset):
-                raise UserError(path, f"key {key} is missing")
-        with readable(path):
-            city, epsg, tfw = file["city"][:], file["epsg"][:], file["tfw"][:]
+        city, epsg, tfw = (_whole(path, file, key) for key in ("city", "epsg", "tfw"))
     if count == 0 and len(city):
         raise UserError(patches, f"has no patches, but {path.name} the places of {len(city)}")
     expected = len(city) if count is None else count
@@ -107,3 +103,11 @@ def read_geo_of(patches: Path, count: int | None = None) -> Geo | None:
 def geo_file_of(patches: Path) -> Path:
     """Where the geo file of a file of patches would lie."""
     return patches.with_name(f"{patches.stem}_geo.h5")
+
+
+def _whole(path: Path, file: h5py.File, key: str) -> np.ndarray:
+    dataset = dataset_of(path, file, key)
+    if dataset is None:
+        raise UserError(path, f"key {key} is missing")
+    with readable(path, dataset):
+        return np.asarray(dataset[:])

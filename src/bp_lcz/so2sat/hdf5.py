@@ -1,41 +1,109 @@
-"""HDF5 files opened read-only, their errors as one line."""
+"""HDF5 files as they are met: on mounts without locks, with parts in other files, and with reasons not to be read."""
 
+import errno
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 
-from bp_lcz.errors import UserError
+from bp_lcz.errors import UserError, one_line
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """A file, open read-only.
+    """Open a file read-only.
 
     Raises:
-        UserError: if it is missing or no readable HDF5 file.
+        UserError: if there is none, or with HDF5's reason why it cannot be opened.
     """
     if not path.exists():
         raise UserError(path, "not found")
     with readable(path):
-        # Mode r: files linked from DVC's cache are read-only.
-        file = h5py.File(path, mode="r")
+        file = _open(path)
     with file:
         yield file
 
 
+def _open(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, mode="r")  # files linked from DVC's cache are read-only
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return h5py.File(path, mode="r", locking=False)  # on a mount without locks nobody can hold one
+
+
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """HDF5's own multi-line errors as one clear line."""
+def readable(path: Path, *datasets: h5py.Dataset) -> Iterator[None]:
+    """HDF5's errors of several lines as one that gives its reason, such as a filter of the arrays that is not here."""
     try:
         yield
     except PermissionError:
         raise UserError(path, "permission denied") from None
     except BlockingIOError:
         raise UserError(path, "locked by a program that writes it") from None
-    except (OSError, RuntimeError):
-        raise UserError(path, "not a readable HDF5 file (truncated or corrupted?)") from None
+    except (OSError, RuntimeError) as error:
+        if missing := ", ".join(sorted({name for dataset in datasets for name in _missing_filters(dataset)})):
+            raise UserError(
+                path,
+                f"HDF5 has no filter {missing} here (HDF5_PLUGIN_PATH names a folder of them); "
+                "where there is one, `h5repack -f GZIP=1 IN OUT` makes a file for everywhere",
+            ) from None
+        raise UserError(path, f"HDF5 cannot read it ({reason_of(error)})") from None
+
+
+def _missing_filters(dataset: h5py.Dataset) -> Iterator[str]:
+    plan = dataset.id.get_create_plist()
+    for number in range(plan.get_nfilters()):
+        code, _, _, name = plan.get_filter(number)
+        if not h5py.h5z.filter_avail(code):
+            yield f"{code} ({name.decode(errors='replace')})"
+
+
+def reason_of(error: Exception) -> str:
+    """What HDF5 itself says, which h5py puts between brackets behind the call that failed."""
+    text = one_line(error, most=1000).strip("\"'")
+    system = re.search(r"error message = '([^']*)'", text)
+    inner = re.search(r"\((.*)\)", text)
+    return (system or inner or re.fullmatch("(.*)", text))[1][:200]  # type: ignore[index]
+
+
+def dataset_of(path: Path, file: h5py.File, key: str) -> h5py.Dataset | None:
+    """The array under a key, wherever a link leads; None if there is no array of that name.
+
+    Raises:
+        UserError: if there is one that cannot be opened.
+    """
+    link = file.get(key, getlink=True)
+    if link is None:
+        return None
+    try:
+        item = file[key]
+    except (KeyError, OSError, RuntimeError) as error:
+        target = f", a link to {link.filename}," if isinstance(link, h5py.ExternalLink) else ""
+        raise UserError(path, f"{key}{target} cannot be opened ({reason_of(error)})") from None
+    return item if isinstance(item, h5py.Dataset) else None
+
+
+def offset_in(descriptor: int, dataset: h5py.Dataset) -> int | None:
+    """Byte of an open file at which the values of an array begin, as NumPy stores its type.
+
+    None if they are not one plain run of bytes in this very file: chunked, compressed, compact, virtual, without any
+    value, in external storage, behind a link to another file, read by another driver than that of plain files, or of a
+    type that HDF5 converts.
+    """
+    file = dataset.file
+    if file.driver != "sec2" or not os.path.samestat(os.fstat(file.id.get_vfd_handle()), os.fstat(descriptor)):
+        return None
+    if h5py.h5t.py_create(dataset.dtype) != dataset.id.get_type():
+        return None
+    offset: int | None = dataset.id.get_offset()
+    return offset
 
 
 def text(value: object) -> str:

@@ -35,7 +35,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.params import SPLITS, Split
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.so2sat.geo import read_geo
-from bp_lcz.so2sat.hdf5 import opened, readable, text
+from bp_lcz.so2sat.hdf5 import dataset_of, offset_in, opened, readable, text
 
 KEYS = ("sen1", "sen2", "label")
 
@@ -66,8 +66,7 @@ class StoredArray:
         key: ``sen1``, ``sen2`` or ``label``.
         shape: patches first.
         dtype: of the stored values.
-        offset: byte of the file at which its values begin, or None if they are not one plain run of bytes
-            (chunked, compressed, without any patch).
+        offset: byte of the file at which its values begin, or None where HDF5 has to read them, see `offset_in`.
     """
 
     key: str
@@ -114,29 +113,30 @@ class SplitReader:
         counted = self._sen1 if self._label is None else self._label
         images = (self._sen1, self._sen2)
         self._datasets = images if self._label is None else (*images, self._label)
-        self.arrays = tuple(_array(dataset) for dataset in self._datasets)
+        self.arrays = tuple(
+            _array(path, key, dataset, descriptor) for key, dataset in zip(KEYS, self._datasets, strict=False)
+        )
         self._descriptor = descriptor
         self.count: int = counted.shape[0]
         self.channels = Channels(_bands(path, "sen1", self._sen1), _bands(path, "sen2", self._sen2))
         source = counted.attrs.get("source")
         self.source: str | None = None if source is None else text(source)
-        for dataset in (self._sen1, self._sen2):
-            if dataset.shape[0] != self.count:
-                raise UserError(
-                    path, f"{_key(dataset)} has {dataset.shape[0]} patches but {_key(counted)} has {self.count}"
-                )
+        for array in self.arrays[:2]:
+            if array.shape[0] != self.count:
+                name = "sen1" if self._label is None else "label"
+                raise UserError(path, f"{array.key} has {array.shape[0]} patches but {name} has {self.count}")
 
     def labels(self) -> Num[np.ndarray, "patch 17"]:
         """All labels as stored."""
         assert self._label is not None
-        with readable(self.path):
+        with readable(self.path, self._label):
             return np.asarray(self._label[:])
 
     def mapped(self) -> tuple[np.memmap, np.memmap]:
         """sen1 and sen2 as they lie in the file, mapped into memory.
 
         Raises:
-            UserError: if one of them is stored in chunks.
+            UserError: if one of them is not one run of bytes of this file.
         """
         sen1, sen2 = (self._map(array) for array in self.arrays[:2])
         return sen1, sen2
@@ -145,7 +145,8 @@ class SplitReader:
         if array.offset is None:
             raise UserError(
                 self.path,
-                f"{array.key} is stored in chunks, which cannot be mapped in place; set store to packed or auto",
+                f"{array.key} is no plain run of bytes in this file (chunks, links), which cannot be mapped in place; "
+                "set store to packed or auto",
             )
         return np.memmap(self.path, array.dtype, "r", array.offset, array.shape)
 
@@ -181,7 +182,7 @@ class SplitReader:
         step = max(rows, min(step, _SLAB_BYTES // patch_bytes))
         for first in range(0, self.count, step):
             last = min(first + step, self.count)
-            with readable(self.path):
+            with readable(self.path, *self._datasets[:count]):
                 arrays = [dataset[first:last] for dataset in self._datasets[:count]]
             for start in range(0, last - first, rows):
                 yield first + start, [array[start : start + rows] for array in arrays]
@@ -216,7 +217,7 @@ class SplitReader:
         for _, group in groupby(indices.tolist(), lambda index: index // shared):
             members = list(group)
             first, last = members[0], members[-1] + 1
-            with readable(self.path):
+            with readable(self.path, *images):
                 sen1, sen2 = (
                     self._contiguous(first, last, 2) if is_plain else [dataset[first:last] for dataset in images]
                 )
@@ -294,7 +295,9 @@ def open_split(root: Path, split: Split) -> Iterator[SplitReader]:
 def open_patches(path: Path, needs_labels: bool = True) -> Iterator[SplitReader]:
     """Open one file of any name read-only, without labels if they are not needed; errors as `open_split`."""
     with opened(path) as file, path.open("rb") as raw:
-        yield SplitReader(path, file, raw.fileno(), needs_labels)
+        with readable(path):
+            reader = SplitReader(path, file, raw.fileno(), needs_labels)
+        yield reader
 
 
 def check_dataset(root: Path) -> Channels:
@@ -329,8 +332,8 @@ def dataset_name(root: Path) -> str:
 
 def _dataset(path: Path, file: h5py.File, key: str, needed: tuple[str, ...]) -> h5py.Dataset:
     """One dataset, its form checked."""
-    dataset = file.get(key)
-    if not isinstance(dataset, h5py.Dataset):
+    dataset = dataset_of(path, file, key)
+    if dataset is None:
         raise UserError(path, f"key {key} is missing; expected {', '.join(needed)}")
     patch = "(patches, 17)" if key == "label" else f"(patches, {PATCH_SIDE}, {PATCH_SIDE}, channels)"
     fits = (
@@ -342,21 +345,17 @@ def _dataset(path: Path, file: h5py.File, key: str, needed: tuple[str, ...]) -> 
         raise UserError(path, f"{key} has shape {dataset.shape}; expected {patch}")
     if dataset.dtype.kind not in ("fiub" if key == "label" else "f"):
         raise UserError(path, f"{key} holds {dataset.dtype}; expected floating-point numbers")
-    offset = dataset.id.get_offset()
-    if offset is not None and offset + dataset.nbytes > path.stat().st_size:
-        raise UserError(path, f"{key} extends past the end of the file (truncated?)")
     return dataset
 
 
-def _array(dataset: h5py.Dataset) -> StoredArray:
-    return StoredArray(_key(dataset), dataset.shape, dataset.dtype, dataset.id.get_offset())
+def _array(path: Path, key: str, dataset: h5py.Dataset, descriptor: int) -> StoredArray:
+    offset = offset_in(descriptor, dataset)
+    if offset is not None and offset + dataset.nbytes > path.stat().st_size:
+        raise UserError(path, f"{key} extends past the end of the file (truncated?)")
+    return StoredArray(key, dataset.shape, dataset.dtype, offset)
 
 
 def _bands(path: Path, key: str, dataset: h5py.Dataset) -> tuple[str, ...]:
     named = dataset.attrs.get("bands")
     names = None if named is None else [text(name) for name in np.atleast_1d(named)]
     return resolve_bands(key, dataset.shape[3], names, str(path))
-
-
-def _key(dataset: h5py.Dataset) -> str:
-    return str(dataset.name).lstrip("/")

@@ -1,0 +1,223 @@
+"""Bytes are read without HDF5 only where they lie in the opened file; everything else is read, or refused, as HDF5 does."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from bp_lcz.errors import UserError
+from bp_lcz.so2sat.hdf5 import opened
+from bp_lcz.so2sat.layout import SplitReader, open_patches
+from tests.so2sat.patches import random_patches, write_dataset
+
+COUNT = 12
+BFLOAT16 = h5py.h5t.IEEE_F32LE.copy()
+BFLOAT16.set_fields(15, 7, 8, 0, 7)
+BFLOAT16.set_size(2)
+BFLOAT16.set_ebias(127)
+
+
+def external_link(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    with h5py.File(folder / "radar.h5", "w") as other:
+        other["VV/pixels"] = values
+    file["sen1"] = h5py.ExternalLink("radar.h5", "VV/pixels")
+
+
+def soft_link_to_external(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    external_link(file, values, folder)
+    file.move("sen1", "radar")
+    file["sen1"] = h5py.SoftLink("/radar")
+
+
+def external_group(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    with h5py.File(folder / "radar.h5", "w") as other:
+        other["VV/pixels"] = values
+    file["radar"] = h5py.ExternalLink("radar.h5", "VV")
+    file["sen1"] = h5py.SoftLink("/radar/pixels")
+
+
+def link_in_this_file(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    file["VV/pixels"] = values
+    file["sen1"] = h5py.SoftLink("/VV/pixels")
+
+
+def external_storage(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    raw = [(str(folder / "radar.raw"), 64, h5py.h5f.UNLIMITED)]
+    file.create_dataset("sen1", values.shape, values.dtype, external=raw)[:] = values
+
+
+def virtual(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    with h5py.File(folder / "radar.h5", "w") as other:
+        other["pixels"] = values
+    layout = h5py.VirtualLayout(values.shape, values.dtype)
+    layout[:] = h5py.VirtualSource(folder / "radar.h5", "pixels", values.shape)
+    file.create_virtual_dataset("sen1", layout)
+
+
+def compact(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    space, plan = h5py.h5s.create_simple(values.shape), h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_layout(h5py.h5d.COMPACT)
+    h5py.h5d.create(file.id, b"sen1", h5py.h5t.IEEE_F16BE, space, plan)
+    file["sen1"][:] = values
+
+
+def converted_type(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    h5py.h5d.create(file.id, b"sen1", BFLOAT16, h5py.h5s.create_simple(values.shape))
+    file["sen1"][:] = values
+
+
+def without_values(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    file.create_dataset("sen1", values.shape, values.dtype, fillvalue=0.25)
+
+
+def plain(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    file["sen1"] = values
+
+
+WAYS = (
+    external_link,
+    soft_link_to_external,
+    external_group,
+    link_in_this_file,
+    external_storage,
+    virtual,
+    converted_type,
+    without_values,
+    plain,
+)
+
+
+def write(
+    path: Path, way: Callable[[h5py.File, np.ndarray, Path], None], count: int = COUNT, **options: object
+) -> Path:
+    sen1, sen2, label = random_patches(count)
+    with h5py.File(path, "w", **options) as file:
+        way(file, sen1, path.parent)
+        # Other bytes than Sentinel-1's lie at the offsets that another file may have.
+        file["sen2"], file["label"] = sen2, label
+    return path
+
+
+def check_against_h5py(path: Path, reader: SplitReader) -> None:
+    with h5py.File(path) as file:
+        expected = [file[key][:] for key in ("sen1", "sen2", "label")]
+    slabs = list(reader.chunks(5))
+    for position, values in enumerate(expected, start=1):
+        np.testing.assert_array_equal(np.concatenate([slab[position] for slab in slabs]), values)
+    first = next(iter(reader.map(lambda start, sen1, sen2, label: (sen1, sen2, label), 5)))
+    for values, whole in zip(first, expected, strict=True):
+        np.testing.assert_array_equal(values, whole[:5])
+    np.testing.assert_array_equal(np.concatenate(list(reader.sen1_chunks(5))), expected[0])
+    for index, sen1, sen2 in reader.pick(np.array([1, 7])):
+        np.testing.assert_array_equal(sen1, expected[0][index])
+        np.testing.assert_array_equal(sen2, expected[1][index])
+    np.testing.assert_array_equal(reader.labels(), expected[2])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_values_are_those_that_hdf5_reads_wherever_they_lie(tmp_path: Path, way) -> None:
+    path = write(tmp_path / "mine.h5", way)
+    with open_patches(path) as reader:
+        assert reader.arrays[0].key == "sen1"
+        assert (reader.arrays[0].offset is not None) == (way in (plain, link_in_this_file))
+        check_against_h5py(path, reader)
+
+
+def test_values_in_the_header_of_an_array_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.h5", compact, count=1)  # a header has room for 64 KiB
+    with open_patches(path) as reader:
+        assert reader.arrays[0].offset is None
+        assert next(reader.chunks(1))[1].any()
+
+
+@pytest.mark.parametrize("options", [{"userblock_size": 4096}, {"libver": "latest"}, {"driver": "core"}])
+def test_other_layouts_of_one_file_are_read_in_place(tmp_path: Path, options: dict[str, object]) -> None:
+    path = write(tmp_path / "mine.h5", plain, **options)
+    with open_patches(path) as reader:
+        assert all(array.offset is not None for array in reader.arrays)
+        check_against_h5py(path, reader)
+
+
+def test_another_driver_of_hdf5_reads_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "mine.h5", plain)
+    monkeypatch.setattr(h5py.File, "driver", "core")
+    with open_patches(path) as reader:
+        assert [array.offset for array in reader.arrays] == [None, None, None]
+        check_against_h5py(path, reader)
+
+
+@pytest.mark.parametrize("driver", [{"driver": "family", "memb_size": 65536}, {"driver": "split"}])
+def test_parts_of_a_file_are_refused_with_the_reason_of_hdf5(tmp_path: Path, driver: dict[str, object]) -> None:
+    write(tmp_path / ("part%d.h5" if driver["driver"] == "family" else "part"), plain, **driver)
+    first = tmp_path / ("part0.h5" if driver["driver"] == "family" else "part-m.h5")
+    with pytest.raises(UserError, match=r"truncated file: eof = |multi driver should be used"), open_patches(first):
+        pass
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.h5", external_link)
+    (tmp_path / "radar.h5").unlink()
+    with pytest.raises(UserError, match=r"sen1, a link to radar\.h5, cannot be opened") as caught, open_patches(path):
+        pass
+    assert caught.value.where == str(path)
+
+
+def test_the_same_patches_behind_an_external_link(tmp_path: Path, case: Callable[..., Path]) -> None:
+    folder = case("t10_external_link.py", DEMO=write_dataset(tmp_path / "demo") / "testing.h5") / "t10"
+    with open_patches(folder / "one.h5") as one, open_patches(folder / "linked.h5") as linked:
+        for whole, pieces in zip(one.chunks(7), linked.chunks(7), strict=True):
+            for expected, values in zip(whole[1:], pieces[1:], strict=True):
+                np.testing.assert_array_equal(values, expected)
+
+
+# ---- files that cannot be opened or read here
+
+
+def test_reasons_that_are_not_damage_are_told(tmp_path: Path, case: Callable[..., Path]) -> None:
+    folder = case("t12_hdf5_unreadable.py", DEMO=write_dataset(tmp_path / "demo") / "training.h5") / "t12"
+    with pytest.raises(UserError, match=r"32001 \(blosc\).*h5repack"), open_patches(folder / "filter.h5") as reader:
+        list(reader.chunks(4))
+    with pytest.raises(UserError, match=r"already open for write.*h5clear"), open_patches(folder / "killed_writer.h5"):
+        pass
+
+
+def test_a_killed_writer_is_told_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.h5"
+    write = f"import h5py, os; f = h5py.File({str(path)!r}, 'w', libver='latest'); f['sen1'] = 0; f.flush(); os.abort()"
+    subprocess.run([sys.executable, "-c", write], check=False, stderr=subprocess.DEVNULL)
+    with pytest.raises(UserError, match="h5clear") as caught, opened(path):
+        pass
+    assert caught.value.where == str(path)
+    assert "\n" not in caught.value.what
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_on_a_mount_without_locks_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    path = write(tmp_path / "mine.h5", plain)
+    locking = h5py.File
+
+    def without_locks(name: Path, mode: str = "r", **options: object) -> h5py.File:
+        if options.get("locking", True):
+            raise OSError(number, f"unable to lock file, errno = {number}, error message = '{os.strerror(number)}'")
+        return locking(name, mode, **options)
+
+    monkeypatch.setattr(h5py, "File", without_locks)
+    with open_patches(path) as reader:
+        assert reader.count == COUNT
+
+
+def test_a_file_that_a_program_writes_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.h5", plain)
+    script = f"import h5py; f = h5py.File({str(path)!r}, 'a'); print(flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script], **pipes) as writer:  # type: ignore[call-overload]
+        writer.stdout.readline()
+        with pytest.raises(UserError, match="locked by a program that writes it"), opened(path):
+            pass
+        writer.communicate(b"\n")
