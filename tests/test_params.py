@@ -35,6 +35,7 @@ def test_committed_parameters_are_valid() -> None:
     [
         ("train.epoch", 3, "train.epoch: unknown key"),
         ("trian", {}, "trian: unknown key"),
+        ("cells", {}, "cells: unknown key; it is now called trials"),
         ("train.epochs", 0, "train.epochs: Input should be greater than 0"),
         ("train.epochs", "3", "train.epochs: Input should be a valid integer"),
         ("train.learning_rate", float("inf"), "train.learning_rate: Input should be"),

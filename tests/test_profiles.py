@@ -1,6 +1,8 @@
 """The experiment matrices in ``profiles/``."""
 
+import json
 from collections import Counter
+from hashlib import sha256
 from itertools import product
 
 import pytest
@@ -8,16 +10,14 @@ import yaml
 
 from bp_lcz.params import Params, load_params
 from bp_lcz.scoring.results import overrides
+from bp_lcz.workspace import _merge, _read_profile
 from tests.conftest import ROOT
 
 
 def matrix(profile):
     """Parameters with a profile merged in, without a workspace."""
-    from bp_lcz.workspace import _merge
-
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    above = yaml.safe_load((ROOT / f"profiles/{profile}.yaml").read_text())
-    return Params.model_validate(_merge({**params, "trials": {}}, above))
+    return Params.model_validate(_merge({**params, "trials": {}}, _read_profile(ROOT, profile)))
 
 
 def settings(params):
@@ -39,9 +39,23 @@ def test_every_setting_has_every_seed_once_and_names_end_with_it(profile, seeds)
     assert len(stems) == len(settings(params))
 
 
+@pytest.mark.parametrize(
+    ("profile", "digest"),
+    [
+        ("tables", "9892126c975862f6"),
+        ("ablation", "4c3616417a5a8f54"),
+        ("ablation-template", "cfe3e63e31bfa929"),
+        ("paper", "853fa72e8eb9d5d4"),
+    ],
+)
+def test_a_matrix_stands_for_the_trials_that_were_run(profile, digest):
+    trials = _read_profile(ROOT, profile)["trials"]
+    assert sha256(json.dumps(trials, sort_keys=True).encode()).hexdigest()[:16] == digest
+
+
 @pytest.mark.parametrize("profile", ["tables", "ablation", "ablation-template", "paper"])
 def test_the_head_of_a_profile_tells_command_and_number_of_trials(profile):
-    head = (ROOT / f"profiles/{profile}.yaml").read_text().partition("\ncells:")[0]
+    head = (ROOT / f"profiles/{profile}.yaml").read_text().partition("\nmatrix:")[0]
     assert f"make {profile} " in head
     assert f"makes {len(matrix(profile).trials)} trials" in head
 

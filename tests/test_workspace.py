@@ -88,6 +88,22 @@ def test_the_trials_of_a_profile_replace_the_committed_ones(checkout: Path) -> N
     assert merged.train == load_params(checkout / "params.yaml").train
 
 
+def test_a_matrix_is_every_backbone_in_every_variant_and_other_rows_with_every_seed(checkout: Path) -> None:
+    (checkout / "profiles/other.yaml").write_text(
+        "matrix:\n"
+        "  seeds: [1, 4]\n"
+        "  backbones: {eb_cnn: eb_cnn, small: vit}\n"
+        "  variants: [plain, bgp]\n"
+        "  rows: {early: {backbone: eb_cnn, variant: plain, overrides: {train: {epochs: 1}}}}\n"
+    )
+    trials = load_params(make_workspace("one", profile="other") / "params.yaml").trials
+    rows = ["eb_cnn-plain", "eb_cnn-bgp", "small-plain", "small-bgp", "early"]
+    assert list(trials) == [f"{row}-s{seed}" for row in rows for seed in (1, 4)]
+    small, early = trials["small-bgp-s4"], trials["early-s1"]
+    assert (small.backbone, small.variant, small.seed) == ("vit", "bgp", 4)
+    assert (early.variant, early.seed, early.overrides.train) == ("plain", 1, {"epochs": 1})
+
+
 def test_the_parameters_say_from_which_profile_they_are(checkout: Path) -> None:
     assert load_params(checkout / "params.yaml").profile is None
     assert load_params(make_workspace("one", profile="quick") / "params.yaml").profile == "quick"
@@ -351,6 +367,16 @@ def test_an_unknown_profile_is_refused_with_the_known_ones(checkout: Path) -> No
         (
             "trials:\n  a: {seed: 1}\n  a: {seed: 2}\n",
             r"^profiles/bad\.yaml: not valid YAML: duplicate key a in line 3",
+        ),
+        ("cells: {}", r"\+ profiles/bad\.yaml: cells: unknown key; it is now called trials$"),
+        ("matrix: {seed: [1]}", r"^profiles/bad\.yaml: matrix\.seed: unknown key"),
+        ("matrix: [1]", r"^profiles/bad\.yaml: matrix: "),
+        ("matrix: {seeds: [1]}\ntrials: {}", r"^profiles/bad\.yaml: has trials beside its matrix"),
+        ("matrix: {seeds: [1]}", r"\+ profiles/bad\.yaml: trials: .* at least 1 item"),
+        ("matrix: {seeds: [1], rows: {a: {variant: plain}}}", r"\+ profiles/bad\.yaml: trials\.a-s1\.backbone: "),
+        (
+            "matrix: {seeds: [1, 2], backbones: {a: vit}, variants: [bgp], rows: {a-bgp: {}}}",
+            r"^profiles/bad\.yaml: matrix: names trial a-bgp-s1 twice$",
         ),
         ("train: {epochs: 1} # \udcfc", r"^profiles/bad\.yaml: not a text file in UTF-8"),
     ],

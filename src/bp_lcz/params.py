@@ -177,6 +177,33 @@ class Trial(_Section):
     overrides: Overrides = Overrides()
 
 
+class Matrix(_Section):
+    """The trials of a profile in few lines; ``bp-lcz workspace`` writes them out under ``trials``.
+
+    A row is a trial without its seed. Each is trained with every seed, as the trial ``<row>-s<seed>``.
+    """
+
+    seeds: list[NonNegativeInt]
+    backbones: dict[str, str] = {}
+    """What the rows of a backbone are called, and its module: each with every variant, as ``<name>-<variant>``."""
+    variants: list[Variant] = []
+    rows: dict[str, dict[str, Any]] = {}
+    """Other rows: name, and what a trial has but the seed."""
+
+    def trials(self) -> list[tuple[str, dict[str, Any]]]:
+        """Name and content of each trial: backbones before other rows, and the seeds of a row side by side."""
+        rows = [
+            (f"{name}-{variant}", {"backbone": backbone, "variant": variant})
+            for name, backbone in self.backbones.items()
+            for variant in self.variants
+        ]
+        return [
+            (f"{name}-s{seed}", {**row, "seed": seed})
+            for name, row in [*rows, *self.rows.items()]
+            for seed in self.seeds
+        ]
+
+
 class Evaluate(_Section):
     """Intervals and their resampling."""
 
@@ -228,8 +255,8 @@ class Params(_Section):
             backbone=trial.backbone,
             variant=trial.variant,
             seed=trial.seed,
-            train=_parse(Train, {**self.train.model_dump(), **trial.overrides.train}, f"{where}.train"),
-            model=_parse(Model, {**self.model.model_dump(), **trial.overrides.model}, f"{where}.model"),
+            train=parse_section(Train, {**self.train.model_dump(), **trial.overrides.train}, f"{where}.train"),
+            model=parse_section(Model, {**self.model.model_dump(), **trial.overrides.model}, f"{where}.model"),
             backbone_options={**self.backbones.get(trial.backbone, {}), **trial.overrides.backbone},
         )
 
@@ -275,7 +302,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(path, "not found; run inside a BP-LCZ checkout or workspace") from None
-    params = _parse(Params, read_sections(content, str(path)), "", str(path))
+    params = parse_section(Params, read_sections(content, str(path)), "", str(path))
     for name, trial in params.trials.items():
         if trial.backbone not in backbone_names():
             known = ", ".join(backbone_names())
@@ -317,7 +344,18 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _parse(section: type[SectionT], values: dict[str, Any], where: str, file: str = "params.yaml") -> SectionT:
+def parse_section(section: type[SectionT], values: Any, where: str, file: str = "params.yaml") -> SectionT:
+    """Check one section.
+
+    Args:
+        section: its form.
+        values: its content.
+        where: its key, for the messages.
+        file: the name of the file, likewise.
+
+    Raises:
+        UserError: at an unknown key or a value out of range; the text names the key and the cause.
+    """
     try:
         return section.model_validate(values)
     except ValidationError as error:
@@ -325,4 +363,6 @@ def _parse(section: type[SectionT], values: dict[str, Any], where: str, file: st
         first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         key = " ".join(".".join([where] * bool(where) + [str(part) for part in first["loc"]]).split())
         message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        if key == "cells":
+            message += "; it is now called trials"
         raise UserError(file, f"{key}: {message}") from None

@@ -7,8 +7,9 @@ written anew whenever the workspace is renewed:
     committed params.yaml  <-  profiles/<profile>.yaml  <-  dataset.root from --dataset
 
 A profile is merged key by key: mappings merge, everything else (numbers, text, lists, null) replaces the
-value below it. The one exception is ``trials``: a profile that has it names all trials of its matrix, and the
-committed ones are gone. ``profile`` is set to the profile's name, so that the report can say how it was made.
+value below it. The one exception is ``trials``: a profile that has it names all trials, and the committed ones
+are gone. In its place a profile may have a ``matrix`` (``bp_lcz.params.Matrix``), which is written out here.
+``profile`` is set to the profile's name, so that the report can say how it was made.
 """
 
 import os
@@ -17,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from configparser import ConfigParser
 from contextlib import ExitStack
 from functools import partial
@@ -27,7 +29,7 @@ import yaml
 
 from bp_lcz.errors import UserError
 from bp_lcz.files import locked, staged_file
-from bp_lcz.params import PARAMS_FILE, SPLITS, load_params, read_sections
+from bp_lcz.params import PARAMS_FILE, SPLITS, Matrix, load_params, parse_section, read_sections
 
 WORKSPACES = Path(".workspaces")
 PROFILES = Path("profiles")
@@ -169,7 +171,16 @@ def _read_profile(main: Path, profile: str) -> dict[str, Any]:
     known = sorted(path.stem for path in (main / PROFILES).glob("*.yaml"))
     if profile not in known:
         raise UserError(file, f"no such profile; known: {', '.join(known) or 'none'}")
-    return read_sections((main / file).read_bytes(), str(file))
+    sections = read_sections((main / file).read_bytes(), str(file))
+    if "matrix" in sections:
+        if "trials" in sections:
+            raise UserError(file, "has trials beside its matrix; single ones are rows of the matrix")
+        trials = parse_section(Matrix, sections.pop("matrix"), "matrix", str(file)).trials()
+        sections["trials"] = dict(trials)
+        if len(sections["trials"]) < len(trials):
+            twice = next(name for name, count in Counter(name for name, _ in trials).items() if count > 1)
+            raise UserError(file, f"matrix: names trial {twice} twice")
+    return sections
 
 
 def _dataset_folder(dataset: Path) -> Path:
