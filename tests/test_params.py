@@ -49,6 +49,7 @@ def test_committed_parameters_are_valid() -> None:
         ("prompts.class_template", "a photo", "prompts: class_template lacks {class}"),
         ("prompts.template", "{class} {group} {foo}", "prompts: template has fields other than {class} and {group}"),
         ("trials.eb_cnn-plain.backbone", "os", "trials.eb_cnn-plain.backbone: unknown backbone 'os'; known: "),
+        ("backbones", {"exvit": {}}, "backbones.eb_cnn: missing"),
         ("trials", {}, "trials: Dictionary should have at least 1 item"),
         ("trials.eb_cnn-plain.variant", "bgpp", "trials.eb_cnn-plain.variant: Input should be 'plain'"),
         (

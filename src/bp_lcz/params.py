@@ -307,6 +307,8 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         if trial.backbone not in backbone_names():
             known = ", ".join(backbone_names())
             raise UserError(path, f"trials.{name}.backbone: unknown backbone '{trial.backbone}'; known: {known}")
+        if trial.backbone not in params.backbones:
+            raise UserError(path, f"backbones.{trial.backbone}: missing; {{}} takes the defaults of its options")
         params.trial(name)
     return params
 

@@ -1,6 +1,8 @@
 """What holds for every backbone, alone and inside band group prompting."""
 
 import pkgutil
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +159,50 @@ def test_a_sensor_that_the_data_set_lacks_is_named(
 ) -> None:
     with pytest.raises(UserError, match=message):
         build_backbone(backbone, channels, SMALL[backbone] | options)
+
+
+@pytest.fixture
+def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Adds a backbone `tiny` with this text."""
+
+    def write(text: str) -> None:
+        (tmp_path / "tiny.py").write_text(text)
+
+    monkeypatch.setattr(backbones, "__path__", [*backbones.__path__, str(tmp_path)])
+    monkeypatch.setattr(backbones, "backbone_names", lambda: ["tiny"])
+    monkeypatch.setitem(SMALL, "tiny", {"width": 4})
+    yield write
+    sys.modules.pop(f"{backbones.__name__}.tiny", None)
+
+
+@pytest.fixture(scope="module")
+def example() -> str:
+    """The backbone in CONTRIBUTING.md."""
+    return (ROOT / "CONTRIBUTING.md").read_text().partition("```python\n")[2].partition("```")[0]
+
+
+def test_the_example_in_contributing_is_a_backbone(add: Callable[[str], None], example: str, tmp_path: Path) -> None:
+    add(example)
+    test_features_have_the_widths_that_the_backbone_states("tiny")
+    for variant in ("plain", "bp-lcz"):
+        test_gradient_reaches_every_parameter("tiny", variant)
+    test_a_checkpoint_gives_back_the_network("tiny", "bp-lcz", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "missing"),
+    [
+        ("class Options(BaseModel)", "class Knobs(BaseModel)", "class Options"),
+        ("class Network(Backbone)", "class Tiny(Backbone)", "class Network"),
+        ("class Network(Backbone)", "class Network(nn.Module)", "class Network"),
+        ("self.fused_width, self.group_width = options.width, None", "self.fused_width = options.width", "group_width"),
+    ],
+)
+def test_what_a_backbone_lacks_is_named(
+    add: Callable[[str], None], example: str, tmp_path: Path, old: str, new: str, missing: str
+) -> None:
+    assert old in example
+    add(example.replace(old, new))
+    with pytest.raises(UserError, match=missing) as refused:
+        build_backbone("tiny", ALL_CHANNELS, {})
+    assert refused.value.where == str(tmp_path / "tiny.py")

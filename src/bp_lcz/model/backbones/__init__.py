@@ -1,7 +1,8 @@
 """Backbones: images in, one fused feature out, and one feature for each band group where there are such branches.
 
 A backbone is one module in this folder that defines ``Options`` (a frozen pydantic model of its own knobs) and
-``Network(channels, options)``, a ``Backbone``. It is found by its module's name, so a new one is one new file.
+``Network(channels, options)``, a ``Backbone``. It is found by its module's name, so a new one is one new file, and its
+section of ``params.yaml``. CONTRIBUTING.md has an example.
 """
 
 import importlib
@@ -97,10 +98,13 @@ def build_backbone(name: str, channels: Channels, options: dict[str, Any]) -> Ba
         The backbone, freshly initialised from torch's global generator.
 
     Raises:
-        UserError: if there is no such backbone, or an option is unknown or out of range.
+        UserError: if there is no such backbone, its file lacks something, or an option is unknown or out of range.
     """
     module, checked = _parse(name, options)
     backbone: Backbone = module.Network(channels, checked)
+    for width in ("fused_width", "group_width"):
+        if not hasattr(backbone, width):
+            raise UserError(module.__file__, f"Network sets no {width}")
     return backbone
 
 
@@ -121,6 +125,10 @@ def _parse(name: str, options: dict[str, Any]) -> tuple[ModuleType, BaseModel]:
     if name not in known:
         raise UserError("params.yaml", f"unknown backbone '{name}'; known: {', '.join(known)}")
     module = importlib.import_module(f"{__name__}.{name}")
+    for part, base in (("Options", BaseModel), ("Network", Backbone)):
+        found = getattr(module, part, None)
+        if not (isinstance(found, type) and issubclass(found, base)):
+            raise UserError(module.__file__, f"must define the class {part}, a {base.__name__}")
     try:
         # As JSON, where a list may stand for a tuple but a text for no number, as in the other sections.
         return module, module.Options.model_validate_json(json.dumps(options), strict=True)
