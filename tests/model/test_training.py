@@ -102,7 +102,8 @@ def test_published_weights_are_those_of_the_best_epoch(inputs: tuple[Path, Path]
     out = train(inputs, tmp_path, small_trial(epochs=4, patience=4))
     description, rows = json.loads((out / "model.json").read_text()), history(out)
     kappas = [float(row["validation_kappa"]) for row in rows]
-    assert description["best_epoch"] == kappas.index(max(kappas))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4]
+    assert description["best_epoch"] == kappas.index(max(kappas)) + 1
     store, classifier = PackedStore(inputs[0], "validation"), load_classifier(out)
     sen1, sen2, label = store.gather(np.arange(len(store)))
     with torch.inference_mode():

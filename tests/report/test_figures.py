@@ -16,7 +16,7 @@ def evaluation(trial="eb_cnn-plain", variant="plain", **changes):
     return {
         "trial": trial,
         "variant": variant,
-        "best_epoch": 0,
+        "best_epoch": 1,
         **evaluate_predictions(y_true, y_pred),
         "intervals": {"oa": [0.5, 1.0], "kappa": [0.4, 0.9]},
         "interval": {"level": 0.95, "unit": "city", "blocks": 3, "lower_bound": False},
@@ -78,12 +78,12 @@ def test_similarity_of_classes_without_patches_is_drawn_as_missing():
 
 def test_a_single_epoch_and_a_single_group_can_be_drawn():
     history = {
-        "epoch": [0],
+        "epoch": [1],
         "training_cross_entropy": [1.0],
         "training_alignment": [3.0],
         "validation_loss": [1.2],
         "validation_kappa": [0.1],
-        "best_epoch": 0,
+        "best_epoch": 1,
     }
     size(figures.curves({"eb_cnn-plain": [history]}, [evaluation()], NOTE))
     size(figures.group_similarity("trial", ["RGB"], np.array([[0.3]]), NOTE))
@@ -92,12 +92,12 @@ def test_a_single_epoch_and_a_single_group_can_be_drawn():
 
 def test_alignment_has_a_panel_where_a_trial_is_aligned():
     history = {
-        "epoch": [0, 1],
+        "epoch": [1, 2],
         "training_cross_entropy": [1.0, 0.9],
         "training_alignment": [0.0, 0.0],
         "validation_loss": [1.2, 1.1],
         "validation_kappa": [0.1, 0.2],
-        "best_epoch": 0,
+        "best_epoch": 1,
     }
     without = figures.curves({"eb_cnn-plain": [history]}, [evaluation()], NOTE)
     aligned = {**history, "training_alignment": [50.0, 30.0]}

@@ -261,9 +261,9 @@ def test_expectations_that_are_not_met_are_listed(demo):
         assert "all classes: label lacks E" in text
 
 
-def test_epochs_are_counted_from_one(demo):
+def test_the_epoch_kept_is_that_of_the_model_description(demo):
     model = json.loads((demo.parent / "outputs/models/eb_cnn-plain/model.json").read_text())
-    assert f"| {model['best_epoch'] + 1} of 12 |" in (demo / "report.md").read_text()
+    assert f"| {model['best_epoch']} of 12 |" in (demo / "report.md").read_text()
 
 
 def test_one_seed_gives_no_deviations_and_no_second_table(demo):

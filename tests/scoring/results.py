@@ -152,7 +152,7 @@ def _write_trial(
     folder = root / "outputs/evaluations" / name
     folder.mkdir(parents=True)
     np.savez_compressed(folder / "predictions.npz", **arrays)
-    best_epoch = 9 + index % 3
+    best_epoch = 10 + index % 3
     interval = {
         "level": 0.95,
         "unit": unit,
@@ -205,8 +205,8 @@ def _write_model(
     columns = "epoch,learning_rate,training_loss,training_alignment,validation_loss,validation_oa,validation_kappa"
     generator = np.random.default_rng(200 + index)
     rows = []
-    for epoch in range(PARAMS.train.epochs):
-        kappa = 0.7 * (1 - np.exp(-(epoch + 1) / 3)) + generator.normal(0, 0.01) - 0.02 * max(0, epoch - best_epoch)
+    for epoch in range(1, PARAMS.train.epochs + 1):
+        kappa = 0.7 * (1 - np.exp(-epoch / 3)) + generator.normal(0, 0.01) - 0.02 * max(0, epoch - best_epoch)
         loss = 2.8 * np.exp(-epoch / max(2, 5 - 0.4 * (index % 9))) + 0.4 + generator.normal(0, 0.03)
         alignment = 20 * (index % 3) * np.exp(-epoch / 4)
         rows.append(

@@ -4,12 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bp_lcz.scheme import CLASS_COUNT
-from bp_lcz.scoring.metrics import evaluate_predictions
+from bp_lcz.scoring.metrics import confusion_metrics, evaluate_predictions
 from bp_lcz.scoring.significance import (
     INTERVAL_METRICS,
     bootstrap_differences,
     bootstrap_intervals,
-    confusion_metrics,
     mcnemar,
 )
 
@@ -72,6 +71,34 @@ def test_a_single_block_gives_no_interval():
     nothing = dict.fromkeys(INTERVAL_METRICS)
     assert bootstrap_intervals(y_true, y_pred, block, samples=20, seed=1) == nothing
     assert bootstrap_differences(y_true, y_pred, y_true, block, samples=20, seed=1) == nothing
+
+
+def with_a_rare_class(recall_of_rare):
+    """Class 0 in all of eight blocks, three in four right; class 1, eight patches, in the last block alone."""
+    y_true = np.repeat([0, 1], [80, 8])
+    y_pred = np.where(np.arange(88) % 4 == 0, 2, 0)
+    y_pred[80:] = np.where(np.arange(8) < 8 * recall_of_rare, 1, 2)
+    return y_true, y_pred, np.append(np.arange(80) // 10, np.full(8, 7))
+
+
+@pytest.mark.parametrize("recall", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("metric", ["aa", "macro_f1"])
+def test_a_class_that_resamples_lose_never_raises_an_interval_of_means_over_classes(recall, metric):
+    """A third of the resamples lack the block of class 1; the mean is over both classes all the same."""
+    y_true, y_pred, block = with_a_rare_class(recall)
+    scores = evaluate_predictions(y_true, y_pred)
+    point, of_rare = scores[metric], scores["per_class"][1]["recall" if metric == "aa" else "f1"]
+    low, high = bootstrap_intervals(y_true, y_pred, block, samples=400, seed=1)[metric]
+    width = 0.06  # what class 0 alone moves the mean by
+    assert point < high < point + width  # over class 0 alone it would reach .75 and more
+    assert point - of_rare / 2 - width < low < point - of_rare / 2 + width
+
+
+def test_a_lead_in_a_class_that_resamples_lose_is_not_sure():
+    y_true, better, block = with_a_rare_class(1.0)
+    worse = np.where(y_true == 1, 2, better)
+    assert bootstrap_differences(y_true, better, worse, block, samples=200, seed=1)["aa"] == pytest.approx([0, 0.5])
+    assert bootstrap_differences(y_true, worse, better, block, samples=200, seed=1)["aa"] == pytest.approx([-0.5, 0])
 
 
 def test_a_metric_that_no_resample_defines_has_no_interval():
@@ -156,7 +183,7 @@ def test_seeds_are_resampled_jointly_with_the_same_blocks():
     city = np.arange(200) // 20
     right = city % 2 == 0
     stack = np.stack([np.where(right, 0, 1), np.where(right, 1, 0)])
-    assert bootstrap_intervals(y_true, stack, city, samples=100, seed=1)["oa"] == [0.5, 0.5]
+    assert bootstrap_intervals(y_true, stack, city, samples=100, seed=1)["oa"] == pytest.approx([0.5, 0.5])
     single = bootstrap_intervals(y_true, stack[0], city, samples=100, seed=1)["oa"]
     assert single[1] - single[0] > 0.2
 

@@ -7,7 +7,6 @@ import lightning
 import numpy as np
 import torch
 from jaxtyping import Float
-from sklearn.metrics import accuracy_score, cohen_kappa_score
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -16,6 +15,7 @@ from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.msm import alignment_loss, alignment_target, msm_loss
 from bp_lcz.params import TrialParams
 from bp_lcz.patches.store import Batch
+from bp_lcz.scoring.metrics import confusion_matrix, kappa
 
 History = list[dict[str, int | float]]
 
@@ -129,7 +129,7 @@ class LczTask(lightning.LightningModule):
         self._validation.append((self.network(sen1, sen2).logits.float(), label))
 
     def on_validation_epoch_end(self) -> None:
-        """Adds a row to the history."""
+        """Adds a row to the history; epochs count from 1 wherever people see them."""
         logits = torch.cat([logits for logits, _ in self._validation])
         label = torch.cat([label for _, label in self._validation])
         training = self.trainer.strategy.reduce(torch.stack(self._training).mean(0), reduce_op="mean")
@@ -141,21 +141,21 @@ class LczTask(lightning.LightningModule):
                 f"training diverged, its loss is {float(training[0])} in epoch "
                 f"{self.current_epoch + 1}; lower train.learning_rate",
             )
-        true, predicted = label.cpu().numpy(), logits.argmax(1).cpu().numpy()
+        confusion = confusion_matrix(label.cpu().numpy(), logits.argmax(1).cpu().numpy())
         row = {
-            "epoch": self.current_epoch,
+            "epoch": self.current_epoch + 1,
             "learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
             "training_loss": float(training[0]),
             "training_alignment": float(training[1]),
             "validation_loss": float(cross_entropy(logits, label)),
-            "validation_oa": float(accuracy_score(true, predicted)),
-            # One class only makes kappa 0/0; chance agreement is then complete, so it says nothing.
-            "validation_kappa": _kappa(true, predicted),
+            "validation_oa": float(confusion.trace() / confusion.sum()),
+            "validation_kappa": float(kappa(confusion)),
         }
         # Batch statistics are those of a share, so processes differ; they must not differ in what they decide.
         row = self.trainer.strategy.broadcast(row)
         self.history.append(row)
-        self.log("validation_kappa", row["validation_kappa"])
+        # An undefined kappa says nothing of an epoch: no better than chance.
+        self.log("validation_kappa", float(np.nan_to_num(row["validation_kappa"])))
 
     def configure_optimizers(self) -> Any:
         """AdamW with decay on matrices only, and one cosine cycle of the learning rate."""
@@ -178,9 +178,3 @@ class LczTask(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the history up again."""
         self.history = checkpoint["history"]
-
-
-def _kappa(true: Any, predicted: Any) -> float:
-    if len(set(true) | set(predicted)) < 2:
-        return 0.0
-    return float(cohen_kappa_score(true, predicted))

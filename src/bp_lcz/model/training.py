@@ -37,6 +37,7 @@ from bp_lcz.patches.loader import PatchModule
 from bp_lcz.patches.store import read_manifest
 from bp_lcz.patches.tiers import open_store
 from bp_lcz.paths import DEMO
+from bp_lcz.scoring.metrics import defined
 from bp_lcz.text.table import PromptTable, read_prompt_table
 
 RESUME_STATE = "last.ckpt"
@@ -138,15 +139,14 @@ def train_trial(
             return
         chosen = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
         task.load_state_dict(chosen["state_dict"], strict=False)
+        kept = task.history[chosen["epoch"]]
         description = {
             **trial.model_dump(exclude={"name"}),
             "trial": trial.name,
             "channels": {"sen1": list(channels.sen1), "sen2": list(channels.sen2)},
             "parameters": parameters,
-            "best_epoch": chosen["epoch"],
-            "validation": {
-                name: task.history[chosen["epoch"]][f"validation_{name}"] for name in ("oa", "kappa", "loss")
-            },
+            "best_epoch": kept["epoch"],
+            "validation": {name: defined(kept[f"validation_{name}"]) for name in ("oa", "kappa", "loss")},
             **{key: manifest[key] for key in ("dataset", "kind", "leakage", "source")},
             "text": None if trial.variant == "plain" else _text(table, trial),
             "versions": {
@@ -198,9 +198,9 @@ def code_of(backbone: str) -> list[Path]:
     patches = [file for file in (package / "patches").glob("[a-z]*.py") if file.stem != "pack"]
     backbones = [package / "model/backbones" / f"{name}.py" for name in ("__init__", backbone)]
     so2sat = [package / "so2sat" / f"{name}.py" for name in ("geo", "hdf5", "layout")]
-    alone = [*so2sat, *(package / name for name in ("text/table.py", "scheme.py", "bands.py"))]
+    alone = [package / name for name in ("scoring/metrics.py", "text/table.py", "scheme.py", "bands.py")]
     model = [file for file in (package / "model").glob("[a-z]*.py") if file.stem != "sen2lcz_weights"]
-    return sorted([*patches, *backbones, *alone, *model])
+    return sorted([*patches, *backbones, *so2sat, *alone, *model])
 
 
 class _WholeCheckpoints(TorchCheckpointIO):
@@ -289,7 +289,7 @@ class _Clock(Callback):
         if not trainer.is_global_zero:
             return
         print(
-            f"{self.trial.name}: epoch {int(row['epoch']) + 1}/{self.trial.train.epochs}  "
+            f"{self.trial.name}: epoch {row['epoch']}/{self.trial.train.epochs}  "
             f"loss {row['training_loss']:.3f}  validation loss {row['validation_loss']:.3f}  "
             f"kappa {row['validation_kappa']:.3f}  {self.patches / seconds:.0f} patches/s",
             flush=True,

@@ -27,14 +27,8 @@ from bp_lcz.registry.connection import is_missing, open_store
 from bp_lcz.registry.fetch import fetch_artifact, fetch_classifier
 from bp_lcz.registry.mirror import PREDICTIONS
 from bp_lcz.registry.register import ALIAS as CHALLENGER
-from bp_lcz.scheme import CLASS_COUNT
-from bp_lcz.scoring.significance import (
-    LEVEL,
-    Interval,
-    bootstrap_differences,
-    bootstrap_intervals,
-    confusion_metrics,
-)
+from bp_lcz.scoring.metrics import confusion_matrix, defined, kappa
+from bp_lcz.scoring.significance import LEVEL, Interval, bootstrap_differences, bootstrap_intervals
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -392,10 +386,7 @@ def _unit(client: "MlflowClient", version: "ModelVersion") -> str:
 
 
 def _kappa(predictions: _Predictions) -> float | None:
-    pair = predictions.true.astype(np.int64) * CLASS_COUNT + predictions.predicted
-    confusion = np.bincount(pair, minlength=CLASS_COUNT**2).reshape(CLASS_COUNT, CLASS_COUNT)
-    kappa = float(confusion_metrics(confusion)["kappa"])
-    return kappa if np.isfinite(kappa) else None
+    return defined(kappa(confusion_matrix(predictions.true, predictions.predicted)))
 
 
 def _write_record(client: "MlflowClient", version: "ModelVersion", record: Mapping[str, Any]) -> None:

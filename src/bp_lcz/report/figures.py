@@ -217,8 +217,8 @@ def curves(
 
 def _draw_history(panels: Any, history: Mapping[str, Any], color: Any, is_thin: bool) -> None:
     values = {name: np.asarray(column) for name, column in history.items()}
-    epoch = values["epoch"] + 1  # files count from 0, readers from 1
-    best = epoch == history["best_epoch"] + 1
+    epoch = values["epoch"]
+    best = epoch == history["best_epoch"]
     width = 0.55 if is_thin else 1.0
     dashes = (0, (2, 1.5))
     panels[0].plot(epoch, values["training_cross_entropy"], color=color, linestyle=dashes, linewidth=1.3 * width)

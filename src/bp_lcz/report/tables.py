@@ -156,7 +156,7 @@ def cost_table(summary: Mapping[str, Any], results: Sequence[TrialResult]) -> Ta
     rows = []
     for result in results:
         timings = result.timings
-        epochs = f"{result.evaluation['best_epoch'] + 1} of {timings['epochs']}"
+        epochs = f"{result.evaluation['best_epoch']} of {timings['epochs']}"
         memory = "-" if timings["peak_memory_mib"] is None else f"{timings['peak_memory_mib']:,.0f} MiB"
         numbers = f"{timings['seconds']:,.1f}", f"{timings['patches_per_second']:,.0f}", memory
         rows.append(_row(result.name, f"{result.evaluation['parameters']:,}", epochs, *numbers))

@@ -7,20 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer
-from sklearn.metrics import (
-    accuracy_score,
-    cohen_kappa_score,
-    confusion_matrix,
-    f1_score,
-    precision_recall_fscore_support,
-    recall_score,
-)
+from jaxtyping import Float, Int, Integer
 
 from bp_lcz.scheme import BUILT, CLASS_COUNT, NATURAL, ZONES
 
 CALIBRATION_BINS = 15
-_CLASSES = np.arange(CLASS_COUNT)
 
 
 def evaluate_predictions(
@@ -45,21 +36,70 @@ def evaluate_predictions(
     Raises:
         ValueError: if there is no patch, lengths differ, or a class index is outside 0..16.
     """
-    _check_classes(y_true, y_pred)
-    present = np.unique(y_true)
-    confusion = confusion_matrix(y_true, y_pred, labels=_CLASSES)
-    built, natural = np.isin(y_true, BUILT), np.isin(y_true, NATURAL)
+    confusion = confusion_matrix(y_true, y_pred)
+    means = {name: defined(value) for name, value in confusion_metrics(confusion).items()}
+    right, true = np.diagonal(confusion), confusion.sum(axis=1)
+    built, natural = (defined(_share(right[zones].sum(), true[zones].sum())) for zones in (list(BUILT), list(NATURAL)))
     return {
-        "oa": float(accuracy_score(y_true, y_pred)),
-        "aa": float(recall_score(y_true, y_pred, labels=present, average="macro", zero_division=0)),
-        "kappa": _kappa(y_true, y_pred),
-        "macro_f1": float(f1_score(y_true, y_pred, labels=present, average="macro", zero_division=0)),
-        "oa_built": float(accuracy_score(y_true[built], y_pred[built])) if built.any() else None,
-        "oa_natural": float(accuracy_score(y_true[natural], y_pred[natural])) if natural.any() else None,
+        **means,
+        "oa_built": built,
+        "oa_natural": natural,
         "ece": None if probability is None else reliability(y_true, probability).ece,
-        "per_class": _per_class(y_true, y_pred),
+        "per_class": _per_class(confusion),
         "confusion": confusion.tolist(),
     }
+
+
+def confusion_matrix(
+    y_true: Integer[np.ndarray, "patch"], y_pred: Integer[np.ndarray, "patch"]
+) -> Int[np.ndarray, "klass klass"]:
+    """Patches of each pair of a true class (row) and a predicted one, 17 x 17.
+
+    Raises:
+        ValueError: if there is no patch, lengths differ, or a class index is outside 0..16.
+    """
+    _check_classes(y_true, y_pred)
+    pair = y_true.astype(np.int64) * CLASS_COUNT + y_pred
+    return np.bincount(pair, minlength=CLASS_COUNT**2).reshape(CLASS_COUNT, CLASS_COUNT)
+
+
+def confusion_metrics(
+    confusion: Int[np.ndarray, "*batch klass klass"],
+    sample: Int[np.ndarray, "*#batch klass klass"] | None = None,
+    lost: float = 1.0,
+) -> dict[str, Float[np.ndarray, "*batch"]]:
+    """Overall accuracy and the means over classes of many confusion matrices at once.
+
+    Args:
+        confusion: counts, rows are true classes; at least one patch in each matrix.
+        sample: the matrices of the whole sample where ``confusion`` are resamples of it. Means are always over the
+            classes of the sample: over those that a resample happens to hold they would be another quantity.
+        lost: share of its value in the sample with which a class counts that a resample lost.
+
+    Returns:
+        ``oa`` (overall accuracy), ``aa`` (mean recall), ``kappa`` and ``macro_f1``; NaN where undefined.
+    """
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    of_class = _recall_and_f1(confusion)
+    if sample is not None:
+        is_lost = confusion.sum(axis=-1) == 0
+        of_class = [
+            np.where(is_lost, lost * whole, own) for own, whole in zip(of_class, _recall_and_f1(sample), strict=True)
+        ]
+    aa, macro_f1 = (np.asarray(np.nanmean(values, axis=-1)) for values in of_class)
+    oa = np.asarray(right.sum(axis=-1) / confusion.sum(axis=(-2, -1)))
+    return {"oa": oa, "aa": aa, "kappa": kappa(confusion), "macro_f1": macro_f1}
+
+
+def kappa(confusion: Int[np.ndarray, "*batch klass klass"]) -> Float[np.ndarray, "*batch"]:
+    """Cohen's kappa of confusion matrices.
+
+    NaN where it is undefined: all true and all predicted classes are one, so that chance alone agrees always. Counts
+    are whole numbers up to the one division, so equal matrices give equal bits in whatever order.
+    """
+    total, right = confusion.sum(axis=(-2, -1)), np.trace(confusion, axis1=-2, axis2=-1)
+    chance = (confusion.sum(axis=-1) * confusion.sum(axis=-2)).sum(axis=-1)
+    return np.asarray(_share(total * right - chance, total**2 - chance))
 
 
 @dataclass(frozen=True)
@@ -123,28 +163,34 @@ def _check_classes(y_true: Integer[np.ndarray, "patch"], y_pred: Integer[np.ndar
             raise ValueError(f"{name} has classes {classes.min()}..{classes.max()}; expected 0..{CLASS_COUNT - 1}")
 
 
-def _kappa(y_true: Integer[np.ndarray, "patch"], y_pred: Integer[np.ndarray, "patch"]) -> float | None:
-    if len(np.union1d(y_true, y_pred)) == 1:  # chance agrees always: 0 / 0
-        return None
-    return float(cohen_kappa_score(y_true, y_pred))
+def _recall_and_f1(confusion: Int[np.ndarray, "*batch klass klass"]) -> list[Float[np.ndarray, "*batch klass"]]:
+    """Of the classes that have patches; NaN of the others."""
+    right, true = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1)
+    f1 = _share(2 * right, true + confusion.sum(axis=-2))
+    return [_share(right, true), np.where(true > 0, f1, np.nan)]
 
 
-def _per_class(y_true: Integer[np.ndarray, "patch"], y_pred: Integer[np.ndarray, "patch"]) -> list[dict[str, Any]]:
-    precision, recall, f1, support = precision_recall_fscore_support(
-        y_true, y_pred, labels=_CLASSES, zero_division=np.nan
-    )
+def _share(part: Any, whole: Any) -> Any:
+    """NaN of nothing."""
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
+
+
+def _per_class(confusion: Int[np.ndarray, "klass klass"]) -> list[dict[str, Any]]:
+    right, support, predicted = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    precision, recall, f1 = _share(right, predicted), _share(right, support), _share(2 * right, support + predicted)
     return [
         {
             "code": zone.code,
             "name": zone.name,
             "support": int(support[i]),
-            "precision": _defined(precision[i]),
-            "recall": _defined(recall[i]),
-            "f1": _defined(f1[i]),
+            "precision": defined(precision[i]),
+            "recall": defined(recall[i]),
+            "f1": defined(f1[i]),
         }
         for i, zone in enumerate(ZONES)
     ]
 
 
-def _defined(value: float) -> float | None:
+def defined(value: float | np.ndarray) -> float | None:
+    """The number, or None for NaN."""
     return None if np.isnan(value) else float(value)

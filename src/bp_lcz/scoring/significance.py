@@ -13,43 +13,13 @@ from scipy.sparse import csr_array
 from scipy.stats import binomtest
 
 from bp_lcz.scheme import CLASS_COUNT
+from bp_lcz.scoring.metrics import confusion_metrics
 
 LEVEL = 0.95
 INTERVAL_METRICS = ("oa", "aa", "kappa", "macro_f1")
 _CHUNK = 250  # resamples held at a time
 
 Interval = list[float] | None
-
-
-def confusion_metrics(
-    confusion: Int[np.ndarray, "*batch klass klass"],
-) -> dict[str, Float[np.ndarray, "*batch"]]:
-    """Metrics of many confusion matrices at once.
-
-    Args:
-        confusion: counts, rows are true classes; at least one patch in each matrix.
-
-    Returns:
-        ``oa``, ``aa``, ``kappa`` and ``macro_f1`` as in `bp_lcz.scoring.metrics`; NaN where undefined.
-    """
-    total = confusion.sum(axis=(-2, -1))
-    right = np.diagonal(confusion, axis1=-2, axis2=-1)
-    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
-    present = true > 0
-    class_count = present.sum(axis=-1)
-    recall = np.divide(right, true, out=np.zeros(right.shape), where=present)
-    f1 = np.divide(2 * right, true + predicted, out=np.zeros(right.shape), where=present)
-    oa = right.sum(axis=-1) / total
-    chance = (true / total[..., None] * (predicted / total[..., None])).sum(axis=-1)
-    single_class = ((true + predicted) > 0).sum(axis=-1) == 1
-    kappa = np.divide(oa - chance, 1 - chance, out=np.full(oa.shape, np.nan), where=~single_class)
-    aa, macro_f1 = recall.sum(axis=-1) / class_count, f1.sum(axis=-1) / class_count
-    return {
-        "oa": np.asarray(oa),
-        "aa": np.asarray(aa),
-        "kappa": np.asarray(kappa),
-        "macro_f1": np.asarray(macro_f1),
-    }
 
 
 def bootstrap_intervals(
@@ -62,6 +32,10 @@ def bootstrap_intervals(
     """95 % percentile intervals of the metrics, by resampling whole blocks with replacement.
 
     The result depends neither on the order of the patches nor on the numbers that name the blocks.
+
+    Means over classes are always over the classes of all patches. A resample that lost a class says nothing of it, so
+    the class counts with its value in all patches for the high end and with 0 for the low end (of a difference: for
+    whichever end is further). Losing a class thus never raises an interval, and widens it downward.
 
     Args:
         y_true: class index of each patch, 0..16.
@@ -127,12 +101,15 @@ def _bootstrap(
     if (block == block[0]).all():
         return dict.fromkeys(INTERVAL_METRICS)
     distinct, times = _distinct_blocks(y_true, y_pred.reshape(-1, len(y_true)), block)
-    drawn = []
+    matrices = (*y_pred.shape[:2], CLASS_COUNT, CLASS_COUNT)
+    sample = (distinct.T @ times).reshape(matrices)
+    drawn: dict[float, list[dict[str, np.ndarray]]] = {0.0: [], 1.0: []}
     for sums in _resamples(distinct, times, samples, seed):
-        metrics = confusion_metrics(sums.reshape(len(sums), *y_pred.shape[:2], CLASS_COUNT, CLASS_COUNT))
-        over_seeds = {name: values.mean(axis=2) for name, values in metrics.items()}
-        drawn.append({name: side[:, 0] - side[:, 1:].sum(axis=1) for name, side in over_seeds.items()})
-    return _intervals(drawn)
+        for lost in (0.0, 1.0):
+            metrics = confusion_metrics(sums.reshape(len(sums), *matrices), sample, lost)
+            over_seeds = {name: values.mean(axis=2) for name, values in metrics.items()}
+            drawn[lost].append({name: side[:, 0] - side[:, 1:].sum(axis=1) for name, side in over_seeds.items()})
+    return _intervals(*drawn.values())
 
 
 def _distinct_blocks(
@@ -173,11 +150,13 @@ def _resamples(
         yield (distinct.T @ drawn.T).T
 
 
-def _intervals(drawn: list[dict[str, Float[np.ndarray, "_"]]]) -> dict[str, Interval]:
+def _intervals(*drawn: list[dict[str, Float[np.ndarray, "_"]]]) -> dict[str, Interval]:
+    """From what lost classes may count with: of each resample the least for the low end, the most for the high one."""
     tail = (1 - LEVEL) / 2
     intervals: dict[str, Interval] = {}
     for name in INTERVAL_METRICS:
-        values = np.concatenate([metrics[name] for metrics in drawn])
-        defined = values[~np.isnan(values)]
-        intervals[name] = np.quantile(defined, [tail, 1 - tail]).tolist() if len(defined) else None
+        values = np.stack([np.concatenate([metrics[name] for metrics in each]) for each in drawn])
+        defined = values[:, ~np.isnan(values).any(axis=0)]
+        low_and_high = (defined.min(axis=0), tail), (defined.max(axis=0), 1 - tail)
+        intervals[name] = [float(np.quantile(*end)) for end in low_and_high] if defined.size else None
     return intervals
