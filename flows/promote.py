@@ -11,7 +11,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.params import PARAMS_FILE, load_params
 from bp_lcz.registry.naming import model_name
 from flows.artifacts import show_lines
-from flows.stages import CHECKOUT, SERVER_TASK, registry_failure
+from flows.stages import CHECKOUT, SERVER_TASK, failure
 
 if TYPE_CHECKING:
     from bp_lcz.registry.promote import Decision
@@ -25,7 +25,7 @@ def decide(workspace: Path, name: str, version: int | None, dry_run: bool) -> St
     try:
         decision = promote_version(workspace, name, version, dry_run)
     except Exception as error:
-        return Failed(message=registry_failure("promote", error))
+        return failure(error)
     return Completed(message=decision.reason, data=decision)
 
 

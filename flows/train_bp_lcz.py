@@ -32,6 +32,7 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import PositiveInt
 
+from bp_lcz.dvc_internals import RAN, RESTORED, UP_TO_DATE, stage_graph
 from bp_lcz.errors import UserError
 from bp_lcz.files import locked
 from bp_lcz.params import PARAMS_FILE, Params, load_params
@@ -43,16 +44,12 @@ from flows.artifacts import artifact_key, show_claims, show_figures, show_lines,
 from flows.devices import Devices, Slot, find_gpus
 from flows.stages import (
     CHECKOUT,
-    RAN,
-    RESTORED,
     SERVER_TASK,
-    UP_TO_DATE,
+    failure,
     only_run,
-    registry_failure,
     run_stage,
     server_failure,
     skip_stage,
-    stage_graph,
     stop_running,
 )
 
@@ -124,7 +121,7 @@ def mirror(workspace: Path, params: Params) -> State[dict[str, str]]:
     try:
         runs = mirror_trials(workspace, params)
     except Exception as error:
-        return Failed(message=registry_failure("mirror", error))
+        return failure(error)
     return Completed(message=f"{len(runs)} trials", data=runs)
 
 
@@ -136,7 +133,7 @@ def register(workspace: Path, params: Params, runs: dict[str, str]) -> State["Re
     try:
         registration = register_best(workspace, params, runs)
     except Exception as error:
-        return Failed(message=registry_failure("register", error))
+        return failure(error)
     return Completed(message=_registered(registration), data=registration)
 
 

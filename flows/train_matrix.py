@@ -8,8 +8,6 @@ Inputs and results travel through the DVC remote, run cache included: what a mac
 
 import contextlib
 import hashlib
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +22,7 @@ from prefect.deployments import run_deployment
 from prefect.states import Completed, Failed
 from pydantic import BaseModel, PositiveInt
 
+from bp_lcz.dvc_internals import stage_graph
 from bp_lcz.errors import UserError
 from bp_lcz.files import locked
 from bp_lcz.params import PARAMS_FILE, load_params
@@ -32,11 +31,10 @@ from flows.devices import Devices, find_gpus
 from flows.stages import (
     CHECKOUT,
     LOCK_DELAYS,
-    dvc_failure,
+    failed,
     only_run,
+    run_dvc,
     run_stage,
-    stage_environment,
-    stage_graph,
     stop_running,
     tried_again,
 )
@@ -139,18 +137,9 @@ def train_trial(trial: str, job: Job) -> State[Any]:
 @task(task_run_name="{direction} {stages}", **tried_again(*LOCK_DELAYS))
 def exchange(direction: str, stages: list[str], workspace: Path) -> State[None]:
     """``push`` or ``pull`` stages' outputs, with the run cache, to or from the DVC remote."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", direction, "--run-cache", *stages],
-        cwd=workspace,
-        env=stage_environment(workspace),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        return Failed(message=f"dvc {direction}: {dvc_failure(done.stdout.splitlines(), done.returncode, workspace)}")
+    ending = run_dvc(workspace, [direction, *stages])
+    if ending.status != 0:
+        return failed(ending.status, f"dvc {direction}: {ending.message}")
     return Completed(message=f"{direction} of {', '.join(stages)}")
 
 

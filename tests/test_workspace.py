@@ -431,7 +431,7 @@ def test_a_failure_leaves_nothing_half_made(checkout: Path, monkeypatch: pytest.
     def fail(main: Path) -> str:
         raise OSError("disk full")
 
-    monkeypatch.setattr("bp_lcz.workspace._cache_folder", fail)
+    monkeypatch.setattr("bp_lcz.workspace.cache_folder", fail)
     with pytest.raises(OSError, match="disk full"):
         make_workspace("one")
     assert not (checkout / ".workspaces/one").exists()

@@ -11,12 +11,12 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 import bp_lcz
-from bp_lcz.errors import FAULT_STATUS, UserError, is_disk_full, is_refused_by_system
+from bp_lcz.errors import FAULT_STATUS, Ending, UserError, is_disk_full, is_refused_by_system, one_line
 from bp_lcz.params import load_params
 from bp_lcz.paths import DEMO
 
@@ -477,24 +477,32 @@ def main() -> None:
     if not sys.stderr.isatty():
         # A progress bar in a log: a line every ten seconds.
         os.environ.setdefault("TQDM_MININTERVAL", "10")
+    Ending.write(None)
     try:
         app()
     except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.status)
+        _end(str(error), error.status)
     except SystemExit as end:
         if end.code == 128 + signal.SIGINT:  # what typer makes of a KeyboardInterrupt, without a word
             typer.echo("interrupted", err=True)
+        Ending.write(end.code if isinstance(end.code, int) else int(end.code is not None))
         raise
     except Exception as error:
         if isinstance(error, OSError) and is_refused_by_system(error):
-            typer.echo(f"error: {error.filename}: {(error.strerror or str(error)).lower()}", err=True)
-            sys.exit(1)
+            _end(f"{error.filename}: {(error.strerror or str(error)).lower()}")
         if not is_disk_full(error):
             traceback.print_exc()
+            Ending.write(
+                FAULT_STATUS, f"{type(error).__name__}: {one_line(error)} (a fault of the program, see the log)"
+            )
             sys.exit(FAULT_STATUS)
-        typer.echo(f"error: {Path.cwd()}: no space left on the disk; free some and run again", err=True)
-        sys.exit(1)
+        _end(f"{Path.cwd()}: no space left on the disk; free some and run again")
+
+
+def _end(line: str, status: int = UserError.status) -> NoReturn:
+    Ending.write(status, line)
+    typer.echo(f"error: {line}", err=True)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,14 @@ people.
 """
 
 import errno
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+STATUS_FILE = "BP_LCZ_STATUS_FILE"
+"""Environment variable: where a stage's command leaves its `Ending` for the flow."""
 
 FAULT_STATUS = 70
 """Exit status of a fault of the program (EX_SOFTWARE of sysexits.h)."""
@@ -41,6 +49,37 @@ class BusyError(UserError):
     """Another process holds what is needed; waiting for it helps (EX_UNAVAILABLE)."""
 
     status = 69
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a stage's command ended, left in a file by its process, since DVC tells no exit status.
+
+    Attributes:
+        stage: its name in dvc.yaml.
+        status: exit status; None if it has not ended, or was killed.
+        message: the error in one line.
+    """
+
+    stage: str
+    status: int | None
+    message: str
+
+    @staticmethod
+    def write(status: int | None, message: str = "") -> None:
+        """Leave it where the flow has asked for it, if it has."""
+        file, stage = os.environ.get(STATUS_FILE), os.environ.get("DVC_STAGE", "")
+        if file and os.environ.get("LOCAL_RANK", "0") == "0":  # of several that train together, the first tells
+            with suppress(OSError):  # a full disk must not hide the error that is told
+                Path(file).write_text(json.dumps({"stage": stage, "status": status, "message": message}), "utf-8")
+
+    @classmethod
+    def read(cls, file: str | Path | None = None) -> "Ending | None":
+        """What a process has left in a file, by default in that of this process; None if it has not."""
+        try:
+            return cls(**json.loads(Path(file or os.environ.get(STATUS_FILE, "")).read_text("utf-8")))
+        except (OSError, ValueError):
+            return None
 
 
 def one_line(error: BaseException, most: int = 200) -> str:

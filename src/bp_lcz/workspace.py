@@ -27,6 +27,7 @@ from typing import Any
 
 import yaml
 
+from bp_lcz.dvc_internals import cache_folder
 from bp_lcz.errors import UserError
 from bp_lcz.files import locked, staged_file
 from bp_lcz.params import PARAMS_FILE, SPLITS, Matrix, load_params, parse_section, read_sections
@@ -232,16 +233,9 @@ def _share_dvc_settings(main: Path, folder: Path) -> None:
     """The main checkout's own DVC settings, such as a remote, and its cache."""
     settings = ConfigParser(interpolation=None)
     settings.read(main / ".dvc/config.local", encoding="utf-8")
-    settings.read_dict({"cache": {"dir": _cache_folder(main)}})
+    settings.read_dict({"cache": {"dir": cache_folder(main)}})
     with (folder / ".dvc/config.local").open("w", encoding="utf-8") as file:
         settings.write(file)
-
-
-def _cache_folder(main: Path) -> str:
-    from dvc.config import Config
-
-    configured = Config(str(main / ".dvc"), validate=False).get("cache", {}).get("dir")
-    return str(configured) if configured else str(main / ".dvc/cache")
 
 
 def _changed(folder: Path, *left_out: str) -> list[str]:

@@ -82,12 +82,11 @@ def test_kills_of_trainer_dvc_and_flow_lose_nothing(checkout: Checkout, workspac
 
     flow = start_flow(checkout, workspace, log)
     try:
-        for words in ("bp-lcz train ", "repro --single-item train@"):
+        for words in ("bp-lcz train ", "bp_lcz.dvc_internals repro train@"):
             trial = next_trial()
             descendant(flow, words + trial).kill()
             wait_for(lambda trial=trial: f"{trial}: resuming from" in printed(), flow, seconds=600)
             assert printed().count(f"{trial}: epoch 1/") == 1
-        assert "killed by signal 9 (SIGKILL)" in printed()
 
         third = next_trial()
         trainer = descendant(flow, f"bp-lcz train {third}")

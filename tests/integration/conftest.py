@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from tests.conftest import folder_of_this_run
 
 # Prefect reads this when it is imported; flows/__init__.py would choose the checkout's own folder.
 os.environ["PREFECT_HOME"] = folder_of_this_run("bp-lcz-prefect-")
+
+# The stages' python is this one, with or without an activated environment.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,19 +58,23 @@ SCRIPT = """
 import json, os, sys, time
 from pathlib import Path
 
+from bp_lcz.errors import Ending
+
 stage, *trial = sys.argv[1:]
 name = "@".join([stage, *trial])
+Ending.write(None)
 with open("events.log", "a") as log:
     print("start", name, file=log, flush=True)
-    command = Path("control", *trial).read_text() if stage == "train" else ""
+    control = Path("control", *(trial or [stage])) if stage in ("train", "verify") else Path("none")
+    command = control.read_text() if control.exists() else ""
     if command == "fail":
-        print("noise before", file=sys.stderr)
-        sys.exit("error: training.h5: label row 3 is not one-hot")
+        Ending.write(1, "training.h5: label row 3 is not one-hot")
+        sys.exit(1)
     if command == "die":
         if Path("events.log").read_text().count("start " + name) == 1:
             os.kill(os.getpid(), 9)
     if command == "busy":
-        print("error: server: does not answer", file=sys.stderr)
+        Ending.write(75, "server: does not answer")
         sys.exit(75)
     if command == "wait":
         from bp_lcz.cli import _die_with_parent
@@ -81,6 +89,7 @@ with open("events.log", "a") as log:
     score["leakage"] = {"status": "none", "pairs": 0, "distance": None}
     (folder / "evaluation.json").write_text(json.dumps(score))
     print("end", name, file=log, flush=True)
+Ending.write(0)
 """
 
 
@@ -105,7 +114,7 @@ class ToyProject:
         subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
 
     def control(self, trial: str, command: str) -> None:
-        """What training this trial does: succeed, fail, wait, die once, or be busy (fail for a while)."""
+        """What training this trial, or ``verify``, does: succeed, fail, wait, die once, or be busy (fail for a while)."""
         (self.folder / "control" / trial).write_text(command)
 
     @property

@@ -4,12 +4,12 @@ import fcntl
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bp_lcz.errors import FAULT_STATUS, TemporaryError, UserError
 from tests.integration.conftest import ToyProject
 from tests.integration.test_flow import wait_for
 
@@ -23,53 +23,68 @@ def dvc(project: ToyProject, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
 
 
-@dataclass
-class Run:
-    """How a stage ended, and what it gave as the cause of each failed try."""
-
-    is_completed: bool
-    causes: list[str]
-
-
-def run_one(project: ToyProject, stage: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run_one(project: ToyProject, stage: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[int]]:
+    """The state of a stage's task, and the exit status of each failed try."""
     import prefect
 
     import flows.stages
 
-    causes = []
+    tries = []
 
-    def dvc_failure(*arguments: Any) -> str:
-        causes.append(cause(*arguments))
-        return causes[-1]
+    def run_dvc(*arguments: Any) -> flows.stages.DvcEnding:
+        ending = run(*arguments)
+        tries.append(ending.status)
+        return ending
 
-    cause = flows.stages.dvc_failure
-    monkeypatch.setattr(flows.stages, "dvc_failure", dvc_failure)
+    run = flows.stages.run_dvc
+    monkeypatch.setattr(flows.stages, "run_dvc", run_dvc)
     monkeypatch.setattr(flows.stages.run_stage, "retry_delay_seconds", [0.1] * 6)
 
-    @prefect.flow
-    def one_stage() -> bool:
-        return bool(flows.stages.run_stage(stage, project.folder).is_completed())
+    states = []
 
-    return Run(one_stage(), causes)
+    @prefect.flow
+    def one_stage() -> None:
+        states.append(flows.stages.run_stage(stage, project.folder, return_state=True))
+
+    one_stage()
+    return states[0], tries
 
 
 def test_a_stage_that_is_killed_is_run_again(project: ToyProject, monkeypatch: pytest.MonkeyPatch) -> None:
     assert dvc(project, "repro", *BEFORE).returncode == 0
     project.control("plain", "die")
-    run = run_one(project, "train@plain", monkeypatch)
-    assert run.is_completed
+    state, tries = run_one(project, "train@plain", monkeypatch)
+    assert state.is_completed()
+    assert tries == [TemporaryError.status, 0]
     assert project.started.count("train@plain") == 2
-    (cause,) = run.causes
-    assert cause.startswith("killed by signal 9 (SIGKILL); may pass by itself, e.g. too little memory; run again")
 
 
 def test_what_may_pass_by_itself_is_tried_three_times(project: ToyProject, monkeypatch: pytest.MonkeyPatch) -> None:
     assert dvc(project, "repro", *BEFORE).returncode == 0
     project.control("plain", "busy")
-    run = run_one(project, "train@plain", monkeypatch)
-    assert not run.is_completed
-    assert run.causes == ["server: does not answer; may pass by itself"] * 3
+    state, tries = run_one(project, "train@plain", monkeypatch)
+    assert state.is_failed()
+    assert (state.name, state.message) == ("Temporary", "stage train@plain: server: does not answer")
+    assert tries == [TemporaryError.status] * 3
     assert project.started.count("train@plain") == 3
+
+
+@pytest.mark.parametrize("what", ["stage", "command", "fault"])
+def test_what_only_people_can_mend_is_tried_once(
+    project: ToyProject, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A dependency that is missing, a command that is not one of ours, and a stage that raises."""
+    file = project.folder / {"stage": "toy.py", "command": "dvc.yaml", "fault": "toy.py"}[what]
+    if what == "stage":
+        file.unlink()
+    elif what == "command":
+        file.write_text(file.read_text().replace("exec python toy.py validate", "sh -c 'exit 75'"))
+    else:
+        file.write_text("from bp_lcz.errors import Ending\nEnding.write(70, 'KeyError: x')\nraise SystemExit(70)\n")
+    state, tries = run_one(project, "validate", monkeypatch)
+    assert state.is_failed()
+    assert state.name == "Failed"
+    assert tries == [FAULT_STATUS if what == "fault" else UserError.status]
 
 
 def test_half_written_files_of_dvc_are_put_away_and_nothing_is_repeated(project: ToyProject) -> None:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from bp_lcz.dvc_internals import have_md5
 from bp_lcz.so2sat import releases
 from bp_lcz.so2sat.layout import dataset_name
 
@@ -30,12 +31,5 @@ def is_so2sat_v2(workspace: Path, root: str) -> bool:
     files = [(workspace / root / name, size, md5) for name, (size, md5) in SO2SAT_V2.items()]
     if not all(file.is_file() and file.stat().st_size == size for file, size, _ in files):
         return False
-
-    from dvc.repo import Repo
-    from dvc_data.hashfile.hash import hash_file
-    from dvc_objects.fs.local import LocalFileSystem
-
-    local = LocalFileSystem()
     # DVC remembers the md5 of what `dvc repro` has just hashed: 59 GB are not read again.
-    with Repo(str(workspace)) as repo:
-        return all(hash_file(str(file), local, "md5", repo.state)[1].value == md5 for file, _, md5 in files)
+    return have_md5(workspace, {file: md5 for file, _, md5 in files})

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from bp_lcz.dvc_internals import remember_md5
 from bp_lcz.errors import UserError
 from bp_lcz.so2sat.releases import Release
 
@@ -53,7 +54,7 @@ def commit_pins(release: Release, folder: Path) -> str | None:
         return None
     if folder.resolve() != checkout.resolve() / _absolute(folder).relative_to(checkout):
         return f"{folder} is a link, which DVC cannot commit: {PINS} stays without its files"
-    _remember_md5(checkout, folder, pins)
+    remember_md5(checkout, {_absolute(folder) / name: md5 for name, md5 in pins.items()})
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "commit", "--force", "--quiet", PINS],
         cwd=checkout,
@@ -65,17 +66,6 @@ def commit_pins(release: Release, folder: Path) -> str | None:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise UserError(PINS, f"the files are verified, but `dvc commit -f {PINS}` fails: {lines[-1]}")
     return f"{PINS}: committed to the DVC cache"
-
-
-def _remember_md5(checkout: Path, folder: Path, pins: dict[str, str]) -> None:
-    """Save DVC from hashing 59 GB that were hashed a moment ago."""
-    from dvc.repo import Repo
-    from dvc_data.hashfile.hash_info import HashInfo
-    from dvc_objects.fs.local import LocalFileSystem
-
-    with Repo(str(checkout)) as repo:
-        for name, md5 in pins.items():
-            repo.state.save(str(_absolute(folder) / name), LocalFileSystem(), HashInfo("md5", md5))
 
 
 def _pins_in(folder: Path) -> tuple[Path, dict[str, str]]:

@@ -1,0 +1,190 @@
+"""All of DVC that is neither its documented API nor a command, in one place.
+
+`pyproject.toml` bounds DVC's version for this file. As a program it is one action of DVC in a process of its own, which
+tells its end by type where `dvc` tells it in prose:
+
+    python -m bp_lcz.dvc_internals repro train@eb_cnn-plain
+"""
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bp_lcz.errors import FAULT_STATUS, BusyError, Ending, TemporaryError, UserError, is_disk_full, one_line
+
+UP_TO_DATE, RESTORED, RAN = "up to date", "restored from the cache", "ran"
+
+
+def stage_graph(workspace: Path, target: str) -> tuple[dict[str, set[str]], set[str]]:
+    """The stages that a target needs, and what of them is up to date.
+
+    Returns:
+        Each stage with those that come right before it, in an order to run; and the stages that need not run.
+        While another DVC process holds its lock, none is known to be up to date.
+
+    Raises:
+        UserError: if dvc.yaml cannot be read or has no such stage.
+    """
+    import networkx
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+    from dvc.repo import Repo, lock_repo
+
+    try:
+        with Repo(str(workspace)) as repo:
+            graph = repo.index.graph
+            last = next((stage for stage in graph if getattr(stage, "name", None) == target), None)
+            if last is None:
+                raise UserError(workspace / "dvc.yaml", f"no stage {target}")
+            needed = graph.subgraph([last, *networkx.descendants(graph, last)])
+            # Stages without a command are files that DVC tracks.
+            order = [stage for stage in reversed(list(networkx.topological_sort(needed))) if stage.cmd]
+            before = {stage.name: {each.name for each in needed[stage] if each.cmd} for stage in order}
+            current = set[str]()
+            with suppress(LockError), lock_repo(repo):
+                for stage in order:
+                    if before[stage.name] <= current and not stage.status():
+                        current.add(stage.name)
+    except DvcException as error:
+        raise UserError(workspace, one_line(error)) from None
+    return before, current
+
+
+def mend(workspace: Path) -> Iterator[str]:
+    """Put away files that DVC writes in place and so leaves half-written when it is killed or the disk is full.
+
+    Nothing is lost with ``dvc.lock``: DVC's run cache restores what was done without running it.
+
+    Returns:
+        A line for each file.
+    """
+    from dvc.rwlock import SCHEMA as RWLOCK
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA as LOCKFILE
+
+    locks, record = workspace / ".dvc/tmp/rwlock", workspace / "dvc.lock"
+    if not _is_whole(locks, json.loads, RWLOCK):
+        time.sleep(0.5)  # not one that a living DVC is writing
+        if not _is_whole(locks, json.loads, RWLOCK):
+            locks.unlink()
+            yield f"{locks}: was half-written; removed"
+    if not _is_whole(record, yaml.safe_load, LOCKFILE):
+        record.replace(workspace / ".dvc/tmp/dvc.lock.damaged")
+        yield f"{record}: was half-written; moved to .dvc/tmp, and stages are restored from DVC's run cache"
+
+
+def have_md5(workspace: Path, md5s: Mapping[Path, str]) -> bool:
+    """Whether files have these md5; what DVC has hashed before, and not seen changed since, is not read again."""
+    from dvc.repo import Repo
+    from dvc_data.hashfile.hash import hash_file
+    from dvc_objects.fs.local import LocalFileSystem
+
+    local = LocalFileSystem()
+    with Repo(str(workspace)) as repo:
+        return all(hash_file(str(file), local, "md5", repo.state)[1].value == md5 for file, md5 in md5s.items())
+
+
+def remember_md5(checkout: Path, md5s: Mapping[Path, str]) -> None:
+    """Save DVC from hashing files whose md5 is known."""
+    from dvc.repo import Repo
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_objects.fs.local import LocalFileSystem
+
+    with Repo(str(checkout)) as repo:
+        for file, md5 in md5s.items():
+            repo.state.save(str(file), LocalFileSystem(), HashInfo("md5", md5))
+
+
+def cache_folder(checkout: Path) -> str:
+    """Where a checkout keeps DVC's cache."""
+    from dvc.config import Config
+
+    configured = Config(str(checkout / ".dvc"), validate=False).get("cache", {}).get("dir")
+    return str(configured) if configured else str(checkout / ".dvc/cache")
+
+
+def _is_whole(file: Path, parse: Callable[[str], Any], schema: Callable[[Any], Any]) -> bool:
+    from voluptuous import Invalid
+
+    try:
+        schema(parse(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return True
+    except (ValueError, yaml.YAMLError, Invalid):
+        return False
+    return True
+
+
+def _act(action: str, targets: list[str]) -> str:
+    """One action of DVC on the repository of the current folder.
+
+    Returns:
+        What became of a stage; nothing of other actions.
+
+    Raises:
+        UserError, BusyError, TemporaryError: by what stopped it, other than an error of the stage's own command.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+    from dvc.ui import ui
+
+    ui.enable()
+    try:
+        with Repo() as repo:
+            if action != "repro":
+                getattr(repo, action)(targets, run_cache=True)
+                return ""
+            is_changed = repo.reproduce(targets[-1], single_item=True, pull="--pull" in targets)
+    except (DvcException, OSError) as error:
+        chain = list(_chain(error))
+        for each in chain:
+            if isinstance(each, LockError):
+                raise BusyError(Path.cwd(), f"another DVC process is at work: {one_line(each)}") from None
+        stage = Ending.read()
+        if stage is not None and stage.status is None:
+            advice = "killed from outside, e.g. for lack of memory; run again, training goes on from its last epoch"
+            raise TemporaryError(stage.stage, advice) from None
+        if is_disk_full(error):
+            raise UserError(Path.cwd(), "no space left on the disk; free some and run again") from None
+        if not isinstance(error, DvcException):
+            raise
+        raise UserError(f"dvc {action}", one_line(chain[-1])) from None
+    if not is_changed:
+        return UP_TO_DATE
+    return RESTORED if Ending.read() is None else RAN
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def main() -> None:
+    """Do what the command line says; leave the end, unless the stage's own command has left that of an error."""
+    action, *targets = sys.argv[1:]
+    try:
+        Ending.write(0, _act(action, targets))
+    except UserError as error:
+        own = Ending.read()
+        status = own.status if own else None
+        if status:
+            sys.exit(status)
+        print(f"error: {error}", file=sys.stderr)
+        Ending.write(error.status, str(error))
+        sys.exit(error.status)
+    except Exception as error:
+        traceback.print_exc()
+        Ending.write(FAULT_STATUS, f"{type(error).__name__}: {one_line(error)}")
+        sys.exit(FAULT_STATUS)
+
+
+if __name__ == "__main__":
+    main()
