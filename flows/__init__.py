@@ -5,16 +5,30 @@ imports it. A flow that a Prefect worker loads by file name takes the worker's s
 """
 
 import os
+import sys
 from pathlib import Path
 
 import bp_lcz  # noqa: F401  switches the telemetry of all tools off
+from bp_lcz.addresses import keep_loopback_direct, refuse_or_drop_socks, sqlite_url
+from bp_lcz.errors import UserError
 from bp_lcz.workspace import main_checkout
+
+try:
+    keep_loopback_direct()
+    refuse_or_drop_socks(os.environ.get("PREFECT_API_URL"))
+    _home = main_checkout(Path(__file__).parent) / ".prefect"
+except UserError as _error:
+    sys.exit(f"error: {_error}")
 
 for _setting, _value in {
     # Without PREFECT_API_URL a flow starts a server of its own for as long as it runs, with this database.
-    "PREFECT_HOME": str(main_checkout(Path(__file__).parent) / ".prefect"),
+    "PREFECT_HOME": str(_home),
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",  # seconds of each start, for blocks that no flow uses
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # the first start makes the database
 }.items():
     os.environ.setdefault(_setting, _value)
+# Prefect would write the path into the URL as it is.
+_database = sqlite_url(Path(os.environ["PREFECT_HOME"]) / "prefect.db", "sqlite+aiosqlite")
+if "%" in _database:
+    os.environ.setdefault("PREFECT_SERVER_DATABASE_CONNECTION_URL", _database)

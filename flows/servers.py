@@ -31,6 +31,7 @@ import psutil
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from bp_lcz.addresses import is_local, sqlite_url
 from bp_lcz.errors import UserError
 from bp_lcz.files import locked, staged_file
 from bp_lcz.workspace import main_checkout
@@ -131,8 +132,8 @@ def mlflow_server(environment: Mapping[str, str], folder: Path) -> Server:
 
     checkout = folder.parent
     settings = {
-        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{checkout / 'mlflow.db'}",
-        "MLFLOW_ARTIFACTS_DESTINATION": str(checkout / "mlartifacts"),
+        "MLFLOW_BACKEND_STORE_URI": sqlite_url(checkout / "mlflow.db"),
+        "MLFLOW_ARTIFACTS_DESTINATION": (checkout / "mlartifacts").as_uri(),
         "MLFLOW_SERVER_ALLOWED_HOSTS": f"{_url(host, port).removeprefix('http://')},localhost:{port}",
         "MLFLOW_WORKERS": "2",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # evaluates language models, in processes of its own
@@ -223,13 +224,6 @@ def find_running(name: str, folder: Path) -> psutil.Process | None:
         if process.create_time() == started["created"] and process.status() != psutil.STATUS_ZOMBIE:
             return process
     return None
-
-
-def is_local(host: str) -> bool:
-    """Whether only this machine can reach an address to which a server binds."""
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
 
 
 def _address(environment: Mapping[str, str], host: str, port: str, default: int) -> tuple[str, int]:

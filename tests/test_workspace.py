@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -443,3 +443,68 @@ def test_every_profile_of_the_project_fits_its_parameters(checkout: Path, profil
     shutil.copytree(ROOT / "profiles", checkout / "profiles", dirs_exist_ok=True)
     merged = load_params(make_workspace("one", profile=profile) / "params.yaml")
     assert merged != load_params(checkout / "params.yaml")
+
+
+# ---- other forms of a git checkout
+
+
+def beside_bare(tmp_path: Path, source: Path) -> Path:
+    run_git(tmp_path, "clone", "--quiet", "--bare", str(source), "project.git")
+    run_git(tmp_path / "project.git", "worktree", "add", "--quiet", str(tmp_path / "trees/main"))
+    return tmp_path / "trees/main"
+
+
+def separate_folder(tmp_path: Path, source: Path) -> Path:
+    run_git(tmp_path, "clone", "--quiet", "--separate-git-dir", str(tmp_path / "elsewhere"), str(source), "mine")
+    return tmp_path / "mine"
+
+
+def submodule(tmp_path: Path, source: Path) -> Path:
+    run_git(tmp_path, "init", "--quiet", "thesis")
+    run_git(tmp_path / "thesis", "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(source), "part")
+    return tmp_path / "thesis/part"
+
+
+@pytest.mark.parametrize("form", [beside_bare, separate_folder, submodule])
+def test_a_workspace_of_any_form_of_checkout_lies_in_it(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Callable[[Path, Path], Path]
+) -> None:
+    here = form(tmp_path, checkout)
+    monkeypatch.chdir(here)
+    workspace = make_workspace("one", profile="quick")
+    assert workspace == here / ".workspaces/one"
+    assert load_params(make_workspace("one") / "params.yaml").profile is None
+    assert main_checkout(here) == main_checkout(workspace) == here
+    assert f"dir = {here / '.dvc/cache'}\n" in (workspace / ".dvc/config.local").read_text()
+    monkeypatch.chdir(workspace)
+    assert make_workspace("two") == here / ".workspaces/two"
+
+
+def test_a_clone_below_a_folder_of_that_name_is_one_by_itself(checkout: Path, tmp_path: Path) -> None:
+    run_git(tmp_path, "clone", "--quiet", str(checkout), str(tmp_path / ".workspaces/clone"))
+    assert main_checkout(tmp_path / ".workspaces/clone") == tmp_path / ".workspaces/clone"
+
+
+def test_an_unpacked_archive_is_one_line_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="runs in a git clone, not in an unpacked archive") as caught:
+        make_workspace("one")
+    assert caught.value.where == str(tmp_path)
+    assert "\n" not in caught.value.what
+
+
+def test_the_flows_say_so_too(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "flows", tmp_path / "flows")
+    command = [sys.executable, "-m", "flows.train_bp_lcz"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {tmp_path}/flows: not a git repository")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_checkout_of_another_user_is_told_with_the_remedy(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(UserError) as caught:
+        main_checkout(checkout)
+    assert caught.value.where == str(checkout)
+    assert f"another user; if you trust it, `git config --global --add safe.directory {checkout}`" in caught.value.what

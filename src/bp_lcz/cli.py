@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import bp_lcz
+from bp_lcz.addresses import keep_loopback_direct
 from bp_lcz.errors import FAULT_STATUS, Ending, UserError, is_disk_full, is_refused_by_system, one_line
 from bp_lcz.params import load_params
 from bp_lcz.paths import DEMO
@@ -472,6 +473,7 @@ def _die_with_parent() -> None:
 def main() -> None:
     """Entry point of the console script: an error becomes one line and the exit status of its type."""
     _die_with_parent()
+    keep_loopback_direct()
     # As an exception, so that half-written outputs are removed on the way out.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if not sys.stderr.isatty():

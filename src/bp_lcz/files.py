@@ -121,7 +121,7 @@ def try_lock(descriptor: int, file: Path) -> bool:
             raise
         reason = (error.strerror or str(error)).lower()
         raise UserError(
-            file.parent,
+            file.parent.absolute(),
             f"its file system has no locks ({reason}); take a folder on a local disk, or mount it with locks "
             "(NFS: with its lock service, Lustre: -o flock)",
         ) from None
@@ -135,7 +135,7 @@ def _staging(target: Path, is_folder: bool) -> Iterator[Path]:
             is_other = target.is_file() if is_folder else target.is_dir()
             scratch = None if is_other else _make_scratch(target, held)
         except UserError as error:  # no locks: of the folder that people know
-            raise UserError(target.parent, error.what) from None
+            raise UserError(target.parent.absolute(), error.what) from None
         except OSError as error:
             if error.errno not in _NO_PLACE:
                 raise

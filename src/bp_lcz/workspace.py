@@ -105,10 +105,14 @@ def make_workspace(name: str, profile: str | None = None, dataset: Path | None =
 def main_checkout(folder: Path) -> Path:
     """The checkout to which a folder belongs; for a folder in a workspace, the one that has the workspace.
 
+    Its root, not git's folder, which lies elsewhere in a submodule or beside a bare repository.
+
     Raises:
         UserError: if the folder is in no git repository, or git is missing.
     """
-    return Path(git(folder, "rev-parse", "--path-format=absolute", "--git-common-dir")).parent
+    root = Path(git(folder, "rev-parse", "--show-toplevel"))
+    is_workspace = root.parent.name == str(WORKSPACES) and (root / ".git").is_file()
+    return root.parent.parent if is_workspace else root
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -132,7 +136,10 @@ def git(folder: Path, *arguments: str) -> str:
         raise UserError("git", "command not found; BP-LCZ runs inside a git checkout") from None
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"git {arguments[0]}: exit status {error.returncode}"]
-        raise UserError(folder, f"{lines[-1].removeprefix('fatal: ')}") from None
+        if "dubious ownership" in lines[0]:
+            raise UserError(folder, f"belongs to another user; if you trust it, `{lines[-1].strip()}`") from None
+        advice = "; BP-LCZ runs in a git clone, not in an unpacked archive" if "not a git rep" in lines[-1] else ""
+        raise UserError(folder, f"{lines[-1].removeprefix('fatal: ')}{advice}") from None
     return done.stdout.rstrip("\n")
 
 

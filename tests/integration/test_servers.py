@@ -19,7 +19,7 @@ from bp_lcz.model.checkpoint import load_classifier
 from bp_lcz.registry.mirror import mirror_trials
 from bp_lcz.registry.package import example_patches
 from bp_lcz.registry.register import register_best
-from flows.servers import Server, find_running, is_local, mlflow_server, prefect_server, start, stop
+from flows.servers import Server, find_running, mlflow_server, prefect_server, start, stop
 from tests.integration.postgres import Postgres, free_port, running_postgres
 from tests.registry.conftest import FinishedWorkspace
 
@@ -66,11 +66,6 @@ def written_text(folder: Path) -> str:
 
 
 # Without a server: what is refused, and how settings are read.
-
-
-def test_localhost_is_what_no_other_machine_can_reach() -> None:
-    assert all(is_local(host) for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost"))
-    assert not any(is_local(host) for host in ("0.0.0.0", "::", "192.168.1.2", "team.example.org"))
 
 
 def test_without_settings_servers_bind_to_localhost_and_use_sqlite(folder: Path) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bp_lcz.addresses import sqlite_url
 from bp_lcz.errors import TemporaryError, UserError
 from bp_lcz.files import locked
 from bp_lcz.workspace import main_checkout
@@ -26,7 +27,7 @@ def tracking_uri(checkout: Path) -> str:
     Args:
         checkout: the main checkout or a workspace of it.
     """
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{main_checkout(checkout) / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(main_checkout(checkout) / "mlflow.db")
 
 
 @contextmanager

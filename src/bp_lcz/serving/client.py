@@ -9,6 +9,7 @@ import json
 import urllib.error
 import urllib.request
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import numpy as np
 import orjson
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Float32
 from numpy.typing import ArrayLike
 
+from bp_lcz.addresses import is_local
 from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.errors import UserError
 from bp_lcz.patches.transform import first_not_finite
@@ -48,6 +50,9 @@ class Client:
         self._content_type = JSON if encoding == "json" else PARQUET
         self._encode = encode_json if encoding == "json" else encode_parquet
         self._timeout = timeout
+        # Whoever imports this module has not called `keep_loopback_direct`.
+        proxies = [urllib.request.ProxyHandler({})] if is_local(urlsplit(url).hostname) else []
+        self._open = urllib.request.build_opener(*proxies).open
 
     def predict_proba(self, sen1: ArrayLike, sen2: ArrayLike) -> Float32[np.ndarray, "patch 17"]:
         """Class probabilities of raw patches, as `bp_lcz.model.checkpoint.Classifier.predict_proba` gives them.
@@ -70,7 +75,7 @@ class Client:
     def is_healthy(self) -> bool:
         """Whether the server answers."""
         try:
-            with urllib.request.urlopen(f"{self._url}/health", timeout=self._timeout):
+            with self._open(f"{self._url}/health", timeout=self._timeout):
                 return True
         except (OSError, ValueError, http.client.HTTPException):
             return False
@@ -80,7 +85,7 @@ class Client:
             f"{self._url}/invocations", self._encode(sen1, sen2), {"Content-Type": self._content_type}
         )
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as answer:
+            with self._open(request, timeout=self._timeout) as answer:
                 predictions = np.array(json.load(answer)["predictions"], np.float32)
         except urllib.error.HTTPError as error:
             raise UserError(self._url, f"{error.code}: {_reason(error)}") from None
