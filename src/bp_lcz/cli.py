@@ -214,14 +214,17 @@ def tile(
     s1: Annotated[Path, typer.Option(help="Sentinel-1 GeoTIFF: VV and VH, or So2Sat's eight channels.")],
     s2: Annotated[Path, typer.Option(help="Sentinel-2 GeoTIFF of 10, 12 or 13 bands, or with band names.")],
     out: Annotated[Path, typer.Option(help="Folder to make.")],
-    labels: Annotated[Path | None, typer.Option(help="GeoTIFF of local climate zones; without it no labels.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="GeoTIFF of local climate zones, one band or one called lcz; without it no labels."),
+    ] = None,
     label_map: Annotated[
         Path | None, typer.Option(help='JSON from values of another raster to LCZ codes, {"1": "G", "9": null}.')
     ] = None,
     city: Annotated[str | None, typer.Option(help="Name in the geo file; without it that of the folder.")] = None,
     stride: Annotated[int, typer.Option(help="Between neighbouring patches, in m.")] = 100,
     min_share: Annotated[float, typer.Option(help="Of the 100 m cell in a patch's middle for its class.")] = 0.5,
-    s1_units: Annotated[str, typer.Option(help="auto, db or linear.")] = "auto",
+    s1_units: Annotated[str, typer.Option(help="auto, db, linear or amplitude, which is squared.")] = "auto",
     s1_bands: Annotated[str | None, typer.Option(help="Names in stored order, such as VH,VV.")] = None,
     s2_units: Annotated[str, typer.Option(help="auto, dn or reflectance.")] = "auto",
     s2_offset: Annotated[

@@ -1,13 +1,9 @@
 """Own scenes into patches, on small GeoTIFFs whose content is known."""
 
 import json
-from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 import pytest
-import rasterio
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 
@@ -19,62 +15,9 @@ from bp_lcz.scenes.split import SplitRule
 from bp_lcz.scenes.tile import TileOptions, cut_scenes
 from bp_lcz.so2sat.geo import read_geo_of
 from bp_lcz.so2sat.layout import open_patches
+from tests.scenes.rasters import NORTH, ONE_FILE, UTM, WEST, arrays, optical, radar, run, write_tif, zones
 
-WEST, NORTH, UTM = 390_000.0, 5_820_000.0, "EPSG:32633"
 L1C = ["B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12"]
-ONE_FILE = TileOptions(split=None)
-
-
-def write_tif(
-    path: Path, values: np.ndarray, *, names: list[str] | None = None, west: float = WEST, **profile: Any
-) -> Path:
-    """A GeoTIFF (band, row, column) of 10 m in UTM zone 33 N unless asked otherwise."""
-    options: dict[str, Any] = {"crs": UTM, "transform": from_origin(west, NORTH, 10, 10), **profile}
-    count, height, width = values.shape
-    with rasterio.open(
-        path, "w", driver="GTiff", count=count, height=height, width=width, **({"dtype": values.dtype} | options)
-    ) as file:
-        file.write(values)
-        for number, name in enumerate(names or [], start=1):
-            file.set_band_description(number, name)
-    return path
-
-
-def optical(side: int = 92, bands: int = 10, offset: int = 0, seed: int = 0) -> np.ndarray:
-    """Digital numbers whose ten land bands stand at 1000, 1100, ... plus noise, with a dark corner."""
-    rng = np.random.default_rng(seed)
-    values = 1000 + 100 * np.arange(bands)[:, None, None] + rng.integers(0, 50, (bands, side, side))
-    values[:, -12:, -12:] = 20 + rng.integers(0, 5, (bands, 12, 12))
-    return (values + offset).astype(np.uint16)
-
-
-def radar(side: int = 92, seed: int = 1) -> np.ndarray:
-    """VV and VH in decibels."""
-    rng = np.random.default_rng(seed)
-    return np.stack([rng.uniform(-14, -8, (side, side)), rng.uniform(-24, -18, (side, side))]).astype(np.float32)
-
-
-def zones(side: int = 92) -> np.ndarray:
-    """Water in the west, LCZ 2 in the east."""
-    return np.tile(np.where(np.arange(side) < side // 2, 17, 2), (side, 1)).astype(np.uint8)[None]
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> dict[str, Path]:
-    return {
-        "s1": write_tif(tmp_path / "s1.tif", radar()),
-        "s2": write_tif(tmp_path / "s2.tif", optical(), names=list(SEN2_BANDS)),
-        "labels": write_tif(tmp_path / "lcz.tif", zones()),
-    }
-
-
-def run(scene: dict[str, Path], out: Path, options: TileOptions = ONE_FILE, label_map: Path | None = None) -> list[str]:
-    return cut_scenes(scene["s1"], scene["s2"], out, scene.get("labels"), label_map, options)
-
-
-def arrays(out: Path, name: str = "patches.h5") -> dict[str, np.ndarray]:
-    with h5py.File(out / name) as file:
-        return {key: file[key][:] for key in file}
 
 
 def test_patches_are_the_scene_in_so2sats_units_order_and_places(scene, tmp_path):

@@ -1,0 +1,81 @@
+"""Rasters of local climate zones, or of land cover with a map to them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int, Num
+
+from bp_lcz.errors import UserError
+from bp_lcz.scenes.raster import naming_texts, sample
+from bp_lcz.scheme import CLASS_COUNT, CODES
+
+CELL = slice(11, 21)
+"""The 100 m cell in the middle of a patch, in pixels: what its label is about."""
+
+
+def label_band(path: Path, zones: Any) -> tuple[int, list[str]]:
+    """Number, from 1 on, of the band of zones, and what is to be said of it.
+
+    Raises:
+        UserError: if there are several and none is called ``lcz``.
+    """
+    if zones.count == 1:
+        return 1, []
+    names = [text.strip().lower() for text in naming_texts(zones) or []]
+    if names.count("lcz") != 1:
+        shown = f" ({', '.join(names)})" if names else ""
+        raise UserError(path, f"has {zones.count} bands{shown} and none is called lcz; give one with the zones alone")
+    number = names.index("lcz") + 1
+    return number, [f"{path.name}: band {number} (lcz) of {zones.count} ({', '.join(names)}) is taken"]
+
+
+def class_lookup(path: Path, zones: Any, band: int, label_map: Path | None) -> dict[int, int]:
+    """Class index of each value of the raster that has one.
+
+    Raises:
+        UserError: if the raster has other values, or the map is no such map.
+    """
+    values = np.unique(sample(path, zones, [band]))
+    if (values % 1 != 0).any():
+        raise UserError(path, "holds values that are no whole numbers; classes cannot be interpolated")
+    present = {int(value) for value in values}
+    if label_map is None:
+        lookup = {value: value - 1 for value in range(1, CLASS_COUNT + 1)}
+        lookup |= {101 + i: 10 + i for i in range(7)}  # A..G as WUDAPT's generator writes them
+        found = present - set(lookup)
+        if found:
+            some = ", ".join(map(str, sorted(found)[:5]))
+            raise UserError(path, f"{some}: no local climate zones (1..17, or 1..10 and 101..107); give --label-map")
+        return lookup
+    try:
+        content = json.loads(label_map.read_text(encoding="utf-8"))
+        pairs = {int(value): code for value, code in content.items()}
+    except FileNotFoundError:
+        raise UserError(label_map, "not found") from None
+    except (ValueError, AttributeError):
+        raise UserError(label_map, 'expected JSON such as {"1": "G", "2": "A", "3": null}') from None
+    unknown = [code for code in pairs.values() if code is not None and str(code) not in CODES]
+    if unknown:
+        raise UserError(label_map, f"unknown LCZ {unknown[0]!r}; known: {', '.join(CODES)}")
+    missing = present - set(pairs)
+    if missing:
+        raise UserError(label_map, f"says nothing of {', '.join(map(str, sorted(missing)[:5]))} in {path.name}")
+    return {value: CODES.index(str(code)) for value, code in pairs.items() if code is not None}
+
+
+def classes_of(
+    values: Num[np.ndarray, "1 row column"], known: Bool[np.ndarray, "row column"], lookup: dict[int, int]
+) -> Int[np.ndarray, "1 row column"]:
+    """Class index 0..16 of each pixel, -1 where there is none."""
+    whole, place = np.unique(np.where(known, values[0], 0), return_inverse=True)
+    classes = np.array([lookup.get(int(value), -1) for value in whole])[place].reshape(known.shape)
+    return np.where(known, classes, -1)[None]
+
+
+def source_of(labels: Path, label_map: Path | None) -> str:
+    """Where the labels come from, as results quote it."""
+    if label_map is None:
+        return f"raster of local climate zones {labels.name}, majority of the 100 m cell in the middle of a patch"
+    return f"weak labels: {labels.name} mapped to local climate zones by {label_map.name}"

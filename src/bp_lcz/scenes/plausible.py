@@ -1,0 +1,105 @@
+"""A last look at what was cut: whether it can be what it is stored as, beside what is published of So2Sat."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from bp_lcz.bands import SEN2_BANDS, Channels
+from bp_lcz.errors import UserError
+from bp_lcz.scenes.labels import CELL
+from bp_lcz.scenes.sentinel1 import INTENSITIES, MEDIAN_LINEAR
+from bp_lcz.scenes.sentinel2 import BRIGHTEST_MEDIAN
+from bp_lcz.scheme import CODES, NAMES
+from bp_lcz.so2sat.published import PUBLISHED
+
+_PATCHES_A_STRIP = 16
+_MOST_ZEROS = 0.25
+"""Share of zeros in a visible band: an offset taken off twice leaves more, water of Level 2A fewer."""
+_MOST_OF = {"1": 0.2, "2": 0.6, "4": 0.3, "7": 0.4, "10": 0.3}
+"""Share of a scene's patches up to which a zone is found in cities."""
+_ENOUGH = 10
+_SEALED, _WOODED = 0.5, 0.3
+_WATER_INFRARED = 0.15
+
+
+class Stored:
+    """Thinned-out values of the patches that were written, and how green each cell is."""
+
+    def __init__(self, channels: Channels) -> None:
+        self._channels = channels
+        self._pixels: list[Float32[np.ndarray, "pixel channel"]] = []
+        self._cells: list[Float[np.ndarray, "patch 3"]] = []
+
+    def add(
+        self,
+        sen1: Float32[np.ndarray, "patch 32 32 c1"],
+        sen2: Float32[np.ndarray, "patch 32 32 10"],
+        label: Float32[np.ndarray, "patch 17"] | None = None,
+    ) -> None:
+        """The patches of a strip."""
+        every = max(len(sen1) // _PATCHES_A_STRIP, 1)
+        images = [values[::every, 4::8, 4::8] for values in (sen1, sen2)]
+        self._pixels.append(np.concatenate(images, axis=-1).reshape(-1, len(self._channels.names)))
+        if label is not None:
+            cell = sen2[:, CELL, CELL].mean(axis=(1, 2), dtype=np.float64)
+            red, infrared = (cell[:, SEN2_BANDS.index(band)] for band in ("B04", "B08"))
+            greenness = (infrared - red) / np.maximum(infrared + red, 1e-6)
+            self._cells.append(np.stack([label.argmax(axis=1), greenness, infrared], axis=1))
+
+    def lines(self) -> list[str]:
+        """A line for each channel."""
+        low, median, high = np.quantile(np.concatenate(self._pixels), [0.01, 0.5, 0.99], axis=0)
+        width = max(map(len, self._channels.names))
+        lines = [f"{'stored':<{width}}      1 %   median     99 %   mean of So2Sat's training"]
+        for band, *values in zip(self._channels.names, low, median, high, strict=True):
+            numbers = "".join(f"{value:9.4f}" for value in (*values, PUBLISHED.mean["training"][band]))
+            lines.append(f"{band:<{width}}{numbers}")
+        return lines
+
+    def check(self, s1: Path, s2: Path) -> None:
+        """Hold medians and zeros against what backscatter and reflectance can be.
+
+        Raises:
+            UserError: if a channel cannot be what it is stored as.
+        """
+        pixels = np.concatenate(self._pixels)
+        median = dict(zip(self._channels.names, np.median(pixels, axis=0), strict=True))
+        low, high = MEDIAN_LINEAR
+        for band, most in zip(INTENSITIES, (high / 3, high), strict=True):
+            if band in median and not low / 100 <= median[band] <= most:
+                raise UserError(s1, f"{band} would have a median of {median[band]:.4g}, which no backscatter has")
+        brightest = max(SEN2_BANDS, key=median.__getitem__)
+        if not BRIGHTEST_MEDIAN[0] <= median[brightest] <= BRIGHTEST_MEDIAN[1]:
+            raise UserError(
+                s2, f"its brightest band {brightest} would have a median reflectance of {median[brightest]:.4g}"
+            )
+        for band in ("B02", "B03", "B04"):
+            zeros = float((pixels[:, self._channels.names.index(band)] == 0).mean())
+            if zeros > _MOST_ZEROS:
+                raise UserError(
+                    s2,
+                    f"{band} would be 0 in {zeros:.0%} of all pixels: an offset that is not there, or taken off twice?",
+                )
+
+    def warnings(self, labels: Path) -> list[str]:
+        """What does not look like local climate zones, in lines."""
+        classes, greenness, infrared = np.concatenate(self._cells).T
+        lines = []
+        for number in np.unique(classes).astype(int):
+            code, here = CODES[number], classes == number
+            share, green = float(here.mean()), float(np.median(greenness[here]))
+            said = []
+            if share > _MOST_OF.get(code, 1):
+                said.append(f"are {share:.0%} of all patches, more than cities have")
+            if here.sum() >= _ENOUGH:
+                if code in ("1", "2", "3", "10") and green > _SEALED:
+                    said.append(f"are as green as vegetation (median NDVI {green:.2f})")
+                if code == "A" and green < _WOODED:
+                    said.append(f"are not green (median NDVI {green:.2f})")
+                if code == "G" and np.median(infrared[here]) > _WATER_INFRARED:
+                    said.append(f"are bright in the near infrared ({np.median(infrared[here]):.2f})")
+            if said:
+                name = f"LCZ {code} ({NAMES[number]})"
+                lines.append(f"warning: {labels.name}: patches of {name} {' and '.join(said)}; is it a map of zones?")
+        return lines

@@ -1,0 +1,215 @@
+"""Sentinel-1 as people have it into linear power: which band is which, in what units, and what is no backscatter."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Num
+
+from bp_lcz.bands import SEN1_BANDS
+from bp_lcz.errors import UserError
+from bp_lcz.scenes.raster import naming_texts, sample
+
+INTENSITIES = ("VH_lee_intensity", "VV_lee_intensity")
+UNITS = ("auto", "db", "linear", "amplitude")
+
+LINEAR = (-0.05, 1e5)
+"""Power of a pixel. So2Sat's largest is about 10^4; removing thermal noise leaves some pixels just below 0."""
+DECIBELS = (-80.0, 50.0)
+"""The same range in decibels."""
+MEDIAN_LINEAR = (1e-5, 10.0)
+"""Median VV of a scene, from calm water below the noise floor to more than any city gives."""
+MEDIAN_DECIBELS = (-50.0, -0.5)
+"""The same in decibels; above it begin the values of linear power."""
+
+_MOST_STRANGE = 0.05
+"""Share of values outside the range of a unit, fill left aside, up to which it is that unit."""
+_AMPLITUDE_RATIO = 0.42
+"""Median of VH / VV from which on they are no powers: volume scattering, which depolarises most, gives a third."""
+_CLEAR_VV = 0.03
+"""Median VV far above the noise floor, near which the ratio says nothing."""
+
+
+@dataclass(frozen=True)
+class Radar:
+    """How a scene's stored values become So2Sat's.
+
+    Attributes:
+        bands: number, from 1 on, of each channel by So2Sat's name and in its order.
+        unit: ``db``, ``linear`` or ``amplitude``.
+        scale: that the file declares for its values.
+        shift: likewise.
+        fill: a value that means no data though the file does not say so.
+        notes: what was found.
+    """
+
+    bands: dict[str, int]
+    unit: str
+    scale: float
+    shift: float
+    fill: float | None
+    notes: list[str]
+
+    def power(
+        self, stored: Num[np.ndarray, "band row column"]
+    ) -> tuple[Float[np.ndarray, "band row column"], Bool[np.ndarray, "row column"]]:
+        """Linear channels, and where all of them are what backscatter can be."""
+        values = stored.astype(np.float64) * self.scale + self.shift
+        known = (stored != 0).any(axis=0) & (True if self.fill is None else (stored != self.fill).all(axis=0))
+        if self.unit == "db":
+            known &= ~_outside(values, "db").any(axis=0)
+            return 10 ** (np.clip(values, *DECIBELS) / 10), known
+        if self.unit == "amplitude":
+            values = values**2
+        for band, channel in zip(self.bands, values, strict=True):
+            if band in INTENSITIES:
+                known &= ~_outside(channel, "linear")
+                np.maximum(channel, 0, out=channel)
+            else:
+                known &= np.abs(channel) <= LINEAR[1]
+        return values, known
+
+
+def read_radar(path: Path, dataset: Any, named: tuple[str, ...] | None, asked: str) -> Radar:
+    """Find out what a scene holds.
+
+    Args:
+        path: of the raster.
+        dataset: the open raster.
+        named: ``VV`` and ``VH`` in stored order; None reads the bands' descriptions.
+        asked: unit, or ``auto``.
+
+    Raises:
+        UserError: if bands or units are not clear, or VV and VH seem swapped.
+    """
+    bands, said = _bands(path, dataset, named)
+    numbers = list(bands.values())
+    scales, shifts = ({values[n - 1] for n in numbers} for values in (dataset.scales, dataset.offsets))
+    if len(scales) > 1 or len(shifts) > 1:
+        raise UserError(path, "its bands declare different scales or offsets")
+    scale, shift = scales.pop(), shifts.pop()
+    stored = sample(path, dataset, numbers)
+    if not stored.size:
+        raise UserError(path, "holds no data")
+    if (scale, shift) != (1.0, 0.0):
+        said.append(f"{path.name}: values by the file's own scale {scale:g} and offset {shift:g}")
+    if tuple(bands) != INTENSITIES:
+        if asked in ("db", "amplitude"):
+            raise UserError(path, f"complex channels are linear; --s1-units {asked} is for intensities")
+        return Radar(bands, "linear", scale, shift, None, [*said, f"{path.name}: So2Sat's eight channels, linear"])
+    values = stored * scale + shift
+    unit = _unit(path, dataset, values, asked)
+    where = _fill(values, unit)
+    fill = None if where is None else float(stored.ravel()[where])
+    if fill is not None:
+        said.append(f"{path.name}: {fill:g} is taken for no data, which the file does not declare")
+    words = {"db": "decibels", "linear": "linear power", "amplitude": "amplitudes, squared"}
+    said.append(f"{path.name}: VV and VH in {words[unit]}")
+    below = float(((values < 0) & ~_outside(values, unit)).mean()) if unit == "linear" else 0
+    if below:
+        said.append(f"{path.name}: {below:.2g} of its values lie just below 0, as without thermal noise; stored as 0")
+    radar = Radar(bands, unit, scale, shift, fill, said)
+    power, known = radar.power(stored[:, None])
+    _check_polarisations(path, power[:, known], asked)
+    return radar
+
+
+def _bands(path: Path, dataset: Any, named: tuple[str, ...] | None) -> tuple[dict[str, int], list[str]]:
+    texts = naming_texts(dataset) if named is None else list(named)
+    if any(str(kind).startswith("complex") for kind in dataset.dtypes):  # complex_int16 is no type of NumPy
+        raise UserError(path, "holds complex numbers; give calibrated intensities, or So2Sat's eight real channels")
+    if named is not None and len(named) != dataset.count:
+        raise UserError(path, f"has {dataset.count} bands, but --s1-bands names {len(named)}")
+    official = {band.lower(): band for band in SEN1_BANDS}
+    if texts is None:
+        order = {len(SEN1_BANDS): SEN1_BANDS, 2: INTENSITIES[::-1]}.get(dataset.count)  # VV first, as in products
+        found = {} if order is None else {band: [number] for number, band in enumerate(order, start=1)}
+        by = "by their order, since no description names them"
+    elif len(texts) == len(SEN1_BANDS) and {text.strip().lower() for text in texts} == set(official):
+        found = {official[text.strip().lower()]: [number] for number, text in enumerate(texts, start=1)}
+        by = "by name"
+    else:
+        found = {}
+        for number, text in enumerate(texts, start=1):
+            words = set(re.split(r"[^A-Z0-9]+", text.upper()))
+            if len(words & {"VH", "VV"}) == 1:
+                found.setdefault(INTENSITIES["VV" in words], []).append(number)
+        by = "by name"
+    wanted = SEN1_BANDS if len(found) == len(SEN1_BANDS) else INTENSITIES
+    if set(found) != set(wanted) or any(len(numbers) > 1 for numbers in found.values()):
+        shown = "" if texts is None else f" (found: {', '.join(texts)})"
+        raise UserError(
+            path,
+            f"has {dataset.count} bands, of which VV and VH are not known; expected 2 or "
+            f"{len(SEN1_BANDS)} bands, or --s1-bands such as VV,VH{shown}",
+        )
+    bands = {band: found[band][0] for band in wanted}
+    stored = sorted(bands, key=bands.__getitem__)
+    taken = ", ".join(f"{bands[band]} {band.removesuffix('_lee_intensity')}" for band in stored)
+    return bands, [f"{path.name}: bands {taken}, {by}"]
+
+
+def _outside(values: Float[np.ndarray, "*shape"], unit: str) -> Bool[np.ndarray, "*shape"]:
+    low, high = DECIBELS if unit == "db" else LINEAR
+    return (values < low) | (values > high)
+
+
+def _fill(values: Float[np.ndarray, "band pixel"], unit: str) -> int | None:
+    """Where the one value outside the unit's range stands that most of the values outside it have in common."""
+    strange = np.flatnonzero(_outside(values, unit))
+    if not strange.size:
+        return None
+    _, first, count = np.unique(values.ravel()[strange], return_index=True, return_counts=True)
+    most = int(count.argmax())
+    return int(strange[first[most]]) if count[most] * 2 > strange.size else None
+
+
+def _unit(path: Path, dataset: Any, values: Float[np.ndarray, "band pixel"], asked: str) -> str:
+    """The unit to which nearly all values and both medians belong."""
+    if any("AMPLITUDE" in (text or "").upper() for text in dataset.descriptions) and asked == "auto":
+        raise UserError(path, "its bands are called amplitudes; --s1-units amplitude squares them")
+    found = [unit for unit in ("db", "linear") if _belongs(values, unit)]
+    if asked == "amplitude" and found == ["linear"]:
+        return asked
+    if asked in found or (asked == "auto" and len(found) == 1):
+        return found[0] if asked == "auto" else asked
+    vh, vv = np.median(values, axis=1)
+    if asked in ("linear", "amplitude") and (values < LINEAR[0]).mean() > _MOST_STRANGE:
+        raise UserError(path, f"negative values are no linear power; leave out --s1-units {asked}")
+    if vv > MEDIAN_LINEAR[1]:
+        raise UserError(path, f"median VV of {vv:.4g}: not calibrated? Give sigma or gamma nought")
+    seen = f"medians of VV {vv:.4g} and VH {vh:.4g}"
+    for factor in (10, 100, 1000):
+        if _belongs(values / factor, "db"):
+            raise UserError(
+                path, f"{seen} are those of decibels times {factor}; divide them, or declare a scale of {1 / factor:g}"
+            )
+    told = "neither decibels nor linear power" if asked == "auto" else f"not what --s1-units {asked} says"
+    raise UserError(path, f"{seen} are {told}; give calibrated sigma or gamma nought")
+
+
+def _belongs(values: Float[np.ndarray, "band pixel"], unit: str) -> bool:
+    fill = _fill(values, unit)
+    if fill is not None:
+        values = values[:, (values != values.ravel()[fill]).all(axis=0)]
+    inside = ~_outside(values, unit).any(axis=0)
+    if not inside.any() or (~inside).mean() > _MOST_STRANGE:
+        return False
+    vh, vv = np.median(values[:, inside], axis=1)
+    low, high = MEDIAN_DECIBELS if unit == "db" else MEDIAN_LINEAR
+    return bool(low <= vv <= high and (vh <= high if unit == "db" else vh >= 0))
+
+
+def _check_polarisations(path: Path, power: Float[np.ndarray, "band pixel"], asked: str) -> None:
+    vh, vv = np.median(power, axis=1)
+    if vh > vv:
+        raise UserError(path, "VH is brighter than VV, so they seem swapped; name them with --s1-bands VH,VV")
+    ratio = float(np.median(power[0] / np.maximum(power[1], 1e-12)))
+    if asked == "auto" and vv > _CLEAR_VV and ratio > _AMPLITUDE_RATIO:
+        raise UserError(
+            path,
+            f"VH is {ratio:.2f} of VV, as amplitudes are and powers are not; --s1-units amplitude squares them, "
+            "linear or db takes them as they are",
+        )

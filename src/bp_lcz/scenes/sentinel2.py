@@ -1,0 +1,274 @@
+"""Sentinel-2 as people have it into reflectance: which band is which, in what units, with or without the +1000 offset.
+
+Evidence for the offset, in this order: what the user says, metadata of the product, scale and offset of the file,
+the baseline in its name. Each is held against the pixels; without any, the pixels decide.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Num
+
+from bp_lcz.bands import SEN2_BANDS
+from bp_lcz.errors import UserError
+from bp_lcz.scenes.raster import naming_texts, sample
+
+OFFSET_DN = 1000.0
+"""Added to digital numbers of Sentinel-2 from processing baseline 04.00 on (25 January 2022)."""
+DN = 10_000.0
+"""Digital numbers of a reflectance of 1."""
+
+REFLECTANCE = (-0.15, 3.0)
+"""Of a pixel: a little below 0 where the atmosphere was overcorrected; So2Sat's largest is 2.8."""
+BRIGHTEST_MEDIAN = (0.005, 2.0)
+"""Median of a scene's brightest band, from the open sea to closed clouds."""
+
+_L1C = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+_ORDERS = {10: SEN2_BANDS, 12: tuple(band for band in _L1C if band != "B10"), 13: _L1C}
+_COMMON = {
+    "COASTAL": "B01", "BLUE": "B02", "GREEN": "B03", "RED": "B04", "REDEDGE1": "B05", "REDEDGE2": "B06",
+    "REDEDGE3": "B07", "NIR": "B08", "NIR08": "B8A", "NIR09": "B09", "CIRRUS": "B10", "SWIR16": "B11", "SWIR22": "B12",
+}  # fmt: skip
+"""Common names of STAC's extension eo, as Earth Search gives the bands."""
+_DARK = 0.001
+_NONE_BELOW, _OFFSET_FROM = 900.0, 970.0
+"""Darkest digital numbers without and with the offset: overcorrected water lies a little below 1000."""
+_DARK_PIXEL, _DARK_TAIL = 0.12, 0.03
+"""Reflectance of water at all wavelengths, and beyond one at which it is 0."""
+_FIRST_WITH_OFFSET = 400
+
+
+@dataclass(frozen=True)
+class Optical:
+    """How a scene's stored values become reflectance.
+
+    Attributes:
+        bands: number, from 1 on, of each of So2Sat's ten bands.
+        scale: reflectance of a stored 1.
+        shift: reflectance of a stored 0.
+        has_offset: whether stored values carry the offset, so that 0 is never a measured value.
+        fill: a value that means no data though the file does not say so.
+        notes: what was found.
+    """
+
+    bands: dict[str, int]
+    scale: float
+    shift: float
+    has_offset: bool
+    fill: float | None
+    notes: list[str]
+
+    def reflectance(
+        self, stored: Num[np.ndarray, "10 row column"]
+    ) -> tuple[Float[np.ndarray, "10 row column"], Bool[np.ndarray, "row column"]]:
+        """Reflectance, and where all bands hold what a reflectance can be."""
+        values = stored.astype(np.float64) * self.scale + self.shift
+        known = ~_is_fill(stored) & ((values >= REFLECTANCE[0]) & (values <= REFLECTANCE[1])).all(axis=0)
+        is_zero = stored == 0
+        if not self.has_offset:
+            # Level 2A clips clear water to 0, from the long wavelengths on; other zeros are missing detectors' views.
+            beyond = np.maximum.accumulate(values[::-1], axis=0)[::-1]
+            tail = np.concatenate([beyond[1:], np.zeros_like(beyond[:1])])
+            is_zero = is_zero & ~((tail <= _DARK_TAIL) & (beyond[0] < _DARK_PIXEL))
+        known &= ~is_zero.any(axis=0)
+        # Removing the offset can leave noise below 0, which no reflectance is.
+        return np.maximum(values, 0), known
+
+
+def _is_fill(stored: Num[np.ndarray, "band *shape"]) -> Bool[np.ndarray, "*shape"]:
+    """Where all bands are equal, which no ground is."""
+    return (stored == stored[0]).all(axis=0)
+
+
+def read_optical(
+    path: Path, dataset: Any, named: tuple[str, ...] | None, units: str, asked_offset: float | None
+) -> Optical:
+    """Find out what a scene holds.
+
+    Args:
+        path: of the raster.
+        dataset: the open raster.
+        named: bands in stored order; None reads their descriptions.
+        units: ``dn``, ``reflectance`` or ``auto``.
+        asked_offset: in digital numbers; None looks for it.
+
+    Raises:
+        UserError: if bands, units or offset are not clear, or metadata and pixels contradict each other.
+    """
+    names, said = _names(path, dataset, named)
+    bands = {band: names.index(band) + 1 for band in SEN2_BANDS}
+    numbers = list(bands.values())
+    stored = sample(path, dataset, numbers)
+    stored = stored[:, ~_is_fill(stored)]
+    if not stored.size:
+        raise UserError(path, "holds no data")
+    scales, shifts = ({values[n - 1] for n in numbers} for values in (dataset.scales, dataset.offsets))
+    is_declared = units == "auto" and asked_offset is None and (scales, shifts) != ({1.0}, {0.0})
+    if is_declared and (len(scales) > 1 or len(shifts) > 1):
+        raise UserError(path, "its bands declare different scales or offsets")
+    scale, shift = (scales.pop(), shifts.pop()) if is_declared else (1.0, 0.0)
+    unit = _unit(path, dataset, stored * scale + shift, units, is_declared)
+    # From here on in digital numbers, whatever the file holds, with the offset if they carry it.
+    slope, start = scale * DN / unit, shift * DN / unit
+    declared = None
+    if is_declared:
+        said.append(f"{path.name}: reflectance by the file's own scale {scale:g} and offset {shift:g}")
+        takes_off = bool(np.isclose(start, -OFFSET_DN))
+        if takes_off or start == 0:
+            declared = (OFFSET_DN * takes_off, f"its scale {scale:g} and offset {shift:g}")
+            start = 0.0
+    cirrus = names.index("B10") + 1 if "B10" in names else None
+    dark = _darkest(path, dataset, stored, cirrus, slope, start)
+    offset, evidence = _offset(path, dataset, dark, asked_offset, declared)
+    found = "digital numbers" if unit == DN else "reflectance"
+    if asked_offset is not None:
+        said.append(f"{path.name}: {found}, offset {offset:g} as asked")
+    elif not is_declared:
+        known = f"the +{OFFSET_DN:g} offset of processing baseline 04.00 found and removed" if offset else "no offset"
+        said.append(f"{path.name}: {found}, {known}")
+    said += [f"{path.name}: {evidence}", f"{path.name}: {_level(path, dataset, cirrus is not None)}"]
+    return Optical(bands, slope / DN, (start - offset) / DN, offset != 0, 0.0 if offset else None, said)
+
+
+def _names(path: Path, dataset: Any, named: tuple[str, ...] | None) -> tuple[list[str], list[str]]:
+    """Name of each band in stored order, empty where it is none of Sentinel-2's, and how they were found."""
+    texts = naming_texts(dataset) if named is None else list(named)
+    if texts is None:
+        if dataset.count not in _ORDERS:
+            known = ", ".join(map(str, _ORDERS))
+            raise UserError(path, f"has {dataset.count} bands without names; expected {known} bands or --s2-bands")
+        names, by = list(_ORDERS[dataset.count]), "by their order, since no description names them"
+    else:
+        if len(texts) != dataset.count:
+            raise UserError(path, f"has {dataset.count} bands, but --s2-bands names {len(texts)}")
+        names, by = [band_name(text) for text in texts], "by name" if named is None else "by --s2-bands"
+    shown = f"name all bands with --s2-bands (found: {', '.join(texts or [])})"
+    missing = [band for band in SEN2_BANDS if band not in names]
+    if missing:
+        raise UserError(path, f"lacks the Sentinel-2 bands {', '.join(missing)}; {shown}")
+    twice = [band for band in SEN2_BANDS if names.count(band) > 1]
+    if twice:
+        raise UserError(path, f"has {', '.join(twice)} more than once; {shown}")
+    order = ", ".join(f"{number} {name}" for number, name in enumerate(names, start=1) if name)
+    return names, [f"{path.name}: bands {order}, {by}"]
+
+
+def band_name(text: str) -> str:
+    """The band of which a description speaks, such as ``B02`` for ``20180710T101029_B2_10m``; empty if of no one.
+
+    Numbers (``B2``, ``B02``, ``Band 2``, ``2``) go before common names (``blue``, ``rededge1``, ``nir08``).
+    """
+    plain = re.sub(r"\bBAND[\s-]*(?=\d)", "B", text.upper().replace("_", " "))
+    words = re.split(r"[^A-Z0-9]+", re.sub(r"\bRED[\s-]*EDGE[\s-]*", "REDEDGE", plain).strip())
+    if len(words) == 1 and words[0][:1].isdigit():
+        words = [f"B{words[0]}"]
+    numbered = [match for match in (re.fullmatch(r"B0?(\d{1,2})(A?)", word) for word in words) if match]
+    found = {f"B{int(match[1])}A" if match[2] else f"B{int(match[1]):02d}" for match in numbered}
+    if not found and not {"INFRA", "NARROW"} & set(words):  # near infra-red is no red, a narrow nir another band
+        found = {_COMMON[word] for word in words if word in _COMMON}
+    return found.pop() if len(found) == 1 and found <= set(_L1C) else ""
+
+
+def _level(path: Path, dataset: Any, has_cirrus: bool) -> str:
+    """The processing level, which is part of what a model expects, and the evidence for it."""
+    by_name = re.search(r"MSIL(1C|2A)", path.name)
+    by_tag = re.search(r"1C|2A", dataset.tags().get("PROCESSING_LEVEL", dataset.tags().get("PRODUCT_TYPE", "")))
+    for match, evidence in ((by_tag, "its metadata"), (by_name, "its name")):
+        if match:
+            return f"level L{match[0][-2:]} by {evidence}"
+    return "level L1C, as it has B10" if has_cirrus else "level unknown; So2Sat's is L1C"
+
+
+def _unit(path: Path, dataset: Any, values: Float[np.ndarray, "10 pixel"], asked: str, is_declared: bool) -> float:
+    """Stored numbers, after a declared scale, of a reflectance of 1."""
+    medians = np.median(values, axis=1)
+    brightest = float(medians.max())
+    is_whole = "int" in dataset.dtypes[0] and not is_declared
+    is_dn = asked == "dn" or (asked == "auto" and (is_whole or np.median(values) > 10))
+    unit = DN if is_dn else 1.0
+    if not BRIGHTEST_MEDIAN[0] <= brightest / unit <= BRIGHTEST_MEDIAN[1]:
+        kind = "digital numbers of reflectance" if is_dn else "reflectance"
+        by = " after the scale that the file declares" if is_declared else ""
+        raise UserError(
+            path,
+            f"the median of its brightest band is {brightest:.4g}{by}, which is no {kind}; give reflectance, or "
+            f"reflectance x {DN:,.0f}, with --s2-units",
+        )
+    return unit
+
+
+def _darkest(
+    path: Path,
+    dataset: Any,
+    stored: Float[np.ndarray, "10 pixel"],
+    cirrus: int | None,
+    slope: float,
+    start: float,
+) -> float:
+    """Digital number of the darkest pixels, before any offset is taken off.
+
+    Of the cirrus band the median tells, since no ground shines through water vapour; without it, the darkest of
+    the ten bands, which in water, shadow or the short-wave infrared comes near 0 in any scene but a bright desert.
+    Zeros and what no reflectance can be say nothing.
+    """
+    if cirrus is not None:
+        water_vapour = sample(path, dataset, [cirrus])
+        if water_vapour.size:
+            return float(np.median(water_vapour)) * slope + start
+    numbers = stored * slope + start
+    told = (stored != 0) & (numbers >= REFLECTANCE[0] * DN) & (numbers <= REFLECTANCE[1] * DN + OFFSET_DN)
+    return min(float(np.quantile(band[where], _DARK)) for band, where in zip(numbers, told, strict=True) if where.any())
+
+
+def _offset(
+    path: Path, dataset: Any, dark: float, asked: float | None, declared: tuple[float, str] | None
+) -> tuple[float, str]:
+    """The offset to take off, in digital numbers, and the evidence for it."""
+    seen = 0.0 if dark < _NONE_BELOW else OFFSET_DN if dark >= _OFFSET_FROM else None
+    pixels = f"its darkest pixels stand at {dark:.0f} of {DN:.0f}"
+    if asked is not None:
+        against = "" if seen in (None, asked) else f"; warning: {pixels}, as with an offset of {seen:g}"
+        return asked, f"offset {asked:g} by --s2-offset{against}"
+    said = _said_by_product(path, dataset) or declared or _said_by_name(path)
+    if said is None and seen is None:
+        raise UserError(
+            path, f"{pixels}, between those without and with the offset of 1000; give --s2-offset 0 or 1000"
+        )
+    if said is None:
+        assert seen is not None
+        return seen, f"offset {seen:g} by its pixels: {pixels}"
+    offset, by = said
+    if seen not in (None, offset):
+        raise UserError(
+            path,
+            f"{by} means an offset of {offset:g}, but {pixels}, as with an offset of {seen:g}; say which it is with "
+            f"--s2-offset {offset:g} or --s2-offset {seen:g}",
+        )
+    return offset, f"offset {offset:g} by {by}; {pixels}"
+
+
+def _said_by_product(path: Path, dataset: Any) -> tuple[float, str] | None:
+    tags = [dataset.tags(), *(dataset.tags(number) for number in range(1, dataset.count + 1))]
+    stated = {
+        (key, value.strip())
+        for one in tags
+        for key, value in one.items()
+        if re.match(r"(BOA|RADIO)_ADD_OFFSET", key.upper())
+    }
+    if not stated:
+        return None
+    key, text = min(stated)
+    values = {value for _, value in stated}
+    if len(values) > 1 or text.lstrip("+-") not in ("0", "0.0", "1000", "1000.0"):
+        raise UserError(path, f"its tags state {', '.join(sorted(values))} as {key}; expected -1000 or 0 for all bands")
+    return abs(float(text)), f"its tag {key} {text}"
+
+
+def _said_by_name(path: Path) -> tuple[float, str] | None:
+    baseline = re.search(r"_N(\d{4})_", path.name)
+    if baseline is None:
+        return None
+    return OFFSET_DN * (int(baseline[1]) >= _FIRST_WITH_OFFSET), f"the baseline N{baseline[1]} in its name"

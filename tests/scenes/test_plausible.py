@@ -1,0 +1,48 @@
+"""The last look: what was stored is shown, and refused or warned of where it cannot be."""
+
+import numpy as np
+import pytest
+
+from bp_lcz.errors import UserError
+from bp_lcz.scenes.tile import TileOptions
+from tests.scenes.rasters import optical, run, write_tif
+
+
+def warnings_of(lines: list[str]) -> str:
+    return "\n".join(line for line in lines if line.startswith("warning"))
+
+
+def test_stored_values_are_shown_beside_those_of_so2sat(scene, tmp_path):
+    lines = run(scene, tmp_path / "out")
+    shown = {
+        line.split()[0]: [float(number) for number in line.split()[1:]] for line in lines if line[:2] in ("B0", "VV")
+    }
+    assert shown["B02"][1:] == pytest.approx([0.1024, 0.1049, 0.1238], abs=5e-3)
+    low, median, high, published = shown["VV_lee_intensity"]
+    assert low < median < high
+    assert published == 0.2576
+
+
+def test_an_offset_that_is_told_and_cannot_be_leaves_nothing(scene, tmp_path):
+    scene["s2"] = write_tif(tmp_path / "dark.tif", (optical() // 2).astype(np.uint16))
+    with pytest.raises(UserError) as caught:
+        run(scene, tmp_path / "out", TileOptions(split=None, s2_offset=1000.0))
+    assert caught.value.where == str(tmp_path / "dark.tif")
+    assert not (tmp_path / "out").exists()
+
+
+def test_zones_that_are_too_large_or_have_other_colours_are_warned_of(scene, tmp_path):
+    values = optical()
+    values[6:8] = 6000  # green everywhere
+    scene["s2"] = write_tif(tmp_path / "green.tif", values)
+    scene["labels"] = write_tif(tmp_path / "cover.tif", np.ones((1, 92, 92), np.uint8))
+    said = warnings_of(run(scene, tmp_path / "out"))
+    assert "LCZ 1 (Compact high-rise) are 100% of all patches" in said
+    assert "NDVI" in said
+
+
+def test_likely_zones_are_not_warned_of(scene, tmp_path):
+    values = optical()
+    values[3:, :, :46] = 50  # water in the west
+    scene["s2"] = write_tif(tmp_path / "lake.tif", values)
+    assert not warnings_of(run(scene, tmp_path / "out"))

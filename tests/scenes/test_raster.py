@@ -1,0 +1,53 @@
+"""Scenes in whatever direction and projection, also across the meridian of 180 degrees."""
+
+import itertools
+
+import numpy as np
+import pytest
+from affine import Affine
+from rasterio.transform import from_origin
+from rasterio.warp import transform
+
+from tests.scenes.rasters import NORTH, WEST, arrays, optical, radar, run, write_tif, zones
+
+
+def test_rasters_stored_in_other_directions_give_the_same_patches(scene, tmp_path):
+    run(scene, tmp_path / "plain")
+    expected = arrays(tmp_path / "plain"), arrays(tmp_path / "plain", "patches_geo.h5")
+    contents = {"s1": radar(), "s2": optical(), "labels": zones()}
+    for number, (key, down, right) in enumerate(itertools.product(contents, (1, -1), (1, -1))):
+        place = Affine(10 * right, 0, WEST if right > 0 else WEST + 920, 0, -10 * down, NORTH - 920 * (down < 0))
+        turned = write_tif(tmp_path / f"{number}.tif", contents[key][:, ::down, ::right], transform=place)
+        run(scene | {key: turned}, tmp_path / f"out{number}")
+        out = tmp_path / f"out{number}"
+        for before, after in zip(expected, (arrays(out), arrays(out, "patches_geo.h5")), strict=True):
+            for name in before.keys() - {"city"}:
+                np.testing.assert_array_equal(after[name], before[name])
+
+
+@pytest.mark.parametrize("west", [179.98, -180.02], ids=["from the west", "from the east"])
+@pytest.mark.parametrize("grid", ["10 m", "20 m", "degrees"])
+def test_nothing_is_lost_across_180_degrees(tmp_path, west, grid):
+    (x,), (y,) = transform("EPSG:4326", "EPSG:32701", [180.0], [-17.0])
+    side, step = 400, 0.04 / 400
+    degrees = {"crs": "EPSG:4326", "transform": from_origin(west, -16.98, step, step)}
+    metres = int(grid[:2]) if grid != "degrees" else 0
+    own = {"crs": "EPSG:32701", "transform": from_origin(round(x - 500, -1), round(y + 500, -1), metres, metres)}
+    small = from_origin(west + 0.015, -16.995, step, step)
+    scene = {
+        "s1": write_tif(tmp_path / "s1.tif", radar(side), **degrees),
+        "s2": write_tif(tmp_path / "s2.tif", optical(100), **(own if metres else degrees | {"transform": small})),
+        "labels": write_tif(tmp_path / "lcz.tif", np.full((1, side, side), 17, np.uint8), **degrees),
+    }
+    lines = run(scene, tmp_path / "out")
+    # Only where a rectangle in degrees is none in metres is a rim without data.
+    lost = next(int(line.split()[0]) for line in lines if "without data" in line)
+    assert lost <= (30 if grid == "degrees" else 0)
+    assert set(arrays(tmp_path / "out", "patches_geo.h5")["epsg"].ravel()) <= {32701, 32760}
+
+
+def test_outside_a_raster_of_labels_there_are_none(scene, tmp_path):
+    (tmp_path / "map.json").write_text('{"0": "D", "17": "G"}')
+    scene["labels"] = write_tif(tmp_path / "half.tif", np.full((1, 92, 46), 17, np.uint8))
+    run(scene, tmp_path / "out", label_map=tmp_path / "map.json")
+    assert (arrays(tmp_path / "out")["label"].argmax(axis=1) == 16).all()
