@@ -13,7 +13,7 @@ export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install reproduce tables ablation ablation-template paper server mlflow server-stop worker deploy test \
-  coverage test-all bench bench-growth lint format audit constraints clean
+  coverage test-all bench bench-growth gpu lint format audit constraints clean
 
 help:  ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ bench: $(INSTALLED)  ## speed against peers and the machine, with goals; results
 
 bench-growth: $(INSTALLED)  ## how cost grows with data, batches, groups; figures in docs/images/growth
 	@$(BIN)/bp-lcz bench --growth
+
+gpu:  ## all that a GPU can tell, in one go; runs with `python3` where there is no .venv
+	@PYTHONPATH=src $(if $(wildcard $(INSTALLED)),$(BIN)/python,python3) -m benchmarks.gpu
 
 lint: $(INSTALLED)  ## ruff, imports (declared, one direction), mypy
 	$(BIN)/ruff check .

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from bp_lcz.bands import ALL_CHANNELS, PATCH_SIDE, Channels
@@ -21,18 +23,49 @@ TEXT_WIDTH = 384
 
 def trial_of(variant: str, backbone: str = "eb_cnn", **options: Any) -> TrialParams:
     """A trial with the committed parameters, and some options of the backbone changed."""
-    content = load_params(PARAMS).trial(f"eb_cnn-{variant}").model_dump()
-    own = content["backbone_options"] if backbone == "eb_cnn" else {}
-    return TrialParams.model_validate(content | {"backbone": backbone, "backbone_options": own | options})
+    params = load_params(PARAMS)
+    changed = {"backbone": backbone, "backbone_options": params.backbones.get(backbone, {}) | options}
+    return TrialParams.model_validate(params.trial(f"eb_cnn-{variant}").model_dump() | changed)
 
 
 def network_of(trial: TrialParams, channels: Channels = ALL_CHANNELS) -> BPLCZ:
     """The trial's network, as training makes it, on random prompts."""
     torch.manual_seed(0)
-    prompts = torch.nn.functional.normalize(torch.randn(CLASS_COUNT, len(channels.groups), TEXT_WIDTH), dim=-1)
+    groups = 1 if trial.variant == "msm" else len(channels.groups)  # classes only, or class and group
+    prompts = torch.nn.functional.normalize(torch.randn(CLASS_COUNT, groups, TEXT_WIDTH), dim=-1)
     width = len(channels.names)
     network = BPLCZ(trial, channels, prompts, torch.zeros(width), torch.ones(width))
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class NoiseStore:
+    """`PatchStore` of any number of patches: noise around a spectrum of each class, which takes as long as images do.
+
+    Args:
+        count: patches.
+        device: where they are made.
+        seed: of the noise.
+    """
+
+    channels = ALL_CHANNELS
+
+    def __init__(self, count: int, device: torch.device, seed: int = 1) -> None:
+        self._count, self._device, self._seed = count, device, seed
+        spectra = torch.randn(CLASS_COUNT, len(self.channels.names), generator=torch.Generator().manual_seed(0))
+        self._spectra = spectra.to(device)
+
+    def __len__(self) -> int:
+        """Number of patches."""
+        return self._count
+
+    def gather(self, indices: Int64[np.ndarray, " batch"]) -> Batch:
+        """The patches at these positions; see `PatchStore.gather`. Equal indices in another batch are other noise."""
+        generator = torch.Generator(self._device).manual_seed(self._seed * self._count + int(indices[0]))
+        label = torch.from_numpy(indices % CLASS_COUNT).to(self._device)
+        shape = (len(indices), PATCH_SIDE, PATCH_SIDE, len(self.channels.names))
+        images = torch.randn(shape, generator=generator, device=self._device) + self._spectra[label][:, None, None]
+        sen1, sen2 = images.tensor_split([len(self.channels.sen1)], dim=3)
+        return sen1.contiguous().permute(0, 3, 1, 2), sen2.contiguous().permute(0, 3, 1, 2), label
 
 
 def batch_of(

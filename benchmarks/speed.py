@@ -23,7 +23,7 @@ def read_latest(folder: Path) -> dict[str, Any] | None:
     Raises:
         UserError: if a file is not in form.
     """
-    found = [_read(path) for path in sorted(folder.glob("*.json")) if not path.name.endswith(".growth.json")]
+    found = [_read(path) for path in sorted(folder.glob("*.json")) if len(path.suffixes) == 1]
     return max(found, key=lambda content: content["machine"]["date"], default=None)
 
 

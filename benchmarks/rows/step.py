@@ -2,8 +2,6 @@
 
 import copy
 import os
-import subprocess
-import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -11,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, cross_entropy, normalize
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.dense_msm import dense_loss
 from benchmarks.growth import Curve, Series
@@ -19,7 +16,6 @@ from benchmarks.harness import (
     QUICK_REPEATS,
     Goal,
     Measured,
-    NotMeasuredError,
     Row,
     Setup,
     Side,
@@ -32,15 +28,13 @@ from benchmarks.memory import peak_mebibytes
 from benchmarks.networks import batch_of, network_of, training_step, trial_of
 from benchmarks.separate_branches import with_separate_branches
 from benchmarks.speed import figure
-from bp_lcz.bands import ALL_CHANNELS, GROUPS, PATCH_SIDE, SEN1_BANDS, Channels
+from bp_lcz.bands import ALL_CHANNELS, GROUPS, PATCH_SIDE, Channels
 from bp_lcz.model.backbones.exvit import HEADS, Attention
 from bp_lcz.model.bp_lcz import BPLCZ, BandGroupPrompting
 from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.model.msm import msm_loss
-from bp_lcz.model.task import LczTask
 from bp_lcz.patches.store import Batch
 from bp_lcz.scheme import CLASS_COUNT
-from bp_lcz.so2sat.releases import V2_CLASS_COUNTS
 from bp_lcz.text.encoder import PACKAGED_MINILM, load_encoder
 from bp_lcz.text.prompts import prompt_texts
 
@@ -279,106 +273,6 @@ def peaks(setup: Setup, ours: Callable[[], object], theirs: Callable[[], object]
     return np.array(pairs)[:, 0], np.array(pairs)[:, 1]
 
 
-EPOCH = sum(V2_CLASS_COUNTS["training"])
-
-
-def gpu_epoch(setup: Setup) -> Measured:
-    """Seconds of an epoch, from measured steps on a split that lies on the GPU, against what the GPU must do."""
-    if setup.device != "cuda":
-        raise NotMeasuredError("torch sees no GPU")
-    trial, size, steps = trial_of("bp-lcz"), 64 if setup.quick else 1024, 4 if setup.quick else 64
-    network = network_of(trial).cuda()
-    patches = 4 * size if setup.quick else EPOCH
-    images = torch.randn(patches, PATCH_SIDE, PATCH_SIDE, len(ALL_CHANNELS.names), device="cuda")
-    labels = torch.randint(CLASS_COUNT, (patches,), device="cuda")
-    task = LczTask(network, trial, torch.ones(CLASS_COUNT), steps=1).cuda()
-    optimizer = task.configure_optimizers()["optimizer"]
-    sen1 = len(SEN1_BANDS)
-
-    def run(_: int) -> None:
-        order = torch.randint(patches, (steps, size), device="cuda")
-        for number in range(steps):
-            batch = images[order[number]].permute(0, 3, 1, 2)
-            with torch.autocast("cuda", torch.bfloat16):
-                loss = task.training_step((batch[:, :sen1], batch[:, sen1:], labels[order[number]]), number)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-    run(0)
-    repeats = QUICK_REPEATS if setup.quick else 30
-    utilisation, found = busy(lambda: [timed(setup, Side(run), repeat) for repeat in range(repeats)])
-    floor, told = gpu_floor(task, size)
-    scale = EPOCH / (steps * size)
-    return Measured(
-        scale * np.array(found),
-        np.full(repeats, floor * EPOCH / size),
-        beside={"epoch": f"{figure(scale * float(np.median(found)))} s", "utilisation": utilisation} | told,
-        note=f"bf16-mixed, batch {size}; the floor counts the products of all layers and their gradients, and the "
-        "images and maps of convolutions once written and once read in each direction",
-    )
-
-
-def busy(work: Callable[[], Sequence[float]]) -> tuple[str, Sequence[float]]:
-    """Median of the driver's utilisation of the GPU while ``work`` runs, and its result."""
-    samples: list[int] = []
-    done = threading.Event()
-    query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
-
-    def watch() -> None:
-        while not done.wait(0.2):
-            samples.append(int(subprocess.run(query, check=True, capture_output=True, text=True).stdout.split()[0]))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        result = work()
-    finally:
-        done.set()
-        watcher.join()
-    return (f"{np.median(samples):.0f} %" if samples else "not measured"), result
-
-
-def gpu_floor(task: LczTask, size: int) -> tuple[float, dict[str, str]]:
-    """Seconds that a step needs at least: its products at the measured rate, plus its bytes at the measured rate."""
-    side = 8192
-    left = torch.randn(side, side, device="cuda", dtype=torch.bfloat16)
-    block = torch.empty(2**30, device="cuda", dtype=torch.uint8)
-    products = 2 * side**3 / fastest(lambda: left @ left)
-    bandwidth = 2 * block.numel() / fastest(lambda: block.clone())
-    maps = 0
-
-    def count(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-        nonlocal maps
-        maps += 2 * output.numel()  # bytes in bfloat16
-
-    handles = [
-        module.register_forward_hook(count) for module in task.network.modules() if isinstance(module, nn.Conv2d)
-    ]
-    batch = batch_of(size, device="cuda")
-    with FlopCounterMode(display=False) as counter, torch.autocast("cuda", torch.bfloat16):
-        task.training_step(batch, 0).backward()
-    for handle in handles:
-        handle.remove()
-    bytes_moved = 4 * (batch[0].numel() + batch[1].numel()) + 4 * maps
-    floors = {"arithmetic": counter.get_total_flops() / products, "bytes": bytes_moved / bandwidth}
-    told = {f"floor by {name}": f"{figure(EPOCH / size * value)} s an epoch" for name, value in floors.items()}
-    rates_found = {"matrix products": f"{products / 1e12:.0f} TFLOP/s", "copy": f"{bandwidth / 1e9:.0f} GB/s"}
-    return sum(floors.values()), told | rates_found
-
-
-def fastest(work: Callable[[], object]) -> float:
-    """Seconds of the fastest of ten calls on the GPU."""
-    found = []
-    for _ in range(10):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        work()
-        torch.cuda.synchronize()
-        found.append(time.perf_counter() - start)
-    return min(found)
-
-
 def samples(setup: Setup, works: Sequence[Callable[[], object]]) -> list[list[float]]:
     """Seconds of each piece of work, all in turns after one call to warm up."""
     keep_freed_memory()
@@ -484,7 +378,6 @@ ROWS = (
     Row("overhead-bf16", "the same in bfloat16", "step of plain", "s", Goal(1.15, "at most"), overhead("bf16-mixed")),
     Row("exvit", "ExViT, token side 1, step", "explicit score matrix", "patches/s", Goal(2), exvit),
     Row("exvit-memory", "its memory, batch x 4", "explicit, batch x 1", "MiB", Goal(1, "at most"), exvit_memory),
-    Row("gpu-epoch", "epoch of 352,366 patches on the GPU", "its floor", "s", Goal(3, "at most"), gpu_epoch),
 )
 CURVES = (
     Curve(

@@ -154,10 +154,7 @@ def _merged_params(main: Path, commit: str, profile: str | None, dataset: Path |
     committed = git(main, "show", f"{commit}:{PARAMS_FILE}")
     params = read_sections(committed.encode("utf-8", "surrogateescape"), sources[0])
     if profile is not None:
-        overrides = _read_profile(main, profile)
-        if "trials" in overrides:
-            params["trials"] = {}
-        params = _merge(params, {**overrides, "profile": profile})
+        params = merge_profile(main, params, profile)
         sources.append(f"{PROFILES}/{profile}.yaml")
     if dataset is not None:
         params = _merge(params, {"dataset": {"root": str(_dataset_folder(dataset))}})
@@ -172,6 +169,17 @@ def _merged_params(main: Path, commit: str, profile: str | None, dataset: Path |
         except UserError as error:
             raise UserError(" + ".join(sources), error.what) from None
     return text
+
+
+def merge_profile(main: Path, params: dict[str, Any], profile: str) -> dict[str, Any]:
+    """The sections of ``params.yaml`` with those of a checkout's profile merged in, its matrix as trials; unchecked.
+
+    Raises:
+        UserError: if the profile is unknown or its matrix not in form.
+    """
+    overrides = _read_profile(main, profile)
+    below = params | ({"trials": {}} if "trials" in overrides else {})
+    return _merge(below, {**overrides, "profile": profile})
 
 
 def _read_profile(main: Path, profile: str) -> dict[str, Any]:

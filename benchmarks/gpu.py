@@ -1,0 +1,232 @@
+"""All that a GPU can tell, in one go of a few minutes: ``make gpu``.
+
+It needs torch, Lightning, h5py, pydantic and pytest, and neither DVC nor Prefect nor MLflow: a bare GPU machine has or
+gets them easily.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn.functional import normalize
+from tqdm import tqdm, trange
+
+from benchmarks.harness import Setup, find_rows
+from benchmarks.machine import file_stem, measuring
+from benchmarks.networks import PARAMS, TEXT_WIDTH, NoiseStore, trial_of
+from benchmarks.rows.gpu import BATCH, TRAINING, VALIDATION, epoch_seconds
+from benchmarks.run import result_of, table
+from benchmarks.speed import BENCHMARKS, FORMAT, figure, machine_line
+from bp_lcz.bands import GROUPS, PATCH_SIDE
+from bp_lcz.errors import UserError, one_line
+from bp_lcz.files import staged_file
+from bp_lcz.model.training import train_trial
+from bp_lcz.params import Params, Tier, TrialParams, read_sections
+from bp_lcz.scheme import CLASS_COUNT
+from bp_lcz.text.prompts import prompt_texts
+from bp_lcz.text.table import PromptTable
+from bp_lcz.workspace import merge_profile
+
+ROOT = Path(__file__).parents[1]
+SLAB = 1024
+
+
+def measure_gpu(out: Path | None = None, *, quick: bool = False) -> Path | None:
+    """Run the tests marked ``gpu``, an epoch of each backbone, trainings of So2Sat's size; print and write the results.
+
+    Args:
+        out: file of the results; without it ``benchmarks/results/<machine>.gpu.json``, and nothing of a quick run.
+        quick: tiny sizes, on a CPU too: shows that all parts run, says nothing of speed.
+
+    Returns:
+        The file, None if nothing was written.
+
+    Raises:
+        UserError: if there is no GPU and the run is not quick.
+    """
+    if not quick and not torch.cuda.is_available():
+        raise UserError("make gpu", "torch sees no GPU; `python -m benchmarks.gpu --quick` shows on a CPU that it runs")
+    start = time.perf_counter()
+    with measuring(quick=quick, threads=None) as (setup, machine):
+        content: dict[str, Any] = {"format": FORMAT, "quick": quick, "machine": machine}
+        content["tests"] = run_tests(setup)
+        print("tests marked gpu: " + ", ".join(f"{count} {result}" for result, count in content["tests"].items()))
+        content["trainings"] = full_size_trainings(setup)
+        print(trainings_table(content["trainings"]), flush=True)
+        rows = [row for row in find_rows() if row.name.startswith("gpu-epoch-")][: 1 if quick else None]
+        content["rows"] = [result_of(row, setup) for row in tqdm(rows, desc="epoch of each backbone")]
+        print(table(content["rows"]))
+        content["paper"] = paper_hours(setup)
+        print(hours_table(content["paper"]))
+    print(f"\n{machine_line(machine)}\nall of it took {time.perf_counter() - start:.0f} s")
+    if out is None and quick:
+        return None
+    out = out or BENCHMARKS / f"{file_stem(machine)}.gpu.json"
+    with staged_file(out) as file:
+        file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    print(f"-> {out}")
+    return out
+
+
+def run_tests(setup: Setup, root: Path = ROOT) -> dict[str, int]:
+    """Results of the tests marked ``gpu`` in a process of their own.
+
+    Raises:
+        UserError: if pytest does not run.
+    """
+    report = setup.folder / "tests.xml"
+    tests = sorted({file for file in (root / "tests").rglob("test_*.py") if "mark.gpu" in file.read_text("utf-8")})
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-o", "addopts=", f"--junitxml={report}", *tests]
+    subprocess.run(command, cwd=root, check=False)
+    if not report.exists():
+        raise UserError("pytest", "did not run; see above")
+    suite = ElementTree.parse(report).getroot().find("testsuite")
+    assert suite is not None
+    counts = {name: int(suite.get(name, 0)) for name in ("failures", "errors", "skipped")}
+    return {"passed": int(suite.get("tests", 0)) - sum(counts.values()), **counts}
+
+
+def full_size_trainings(setup: Setup) -> list[dict[str, Any]]:
+    """Two epochs by the package's own trainer on noise of So2Sat's size, from the GPU's memory and from the host's."""
+    packed, prompts = setup.folder / "packed", setup.folder / "prompts.safetensors"
+    patches = {"training": 64, "validation": 32} if setup.quick else {"training": TRAINING, "validation": VALIDATION}
+    write_noise(packed, patches, torch.device(setup.device))
+    write_prompts(prompts)
+    content = trial_of("bp-lcz").model_dump()
+    content["train"] |= {"epochs": 2, "batch_size": 16 if setup.quick else BATCH, "precision": "bf16-mixed"}
+    trial = TrialParams.model_validate(content)
+    found = []
+    tiers: tuple[Tier, ...] = ("device", "pinned" if setup.device == "cuda" else "packed")
+    for tier in tiers:
+        out = setup.folder / tier
+        start = time.perf_counter()
+        train_trial(trial, packed, prompts, setup.folder / "scratch", out, tier=tier)
+        timings = json.loads((out / "timings.json").read_text(encoding="utf-8"))
+        history = pd.read_csv(out / "history.csv")
+        with (out / "model.safetensors").open("rb") as weights:
+            digest = hashlib.file_digest(weights, "sha256").hexdigest()
+        found.append(
+            {
+                "store": tier,
+                "patches": patches,
+                "batch": trial.train.batch_size,
+                "epoch_seconds": timings["seconds"] / timings["epochs"],
+                "loading_seconds": time.perf_counter() - start - timings["seconds"],
+                "gpu_gib": torch.cuda.max_memory_allocated() / 2**30 if setup.device == "cuda" else None,
+                "training_loss": history["training_loss"].tolist(),
+                "sha256": digest,
+            }
+        )
+    return found
+
+
+def write_noise(folder: Path, patches: Mapping[str, int], device: torch.device) -> None:
+    """A packed data set of noise that lies around a spectrum of each class; labelled as simulated."""
+    folder.mkdir()
+    for seed, (split, count) in enumerate(patches.items()):
+        store = NoiseStore(count, device, seed)
+        shape = (count, PATCH_SIDE**2 * len(store.channels.names))
+        images = np.lib.format.open_memmap(folder / f"{split}.images.npy", "w+", "<f4", shape)
+        for start in trange(0, count, SLAB, desc=f"noise for {split}", unit_scale=SLAB, unit="patch"):
+            piece = np.arange(start, min(start + SLAB, count))
+            sensors = [part.permute(0, 2, 3, 1).flatten(1) for part in store.gather(piece)[:2]]
+            images[piece[0] : piece[-1] + 1] = torch.cat(sensors, 1).cpu().numpy()
+        np.save(folder / f"{split}.labels.npy", np.arange(count) % CLASS_COUNT)
+        np.save(folder / f"{split}.blocks.npy", np.arange(count))
+    manifest = {
+        "dataset": "noise",
+        "source": "noise around a spectrum of each class, for speed",
+        "kind": "simulated",
+        "leakage": {"status": "none", "pairs": 0, "distance": None},
+        "channels": {"sen1": list(store.channels.sen1), "sen2": list(store.channels.sen2)},
+        "mean": [0.0] * len(store.channels.names),
+        "std": [1.0] * len(store.channels.names),
+        "class_counts": {
+            split: np.bincount(np.arange(count) % CLASS_COUNT, minlength=CLASS_COUNT).tolist()
+            for split, count in patches.items()
+        },
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def write_prompts(path: Path) -> None:
+    """A prompt table of random unit vectors, since a bare machine has no text encoder; the speed is that of texts."""
+    embedding = normalize(torch.randn(CLASS_COUNT, len(GROUPS), TEXT_WIDTH), dim=-1)
+    template = "a photo of a {class} with {group} bands"
+    texts = prompt_texts(template)
+    table = PromptTable(embedding, embedding[:, 0], texts, template, "{class}", "random vectors", None, "0" * 64)
+    table.write(path)
+
+
+def paper_hours(setup: Setup) -> list[dict[str, Any]]:
+    """Hours that each kind of trial of ``make paper`` takes on this device, all epochs and seeds together."""
+    kinds: dict[str, list[TrialParams]] = {}
+    params = paper_params()
+    for name in params.trials:
+        trial = params.trial(name)
+        kinds.setdefault(re.sub(r"-s\d+$", "", name), []).append(trial)
+    found = []
+    for kind, trials in tqdm(list(kinds.items())[: 2 if setup.quick else None], desc="50 steps of each kind of trial"):
+        seconds = epoch_seconds(trials[0], setup)
+        hours = seconds * sum(trial.train.epochs for trial in trials) / 3600
+        found.append({"trials": kind, "seeds": len(trials), "epoch_seconds": seconds, "hours": hours})
+    return found
+
+
+def paper_params() -> Params:
+    """The parameters of ``make paper``."""
+    committed = read_sections(PARAMS.read_bytes(), str(PARAMS))
+    return Params.model_validate(merge_profile(ROOT, committed, "paper"))
+
+
+def trainings_table(trainings: Sequence[Mapping[str, Any]]) -> str:
+    """The trainings as text."""
+    first = trainings[0]
+    lines = [f"EB-CNN bp-lcz on noise, {first['patches']['training']:,} patches, batch {first['batch']}, bf16-mixed:"]
+    for training in trainings:
+        memory = "" if training["gpu_gib"] is None else f", {training['gpu_gib']:.1f} GiB of the GPU"
+        lines.append(
+            f"  patches from {training['store']}: {figure(training['epoch_seconds'])} s an epoch with its validation, "
+            f"{figure(training['loading_seconds'])} s to load{memory}"
+        )
+    same = len({training["sha256"] for training in trainings}) == 1
+    return "\n".join([*lines, f"  equal weights, bit for bit: {'yes' if same else 'NO'}"])
+
+
+def hours_table(kinds: Sequence[Mapping[str, Any]]) -> str:
+    """The predicted hours as text."""
+    lines = [
+        f"  {kind['trials']:24} {kind['seeds']} seeds  {figure(kind['epoch_seconds']):>6} s an epoch  "
+        f"{figure(kind['hours']):>6} h"
+        for kind in kinds
+    ]
+    total = sum(kind["hours"] for kind in kinds)
+    return "\n".join(
+        [
+            "make paper on this device, every epoch of every seed, one trial at a time; early stopping ends sooner:",
+            *lines,
+            f"  together {figure(total)} h",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.gpu")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, on a CPU too: shows that all parts run")
+    parser.add_argument("--out", type=Path, help="file of the results")
+    arguments = parser.parse_args()
+    try:
+        measure_gpu(arguments.out, quick=arguments.quick)
+    except UserError as error:
+        sys.exit(f"error: {one_line(error)}")
