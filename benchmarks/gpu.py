@@ -87,8 +87,8 @@ def run_tests(setup: Setup, root: Path = ROOT) -> dict[str, int]:
     """
     report = setup.folder / "tests.xml"
     tests = sorted({file for file in (root / "tests").rglob("test_*.py") if "mark.gpu" in file.read_text("utf-8")})
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-o", "addopts=", f"--junitxml={report}", *tests]
-    subprocess.run(command, cwd=root, check=False)
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-o", "addopts=", f"--junitxml={report}"]
+    subprocess.run([*command, *map(str, tests)], cwd=root, check=False)
     if not report.exists():
         raise UserError("pytest", "did not run; see above")
     suite = ElementTree.parse(report).getroot().find("testsuite")
@@ -110,6 +110,8 @@ def full_size_trainings(setup: Setup) -> list[dict[str, Any]]:
     tiers: tuple[Tier, ...] = ("device", "pinned" if setup.device == "cuda" else "packed")
     for tier in tiers:
         out = setup.folder / tier
+        if setup.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         start = time.perf_counter()
         train_trial(trial, packed, prompts, setup.folder / "scratch", out, tier=tier)
         timings = json.loads((out / "timings.json").read_text(encoding="utf-8"))

@@ -69,6 +69,7 @@ def repeatable() -> Iterator[None]:
     """As the trainer does it: kernels that give equal bytes every time. Some of them are slower."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled()
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(True)
     try:
         yield

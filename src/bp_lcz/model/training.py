@@ -109,6 +109,8 @@ def train_trial(
             enable_version_counter=False,
         )
         _quieten()
+        # Only code that reads memory before it is written needs it filled; it costs 5 to 20 % of a step on a GPU.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         trainer = lightning.Trainer(
             accelerator="cpu" if device == "cpu" else "gpu",
             devices=trial.train.devices,
