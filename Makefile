@@ -122,5 +122,6 @@ constraints:  ## renew the pins from the bounds of pyproject.toml
 
 clean:  ## stop the servers, remove all results and caches of this clone, but not .venv
 	@test ! -d .servers || $(BIN)/python -m flows.servers stop
-	rm -rf outputs reports data/demo .scratch .workspaces .dvc/cache .dvc/tmp dvc.lock mlflow.db mlartifacts .prefect .servers
+	rm -rf outputs reports data/demo .scratch .workspaces .dvc/cache .dvc/tmp mlflow.db mlartifacts .prefect .servers
+	git checkout --quiet -- dvc.lock 2>/dev/null || rm -f dvc.lock  # the committed one, if there is one
 	git worktree prune

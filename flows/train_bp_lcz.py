@@ -32,6 +32,7 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import PositiveInt
 
+from bp_lcz.committed import bytes_line
 from bp_lcz.dvc_internals import RAN, RESTORED, UP_TO_DATE, stage_graph
 from bp_lcz.errors import UserError
 from bp_lcz.files import locked
@@ -66,6 +67,7 @@ class Summary:
     Attributes:
         workspace: where it ran.
         outcomes: of each stage, ``ran``, ``restored from the cache`` or ``up to date``.
+        bytes: how many of them are those of the committed ``dvc.lock``.
         scores: overall accuracy and kappa of each trial on the testing split.
         kind: of the data set, such as ``simulated``.
         leak_mark: ``leaky split`` where the splits of the data set overlap, else nothing.
@@ -74,6 +76,7 @@ class Summary:
 
     workspace: Path
     outcomes: Mapping[str, str]
+    bytes: str
     scores: Mapping[str, tuple[float | None, float | None]]
     kind: str
     leak_mark: str
@@ -94,6 +97,7 @@ class Summary:
             *(f"{trial:<{width}}  {_score(oa)}  {_score(kappa)}" for trial, (oa, kappa) in self.scores.items()),
             "",
             f"stages      {self._counted()}",
+            f"bytes       {self.bytes}",
             f"report      {self.report}",
             f"registered  {_registered(self.registration)}",
         ]
@@ -276,7 +280,9 @@ def _summary(workspace: Path, params: Params, outcomes: dict[str, str], registra
     evaluations = {trial: read_json(workspace / EVALUATIONS / trial / "evaluation.json") for trial in params.trials}
     scores = {trial: (evaluation["oa"], evaluation["kappa"]) for trial, evaluation in evaluations.items()}
     first = next(iter(evaluations.values()))
-    return Summary(workspace, outcomes, scores, first["kind"], leak_mark(first["leakage"]), registration)
+    return Summary(
+        workspace, outcomes, bytes_line(workspace), scores, first["kind"], leak_mark(first["leakage"]), registration
+    )
 
 
 def _registered(registration: "Registration | None") -> str:

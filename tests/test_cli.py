@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 STAGES = ("simulate", "validate", "pack", "prompts", "train", "evaluate", "report", "verify")
 
 OTHERS = (
-    *("score", "import-sen2lcz", "judge", "split", "tile", "releases", "download", "workspace", "bench"),
+    *("bytes", "score", "import-sen2lcz", "judge", "split", "tile", "releases", "download", "workspace", "bench"),
     *("models", "promote", "rollback", "serve", "predict"),
 )
 

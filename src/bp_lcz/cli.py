@@ -130,6 +130,17 @@ def verify() -> None:
     _run_stage("verify")
 
 
+@app.command("bytes")
+def same_bytes() -> None:
+    """Count the stages whose outputs are, byte for byte, those of the committed dvc.lock, and name the others.
+
+    Example: bp-lcz bytes
+    """
+    from bp_lcz.committed import bytes_line
+
+    typer.echo(f"bytes  {bytes_line(Path.cwd())}")
+
+
 @app.command()
 def score(
     file: Annotated[Path, typer.Argument(help="NumPy .npz file with y_true and y_pred, classes 1..17.")],

@@ -69,6 +69,7 @@ def test_the_flow_runs_what_the_last_stage_needs_in_order_and_then_nothing(
         "bp-lcz  0.625  0.500",
         "",
         "stages      8 ran",
+        "bytes       not compared: no dvc.lock is committed",
         f"report      {project.folder}/reports/index.html",
         "registered  bp-lcz-demo version 3 @challenger (trial bp-lcz)",
     ]

@@ -87,6 +87,17 @@ def test_what_only_people_can_mend_is_tried_once(
     assert tries == [FAULT_STATUS if what == "fault" else UserError.status]
 
 
+def test_a_fresh_clone_with_a_committed_lock_and_no_cache_runs_a_stage(project: ToyProject, tmp_path: Path) -> None:
+    assert dvc(project, "repro", "validate").returncode == 0
+    clone = ToyProject(tmp_path / "clone")
+    lock = (project.folder / "dvc.lock").read_bytes()
+    (clone.folder / "dvc.lock").write_bytes(lock)
+    done = dvc(clone, "repro", "validate")
+    assert done.returncode == 0, done.stderr
+    assert clone.started == ["validate"]
+    assert (clone.folder / "dvc.lock").read_bytes() == lock, "equal bytes leave a clean tree"
+
+
 def test_half_written_files_of_dvc_are_put_away_and_nothing_is_repeated(project: ToyProject) -> None:
     import prefect
 

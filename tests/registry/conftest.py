@@ -37,6 +37,7 @@ class FinishedWorkspace:
         self.unit = "city"
         shutil.copy(ROOT / "params.yaml", folder)
         (folder / ".gitignore").write_text("/outputs/\n/data/\n/mlflow.db*\n/mlartifacts/\n")
+        (folder / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")  # committed, and changed by each run
         self._git("init", "--quiet")
         self._git("add", "--all")
         self._git("-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", "state")
