@@ -442,19 +442,29 @@ def rollback(name: ModelName = None) -> None:
 
 @app.command(rich_help_panel=REGISTRY)
 def serve(
-    name: ModelName = None,
-    alias: Annotated[str, typer.Option(help="Of the version to serve.")] = "champion",
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="Name of a registered model, by default that of params.yaml's data set; or, as of `predict`, "
+            "models:/<name>/<version> or the folder of a checkpoint (with a slash in it, such as ./model).",
+        ),
+    ] = None,
+    alias: Annotated[str, typer.Option(help="Of the version to serve, with a name.")] = "champion",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 5001,
     max_body: Annotated[int, typer.Option(min=1, help="MiB that a request may have.")] = 64,
 ) -> None:
-    """Serve a registered model over HTTP by MLflow's scoring protocol, until interrupted.
+    """Serve a model over HTTP until interrupted.
 
     Example: bp-lcz serve bp-lcz-demo --port 5001
-    """
-    from bp_lcz.serving import server
 
-    server.serve(Path.cwd(), _model_name(name), alias, host, port, max_body * server.MIB)
+    Example: bp-lcz serve outputs/models/eb_cnn-bp-lcz
+    """
+    from bp_lcz.serving.server import serve_model
+
+    address = model if model and "/" in model else f"models:/{_model_name(model)}@{alias}"
+    serve_model(Path.cwd(), address, host, port, max_body * 2**20)
 
 
 @app.command(rich_help_panel=REGISTRY)

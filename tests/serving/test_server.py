@@ -1,136 +1,152 @@
-"""The gate before the scoring application, and the client; the real application runs in tests/integration."""
+"""The scoring server over a small network, driven as ASGI and over real sockets, and its client."""
 
 import asyncio
 import functools
-import io
 import json
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+import tracemalloc
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import requests
+import torch
+import uvicorn
 
+from bp_lcz.bands import ALL_CHANNELS
 from bp_lcz.errors import UserError
-from bp_lcz.serving.client import JSON, PARQUET, Client, encode_json, encode_parquet
-from bp_lcz.serving.server import MIB, Checker, Gate
+from bp_lcz.model import checkpoint
+from bp_lcz.model.bp_lcz import BPLCZ
+from bp_lcz.model.checkpoint import Classifier, load_classifier, write_checkpoint
+from bp_lcz.params import load_params
+from bp_lcz.scheme import CLASS_COUNT
+from bp_lcz.serving import client, server
+from bp_lcz.serving.client import Client
+from bp_lcz.serving.predict import predict_file
+from bp_lcz.serving.server import JSON, MOST_JSON, application
+from bp_lcz.serving.wire import NPY, decode_arrays, encode_arrays
+from tests.conftest import ROOT
 
-LIMIT = 4 * MIB
+LIMIT = 2**20
+LOCAL = "127.0.0.1:5001"
 SEN1, SEN2 = (np.random.default_rng(seed).random((2, 32, 32, count)) for seed, count in ((1, 8), (2, 10)))
+PATCHES = encode_arrays(SEN1, SEN2)
+
+
+def encode_json(sen1: np.ndarray, sen2: np.ndarray) -> bytes:
+    return json.dumps({"inputs": {"sen1": sen1.tolist(), "sen2": sen2.tolist()}}).encode()
 
 
 @functools.cache
-def checker() -> Checker:
-    return Checker({"sen1": 8, "sen2": 10}, LIMIT)
+def network() -> Classifier:
+    form = load_params(ROOT / "params.yaml").trial("eb_cnn-plain")
+    torch.manual_seed(1)
+    small = form.model_copy(update={"backbone_options": {"widths": [4]}})
+    width = len(ALL_CHANNELS.names)
+    empty = BPLCZ(small, ALL_CHANNELS, torch.zeros(CLASS_COUNT, 7, 0), torch.zeros(width), torch.ones(width))
+    return Classifier(empty.eval().requires_grad_(False), ALL_CHANNELS, small.model_dump(exclude={"name"}), "cpu")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _end_checker() -> Iterator[None]:
-    yield
-    checker().close()
+class Asked:
+    """One request of the application, and what came of it.
 
+    Args:
+        body: in one piece or some; None never comes.
+    """
 
-class Server:
-    """A gate before an application that keeps what reaches it."""
-
-    def __init__(self, local: bool = True) -> None:
-        self.reached: list[tuple[dict[bytes, bytes], bytes]] = []
-        self.parts_read = 0
-        self._gate = Gate(self._application, checker(), LIMIT, "demo/1", only_local_names=local)
-
-    async def _application(self, scope: Any, receive: Any, send: Any) -> None:
-        body = (await receive())["body"] if scope["method"] == "POST" else b""
-        self.reached.append((dict(scope["headers"]), body))
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"answer"})
-
-    def ask(
+    def __init__(
         self,
-        body: bytes | list[bytes] = b"",
-        content_type: str | None = PARQUET,
+        body: bytes | list[bytes] | None = b"",
+        content_type: str | None = NPY,
+        *,
         path: str = "/invocations",
         method: str = "POST",
-        **headers: str,
-    ) -> tuple[int, bytes]:
-        parts = body if isinstance(body, list) else [body]
-        waiting = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
-        waiting[-1]["more_body"] = False
-        sent: list[dict[str, Any]] = []
+        host: str = LOCAL,
+        length: int | None = None,
+        local: bool = True,
+        classifier: Classifier | None = None,
+    ) -> None:
+        self._parts = [body] if isinstance(body, bytes) else list(body or [])
+        self._comes = body is not None
+        self.parts_read = 0
+        headers = {"host": host, "content-length": str(sum(map(len, self._parts)) if length is None else length)}
+        if content_type:
+            headers["content-type"] = content_type
+        self._scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "query_string": b"",
+            "headers": [(key.encode(), value.encode()) for key, value in headers.items()],
+        }
+        app = application(classifier or network(), "demo/1", LIMIT, only_local_names=local)
+        asyncio.run(self.by(app))
 
-        async def receive() -> dict[str, Any]:
-            self.parts_read += 1
-            return waiting.pop(0)
+    async def by(self, app: Any) -> None:
+        sent: list[Any] = []
 
         async def send(message: Any) -> None:
             sent.append(message)
 
-        named = {"host": "127.0.0.1:5001", **({"content-type": content_type} if content_type else {}), **headers}
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": path,
-            "headers": [(key.replace("_", "-").encode(), value.encode()) for key, value in named.items()],
-        }
-        asyncio.run(self._gate(scope, receive, send))
-        assert dict(sent[0]["headers"])[b"x-model"] == b"demo/1"
-        return sent[0]["status"], sent[1]["body"]
+        await app(self._scope, self._receive, send)
+        self.status = sent[0]["status"]
+        self.headers = dict(sent[0]["headers"])
+        self.content = b"".join(message.get("body", b"") for message in sent[1:])
+        assert self.headers[b"x-model"] == b"demo/1"
 
-    def reason(self, *arguments: Any, **named: Any) -> tuple[int, str]:
-        status, body = self.ask(*arguments, **named)
-        assert not self.reached, "what is refused never reaches the application"
-        return status, json.loads(body)["error"]
+    async def _receive(self) -> dict[str, Any]:
+        if not self._comes:
+            await asyncio.sleep(60)
+        self.parts_read += 1
+        if not self._parts:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": self._parts.pop(0), "more_body": bool(self._parts)}
 
-
-def parquet(**columns: Any) -> bytes:
-    out = io.BytesIO()
-    pq.write_table(pa.table(columns), out)
-    return out.getvalue()
+    @property
+    def error(self) -> str:
+        return json.loads(self.content)["error"]
 
 
-def flat(images: np.ndarray, dtype: str = "float64") -> list[np.ndarray]:
-    return list(images.reshape(len(images), -1).astype(dtype))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arrays_are_answered_with_the_bytes_of_the_network(dtype: type) -> None:
+    asked = Asked(encode_arrays(SEN1.astype(dtype), SEN2))
+    assert (asked.status, asked.headers[b"content-type"]) == (200, NPY.encode())
+    [found] = decode_arrays(asked.content, predictions=(CLASS_COUNT,))
+    assert found.tobytes() == network().predict_proba(SEN1, SEN2).tobytes()
 
 
-@pytest.mark.parametrize(
-    ("body", "content_type"),
-    [
-        (encode_parquet(SEN1, SEN2), PARQUET),
-        (encode_json(SEN1, SEN2), JSON),
-        (encode_json(SEN1, SEN2), "application/json; charset=utf-8"),
-        (parquet(sen1=flat(SEN1), sen2=flat(SEN2), note=["a", "b"]), PARQUET),
-    ],
-)
-def test_patches_reach_the_application_as_they_were(body: bytes, content_type: str) -> None:
-    server = Server()
-    assert server.ask(body, content_type) == (200, b"answer")
-    [(headers, received)] = server.reached
-    assert headers[b"content-type"] == PARQUET.encode()
-    assert int(headers[b"content-length"]) == len(received)
-    frame = pd.read_parquet(io.BytesIO(received))
-    np.testing.assert_array_equal(np.stack(frame["sen1"]).reshape(SEN1.shape), SEN1)
-    np.testing.assert_array_equal(np.stack(frame["sen2"]).reshape(SEN2.shape), SEN2)
+def test_json_is_answered_in_json_with_the_same_numbers() -> None:
+    for content_type in (JSON, "application/json; charset=utf-8"):
+        asked = Asked(encode_json(SEN1[:1], SEN2[:1]), content_type)
+        assert asked.status == 200
+        found = np.array(json.loads(asked.content)["predictions"], np.float32)
+        np.testing.assert_array_equal(found, network().predict_proba(SEN1[:1], SEN2[:1]))
 
 
-@pytest.mark.parametrize(
-    "encode", [encode_json, lambda a, b: parquet(sen1=flat(a, "float32"), sen2=flat(b, "float32"))]
-)
-def test_float32_becomes_the_type_of_the_signature(encode: Callable[..., bytes]) -> None:
-    server = Server()
-    content_type = JSON if encode is encode_json else PARQUET
-    assert server.ask(encode(SEN1.astype(np.float32), SEN2.astype(np.float32)), content_type)[0] == 200
-    frame = pd.read_parquet(io.BytesIO(server.reached[0][1]))
-    received = np.stack(frame["sen1"])
-    assert received.dtype == np.float64
-    np.testing.assert_array_equal(received.astype(np.float32).reshape(SEN1.shape), SEN1.astype(np.float32))
+def test_the_answer_has_the_bytes_of_bp_lcz_predict(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    channels = {"channels": {"sen1": ALL_CHANNELS.sen1, "sen2": ALL_CHANNELS.sen2}}
+    write_checkpoint(model, network().network, network().description | channels)
+    sen1, sen2 = (np.random.default_rng(3).random((20, 32, 32, count)) for count in (8, 10))
+    with h5py.File(tmp_path / "city.h5", "w") as file:
+        file["sen1"], file["sen2"] = sen1, sen2
+    predict_file(tmp_path, str(model), tmp_path / "city.h5", tmp_path / "p.parquet")
+    table = pq.read_table(tmp_path / "p.parquet")
+    predicted = np.stack([table[f"p_{number}"].to_numpy() for number in range(1, CLASS_COUNT + 1)], axis=1)
+    with listening(application(load_classifier(model), "demo/1", 8 * LIMIT, only_local_names=True)) as url:
+        assert Client(url).predict_proba(sen1, sen2).tobytes() == predicted.tobytes()
+    assert client.BATCH == checkpoint.BATCH, "of as many patches at once the last bits are the same"
 
 
 def spoiled(value: float) -> np.ndarray:
@@ -140,182 +156,213 @@ def spoiled(value: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("body", "content_type", "reason"),
+    ("body", "content_type", "where"),
     [
-        (encode_parquet(SEN1[..., :7], SEN2), PARQUET, "sen1: 14336 values in 2 patches; expected (N, 32, 32, 8), flattened"),
-        (encode_parquet(SEN1, spoiled(np.nan)), PARQUET, "sen2: patch 1 has values that are not finite"),
-        (encode_parquet(SEN1, spoiled(-np.inf)), PARQUET, "sen2: patch 1 has values that are not finite"),
-        (encode_parquet(SEN1, spoiled(1e300)), PARQUET, "sen2: patch 1 has values that are not finite"),
-        (encode_json(SEN1, spoiled(1e300)), JSON, "sen2: patch 1 has values that are not finite"),
-        (encode_parquet(SEN1[:0], SEN2[:0]), PARQUET, "no patches"),
-        (parquet(sen1=flat(SEN1)), PARQUET, "expected one column sen2; found sen1"),
-        (parquet(sen1=["a", "b"], sen2=flat(SEN2)), PARQUET, "sen1: column of string; expected flat lists"),
-        (parquet(sen1=[flat(SEN1)[0][:-1], np.append(flat(SEN1)[1], 0)], sen2=flat(SEN2)), PARQUET, "sen1: patch 0 has 8191 values; expected 8192 (32 x 32 x 8)"),
-        (b"PAR1 no more", PARQUET, "not readable parquet: "),
-        (encode_json(SEN1, SEN2[..., :9]), JSON, "sen2: shape (2, 32, 32, 9); expected (N, 32, 32, 10)"),
-        (encode_json(SEN1, SEN2[:1]), JSON, "sen1 has 2 patches, sen2 1"),
-        (encode_json(SEN1, spoiled(np.nan)), JSON, "sen2: holds something other than numbers"),
-        (b'{"inputs": {"sen1": [NaN], "sen2": []}}', JSON, "not valid JSON: "),
-        (b'{"inputs": {"sen1": [[1], [2, 3]], "sen2": []}}', JSON, "sen1: not a rectangular array"),
-        (encode_json(SEN1, spoiled(-7.0)).replace(b"-7.0", b"true"), JSON, "holds true or false among the numbers"),
-        (encode_json(SEN1, spoiled(-7.0)).replace(b"-7.0", b"null"), JSON, "sen2: holds something other than numbers"),
-        (b'{"instances": []}', JSON, 'expected {"inputs": {"sen1": [...], "sen2": [...]}}'),
-        (b"[" * 100_000, JSON, "not valid JSON: "),
-        (b"", JSON, "not valid JSON: "),
+        (encode_arrays(SEN1[..., :7], SEN2), NPY, "sen1"),
+        (encode_arrays(SEN1[:, :16], SEN2), NPY, "sen1"),
+        (encode_arrays(SEN1, spoiled(np.nan)), NPY, "sen2: patch 1"),
+        (encode_arrays(SEN1, spoiled(-np.inf)), NPY, "sen2: patch 1"),
+        (encode_arrays(SEN1, spoiled(1e300)), NPY, "sen2: patch 1"),
+        (encode_arrays(SEN1[:0], SEN2[:0]), NPY, "sen1"),
+        (encode_arrays(SEN1, SEN2[:1]), NPY, "sen1"),
+        (encode_arrays(SEN1), NPY, "sen2"),
+        (PATCHES[:-1], NPY, "sen2"),
+        (PATCHES + b"more", NPY, "sen2"),
+        (b"no array", NPY, "sen1"),
+        (b"", NPY, "sen1"),
+        (encode_json(SEN1, SEN2[..., :9]), JSON, "sen2"),
+        (encode_json(SEN1, SEN2[:1]), JSON, "sen1"),
+        (encode_json(SEN1, spoiled(np.nan)), JSON, "sen2: patch 1"),
+        (encode_json(SEN1, spoiled(1e300)), JSON, "sen2: patch 1"),
+        (encode_json(SEN1, spoiled(-7.0)).replace(b"-7.0", b"1e999"), JSON, "sen2: patch 1"),
+        (encode_json(SEN1, spoiled(-7.0)).replace(b"-7.0", b"9" * 400), JSON, JSON),
+        (encode_json(SEN1, spoiled(-7.0)).replace(b"-7.0", b"true"), JSON, JSON),
+        (encode_json(SEN1, spoiled(-7.0)).replace(b"-7.0", b"null"), JSON, "sen2: patch 1"),
+        (encode_json(SEN1, spoiled(-7.0)).replace(b"-7.0", b'"1"'), JSON, JSON),
+        ('{"inputs": {"sen1": [[[[true]]]], "sen2": []}}'.encode("utf-16"), JSON, JSON),
+        (b'{"inputs": {"sen1": [[1], [2, 3]], "sen2": []}}', JSON, JSON),
+        (b'{"inputs": {"sen1": [], "sen2": []}}', JSON, "sen1"),
+        (b'{"inputs": {"sen1": 1, "sen2": {}}}', JSON, JSON),
+        (b'{"instances": []}', JSON, JSON),
+        (b'["inputs", "sen1", "sen2"]', JSON, JSON),
+        (b'{"inputs": ["sen1", "sen2"]}', JSON, JSON),
+        (b"[" * 100_000, JSON, JSON),
+        (b'{"inputs": {"sen1": ' + b"[" * 100_000, JSON, JSON),
+        (b"", JSON, JSON),
     ],
 )  # fmt: skip
-def test_what_is_no_patch_gets_400_with_a_reason(body: bytes, content_type: str, reason: str) -> None:
-    status, found = Server().reason(body, content_type)
-    assert status == 400
-    assert found.startswith(reason)
+def test_what_is_no_patch_gets_400_with_a_reason(body: bytes, content_type: str, where: str) -> None:
+    asked = Asked(body, content_type)
+    assert asked.status == 400
+    assert asked.error.startswith(where)
+    assert "\n" not in asked.error
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_read() -> None:
-    server = Server()
-    status, reason = server.reason(b"x", content_length=str(LIMIT + 1))
-    assert (status, reason) == (413, f"body of {LIMIT + 1:,} bytes; at most {LIMIT:,} (--max-body)")
-    server = Server()
-    server.reason(b"x", content_length=str(LIMIT + 1), expect="100-continue")
-    assert server.parts_read == 0, "what asks first is not told to send"
-    endless = [b"x" * 2**20] * 1000  # in pieces, without a length
-    status, reason = server.reason(endless)
-    assert (status, reason) == (413, f"body of more than {LIMIT:,} bytes (--max-body)")
-    assert server.parts_read <= 2 * (LIMIT // 2**20 + 1), "a little more is thrown away, so that the client can listen"
-    assert server.reason(b"x", content_length="-1") == (400, "Content-Length is no number")
+    refused = Asked(b"x", length=LIMIT + 1)
+    assert (refused.status, refused.parts_read) == (413, 0)
+    assert f"{LIMIT + 1:,} bytes; at most {LIMIT:,}" in refused.error
+    assert Asked(b"x", content_type=JSON, length=MOST_JSON + 1).status == 413
+    longer = Asked([bytes(1000)] * 100, length=1500)
+    assert (longer.status, longer.parts_read) == (400, 2)
 
 
-def test_a_small_body_that_decodes_to_much_is_refused_before_it_is_decoded() -> None:
-    zeros = [np.zeros(1024 * 8)] * 200
-    body = parquet(sen1=zeros, sen2=[np.zeros(1024 * 10)] * 200)
-    assert len(body) < LIMIT / 4
-    status, reason = Server().reason(body)
-    assert status == 413
-    assert reason.startswith("patches of 29,491,200 bytes; at most ")
+def test_a_body_that_ends_early_or_takes_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Asked([], length=100).status == 400
+    monkeypatch.setattr(server, "_BODY_SECONDS", 0.05)
+    assert Asked(None, length=100).status == 408
 
 
-def bomb(**options: Any) -> bytes:
-    """Parquet whose footer tells of one patch, and whose page decodes to 192 MiB."""
-
-    def varint(value: int, width: int = 1) -> bytes:
-        digits = [value >> shift & 0x7F for shift in range(0, 7 * max(width, -(-value.bit_length() // 7)), 7)]
-        return bytes([*(digit | 0x80 for digit in digits[:-1]), digits[-1]])
-
-    def one_row(count: int) -> pa.Array:
-        return pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), pa.array(np.zeros(count)))
-
-    count, out = 192 * MIB // 8, io.BytesIO()
-    table = pa.table({"sen1": one_row(count), "sen2": one_row(1024 * 10)})
-    pq.write_table(table, out, write_statistics=False, data_page_size=2**30, write_batch_size=2**30, **options)
-    body = out.getvalue()
-    start = len(body) - 8 - int.from_bytes(body[-8:-4], "little")
-    true = varint(2 * count)  # Thrift's zigzag
-    assert true in body[start:]
-    return body[:start] + body[start:].replace(true, varint(2 * 1024 * 8, len(true)), 1)
-
-
-BOMBS: dict[str, Callable[[], tuple[bytes, str]]] = {
-    "dictionary": lambda: (bomb(compression="none", use_dictionary=True), PARQUET),
-    "zstd": lambda: (bomb(compression="zstd", use_dictionary=False), PARQUET),
-    "lists": lambda: (b'{"inputs": {"sen1": [' + b"[]," * (LIMIT // 3 - 20) + b'[]], "sen2": []}}', JSON),
-    "dicts": lambda: (b'{"inputs": {"sen1": [' + b"{}," * (LIMIT // 3 - 20) + b'{}], "sen2": []}}', JSON),
+HOSTILE = {
+    "lists": b'{"inputs": {"sen1": [' + b"[]," * 60_000 + b'[]], "sen2": []}}',
+    "lists in lists": b'{"inputs": {"sen1": [' + (b"[" * 90 + b"]" * 90 + b",") * 1000 + b'[]], "sen2": []}}',
+    "dicts": b'{"inputs": {"sen1": [' + b"{}," * 60_000 + b'{}], "sen2": []}}',
+    "numbers": b'{"inputs": {"sen1": [' + b".1,".join([b"0"] * 45_000) + b'], "sen2": []}}',
+    "a long string": b'{"inputs": {"sen1": ["' + b"x" * 90_000 + b'"' + b',"a"' * 22_000 + b'], "sen2": []}}',
+    "a long number": b'{"inputs": {"sen1": [0.' + b"1" * 180_000 + b'], "sen2": []}}',
+    "a long whole number": b'{"inputs": {"sen1": [' + b"1" * 180_000 + b'], "sen2": []}}',
 }
 
 
-@pytest.mark.parametrize("kind", BOMBS)
-def test_a_body_that_takes_much_memory_is_refused_and_the_next_is_answered(kind: str) -> None:
-    body, content_type = BOMBS[kind]()
-    assert len(body) <= LIMIT
-    server = Server()
-    status, reason = server.reason(body, content_type)
-    assert status in (400, 413), reason
-    assert server.ask(encode_parquet(SEN1, SEN2)) == (200, b"answer")
-
-
-def test_a_lost_checking_process_is_replaced() -> None:
-    checker()._process.kill()
-    refused = (413, "takes too much memory or time to decode; send fewer patches at a time")
-    assert Server().reason(encode_parquet(SEN1, SEN2)) == refused
-    assert Server().ask(encode_parquet(SEN1, SEN2)) == (200, b"answer")
-
-
-def test_a_body_that_takes_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bp_lcz.serving.server._CHECK_SECONDS", 0)
-    assert Server().reason(encode_json(SEN1, SEN2), JSON)[0] == 413
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the memory")
-def test_checking_takes_bounded_memory(tmp_path: Path) -> None:
-    names = []
-    for kind, make in BOMBS.items():
-        body, content_type = make()
-        (tmp_path / kind).write_bytes(body)
-        names.append((kind, content_type))
-    script = f"""
-import resource
-from pathlib import Path
-from bp_lcz.serving.server import Checker, RefusedError
-for name, content_type in {names}:
-    checker = Checker({{"sen1": 8, "sen2": 10}}, {LIMIT})
-    try:
-        checker.encode_checked(content_type, Path(name).read_bytes())
-    except RefusedError as refused:
-        print(refused.status)
-    checker.close()
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-"""
-    ran = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True)
-    *statuses, peak = map(int, ran.stdout.split())
-    assert len(statuses) == len(names)
-    assert all(status in (400, 413) for status in statuses)
-    assert peak * 1024 < 256 * MIB, "imports take 70 MiB, and 128 more are allowed"
-
-
-def test_the_checking_process_hears_no_ctrl_c_and_ends_with_the_server() -> None:
-    script = """
-import os, signal, sys
-from bp_lcz.serving.client import PARQUET
-from bp_lcz.serving.server import Checker, RefusedError
-checker = Checker({"sen1": 8, "sen2": 10}, 2**20)
-signal.signal(signal.SIGINT, lambda *_: None)
-os.killpg(0, signal.SIGINT)
-try:
-    checker.encode_checked(PARQUET, b"")
-except RefusedError as refused:
-    print(refused.status, flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    command = [sys.executable, "-c", script]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    ) as server:  # the checking process holds stderr, too: it comes to its end with the last of both
-        assert server.communicate(timeout=60) == (b"400\n", b"")
-
-
-def test_the_checking_process_imports_little() -> None:
-    script = "import sys, bp_lcz.serving.server; print({'torch', 'mlflow', 'pandas'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "set()\n"
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_json_takes_bounded_memory_and_time_and_the_next_is_answered(kind: str) -> None:
+    body = HOSTILE[kind]
+    tracemalloc.start()
+    start = time.process_time()
+    refused = Asked(body, JSON)
+    spent, (_, peak) = time.process_time() - start, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert refused.status == 400
+    assert peak < 60 * len(body)
+    assert spent < 5
+    assert Asked(PATCHES).status == 200
 
 
 def test_other_types_and_paths_are_refused_and_health_is_answered() -> None:
-    assert Server().reason(b"x", "text/csv")[0] == 415
-    assert Server().reason(b"x", None)[0] == 415
-    assert Server().reason(method="GET", path="/docs")[0] == 404
-    assert Server().reason(method="GET")[0] == 404
+    assert Asked(b"x", "text/csv").status == 415
+    assert Asked(b"x", None).status == 415
+    assert Asked(method="GET", path="/docs").status == 404
+    assert Asked(method="GET").status == 404
     for path in ("/health", "/ping", "/version"):
-        assert Server().ask(method="GET", path=path) == (200, b"answer")
+        assert Asked(method="GET", path=path).status == 200
 
 
 def test_a_local_server_answers_to_local_names_only() -> None:
-    for host in ("evil.example:5001", "", "127.0.0.1.evil.example"):
-        assert Server().reason(method="GET", path="/health", host=host)[0] == 403
+    for host in ("evil.example:5001", "", "127.0.0.1.evil.example", "0.0.0.0"):
+        for path in ("/health", "/nothing"):
+            assert Asked(method="GET", path=path, host=host).status == 403
     for host in ("localhost:5001", "127.0.0.1", "[::1]:5001"):
-        assert Server().ask(method="GET", path="/health", host=host)[0] == 200
-    assert Server(local=False).ask(method="GET", path="/health", host="lcz.example")[0] == 200
+        assert Asked(method="GET", path="/health", host=host).status == 200
+    assert Asked(method="GET", path="/health", host="lcz.example", local=False).status == 200
+
+
+def test_one_request_is_computed_at_a_time_and_health_is_answered_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    began, may_end, at_work, most = threading.Event(), threading.Event(), [], []
+
+    def compute(_: Classifier, sen1: np.ndarray, sen2: np.ndarray) -> np.ndarray:
+        at_work.append(None)
+        most.append(len(at_work))
+        began.set()
+        assert may_end.wait(30)
+        at_work.pop()
+        return np.zeros((len(sen1), CLASS_COUNT), np.float32)
+
+    monkeypatch.setattr(Classifier, "predict_proba", compute)
+    with listening(application(network(), "demo/1", LIMIT, only_local_names=True)) as url:
+        threads = [threading.Thread(target=Client(url).predict_proba, args=(SEN1, SEN2)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        assert began.wait(30)
+        healthy = Client(url, timeout=30.0).is_healthy()
+        may_end.set()
+        for thread in threads:
+            thread.join()
+    assert healthy
+    assert most == [1, 1, 1]
+
+
+@contextmanager
+def listening(app: Any) -> Iterator[str]:
+    """Address of an application behind the real web server."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        web = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        thread = threading.Thread(target=web.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            web.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with listening(application(network(), "demo/1", LIMIT, only_local_names=True)) as address:
+        yield address
+
+
+def test_a_client_that_sends_before_it_reads_hears_why_it_is_refused(url: str) -> None:
+    with requests.Session() as session:
+        session.trust_env = False
+        for _ in range(2):
+            refused = session.post(f"{url}/invocations", bytes(8 * LIMIT), headers={"Content-Type": NPY}, timeout=30)
+            assert refused.status_code == 413
+        parts = (b"x" * 1000 for _ in range(10))
+        assert session.post(f"{url}/invocations", parts, headers={"Content-Type": NPY}, timeout=30).status_code == 411
+        refused = session.post(f"{url}/invocations", b"x", headers={"Content-Type": "text/csv"}, timeout=30)
+        assert refused.status_code == 415
+
+
+def test_what_asks_first_is_not_told_to_send_too_much(url: str) -> None:
+    head = f"POST /invocations HTTP/1.1\r\nHost: {LOCAL}\r\nExpect: 100-continue\r\nContent-Type: {NPY}\r\n"
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=30) as connection:
+        connection.sendall(f"{head}Content-Length: {LIMIT + 1}\r\n\r\n".encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=30) as connection:
+        connection.sendall(f"{head}Content-Length: -1\r\n\r\n".encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
+
+
+def test_chunks_say_no_length_of_their_own(url: str) -> None:
+    head = f"POST /invocations HTTP/1.1\r\nHost: {LOCAL}\r\nContent-Type: {NPY}\r\nTransfer-Encoding: chunked\r\n"
+    for length, status in (("Content-Length: 10\r\n", b"400"), ("", b"411")):
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=30) as connection:
+            connection.sendall(f"{head}{length}\r\n1000\r\n".encode() + bytes(0x1000) + b"\r\n1000\r\n")
+            assert connection.recv(1000).split()[1] == status
+
+
+def test_the_client_gives_the_probabilities_of_the_network(url: str) -> None:
+    expected = network().predict_proba(SEN1, SEN2)
+    for sen1 in (SEN1, SEN1.tolist(), SEN1.astype(">f8"), SEN1.astype(np.longdouble), SEN1[::-1][::-1]):
+        np.testing.assert_array_equal(Client(url).predict_proba(sen1, SEN2), expected)
+    assert Client(url).predict_proba(SEN1[:0], SEN2[:0]).shape == (0, CLASS_COUNT)
+    with pytest.raises(UserError, match="400: sen1: shape"):
+        Client(url).predict_proba(SEN1[..., :7], SEN2)
+    with pytest.raises(UserError, match="413: body of"):
+        Client(url).predict_proba(np.repeat(SEN1, 20, axis=0), np.repeat(SEN2, 20, axis=0))
+
+
+def test_the_client_asks_for_a_loopback_address_through_no_proxy(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for address in (url, url.replace("127.0.0.1", "localhost")):
+        assert Client(address).is_healthy()
+        assert Client(address).predict_proba(SEN1, SEN2).shape == (2, CLASS_COUNT)
+    with pytest.raises(UserError, match="no answer"):
+        Client("http://lcz.invalid:5001").predict_proba(SEN1, SEN2)
+
+
+def test_the_client_imports_little() -> None:
+    script = "import sys, bp_lcz.serving.client; print({'torch', 'mlflow', 'pandas', 'fastapi'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "set()\n"
 
 
 def test_the_client_says_what_is_wrong() -> None:
-    with pytest.raises(UserError, match="ftp://x: expected http://host:port"):
-        Client("ftp://x")
+    for address in ("ftp://x", "x:5001", "http://", "http://[::1"):
+        with pytest.raises(UserError, match="expected http://host:port"):
+            Client(address)
     with pytest.raises(UserError, match="sen1: has 2 patches, sen2 1"):
         Client("http://127.0.0.1:1").predict_proba(SEN1, SEN2[:1])
     with pytest.raises(UserError, match=r"http://127.0.0.1:1: no answer \(.*refused"):
@@ -351,19 +398,21 @@ def answering(answer: bytes) -> Iterator[str]:
             thread.join()
 
 
-def http(content: bytes) -> bytes:
-    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(content), content)
+def http(content: bytes, status: str = "200 OK", header: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\n{header}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (b"SSH-2.0-OpenSSH_9.2\r\n", r"no answer \(SSH-2.0"),
-        (http(b"[]")[:-1], r"no answer \(IncompleteRead"),
-        (http(b"<html>"), r"no answer \("),
-        (http(b"{}"), "an answer without predictions; is this a scoring server"),
-        (http(b"[]"), "an answer without predictions; is this a scoring server"),
-        (http(b'{"predictions": [1]}'), r"predictions of shape \(1,\) for 2 patches"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", r"no answer \(.*SSH-2.0"),
+        (http(b"[]")[:-1], r"no answer \(.*IncompleteRead"),
+        (http(b"<html>"), "an answer without predictions; is this a scoring server"),
+        (http(encode_arrays(SEN1)), "an answer without predictions; is this a scoring server"),
+        (http(encode_arrays(np.zeros((1, CLASS_COUNT)))), "1 predictions for 2 patches"),
+        (http(b"<html>", "404 Not Found"), "404: Not Found"),
+        (http(b"[]", "500 Oops"), "500: Oops"),
+        (http(b"", "302 Found", "Location: http://lcz.invalid/\r\n"), "302: Found"),
     ],
 )
 def test_the_client_says_that_it_is_no_scoring_server(answer: bytes, reason: str) -> None:
@@ -403,19 +452,3 @@ def test_the_client_names_the_patch_by_the_callers_number(value: float) -> None:
 def test_the_client_refuses_what_is_no_array_of_patches(sen1: Any, reason: str) -> None:
     with pytest.raises(UserError, match=f"^sen1: {reason}"):
         Client("http://127.0.0.1:1").predict_proba(sen1, SEN2)
-
-
-@pytest.mark.parametrize("encoding", ["parquet", "json"])
-def test_the_client_takes_lists_and_every_float_type(encoding: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    server, client = Server(), Client("http://127.0.0.1:1", encoding)
-
-    def invoke(sen1: np.ndarray, sen2: np.ndarray) -> np.ndarray:
-        assert server.ask(client._encode(sen1, sen2), client._content_type)[0] == 200
-        return np.zeros((len(sen1), 17), np.float32)
-
-    monkeypatch.setattr(client, "_invoke", invoke)
-    for sen1 in (SEN1.tolist(), SEN1.astype(">f8"), SEN1.astype(np.longdouble)):
-        assert client.predict_proba(sen1, SEN2.tolist()).shape == (2, 17)
-    for _, body in server.reached:
-        received = np.stack(pd.read_parquet(io.BytesIO(body))["sen1"])
-        np.testing.assert_array_equal(received.reshape(SEN1.shape), SEN1)

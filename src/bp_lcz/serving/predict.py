@@ -82,8 +82,7 @@ def _is_same_file(one: Path, other: Path) -> bool:
 
 
 def _write(workspace: Path, model: str, file: Path, out: Path) -> Prediction:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    classifier = _load(workspace, model, device)
+    classifier, _ = load_model(workspace, model)
     with open_patches(file, needs_labels=False) as reader:
         if reader.count == 0:
             raise UserError(file, "no patches")
@@ -107,7 +106,20 @@ def _write(workspace: Path, model: str, file: Path, out: Path) -> Prediction:
         return Prediction(reader.count, right / labelled if labelled else None)
 
 
-def _load(workspace: Path, model: str, device: str) -> Classifier:
+def load_model(workspace: Path, model: str) -> tuple[Classifier, str]:
+    """A model on the GPU if there is one, by the installed package from safetensors and JSON alone.
+
+    Args:
+        workspace: checkout or workspace, whose store holds a registered model.
+        model: folder of a checkpoint, or ``models:/<name>@<alias>`` or ``models:/<name>/<version>``.
+
+    Returns:
+        The network and its name: that of the folder, or ``<name>/<version>``.
+
+    Raises:
+        UserError: if there is no such model, or its files are missing, damaged, or not those that were registered.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     if not model.startswith("models:"):
         if not (Path(model) / DESCRIPTION).is_file():
             raise UserError(
@@ -115,12 +127,13 @@ def _load(workspace: Path, model: str, device: str) -> Classifier:
                 f"no folder with {DESCRIPTION}; expected that of a checkpoint, such as outputs/models/<trial>, "
                 "or models:/<name>@<alias>",
             )
-        return load_classifier(Path(model), device)
+        return load_classifier(Path(model), device), Path(model).resolve().name
     from bp_lcz.registry.connection import open_store
     from bp_lcz.registry.fetch import fetch_classifier, find_version
 
     with open_store(workspace) as client:
-        return fetch_classifier(client, find_version(client, model), device)
+        version = find_version(client, model)
+        return fetch_classifier(client, version, device), f"{version.name}/{version.version}"
 
 
 def _predictions(
