@@ -113,6 +113,21 @@ def test_equal_coordinates_in_two_projections_are_far_apart(tmp_path):
     assert run_gate(root)["leakage"]["status"] == "none"
 
 
+def test_one_ground_in_two_utm_zones_is_seen(tmp_path):
+    from bp_lcz.so2sat.ground import in_zone, on_globe
+
+    border = np.array([[704_000.0, 5_540_000.0]])  # near 18 degrees east
+    beside = in_zone(on_globe(border, 32633), 32634) + np.array([[100.0, 50.0]])
+    root = write_footprints(tmp_path, {"training": border, "validation": row(0), "testing": beside})
+    with h5py.File(root / "testing_geo.h5", "a") as file:
+        file["epsg"][:] = 32634
+    found = find_neighbours(root)
+    assert (found.status, found.pairs) == ("overlap", 1)
+    assert 80 < found.summary()["distance"] < 130
+    (name,) = found.table["neighbours"][found.table["distance"] < 320]
+    assert name.startswith("testing.h5[0] and training.h5[0] in Berlin")
+
+
 def test_pairs_are_those_that_brute_force_counts(tmp_path):
     rng = np.random.default_rng(0)
     corners = {split: 10.0 * rng.integers(0, 200, (12, 2)) for split in SPLITS}

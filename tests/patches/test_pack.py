@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -11,6 +12,8 @@ from bp_lcz.errors import UserError
 from bp_lcz.patches import pack as module
 from bp_lcz.patches.pack import ChannelMoments, pack
 from bp_lcz.patches.transform import transform
+from bp_lcz.so2sat.geo import world_files
+from bp_lcz.so2sat.ground import in_zone, on_globe
 from tests.so2sat.patches import COUNTS, edit, random_patches, write_dataset
 
 MANY = {"training": 9, "validation": 2, "testing": 8}
@@ -143,6 +146,19 @@ def test_blocks_are_trials_of_three_patches_where_cities_are_few(tmp_path):
     same_trial = np.array([[a == b for b in trial] for a in trial])
     np.testing.assert_array_equal(same_block, same_trial)
     assert manifest["blocks"]["count"]["testing"] == len(set(trial)) < 17
+
+
+def test_one_ground_in_two_utm_zones_is_one_block(tmp_path):
+    root = write_dataset(tmp_path / "mine", cities=FEW)
+    with h5py.File(root / "testing_geo.h5", "a") as file:
+        file["city"][:] = file["city"][0]
+        # Nine patches in the middle of a block, eight of the same ground from the next zone.
+        middle = np.tile([[704_640.0 + 320, 5_540_160 - 320]], (17, 1))
+        middle[9:] = in_zone(on_globe(middle[9:], 32633), 32634)
+        file["tfw"][:] = world_files(*middle.T)
+        file["epsg"][:] = np.where(np.arange(17) < 9, 32633, 32634)[:, None]
+    pack(root, summary(), tmp_path / "packed")
+    assert set(np.load(tmp_path / "packed/testing.blocks.npy")) == {0}
 
 
 def test_blocks_are_patches_without_geo_files(tmp_path):

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from bp_lcz.errors import UserError
+from bp_lcz.gate.leakage import find_neighbours
+from bp_lcz.scenes.split import SplitRule, split_folders
 from bp_lcz.scenes.tile import TileOptions, cut_scenes
+from bp_lcz.so2sat.geo import read_geo_of
+from bp_lcz.so2sat.ground import near_across
 from tests.scenes.rasters import arrays
 
 pytestmark = pytest.mark.shared
@@ -101,3 +105,19 @@ def test_south_up_rasters_give_the_same_patches(cases, tmp_path):
 def test_radar_geometry_is_refused(cases, tmp_path):
     with pytest.raises(UserError, match="terrain-corrected"):
         cut(cases("t07_gcps"), "s1_gcps", "s2", tmp_path / "out")
+
+
+def test_one_place_in_two_utm_zones_is_divided_without_leakage(cases, tmp_path):
+    folder = cases("t38_two_zones")
+    parts = []
+    for name in "ab":
+        parts.append(tmp_path / name)
+        scenes = (folder / f"{name}_{kind}.tif" for kind in ("s1", "s2"))
+        cut_scenes(*scenes, parts[-1], folder / f"{name}_lcz.tif", None, OPTIONS)
+    one, other = (read_geo_of(part / "patches.h5") for part in parts)
+    assert one.epsg[0] != other.epsg[0]
+    assert len(near_across(one, other, 320.0)[0])
+    with pytest.raises(UserError):  # all of it is seen from both zones
+        split_folders(parts, tmp_path / "cities", SplitRule(by="city"))
+    split_folders(parts, tmp_path / "blocks", SplitRule(block_m=640.0, shares=(0.4, 0.3, 0.3)))
+    assert find_neighbours(tmp_path / "blocks").status == "none"

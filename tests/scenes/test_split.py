@@ -13,6 +13,7 @@ from bp_lcz.gate.leakage import find_neighbours
 from bp_lcz.params import SPLITS
 from bp_lcz.scenes.split import SplitRule, assign, counted, split_folders
 from bp_lcz.so2sat.geo import Geo, read_geo, world_files
+from bp_lcz.so2sat.ground import in_zone, near_across, on_globe
 from bp_lcz.so2sat.layout import check_dataset, open_split
 from tests.gate.test_leakage import INTENSITIES, berlin
 from tests.so2sat.patches import random_patches
@@ -72,6 +73,19 @@ def test_cities_stay_whole():
     part = assign(geo, SplitRule(by="city", shares=(0.6, 0.2, 0.2)))
     assert {len(set(part[geo.city == city])) for city in np.unique(geo.city)} == {1}
     assert [int((part == s).sum()) // 16 for s in range(3)] == [6, 2, 2]
+
+
+def test_no_gap_is_lost_between_two_utm_zones():
+    here = stride_grid(30, epsg=32633, west=703_000.0)
+    middle = here.tfw[:, 4:] - [0, 260_000]  # near 18 degrees east
+    parts = {32633: middle, 32634: in_zone(on_globe(middle, 32633), 32634)}
+    geo = Geo(
+        np.full(1800, "x"), np.repeat(list(parts), 900), np.concatenate([world_files(*xy.T) for xy in parts.values()])
+    )
+    part = assign(geo, SplitRule(block_m=1500.0, shares=(0.4, 0.3, 0.3)))
+    for one in range(3):
+        which = (Geo(geo.city[w], geo.epsg[w], geo.tfw[w]) for w in (part == one, (part >= 0) & (part != one)))
+        assert not len(near_across(*which, 319.9)[0])
 
 
 def test_the_seed_decides():

@@ -19,13 +19,13 @@ from jaxtyping import Float, Int, UInt64
 from scipy.spatial import KDTree
 from tqdm import tqdm
 
-from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.params import SPLITS, Split
-from bp_lcz.so2sat.geo import PIXEL_M, Geo, read_geo
+from bp_lcz.so2sat.geo import Geo, read_geo
+from bp_lcz.so2sat.ground import SIDE_M, near_across
 from bp_lcz.so2sat.layout import open_split
 from bp_lcz.so2sat.provenance import LEAKY_SPLIT
 
-OVERLAP_M = PATCH_SIDE * PIXEL_M
+OVERLAP_M = SIDE_M
 """Two footprints overlap when their corners are nearer than this in easting and in northing."""
 
 NEAREST_M = OVERLAP_M - 1e-6
@@ -75,8 +75,8 @@ class Neighbours:
     def summary(self) -> dict[str, Any]:
         """The entry ``leakage`` of ``summary.json``, which follows every result.
 
-        ``distance`` is the smallest one between two splits in m, null where no two share a projection or nothing
-        is known about where patches lie.
+        ``distance`` is the smallest one between two splits in m, of patches in two UTM zones only where they overlap;
+        null where no two share a projection or nothing is known about where patches lie.
         """
         nearest = self.table["distance"].min()
         return {
@@ -119,6 +119,8 @@ def footprint_distance(
 def _by_distance(geo: dict[Split, Geo]) -> Neighbours:
     tables, pairs = [], 0
     for first, second in combinations(SPLITS, 2):
+        closest = np.full(len(geo[second].epsg), np.inf)
+        beside = np.zeros(len(closest), dtype=np.int64)
         # Not by city: two files may spell one city differently.
         for epsg in np.intersect1d(geo[first].epsg, geo[second].epsg):
             (i, here), (j, there) = (_of_projection(geo[split], int(epsg)) for split in (first, second))
@@ -126,12 +128,21 @@ def _by_distance(geo: dict[Split, Geo]) -> Neighbours:
             if (distance < NEAREST_M).any():
                 below = np.nextafter(NEAREST_M, 0.0)
                 pairs += int(KDTree(here).count_neighbors(KDTree(there), below, p=np.inf))
-            city = geo[second].city[j]
-            names = [
-                f"{second}.h5[{b}] and {first}.h5[{a}] in {name} {metres:.6g} m apart"
-                for a, b, name, metres in zip(i[nearest], j, city, distance, strict=True)
-            ]
-            tables.append(_table(names, distance, np.full(len(names), np.nan)))
+            closest[j], beside[j] = distance, i[nearest]
+        i, j, distance = near_across(geo[first], geo[second], NEAREST_M)
+        pairs += len(distance)
+        # The nearest of a patch's pairs stands last and wins.
+        order = np.argsort(-distance, kind="stable")
+        i, j, distance = (part[order] for part in (i, j, distance))
+        wins = distance < closest[j]
+        closest[j[wins]], beside[j[wins]] = distance[wins], i[wins]
+        rows = np.flatnonzero(np.isfinite(closest))
+        rows = rows[np.argsort(geo[second].epsg[rows], kind="stable")]
+        names = [
+            f"{second}.h5[{b}] and {first}.h5[{a}] in {name} {metres:.6g} m apart"
+            for a, b, name, metres in zip(beside[rows], rows, geo[second].city[rows], closest[rows], strict=True)
+        ]
+        tables.append(_table(names, closest[rows], np.full(len(names), np.nan)))
     return Neighbours(_joined(tables), True, pairs)
 
 

@@ -22,6 +22,7 @@ from bp_lcz.params import SPLITS
 from bp_lcz.patches.transform import transform
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.so2sat.geo import Geo, read_geo
+from bp_lcz.so2sat.ground import in_zone, is_utm, on_globe
 from bp_lcz.so2sat.layout import check_dataset, open_split
 
 ROWS = 32
@@ -172,8 +173,18 @@ def _blocks(geo: Geo | None, unit: str, count: int) -> Int[np.ndarray, " patch"]
     cities = np.unique(geo.city, return_inverse=True)[1].ravel().astype(np.int64)
     if unit == "city":
         return cities
-    column, row = (np.floor(axis / BLOCK_M).astype(np.int64) for axis in (geo.easting, geo.northing))
-    squares = np.stack([cities, geo.epsg, column, row], axis=1)
+    epsg, places = geo.epsg.copy(), geo.tfw[:, 4:].copy()
+    for city in np.unique(cities):
+        # A city on the border of UTM zones has one grid, that of most of its patches.
+        zones, many = np.unique(geo.epsg[cities == city], return_counts=True)
+        most = int(zones[many.argmax()])
+        for zone in zones[zones != most]:
+            here = (cities == city) & (geo.epsg == zone)
+            globe = on_globe(places[here], int(zone))
+            if globe is not None and is_utm(most):
+                epsg[here], places[here] = most, in_zone(globe, most)
+    column, row = np.floor(places / BLOCK_M).astype(np.int64).T
+    squares = np.stack([cities, epsg, column, row], axis=1)
     return np.unique(squares, axis=0, return_inverse=True)[1].ravel().astype(np.int64)
 
 

@@ -16,6 +16,7 @@ from bp_lcz.gate.leakage import OVERLAP_M, footprint_distance
 from bp_lcz.params import SPLITS
 from bp_lcz.scheme import CLASS_COUNT, CODES
 from bp_lcz.so2sat.geo import Geo, read_geo_of
+from bp_lcz.so2sat.ground import near_across
 from bp_lcz.so2sat.layout import KEYS, SplitReader, open_patches
 from bp_lcz.so2sat.writer import new_patches
 
@@ -172,7 +173,9 @@ def _near(
         corners, others = (np.stack([geo.easting[i], geo.northing[i]], axis=1) for i in (here, there))
         distance, _ = footprint_distance(corners, others)
         found.append(here[distance < gap_m - 1e-6])
-    return np.concatenate(found)
+    loser, keeper = (Geo(geo.city[which], geo.epsg[which], geo.tfw[which]) for which in (losing, keeping))
+    across, _, _ = near_across(loser, keeper, gap_m - 1e-6)
+    return np.unique(np.concatenate([*found, np.flatnonzero(losing)[across]]))
 
 
 def _check_alike(readers: Sequence[SplitReader]) -> None:
