@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from dvc.config import Config
 
 from bp_lcz.errors import UserError
 from bp_lcz.params import SPLITS, load_params
@@ -133,6 +134,15 @@ def test_a_linked_dataset_keeps_its_name(checkout: Path, dataset: Path) -> None:
 def test_the_cache_of_the_main_checkout_is_shared(checkout: Path) -> None:
     workspace = make_workspace("one")
     assert f"dir = {checkout / '.dvc/cache'}\n" in (workspace / ".dvc/config.local").read_text()
+
+
+@pytest.mark.parametrize("name", ["no #1", "a,b", "it's", '5" of rain', "50 %"])
+def test_the_cache_is_that_of_the_main_checkout_whatever_its_path(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    moved = checkout.rename(checkout.with_name(name))
+    monkeypatch.chdir(moved)
+    assert Config(str(make_workspace("one") / ".dvc"))["cache"]["dir"] == str(moved / ".dvc/cache")
 
 
 def test_a_cache_folder_that_the_main_checkout_chose_is_shared(checkout: Path, tmp_path: Path) -> None:

@@ -248,7 +248,10 @@ def _share_dvc_settings(main: Path, folder: Path) -> None:
     """The main checkout's own DVC settings, such as a remote, and its cache."""
     settings = ConfigParser(interpolation=None)
     settings.read(main / ".dvc/config.local", encoding="utf-8")
-    settings.read_dict({"cache": {"dir": cache_folder(main)}})
+    cache = cache_folder(main)
+    # DVC takes what follows "#" for a comment and what holds "," for a list.
+    quote = ("'" if '"' in cache else '"') if set("#,\"'") & set(cache) else ""
+    settings.read_dict({"cache": {"dir": f"{quote}{cache}{quote}"}})
     with (folder / ".dvc/config.local").open("w", encoding="utf-8") as file:
         settings.write(file)
 

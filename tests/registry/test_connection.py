@@ -1,9 +1,14 @@
+import shutil
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from bp_lcz.errors import TemporaryError, UserError
+from bp_lcz.errors import BusyError, TemporaryError, UserError
 from bp_lcz.registry.connection import open_store, tracking_uri
 from bp_lcz.registry.fetch import find_version
 from bp_lcz.registry.models import list_models
@@ -92,3 +97,55 @@ def test_a_command_without_an_answer_is_one_line_without_the_password_and_may_be
 def find_in_store(workspace: FinishedWorkspace, uri: str) -> None:
     with open_store(workspace.folder) as client:
         find_version(client, uri)
+
+
+# ---- an SQLite file that cannot be used
+
+
+def damaged(folder: Path, store: Path) -> None:
+    (folder / "mlflow.db").write_bytes(store.read_bytes()[:60_000])
+
+
+def another_file(folder: Path, store: Path) -> None:
+    (folder / "mlflow.db").write_text("notes of mine\n" * 100)
+
+
+def a_folder(folder: Path, store: Path) -> None:
+    (folder / "mlflow.db").mkdir()
+
+
+def of_another_program(folder: Path, store: Path) -> None:
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        database.execute("CREATE TABLE experiments (name)")
+
+
+def of_another_version(folder: Path, store: Path) -> None:
+    shutil.copy(store, folder / "mlflow.db")
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'of another time'")
+
+
+@pytest.mark.parametrize("make", [damaged, another_file, a_folder, of_another_program, of_another_version])
+def test_a_store_that_cannot_be_used_is_one_line_and_waiting_does_not_help(
+    tmp_path: Path, empty_store: Path, make: Callable[[Path, Path], None]
+) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    make(tmp_path, empty_store)
+    with pytest.raises(UserError) as caught, open_store(tmp_path) as client:
+        client.search_experiments()
+    assert type(caught.value) is UserError
+    assert caught.value.where.endswith(f"{tmp_path}/mlflow.db")
+    assert "\n" not in caught.value.what
+    if make is of_another_version:
+        assert f"`mlflow db upgrade sqlite:///{tmp_path}/mlflow.db`" in caught.value.what
+
+
+def test_a_store_that_another_program_holds_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *arguments, **named: connect(*arguments, **named, timeout=0.1))
+    with closing(connect(tmp_path / "mlflow.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(BusyError) as caught, open_store(tmp_path):
+            pass
+    assert caught.value.where == f"{tmp_path}/mlflow.db"

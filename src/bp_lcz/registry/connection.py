@@ -3,20 +3,23 @@
 import logging
 import os
 import re
+import shlex
 import socket
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bp_lcz.addresses import sqlite_url
-from bp_lcz.errors import TemporaryError, UserError
+from bp_lcz.errors import BusyError, TemporaryError, UserError
 from bp_lcz.files import locked
 from bp_lcz.workspace import main_checkout
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
 _USER_INFO = re.compile(r"(?<!sqlite)://\S*@")
 
@@ -39,20 +42,23 @@ def open_store(checkout: Path) -> Iterator["MlflowClient"]:
 
     Raises:
         TemporaryError: for whatever MLflow raises inside the block because it does not answer or fails itself.
-        UserError: for what it refuses.
+        BusyError: if another program holds the SQLite file.
+        UserError: for what it refuses, and for a file that is damaged, no database or of another MLflow.
     """
+    uri = tracking_uri(checkout)
+    _check_file(uri)
     import mlflow
+    from sqlalchemy.exc import SQLAlchemyError
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # MLflow's own 7 are four minutes, in which nobody is told that the server is not there.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    uri = tracking_uri(checkout)
     with locked(main_checkout(checkout) / "mlflow.db.lock"), _environment(MLFLOW_TRACKING_URI=uri):
         try:
             yield mlflow.MlflowClient(uri)
-        except mlflow.MlflowException as error:
+        except (mlflow.MlflowException, SQLAlchemyError) as error:
             raise _in_one_line(error, uri) from None
 
 
@@ -97,14 +103,51 @@ def open_experiment(client: "MlflowClient", name: str, checkout: Path) -> str:
     return str(experiment.experiment_id)
 
 
-def _in_one_line(error: "MlflowException", uri: str) -> UserError:
-    shown, status = _USER_INFO.sub("://", uri), error.get_http_status_code()
+def _check_file(uri: str) -> None:
+    """Refuse an SQLite file that cannot be read; MLflow would try it for up to two minutes."""
+    if not uri.startswith("sqlite:"):
+        return
+    from sqlalchemy import make_url
+
+    path = Path(make_url(uri).database or "")
+    if path.exists():
+        try:
+            with closing(sqlite3.connect(path.absolute().as_uri() + "?mode=rw", uri=True)) as database:
+                database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.Error as error:
+            raise _of_sqlite(error, path) from None
+
+
+def _of_sqlite(error: sqlite3.Error, where: object) -> UserError:
+    primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return BusyError(where, f"another program holds it ({error}); wait for it or stop it, then run again")
+    if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_FULL):
+        return UserError(where, f"SQLite cannot use it ({error})")
+    advice = "put a backup in its place, or move it away: runs are made again, aliases and decisions are not"
+    return UserError(where, f"no database of MLflow, or a damaged one ({error}); {advice}")
+
+
+def _in_one_line(error: "MlflowException | SQLAlchemyError", uri: str) -> UserError:
+    from mlflow.exceptions import MlflowException
+
+    shown, root = _USER_INFO.sub("://", uri), _root(error)
+    if isinstance(root, sqlite3.Error):
+        return _of_sqlite(root, shown)
+    if "database schema" in str(error):
+        return UserError(
+            shown,
+            "its tables are of another version of MLflow; make a backup, then "
+            f"`mlflow db upgrade {shlex.quote(shown)}`, or install that version",
+        )
+    status = error.get_http_status_code() if isinstance(error, MlflowException) else 500
     if is_unanswered(error):
         return TemporaryError(shown, f"MLflow does not answer ({reason(error)})")
     if status in (401, 403):
         login = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         return UserError(shown, f"MLflow refuses this user, see {login} ({reason(error)})")
-    return (TemporaryError if status >= 500 else UserError)(shown, reason(error))
+    may_pass = status >= 500 and not uri.startswith("sqlite:")
+    return (TemporaryError if may_pass else UserError)(shown, reason(error))
 
 
 def _root(error: BaseException) -> BaseException:

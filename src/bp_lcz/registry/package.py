@@ -52,7 +52,7 @@ def log_package(run_id: str, checkpoint: Path, card: Path, channels: Channels, e
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("served.py")),
-            artifacts={"checkpoint": str(checkpoint), "card": str(card)},
+            artifacts={"checkpoint": checkpoint.absolute().as_uri(), "card": card.as_uri()},
             code_paths=[str(code)],
             signature=signature(channels),
             input_example=example,
