@@ -10,16 +10,19 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Lock
 
 from bp_lcz.errors import UserError
 from bp_lcz.files import try_lock
 from bp_lcz.params import Params
 
 CPU = "cpu"
+_PAUSE = 0.1
+"""Seconds between looks at devices that other processes hold; the kernel tells nobody that one of several is free."""
 
 
 @dataclass
@@ -63,17 +66,41 @@ class Devices:
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             raise UserError(self.folder, "must be a folder of your own; remove it or set BP_LCZ_SLOTS to one that is")
         self.folder.chmod(0o700)  # one made before may be wider
+        self._turn = {kind: Lock() for kind in (CPU, "gpu")}
+        self._closed = Event()
+
+    @contextmanager
+    def take(self, stage: str, params: Params, tell: Callable[[str], object]) -> Iterator[Slot]:
+        """Devices for a stage of this name, as soon as there are some; of this object's stages the first to ask first.
+
+        Args:
+            stage: its name in dvc.yaml.
+            params: those of its workspace.
+            tell: takes the line that says that the stage waits.
+
+        Raises:
+            UserError: if this machine has too few, or `close` is called meanwhile.
+        """
+        with self._turn[CPU if self._wanted(stage, params)[1] == (CPU,) else "gpu"]:
+            slot = self.try_take(stage, params)
+            if slot is None:
+                tell(f"{stage} waits for a device")
+            while slot is None:
+                if self._closed.wait(_PAUSE):
+                    raise UserError(stage, "not started: the run has been stopped")
+                slot = self.try_take(stage, params)
+        try:
+            yield slot
+        finally:
+            slot.free()
+
+    def close(self) -> None:
+        """Let nobody wait any more."""
+        self._closed.set()
 
     def try_take(self, stage: str, params: Params) -> Slot | None:
         """Devices for a stage of this name, or None while they are taken."""
-        _, _, trial = stage.partition("@")
-        count, candidates = 1, tuple[str, ...]((CPU,))
-        if trial in params.trials and self.gpus and params.trial(trial).train.device != "cpu":
-            count, candidates = params.trial(trial).train.devices, self.gpus
-            if count > len(candidates):
-                raise UserError(
-                    "params.yaml", f"train.devices: {count}, but this machine shows {len(candidates)} GPU(s)"
-                )
+        count, candidates = self._wanted(stage, params)
         locks, taken = ExitStack(), list[str]()
         # Even filling: the first slot of every device before the second of any.
         for number in range(self.per_device):
@@ -84,6 +111,16 @@ class Devices:
             locks.close()
             return None
         return Slot(tuple(taken), locks)
+
+    def _wanted(self, stage: str, params: Params) -> tuple[int, tuple[str, ...]]:
+        """How many devices, and out of which."""
+        _, _, trial = stage.partition("@")
+        if trial not in params.trials or not self.gpus or params.trial(trial).train.device == "cpu":
+            return 1, (CPU,)
+        count = params.trial(trial).train.devices
+        if count > len(self.gpus):
+            raise UserError("params.yaml", f"train.devices: {count}, but this machine shows {len(self.gpus)} GPU(s)")
+        return count, self.gpus
 
     def _lock(self, device: str, number: int, locks: ExitStack) -> bool:
         file = self.folder / f"{device.replace(':', '-').replace('/', '-')}.{number}"

@@ -23,7 +23,9 @@ from prefect.tasks import Task
 from bp_lcz.dvc_internals import UP_TO_DATE, mend
 from bp_lcz.errors import STATUS_FILE, BusyError, Ending, TemporaryError, UserError
 from bp_lcz.files import locked
+from bp_lcz.params import Params
 from bp_lcz.workspace import FLOW_LOCK
+from flows.devices import Devices
 
 CHECKOUT = Path(__file__).parents[1]
 """The clone that this code lies in; a Prefect worker starts flows in a folder of its own."""
@@ -77,17 +79,22 @@ SERVER_TASK = tried_again(2, 10)  # the server may not answer at once
 
 
 @task(task_run_name="{stage}", **tried_again(*LOCK_DELAYS))
-def run_stage(stage: str, workspace: Path, extra: Mapping[str, str] | None = None, pull: bool = False) -> State[str]:
-    """Bring one stage up to date, its output line by line in the log.
+def run_stage(stage: str, workspace: Path, devices: Devices, params: Params, pull: bool = False) -> State[str]:
+    """Bring one stage up to date on a device of its own, its output line by line in the log.
 
     Args:
         stage: its name in dvc.yaml.
         workspace: checkout or workspace.
-        extra: environment variables of the stage.
+        devices: those of this machine.
+        params: the workspace's parameters.
         pull: take what other machines have made from the DVC remote.
     """
-    started = time.monotonic()
-    ending = run_dvc(workspace, ["repro", *["--pull"] * pull, stage], extra)
+    try:
+        with devices.take(stage, params, get_run_logger().info) as slot:
+            started = time.monotonic()
+            ending = run_dvc(workspace, ["repro", *["--pull"] * pull, stage], slot.environment)
+    except UserError as error:
+        return failed(error.status, str(error))
     if ending.status != 0:
         return failed(ending.status, f"stage {stage}: {ending.message}")
     return Completed(message=f"{ending.message}, {time.monotonic() - started:.1f} s", data=ending.message)

@@ -10,7 +10,6 @@ so what is up to date is not run. After them the trials are mirrored to MLflow a
 import argparse
 import logging
 import os
-import queue
 import signal
 import sys
 import time
@@ -26,7 +25,7 @@ import psutil
 from prefect import flow, get_client, get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectFuture, as_completed
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -42,7 +41,7 @@ from bp_lcz.registry.lineage import read_json
 from bp_lcz.so2sat.provenance import leak_mark
 from bp_lcz.workspace import main_checkout
 from flows.artifacts import artifact_key, show_claims, show_figures, show_lines, show_results, show_validation
-from flows.devices import Devices, Slot, find_gpus
+from flows.devices import Devices, find_gpus
 from flows.stages import (
     CHECKOUT,
     SERVER_TASK,
@@ -196,7 +195,7 @@ def run_stages(
     concurrency: int,
     pull: bool = False,
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Run each stage as soon as those before it are done; after a failure, only what does not need it.
+    """Run each stage as soon as those before it are done and a device is free; after a failure, what does not need it.
 
     Args:
         workspace: checkout or workspace.
@@ -209,66 +208,32 @@ def run_stages(
     Returns:
         Outcome of each stage that succeeded, and a line for each that failed.
     """
-    devices = Devices(concurrency, find_gpus())
-    progress = _Progress(workspace, len(graph))
-    outcomes: dict[str, str] = {}
-    failures: dict[str, str] = {}
-    waiting, active = list(graph), dict[PrefectFuture[Any], tuple[str, Slot | None]]()
-    done = queue.SimpleQueue[PrefectFuture[Any]]()
-    while True:
-        ready = [stage for stage in waiting if graph[stage] <= outcomes.keys()]
-        for stage in ready:
-            slot = None
-            if stage in current:
-                future = skip_stage.submit(stage)
-            elif (slot := devices.try_take(stage, params)) is not None:
-                future = run_stage.with_options(tags={f"device:{device}" for device in slot.devices}).submit(
-                    stage, workspace, slot.environment, pull
-                )
-            else:
-                continue
-            waiting.remove(stage)
-            active[future] = stage, slot
-            future.add_done_callback(done.put)
-        if not active and not ready:
-            return outcomes, failures
-        if not active:
-            progress.waits_for_device()
-        try:
-            finished = done.get(timeout=1)  # another run may have freed a device
-        except queue.Empty:
-            continue
-        finished.wait()
-        (stage, slot), state = active.pop(finished), finished.state
-        if slot is not None:
-            slot.free()
-        if state.is_completed():
-            outcomes[stage] = state.result()
-        else:
-            failures[stage] = state.message or f"stage {stage}: {state.name}"
-        progress.set(len(outcomes))
-
-
-class _Progress:
-    """Share of stages that are done, as an artifact of the run, and a line of the log for each step."""
-
-    def __init__(self, workspace: Path, total: int) -> None:
-        self.total = total
-        self.logger = get_run_logger()
-        self.has_waited = False
-        made = create_progress_artifact(0.0, key=artifact_key(workspace, "progress"), description="stages done")
-        assert isinstance(made, UUID)  # not the coroutine that it is inside one
-        self.id = made
-
-    def set(self, count: int) -> None:
-        self.has_waited = False
-        self.logger.info("%d of %d stages done", count, self.total)
-        update_progress_artifact(self.id, 100.0 * count / self.total)
-
-    def waits_for_device(self) -> None:
-        if not self.has_waited:
-            self.logger.info("other runs on this machine have the devices; waiting until they let go")
-        self.has_waited = True
+    logger, devices = get_run_logger(), Devices(concurrency, find_gpus())
+    progress = create_progress_artifact(0.0, key=artifact_key(workspace, "progress"), description="stages done")
+    assert isinstance(progress, UUID)  # not the coroutine that it is inside one
+    futures = dict[str, PrefectFuture[Any]]()
+    outcomes, failures = dict[str, str](), dict[str, str]()
+    try:
+        for stage, before in graph.items():
+            needs = [futures[each] for each in before]
+            futures[stage] = (
+                skip_stage.submit(stage, return_state=False, wait_for=needs)
+                if stage in current
+                else run_stage.submit(stage, workspace, devices, params, pull, return_state=False, wait_for=needs)
+            )
+        names = {future.task_run_id: stage for stage, future in futures.items()}
+        for future in as_completed(list(futures.values())):
+            future.wait()  # only now does it know its state
+            stage, state = names[future.task_run_id], future.state
+            if state.is_completed():
+                outcomes[stage] = state.result()
+            elif not state.is_pending():  # pending for ever is what needs a failed one
+                failures[stage] = state.message or f"stage {stage}: {state.name}"
+            logger.info("%d of %d stages done", len(outcomes), len(graph))
+            update_progress_artifact(progress, 100.0 * len(outcomes) / len(graph))
+    finally:
+        devices.close()
+    return outcomes, failures
 
 
 def _is_of_this_run(stage: str, file: Path, outcomes: Mapping[str, str], started: float) -> bool:

@@ -116,16 +116,12 @@ def train_trial(trial: str, job: Job) -> State[Any]:
         pulled = exchange("pull", sorted(yaml.safe_load(job.lock)["stages"]), workspace)
         if pulled.is_failed():
             return Failed(message=pulled.message)
-        devices = Devices(1, find_gpus())
-        while (slot := devices.try_take(stages[0], params)) is None:
-            time.sleep(1)
-        outcomes = []
+        devices, outcomes = Devices(1, find_gpus()), []
         for stage in stages:
-            state = run_stage(stage, workspace, slot.environment, pull=True, return_state=True)
+            state = run_stage(stage, workspace, devices, params, pull=True, return_state=True)
             if not state.is_completed():
                 return Failed(message=state.message)
             outcomes.append(f"{stage} {state.result()}")
-        slot.free()
         pushed = exchange("push", stages, workspace)
         return Failed(message=pushed.message) if pushed.is_failed() else Completed(message=", ".join(outcomes))
     except UserError as error:

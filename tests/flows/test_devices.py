@@ -1,8 +1,10 @@
 """Slots on devices: shared by all processes of a user, freed by the kernel."""
 
 import os
+import queue
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,29 @@ def test_a_killed_process_leaves_its_device_free(params: Params) -> None:
         holder.kill()
         holder.communicate()
     assert Devices(1, []).try_take("validate", params) is not None
+
+
+def test_who_waits_for_a_device_gets_it_when_it_is_free_or_gives_up_with_the_run(params: Params) -> None:
+    holder, devices = Devices(1, []), Devices(1, [])
+    waits, done = queue.SimpleQueue[str](), queue.SimpleQueue[object]()
+
+    def wait() -> None:
+        try:
+            with devices.take("validate", params, waits.put) as slot:
+                done.put(slot.devices)
+        except UserError as error:
+            done.put(error.where)
+
+    for is_freed, expected in ((True, ("cpu",)), (False, "validate")):
+        held = holder.try_take("validate", params)
+        assert held is not None
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        assert waits.get(timeout=60) == "validate waits for a device"
+        assert done.empty()
+        (held.free if is_freed else devices.close)()
+        waiting.join(60)
+        assert done.get(timeout=1) == expected
 
 
 def test_slots_lie_in_a_folder_that_only_this_user_can_enter(params: Params, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -122,6 +123,14 @@ class ToyProject:
         """Starts and ends of stages so far."""
         log = self.folder / "events.log"
         return log.read_text().splitlines() if log.exists() else []
+
+    @property
+    def machine(self) -> tuple[Any, Any]:
+        """Its devices, and the project's parameters."""
+        from bp_lcz.params import load_params
+        from flows.devices import Devices
+
+        return Devices(2, []), load_params(self.folder / "params.yaml")
 
     @property
     def started(self) -> list[str]:

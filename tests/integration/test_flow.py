@@ -246,7 +246,7 @@ def test_a_lock_held_by_another_dvc_is_waited_for(
 
     @prefect.flow
     def one_stage() -> Any:
-        return run_stage("validate", project.folder)
+        return run_stage("validate", project.folder, *project.machine)
 
     other = threading.Thread(target=release)
     other.start()

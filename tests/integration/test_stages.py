@@ -44,7 +44,7 @@ def run_one(project: ToyProject, stage: str, monkeypatch: pytest.MonkeyPatch) ->
 
     @prefect.flow
     def one_stage() -> None:
-        states.append(flows.stages.run_stage(stage, project.folder, return_state=True))
+        states.append(flows.stages.run_stage(stage, project.folder, *project.machine, return_state=True))
 
     one_stage()
     return states[0], tries
