@@ -315,7 +315,7 @@ def download(
     Example: bp-lcz download --verify --out /data/so2sat
     """
     from bp_lcz.so2sat.download import download_release, verify_release
-    from bp_lcz.so2sat.pinned import check_pins, commit_pins
+    from bp_lcz.so2sat.pinned import check_pins, remember_pins
     from bp_lcz.so2sat.releases import SO2SAT_V2, known_release, read_release
 
     if release is not None and release_file is not None:
@@ -327,8 +327,7 @@ def download(
         return
     check_pins(wanted, folder)
     download_release(wanted, folder, mirror or (), replace=replace)
-    if said := commit_pins(wanted, folder):
-        typer.echo(said, err=True)
+    remember_pins(wanted, folder)
 
 
 @app.command()

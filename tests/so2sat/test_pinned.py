@@ -1,7 +1,8 @@
-"""`bp-lcz download` in a checkout with DVC: what `data.dvc` pins is committed."""
+"""`bp-lcz download` in a checkout with DVC: what `data.dvc` pins is checked, and asked of nobody who has no use for it."""
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bp_lcz.errors import UserError
-from bp_lcz.so2sat.pinned import check_pins, commit_pins
+from bp_lcz.so2sat.pinned import check_pins, remember_pins
 from bp_lcz.so2sat.releases import RELEASES, read_release
 from tests.so2sat.servers import Manners, http_server
 from tests.test_cli import bp_lcz
@@ -33,17 +34,16 @@ def checkout(tmp_path: Path, source: Path) -> Path:
     (folder / ".dvc").mkdir(parents=True)
     (folder / "data").mkdir()
     subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
-    # Hard links, since an inode does not show reflinks, which the project's own configuration prefers.
     (folder / ".dvc/config").write_text(
         f"[core]\n    analytics = false\n    site_cache_dir = {tmp_path}/site\n    remote = lab\n"
-        f"[cache]\n    type = hardlink\n['remote \"lab\"']\n    url = {tmp_path}/remote\n"
+        f"['remote \"lab\"']\n    url = {tmp_path}/remote\n"
     )
     (folder / "data/.gitignore").write_text("/so2sat\n")
     pins, files = "# what is pinned\nouts:\n", []
     for name in NAMES:
         content = (source / name).read_bytes()
         md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        pins += f"- md5: {md5}\n  size: {len(content)}\n  hash: md5\n  path: data/so2sat/{name}\n"
+        pins += f"- md5: {md5}\n  size: {len(content)}\n  hash: md5\n  cache: false\n  path: data/so2sat/{name}\n"
         files.append({"name": name, "size": len(content), "md5": md5})
     (folder / "data.dvc").write_text(pins)
     (tmp_path / "small.json").write_text(json.dumps({"name": "small", "folder": "so2sat", "files": files}))
@@ -56,36 +56,47 @@ def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_plain_commands_of_dvc_do_not_ask_for_files_that_most_clones_have_no_use_for(
+    checkout: Path, tmp_path: Path
+) -> None:
+    (checkout / "dvc.yaml").write_text("stages: {make: {cmd: echo made > made.txt, outs: [made.txt]}}\n")
+    clone = tmp_path / "clone"
+    for folder, commands in ((checkout, ("repro", "push")), (clone, ("pull", "status", "checkout", "push"))):
+        for command in commands:
+            done = dvc(folder, command)
+            assert done.returncode == 0, done.stderr
+            assert "not in cache" not in done.stdout
+        if folder == checkout:
+            shutil.copytree(checkout, clone, ignore=shutil.ignore_patterns("cache", "tmp", "made.txt"))
+    assert (clone / "made.txt").read_text() == "made\n"
+
+
 def test_after_a_download_dvc_is_up_to_date_and_no_byte_lies_on_the_disk_twice(
     checkout: Path, source: Path, tmp_path: Path
 ) -> None:
     before = (checkout / "data.dvc").read_text()
-    assert dvc(checkout, "pull", "--allow-missing").returncode == 0  # a fresh clone, and no remote has the files
-    manners = Manners(breaks=1)
-    with http_server(source, manners) as url:
-        release = ("--release-file", str(tmp_path / "small.json"))
+    release = ("--release-file", str(tmp_path / "small.json"))
+    with http_server(source, Manners(breaks=1)) as url:
         result = bp_lcz("download", *release, "--mirror", url, folder=checkout)
     assert result.returncode == 0, result.stderr
-    assert "data.dvc: committed" in result.stderr
     status = dvc(checkout, "status", "data.dvc")
     assert status.stdout.strip() == "Data and pipelines are up to date.", status.stdout + status.stderr
     assert (checkout / "data.dvc").read_text() == before
+    assert not (checkout / ".dvc/cache").exists()
     for name in NAMES:
-        file = checkout / "data/so2sat" / name
-        assert file.read_bytes() == (source / name).read_bytes()
-        cached = list((checkout / ".dvc/cache/files/md5").rglob(hashlib.md5(file.read_bytes()).hexdigest()[2:]))
-        assert len(cached) == 1
-        assert file.samefile(cached[0])
+        assert (checkout / "data/so2sat" / name).read_bytes() == (source / name).read_bytes()
     git_status = subprocess.run(["git", "-C", str(checkout), "status", "--porcelain"], capture_output=True, text=True)
     assert "so2sat" not in git_status.stdout
 
-    assert dvc(checkout, "push", "data.dvc").returncode == 0
     again = bp_lcz("download", *release, "--mirror", "http://127.0.0.1:1", folder=checkout)
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("there already, verified") == 3
     checked = bp_lcz("download", *release, "--verify", "--out", "data/so2sat", folder=checkout)
     assert checked.returncode == 0, checked.stderr
     assert checked.stderr.count("verified, md5") == 3
+
+    (checkout / "data/so2sat/testing.h5").write_bytes(b"damaged")
+    assert "modified:" in dvc(checkout, "status", "data.dvc").stdout
 
 
 def test_another_release_does_not_go_where_data_dvc_pins_one(checkout: Path) -> None:
@@ -94,27 +105,22 @@ def test_another_release_does_not_go_where_data_dvc_pins_one(checkout: Path) -> 
     check_pins(RELEASES["so2sat-v3-random"], checkout / "data/elsewhere")
 
 
-def test_a_linked_folder_is_said_not_to_be_committed(checkout: Path, source: Path) -> None:
-    (checkout / "data/so2sat").symlink_to(source)
-    said = commit_pins(read_release(source.parent / "small.json"), checkout / "data/so2sat")
-    assert said is not None
-    assert "is a link" in said
-    assert not (checkout / ".dvc/cache").exists()
-
-
-def test_nothing_is_committed_but_the_files_that_the_release_has_verified(checkout: Path, source: Path) -> None:
+def test_nothing_is_remembered_but_the_files_that_the_release_has_verified(
+    checkout: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remembered = []
+    monkeypatch.setattr("bp_lcz.so2sat.pinned.remember_md5", lambda _, md5s: remembered.append(sorted(md5s)))
     release = read_release(source.parent / "small.json")
     folder = checkout / "data/so2sat"
-    assert commit_pins(release, source) is None  # outside any checkout
+    remember_pins(release, source)  # outside any checkout
     source.rename(folder)
-    part = release.model_copy(update={"files": release.files[:2]})
-    assert commit_pins(part, folder) is None  # nobody has looked at the third
-    (folder / "testing.h5").unlink()
-    assert commit_pins(release, folder) is None
-    assert not (checkout / ".dvc/cache").exists()
+    remember_pins(release.model_copy(update={"files": release.files[:2]}), folder)  # nobody has looked at the third
+    assert remembered == []
+    remember_pins(release, folder)
+    assert remembered == [sorted(folder / name for name in NAMES)]
 
 
 def test_a_damaged_data_dvc_is_a_user_error(checkout: Path) -> None:
     (checkout / "data.dvc").write_text("outs: 3\n")
     with pytest.raises(UserError, match=r"data\.dvc: not a DVC file"):
-        commit_pins(RELEASES["so2sat-v2"], checkout / "data/so2sat")
+        remember_pins(RELEASES["so2sat-v2"], checkout / "data/so2sat")
