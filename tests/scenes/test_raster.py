@@ -51,3 +51,18 @@ def test_outside_a_raster_of_labels_there_are_none(scene, tmp_path):
     scene["labels"] = write_tif(tmp_path / "half.tif", np.full((1, 92, 46), 17, np.uint8))
     run(scene, tmp_path / "out", label_map=tmp_path / "map.json")
     assert (arrays(tmp_path / "out")["label"].argmax(axis=1) == 16).all()
+
+
+@pytest.mark.parametrize("key", ["s1", "s2"])
+@pytest.mark.parametrize("fill", [-9999, 0, 9999])
+def test_fill_does_not_bleed_into_its_neighbours_where_a_scene_is_warped(scene, tmp_path, key, fill):
+    values = (radar() if key == "s1" else optical()).astype(np.float32)
+    low, high = values.min(axis=(1, 2)), values.max(axis=(1, 2))
+    values[:, 40:43, 40:43] = fill
+    scene[key] = write_tif(tmp_path / "holed.tif", values, transform=from_origin(WEST - 3, NORTH + 3, 10.4, 10.4))
+    run(scene, tmp_path / "out")
+    found = arrays(tmp_path / "out")["sen1" if key == "s1" else "sen2"]
+    low, high = [10 ** (bound[::-1] / 10) for bound in (low, high)] if key == "s1" else (low / 1e4, high / 1e4)
+    assert 0 < len(found) < 49
+    assert (found >= low * 0.999).all()
+    assert (found <= high * 1.001).all()

@@ -34,7 +34,7 @@ def test_values_just_below_0_are_linear_power_without_noise(tmp_path, units, sha
     np.testing.assert_allclose(kept, np.maximum(values, 0))
 
 
-@pytest.mark.parametrize("fill", [-9999.0, -32768.0, 3.4e38, -999.0])
+@pytest.mark.parametrize("fill", [-9999.0, -32768.0, 3.4e38, -999.0, 9999.0, -1.0])
 @pytest.mark.parametrize("unit", ["db", "linear"])
 @pytest.mark.parametrize("columns", [3, 80])
 def test_a_fill_that_no_tag_declares_is_no_data(tmp_path, fill, unit, columns):

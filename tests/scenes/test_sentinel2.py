@@ -92,7 +92,8 @@ def test_tags_that_the_pixels_contradict_are_refused_with_both(tmp_path, values,
     assert caught.value.where == str(path)
     assert "scale 0.0001" in caught.value.what
     assert "darkest pixels" in caught.value.what
-    settled = found(path, offset=1000.0 if offset == 0 else 0.0)
+    right = 1000.0 if offset == 0 else 0.0
+    settled = found(path, offset=right)
     np.testing.assert_allclose(settled.reflectance(values)[0], optical() / 1e4, atol=1e-9)
 
 
@@ -141,16 +142,17 @@ def test_units_that_are_none_are_refused(tmp_path, values):
 
 
 @pytest.mark.parametrize("offset", [0, 1000])
-@pytest.mark.parametrize("fill", [-9999, 0, 32767])
+@pytest.mark.parametrize("fill", [-9999, -1, 0, 32767])
 def test_fill_that_no_tag_declares_hides_no_offset_and_becomes_no_reflectance(tmp_path, offset, fill):
     values = optical(offset=offset).astype(np.int16)
     values[:, :, :20] = fill
-    values[3, :5, 20:] = fill  # and in one band alone
+    if fill != -1:
+        values[3, :5, 20:] = fill  # and in one band alone
     scene = found(write_tif(tmp_path / "s2.tif", values, names=NAMES))
     assert scene.has_offset == bool(offset)
     reflectance, known = scene.reflectance(values)
     assert not known[:, :20].any()
-    assert not known[:5].any()
+    assert known[:5, 20:].any() == (fill == -1)
     assert known[5:, 20:].all()
     assert reflectance[:, known].max() < 0.3
 
@@ -186,4 +188,6 @@ def test_the_level_is_said(tmp_path, name, bands, level):
     values = optical(bands=bands)
     if bands == 13:
         values[10] = 12
-    assert f"level {level}" in found(write_tif(tmp_path / name, values)).notes[-1]
+    scene = found(write_tif(tmp_path / name, values))
+    assert f"level {level}" in "".join(scene.notes)
+    assert scene.level == (None if level == "unknown" else level)

@@ -176,6 +176,7 @@ def test_a_folder_that_is_given_twice_is_refused_however_it_is_spelt(tmp_path):
         ("no files", r"in: holds no HDF5 files of patches"),
         ("one city", r"1 city cannot make three splits; take --by block"),
         ("out in use", r"out: exists and is not empty"),
+        ("levels", r"zzz\.h5: is of level L2A"),
         ("channels", r"zzz\.h5: has the channels .* but patches\.h5 has"),
         ("truncated", r"patches\.h5: HDF5 cannot read it"),
     ],
@@ -192,6 +193,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, damage, message):
     elif damage == "out in use":
         out.mkdir()
         (out / "precious").touch()
+    elif damage == "levels":
+        write_patches(folder, stride_grid(3, epsg=32718), "zzz")
+        for name, level in (("patches", "L1C"), ("zzz", "L2A")):
+            with h5py.File(folder / f"{name}.h5", "a") as file:
+                file["sen2"].attrs["level"] = level
     elif damage == "channels":
         write_patches(folder, stride_grid(3, epsg=32718), "zzz")
         with h5py.File(folder / "zzz.h5", "a") as file:

@@ -26,13 +26,13 @@ def places(count: int, city: str = "Berlin") -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("channels", [ALL_CHANNELS, TWO], ids=["official", "two"])
 def test_what_is_written_in_pieces_is_read_as_one(tmp_path, count, channels):
     sen1, sen2, label = random_patches(7, channels)
-    with new_patches(tmp_path / "a.h5", channels, count, source="Zürich") as writer:
+    with new_patches(tmp_path / "a.h5", channels, count, source="Zürich", level="L2A") as writer:
         for rows in (slice(0, 3), slice(3, 3), slice(3, 7)):
             where = {key: values[rows] for key, values in places(7).items()}
             writer.add(sen1=sen1[rows], sen2=sen2[rows], label=label[rows], **where)
         assert writer.count == 7
     with open_patches(tmp_path / "a.h5") as reader:
-        assert (reader.channels, reader.source, reader.count) == (channels, "Zürich", 7)
+        assert (reader.channels, reader.source, reader.level, reader.count) == (channels, "Zürich", "L2A", 7)
         assert all((array.offset is None) == (count is None) for array in reader.arrays)
         (_, *arrays), *_ = reader.chunks(7)
     for found, expected in zip(arrays, (sen1, sen2, label), strict=True):

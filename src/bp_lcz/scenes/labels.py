@@ -40,7 +40,7 @@ def class_lookup(path: Path, zones: Any, band: int, label_map: Path | None) -> d
     values = np.unique(sample(path, zones, [band]))
     if (values % 1 != 0).any():
         raise UserError(path, "holds values that are no whole numbers; classes cannot be interpolated")
-    present = {int(value) for value in values}
+    present = {int(value) for value in values} - {0}
     if label_map is None:
         lookup = {value: value - 1 for value in range(1, CLASS_COUNT + 1)}
         lookup |= {101 + i: 10 + i for i in range(7)}  # A..G as WUDAPT's generator writes them

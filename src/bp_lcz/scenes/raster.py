@@ -23,7 +23,8 @@ from bp_lcz.errors import UserError
 from bp_lcz.so2sat.geo import PIXEL_M
 
 _WEB_MERCATOR = 3857  # its metres are none on the ground
-_SAMPLE_SIDE = 1000
+_SAMPLE_VALUES = 2_000_000
+"""Read of a scene to find out what it holds, in all bands together."""
 _CLOSE_M = 1e-5
 
 
@@ -158,6 +159,7 @@ def on_grid(
     bands: list[int],
     resampling: Resampling,
     fill: float | None = None,
+    fill_alone: bool = True,
 ) -> Layer:
     """A raster on the grid: as stored where that is its own grid, warped elsewhere.
 
@@ -169,6 +171,7 @@ def on_grid(
         bands: numbers of the bands, from 1 on.
         resampling: where it is warped.
         fill: a stored value that means no data though the file does not say so.
+        fill_alone: whether it does so in a single band, too, or only in all bands at once.
     """
     west, _, _, north = _bounds(dataset)
     steps = _steps(dataset)
@@ -182,7 +185,9 @@ def on_grid(
     options: dict[str, Any] = {}
     has_mask = dataset.nodata is not None or ColorInterp.alpha in dataset.colorinterp
     if not has_mask and fill is not None:
-        options = {"src_nodata": fill, "nodata": fill}
+        kind = np.dtype(dataset.dtypes[0])
+        unused = np.nan if kind.kind == "f" else np.iinfo(kind).max if kind.kind == "u" else np.iinfo(kind).min
+        options = {"src_nodata": fill, "nodata": unused, "UNIFIED_SRC_NODATA": "NO" if fill_alone else "YES"}
         has_mask = True
     left, _, right, _ = _bounds(dataset)
     if dataset.crs.is_geographic and (left < -180 or right > 180):
@@ -205,13 +210,21 @@ def on_grid(
 
 
 def sample(path: Path, dataset: Any, bands: Sequence[int]) -> Float[np.ndarray, "band pixel"]:
-    """Pixels of the whole scene that are not said to be unknown nor 0 in all bands, thinned out for a large one."""
-    shape = [min(side, _SAMPLE_SIDE) for side in (dataset.height, dataset.width)]
+    """Pixels of the whole scene that are not said to be unknown, thinned out for a large one."""
+    most = int(np.sqrt(_SAMPLE_VALUES / len(bands)))
+    shape = [min(side, most) for side in (dataset.height, dataset.width)]
     with reading(path):
         values = dataset.read(list(bands), out_shape=(len(bands), *shape)).astype(np.float64)
         known = (dataset.read_masks(list(bands), out_shape=(len(bands), *shape)) != 0).all(axis=0)
-    known &= np.isfinite(values).all(axis=0) & (values != 0).any(axis=0)
-    return values[:, known]
+    return values[:, known & np.isfinite(values).all(axis=0)]
+
+
+def majority(values: Float[np.ndarray, " n"]) -> float | None:
+    """The value that more than half of them have, if there is one."""
+    if not values.size:
+        return None
+    middle = np.partition(values, values.size // 2)[values.size // 2]
+    return float(middle) if (values == middle).mean() > 0.5 else None
 
 
 def naming_texts(dataset: Any) -> list[str] | None:

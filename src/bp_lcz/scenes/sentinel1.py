@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Num
 
 from bp_lcz.bands import SEN1_BANDS
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.raster import naming_texts, sample
+from bp_lcz.scenes.raster import majority, naming_texts, sample
 
 INTENSITIES = ("VH_lee_intensity", "VV_lee_intensity")
 UNITS = ("auto", "db", "linear", "amplitude")
@@ -52,12 +52,19 @@ class Radar:
     fill: float | None
     notes: list[str]
 
+    @property
+    def fill_alone(self) -> bool:
+        """Whether the fill means no data in a single band, too: 0 is power that noise removal took away."""
+        return self.fill != 0
+
     def power(
         self, stored: Num[np.ndarray, "band row column"]
     ) -> tuple[Float[np.ndarray, "band row column"], Bool[np.ndarray, "row column"]]:
         """Linear channels, and where all of them are what backscatter can be."""
         values = stored.astype(np.float64) * self.scale + self.shift
-        known = (stored != 0).any(axis=0) & (True if self.fill is None else (stored != self.fill).all(axis=0))
+        known = (stored != 0).any(axis=0)
+        if self.fill:
+            known &= (stored != self.fill).all(axis=0)
         if self.unit == "db":
             known &= ~_outside(values, "db").any(axis=0)
             return 10 ** (np.clip(values, *DECIBELS) / 10), known
@@ -91,7 +98,8 @@ def read_radar(path: Path, dataset: Any, named: tuple[str, ...] | None, asked: s
         raise UserError(path, "its bands declare different scales or offsets")
     scale, shift = scales.pop(), shifts.pop()
     stored = sample(path, dataset, numbers)
-    if not stored.size:
+    is_blank = ~stored.any(axis=0)
+    if is_blank.all():
         raise UserError(path, "holds no data")
     if (scale, shift) != (1.0, 0.0):
         said.append(f"{path.name}: values by the file's own scale {scale:g} and offset {shift:g}")
@@ -99,11 +107,13 @@ def read_radar(path: Path, dataset: Any, named: tuple[str, ...] | None, asked: s
         if asked in ("db", "amplitude"):
             raise UserError(path, f"complex channels are linear; --s1-units {asked} is for intensities")
         return Radar(bands, "linear", scale, shift, None, [*said, f"{path.name}: So2Sat's eight channels, linear"])
+    stored = stored[:, ~is_blank]
     values = stored * scale + shift
     unit = _unit(path, dataset, values, asked)
-    where = _fill(values, unit)
-    fill = None if where is None else float(stored.ravel()[where])
-    if fill is not None:
+    fill = majority(stored[_strange(values, unit)])
+    if fill is None and is_blank.any():
+        fill = 0.0
+    if fill:
         said.append(f"{path.name}: {fill:g} is taken for no data, which the file does not declare")
     words = {"db": "decibels", "linear": "linear power", "amplitude": "amplitudes, squared"}
     said.append(f"{path.name}: VV and VH in {words[unit]}")
@@ -156,14 +166,9 @@ def _outside(values: Float[np.ndarray, "*shape"], unit: str) -> Bool[np.ndarray,
     return (values < low) | (values > high)
 
 
-def _fill(values: Float[np.ndarray, "band pixel"], unit: str) -> int | None:
-    """Where the one value outside the unit's range stands that most of the values outside it have in common."""
-    strange = np.flatnonzero(_outside(values, unit))
-    if not strange.size:
-        return None
-    _, first, count = np.unique(values.ravel()[strange], return_index=True, return_counts=True)
-    most = int(count.argmax())
-    return int(strange[first[most]]) if count[most] * 2 > strange.size else None
+def _strange(values: Float[np.ndarray, "band pixel"], unit: str) -> Bool[np.ndarray, "band pixel"]:
+    """Outside the unit's range, or equal in all bands: where fill is."""
+    return _outside(values, unit) | (values == values[0]).all(axis=0)
 
 
 def _unit(path: Path, dataset: Any, values: Float[np.ndarray, "band pixel"], asked: str) -> str:
@@ -191,9 +196,9 @@ def _unit(path: Path, dataset: Any, values: Float[np.ndarray, "band pixel"], ask
 
 
 def _belongs(values: Float[np.ndarray, "band pixel"], unit: str) -> bool:
-    fill = _fill(values, unit)
+    fill = majority(values[_strange(values, unit)])
     if fill is not None:
-        values = values[:, (values != values.ravel()[fill]).all(axis=0)]
+        values = values[:, (values != fill).all(axis=0)]
     inside = ~_outside(values, unit).any(axis=0)
     if not inside.any() or (~inside).mean() > _MOST_STRANGE:
         return False

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Num
 
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.raster import naming_texts, sample
+from bp_lcz.scenes.raster import majority, naming_texts, sample
 
 OFFSET_DN = 1000.0
 """Added to digital numbers of Sentinel-2 from processing baseline 04.00 on (25 January 2022)."""
@@ -51,6 +51,7 @@ class Optical:
         shift: reflectance of a stored 0.
         has_offset: whether stored values carry the offset, so that 0 is never a measured value.
         fill: a value that means no data though the file does not say so.
+        level: ``L1C`` or ``L2A``, None where nothing tells.
         notes: what was found.
     """
 
@@ -59,7 +60,13 @@ class Optical:
     shift: float
     has_offset: bool
     fill: float | None
+    level: str | None
     notes: list[str]
+
+    @property
+    def fill_alone(self) -> bool:
+        """Whether the fill means no data in a single band, too: without the offset, 0 may be water of Level 2A."""
+        return self.has_offset or self.fill != 0
 
     def reflectance(
         self, stored: Num[np.ndarray, "10 row column"]
@@ -68,7 +75,7 @@ class Optical:
         values = stored.astype(np.float64) * self.scale + self.shift
         known = ~_is_fill(stored) & ((values >= REFLECTANCE[0]) & (values <= REFLECTANCE[1])).all(axis=0)
         is_zero = stored == 0
-        if not self.has_offset:
+        if not self.has_offset and is_zero.any():
             # Level 2A clips clear water to 0, from the long wavelengths on; other zeros are missing detectors' views.
             beyond = np.maximum.accumulate(values[::-1], axis=0)[::-1]
             tail = np.concatenate([beyond[1:], np.zeros_like(beyond[:1])])
@@ -102,11 +109,12 @@ def read_optical(
     bands = {band: names.index(band) + 1 for band in SEN2_BANDS}
     numbers = list(bands.values())
     stored = sample(path, dataset, numbers)
+    fills = stored[0, _is_fill(stored)]
     stored = stored[:, ~_is_fill(stored)]
     if not stored.size:
         raise UserError(path, "holds no data")
     scales, shifts = ({values[n - 1] for n in numbers} for values in (dataset.scales, dataset.offsets))
-    is_declared = units == "auto" and asked_offset is None and (scales, shifts) != ({1.0}, {0.0})
+    is_declared = units == "auto" and (scales, shifts) != ({1.0}, {0.0})
     if is_declared and (len(scales) > 1 or len(shifts) > 1):
         raise UserError(path, "its bands declare different scales or offsets")
     scale, shift = (scales.pop(), shifts.pop()) if is_declared else (1.0, 0.0)
@@ -115,7 +123,8 @@ def read_optical(
     slope, start = scale * DN / unit, shift * DN / unit
     declared = None
     if is_declared:
-        said.append(f"{path.name}: reflectance by the file's own scale {scale:g} and offset {shift:g}")
+        own = f"the file's own scale {scale:g}" + (f" and offset {shift:g}" if asked_offset is None else "")
+        said.append(f"{path.name}: reflectance by {own}")
         takes_off = bool(np.isclose(start, -OFFSET_DN))
         if takes_off or start == 0:
             declared = (OFFSET_DN * takes_off, f"its scale {scale:g} and offset {shift:g}")
@@ -129,8 +138,14 @@ def read_optical(
     elif not is_declared:
         known = f"the +{OFFSET_DN:g} offset of processing baseline 04.00 found and removed" if offset else "no offset"
         said.append(f"{path.name}: {found}, {known}")
-    said += [f"{path.name}: {evidence}", f"{path.name}: {_level(path, dataset, cirrus is not None)}"]
-    return Optical(bands, slope / DN, (start - offset) / DN, offset != 0, 0.0 if offset else None, said)
+    level, by = _level(path, dataset, cirrus is not None)
+    said += [f"{path.name}: {evidence}", f"{path.name}: level {level or 'unknown'}, {by}"]
+    fill = majority(fills)
+    if fill is None and offset:
+        fill = 0.0
+    if fill:
+        said.append(f"{path.name}: {fill:g} in all bands is taken for no data")
+    return Optical(bands, slope / DN, (start - offset) / DN, offset != 0, fill, level, said)
 
 
 def _names(path: Path, dataset: Any, named: tuple[str, ...] | None) -> tuple[list[str], list[str]]:
@@ -172,14 +187,14 @@ def band_name(text: str) -> str:
     return found.pop() if len(found) == 1 and found <= set(_L1C) else ""
 
 
-def _level(path: Path, dataset: Any, has_cirrus: bool) -> str:
+def _level(path: Path, dataset: Any, has_cirrus: bool) -> tuple[str | None, str]:
     """The processing level, which is part of what a model expects, and the evidence for it."""
     by_name = re.search(r"MSIL(1C|2A)", path.name)
     by_tag = re.search(r"1C|2A", dataset.tags().get("PROCESSING_LEVEL", dataset.tags().get("PRODUCT_TYPE", "")))
     for match, evidence in ((by_tag, "its metadata"), (by_name, "its name")):
         if match:
-            return f"level L{match[0][-2:]} by {evidence}"
-    return "level L1C, as it has B10" if has_cirrus else "level unknown; So2Sat's is L1C"
+            return f"L{match[0][-2:]}", f"by {evidence}"
+    return ("L1C", "as it has B10") if has_cirrus else (None, "while So2Sat's is L1C")
 
 
 def _unit(path: Path, dataset: Any, values: Float[np.ndarray, "10 pixel"], asked: str, is_declared: bool) -> float:
@@ -216,6 +231,7 @@ def _darkest(
     """
     if cirrus is not None:
         water_vapour = sample(path, dataset, [cirrus])
+        water_vapour = water_vapour[water_vapour != 0]
         if water_vapour.size:
             return float(np.median(water_vapour)) * slope + start
     numbers = stored * slope + start

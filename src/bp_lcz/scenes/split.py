@@ -66,7 +66,8 @@ def split_folders(folders: Sequence[Path], out: Path, rule: SplitRule) -> list[s
 
     Raises:
         UserError: if a folder has no patches or is given twice, a file lacks its geo file or is not in form, files
-            differ in channels, there are fewer than three cities or blocks, or `out` holds something already.
+            differ in channels or processing level, there are fewer than three cities or blocks, or `out` holds
+            something already.
     """
     files: list[Path] = []
     seen: set[Path] = set()
@@ -186,6 +187,12 @@ def _check_alike(readers: Sequence[SplitReader]) -> None:
                 f"has the channels {', '.join(reader.channels.names)} but {readers[0].path.name} "
                 f"has {', '.join(readers[0].channels.names)}",
             )
+    known = [reader for reader in readers if reader.level is not None]
+    for reader in known[1:]:
+        if reader.level != known[0].level:
+            raise UserError(
+                reader.path, f"is of level {reader.level}, but {known[0].path.name} of level {known[0].level}"
+            )
 
 
 def _write(readers: Sequence[SplitReader], geo: Geo, part: Int[np.ndarray, " patch"], out: Path) -> None:
@@ -195,6 +202,7 @@ def _write(readers: Sequence[SplitReader], geo: Geo, part: Int[np.ndarray, " pat
     }
     city = np.array([name.encode() for name in geo.city.tolist()])
     sources = sorted({reader.source for reader in readers if reader.source})
+    level = readers[0].level if len({reader.level for reader in readers}) == 1 else None
     with (
         ExitStack() as stack,
         tqdm(total=len(part), desc="split", unit="patch") as progress,
@@ -207,6 +215,7 @@ def _write(readers: Sequence[SplitReader], geo: Geo, part: Int[np.ndarray, " pat
                     int((part == number).sum()),
                     dtypes,
                     source="; ".join(sources) or None,
+                    level=level,
                     city_bytes=city.itemsize,
                 )
             )

@@ -110,8 +110,17 @@ def cut_scenes(
         sen1 = read_radar(s1, radar, options.s1_bands, options.s1_units)
         notes += sen2.notes + sen1.notes
         layers = {
-            "sen2": on_grid(stack, s2, optical, grid, list(sen2.bands.values()), Resampling.bilinear, sen2.fill),
-            "sen1": on_grid(stack, s1, radar, grid, list(sen1.bands.values()), Resampling.bilinear, sen1.fill),
+            key: on_grid(
+                stack,
+                path,
+                dataset,
+                grid,
+                list(scene.bands.values()),
+                Resampling.bilinear,
+                scene.fill,
+                scene.fill_alone,
+            )
+            for key, path, dataset, scene in (("sen2", s2, optical, sen2), ("sen1", s1, radar, sen1))
         }
         lookup = None
         if zones is not None and labels is not None:
@@ -193,6 +202,7 @@ class _Strips:
             dtype=dict.fromkeys(KEYS, np.float32),
             has_labels=self._lookup is not None,
             source=source,
+            level=self._optical.level,
             city_bytes=len(name),
         ) as writer:
             for row in tqdm(rows, desc="tile", unit="strip"):

@@ -4,7 +4,8 @@ A data set is a folder::
 
     training.h5  validation.h5  testing.h5
         sen1   (N, 32, 32, C1)  Sentinel-1, linear; names of the channels in the attribute ``bands``
-        sen2   (N, 32, 32, C2)  Sentinel-2, top-of-atmosphere reflectance; attribute ``bands`` likewise
+        sen2   (N, 32, 32, C2)  Sentinel-2, top-of-atmosphere reflectance; attribute ``bands`` likewise; the
+                                processing level, ``L1C`` or ``L2A``, in ``level`` where it is known
         label  (N, 17)          one-hot; attribute ``source`` says where labels and pixels come from
     training_geo.h5  validation_geo.h5  testing_geo.h5      (optional, as in release v4)
         epsg (N, 1)   tfw (N, 6)   city (N,)
@@ -102,6 +103,7 @@ class SplitReader:
         arrays: how sen1, sen2 and, where there is one, label are stored.
         channels: names of the channels in stored order.
         source: provenance as the file states it, or None.
+        level: processing level of Sentinel-2 as the file states it, or None.
     """
 
     def __init__(self, path: Path, file: h5py.File, descriptor: int, needs_labels: bool = True) -> None:
@@ -121,6 +123,8 @@ class SplitReader:
         self.channels = Channels(_bands(path, "sen1", self._sen1), _bands(path, "sen2", self._sen2))
         source = counted.attrs.get("source")
         self.source: str | None = None if source is None else text(source)
+        level = self._sen2.attrs.get("level")
+        self.level: str | None = None if level is None else text(level)
         for array in self.arrays[:2]:
             if array.shape[0] != self.count:
                 name = "sen1" if self._label is None else "label"

@@ -49,6 +49,7 @@ def new_patches(
     *,
     has_labels: bool = True,
     source: str | None = None,
+    level: str | None = None,
     city_bytes: int = CITY_BYTES,
     extra: tuple[str, ...] = (),
 ) -> Iterator[PatchWriter]:
@@ -62,6 +63,7 @@ def new_patches(
         dtype: of ``sen1``, ``sen2`` and ``label``; float64, as So2Sat's own, where it says nothing.
         has_labels: whether there is a key ``label``.
         source: where labels and pixels come from.
+        level: processing level of Sentinel-2, ``L1C`` or ``L2A``, where it is known.
         city_bytes: of the longest city's name in UTF-8.
         extra: more keys of the geo file, a whole number for each patch.
     """
@@ -91,6 +93,8 @@ def new_patches(
         if source is not None and has_labels:
             # Fixed length: one of variable length would need a heap outside the 2,048 bytes of So2Sat's header.
             sets["label"].attrs["source"] = np.bytes_(source.encode())
+        if level is not None:
+            sets["sen2"].attrs["level"] = np.bytes_(level)
         for key in ("sen1", "sen2"):
             bands = getattr(channels, key)
             if bands != getattr(ALL_CHANNELS, key):
