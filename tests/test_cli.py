@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from bp_lcz.cli import app
 from tests.conftest import ROOT
 
 STAGES = ("simulate", "validate", "pack", "prompts", "train", "evaluate", "report", "verify")
@@ -44,13 +46,13 @@ def test_help_lists_every_stage_and_loads_no_torch() -> None:
 
 @pytest.mark.parametrize("command", [*STAGES, *OTHERS])
 def test_every_command_has_help_with_an_example(command: str) -> None:
-    result = bp_lcz(command, "--help")
-    assert result.returncode == 0
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
     assert f"Example: bp-lcz {command}" in result.stdout
 
 
 def test_the_help_of_validate_says_how_to_check_data_of_ones_own() -> None:
-    assert "bp-lcz workspace NAME --dataset DIR" in bp_lcz("validate", "--help").stdout
+    assert "bp-lcz workspace NAME --dataset DIR" in CliRunner().invoke(app, ["validate", "--help"]).stdout
 
 
 def test_a_user_error_is_one_line_without_traceback(tmp_path: Path) -> None:

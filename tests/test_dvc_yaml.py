@@ -55,6 +55,10 @@ def test_every_module_that_a_stage_imports_is_among_its_dependencies(stage: str,
     assert all((ROOT / dep).exists() for dep in deps if dep.startswith("src/"))
 
 
+def test_only_training_loads_lightning_which_takes_seconds() -> None:
+    assert [stage for stage in STAGES if "lightning" in needed_by(stage, "eb_cnn")] == ["train"]
+
+
 @pytest.mark.parametrize("stage", ["simulate", "validate", "pack", "prompts", "train", "evaluate"])
 def test_the_versions_that_decide_results_are_a_dependency(stage: str) -> None:
     assert "constraints-runtime.txt" in dependencies(stage, "eb_cnn")

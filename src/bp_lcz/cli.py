@@ -35,10 +35,11 @@ REGISTRY = "Registered models"
 TrialName = Annotated[str, typer.Argument(help="Name of an entry of `trials` in params.yaml.")]
 
 
-def _print_version(asked: bool) -> None:
+def _print_version(asked: bool) -> bool:
     if asked:
         typer.echo(f"bp-lcz {bp_lcz.__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()
@@ -50,8 +51,11 @@ def _options(
     """Options that stand before a command."""
 
 
-def _run_stage(name: str, *arguments: str) -> None:
-    importlib.import_module(f"bp_lcz.stages.{name}").run(load_params(), *arguments)
+def _run_stage(name: str, *trials: str) -> None:
+    params = load_params()
+    for trial in trials:
+        params.trial(trial)  # a mistyped name is told before the seconds that torch takes to load
+    importlib.import_module(f"bp_lcz.stages.{name}").run(params, *trials)
 
 
 @app.command(rich_help_panel=STAGES)

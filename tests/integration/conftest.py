@@ -1,6 +1,7 @@
 """A DVC project with the form of this project's graph, whose stages are one small script."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,11 +96,15 @@ Ending.write(0)
 
 
 class ToyProject:
-    """The small project."""
+    """The small project, new or as a copy of another."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, other: Path | None = None) -> None:
         self.folder = folder
         self.trials = ["plain", "bp-lcz"]
+        if other is not None:
+            shutil.copytree(other, folder)
+            (folder / "events.log").unlink()
+            return
         (folder / ".dvc").mkdir(parents=True)
         (folder / ".dvc/config").write_text("[core]\n    analytics = false\n    autostage = false\n")
         (folder / ".dvc/.gitignore").write_text("/tmp\n/cache\n")
@@ -140,6 +145,35 @@ class ToyProject:
 @pytest.fixture
 def project(tmp_path: Path) -> ToyProject:
     return ToyProject(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def advanced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the project after some stages: making one takes seconds, copying it does not."""
+    folder = tmp_path_factory.mktemp("advanced")
+    project = ToyProject(folder / "finished")
+    dvc(project, "repro", "validate", "prompts").check_returncode()
+    shutil.copytree(project.folder, folder / "prepared")
+    dvc(project, "repro", "verify").check_returncode()
+    return folder
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, advanced: Path) -> ToyProject:
+    """The project when training may begin."""
+    return ToyProject(tmp_path / "project", advanced / "prepared")
+
+
+@pytest.fixture
+def finished(tmp_path: Path, advanced: Path) -> ToyProject:
+    """The project when all is up to date."""
+    return ToyProject(tmp_path / "project", advanced / "finished")
+
+
+def dvc(project: ToyProject, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="session")

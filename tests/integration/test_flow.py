@@ -37,79 +37,6 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-def run_flow(project: ToyProject, concurrency: int = 2) -> Any:
-    from flows.train_bp_lcz import train_bp_lcz
-
-    return train_bp_lcz(project.folder, concurrency, return_state=True)
-
-
-def test_the_flow_runs_what_the_last_stage_needs_in_order_and_then_nothing(
-    project: ToyProject, registry: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A machine that sets this would hide the fault of depending on __pycache__.
-    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    state = run_flow(project)
-    assert state.is_completed(), state.message
-    assert set(project.started) == {
-        "validate",
-        "prompts",
-        "report",
-        "verify",
-        *(f"{stage}@{trial}" for stage in ("train", "evaluate") for trial in project.trials),
-    }
-    for trial in project.trials:
-        order = ["end validate", f"start train@{trial}", f"end train@{trial}", f"start evaluate@{trial}"]
-        positions = [project.events.index(event) for event in [*order, "start report", "start verify"]]
-        assert positions == sorted(positions)
-    assert registry == ["mirror", "register"]
-    assert state.result().lines() == [
-        "testing split of simulated data, not comparable with published results:",
-        "trial      OA  kappa",
-        "plain   0.625      -",
-        "bp-lcz  0.625  0.500",
-        "",
-        "stages      8 ran",
-        "bytes       not compared: no dvc.lock is committed",
-        f"report      {project.folder}/reports/index.html",
-        "registered  bp-lcz-demo version 3 @challenger (trial bp-lcz)",
-    ]
-
-    before = project.events
-    again = run_flow(project)
-    assert project.events == before
-    assert "stages      all 8 were up to date, none ran" in again.result().lines()
-    assert registry == ["mirror", "register"] * 2
-
-    (project.folder / "outputs/models/plain/evaluation.json").unlink()
-    restored = run_flow(project)
-    assert project.events == before
-    assert "stages      1 restored from the cache, 7 up to date" in restored.result().lines()
-
-
-def test_a_failed_stage_fails_the_flow_with_its_own_line(project: ToyProject, registry: list[str]) -> None:
-    project.control("plain", "fail")
-    state = run_flow(project, concurrency=1)
-    assert state.is_failed()
-    assert state.message == "stage train@plain: training.h5: label row 3 is not one-hot"
-    assert "evaluate@plain" not in project.started
-    assert "report" not in project.started
-    assert "evaluate@bp-lcz" in project.started, "what does not need the failed stage is finished"
-    assert project.started.count("train@plain") == 1, "bad data are not retried"
-    assert registry == []
-    ends = [at for at, event in enumerate(project.events) if event.startswith("end")]
-    assert all(project.events[at - 1] == project.events[at].replace("end", "start") for at in ends), (
-        "with a concurrency of 1, none starts before another ends"
-    )
-
-
-def test_a_failed_claim_fails_the_flow_after_the_model_is_registered(project: ToyProject, registry: list[str]) -> None:
-    project.control("verify", "fail")
-    state = run_flow(project)
-    assert state.is_failed()
-    assert state.message.startswith("stage verify: ")
-    assert registry == ["mirror", "register"]
-
-
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which verdicts of stages became artifacts."""
@@ -135,30 +62,98 @@ def replace_command(project: ToyProject, stage: str, command: str) -> None:
     file.write_text(definition.replace(f"exec python toy.py {stage}", f"\"sh -c '{command}'\""))
 
 
-@pytest.mark.usefixtures("registry")
-def test_verdicts_of_stages_that_ran_or_are_up_to_date_are_shown(project: ToyProject, shown: list[str]) -> None:
-    leave_verdicts(project)
-    assert run_flow(project).is_completed()
-    assert shown == ["show_validation", "show_claims"]
-    assert "all 8 were up to date" in "".join(run_flow(project).result().lines())
-    assert shown == ["show_validation", "show_claims"] * 2
+def run_flow(project: ToyProject, concurrency: int = 2) -> Any:
+    from flows.train_bp_lcz import train_bp_lcz
+
+    return train_bp_lcz(project.folder, concurrency, return_state=True)
 
 
-def test_verdicts_of_an_earlier_run_are_not_shown_as_those_of_this_one(project: ToyProject, shown: list[str]) -> None:
+def test_the_flow_runs_what_the_last_stage_needs_in_order_and_then_nothing(
+    project: ToyProject, registry: list[str], shown: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     leave_verdicts(project)
-    project.control("plain", "fail")
-    assert run_flow(project).is_failed()
+    # A machine that sets this would hide the fault of depending on __pycache__.
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    state = run_flow(project)
+    assert state.is_completed(), state.message
+    assert set(project.started) == {
+        "validate",
+        "prompts",
+        "report",
+        "verify",
+        *(f"{stage}@{trial}" for stage in ("train", "evaluate") for trial in project.trials),
+    }
+    for trial in project.trials:
+        order = ["end validate", f"start train@{trial}", f"end train@{trial}", f"start evaluate@{trial}"]
+        positions = [project.events.index(event) for event in [*order, "start report", "start verify"]]
+        assert positions == sorted(positions)
+    assert registry == ["mirror", "register"]
+    assert shown == ["show_validation", "show_claims"], "of stages that ran"
+    assert state.result().lines() == [
+        "testing split of simulated data, not comparable with published results:",
+        "trial      OA  kappa",
+        "plain   0.625      -",
+        "bp-lcz  0.625  0.500",
+        "",
+        "stages      8 ran",
+        "bytes       not compared: no dvc.lock is committed",
+        f"report      {project.folder}/reports/index.html",
+        "registered  bp-lcz-demo version 3 @challenger (trial bp-lcz)",
+    ]
+
+    before = project.events
+    again = run_flow(project)
+    assert project.events == before
+    assert "stages      all 8 were up to date, none ran" in again.result().lines()
+    assert registry == ["mirror", "register"] * 2
+    assert shown == ["show_validation", "show_claims"] * 2, "of stages that are up to date"
+
+    (project.folder / "outputs/models/plain/evaluation.json").unlink()
+    restored = run_flow(project)
+    assert project.events == before
+    assert "stages      1 restored from the cache, 7 up to date" in restored.result().lines()
+
+
+def test_a_failed_stage_fails_the_flow_with_its_own_line(prepared: ToyProject, registry: list[str]) -> None:
+    prepared.control("plain", "fail")
+    state = run_flow(prepared, concurrency=1)
+    assert state.is_failed()
+    assert state.message == "stage train@plain: training.h5: label row 3 is not one-hot"
+    assert "evaluate@plain" not in prepared.started
+    assert "report" not in prepared.started
+    assert "evaluate@bp-lcz" in prepared.started, "what does not need the failed stage is finished"
+    assert prepared.started.count("train@plain") == 1, "bad data are not retried"
+    assert registry == []
+    ends = [at for at, event in enumerate(prepared.events) if event.startswith("end")]
+    assert all(prepared.events[at - 1] == prepared.events[at].replace("end", "start") for at in ends), (
+        "with a concurrency of 1, none starts before another ends"
+    )
+
+
+def test_a_failed_claim_fails_the_flow_after_the_model_is_registered(finished: ToyProject, registry: list[str]) -> None:
+    replace_command(finished, "verify", "exec python toy.py verify # again")
+    finished.control("verify", "fail")
+    state = run_flow(finished)
+    assert state.is_failed()
+    assert state.message.startswith("stage verify: ")
+    assert registry == ["mirror", "register"]
+
+
+def test_verdicts_of_an_earlier_run_are_not_shown_as_those_of_this_one(finished: ToyProject, shown: list[str]) -> None:
+    leave_verdicts(finished)
+    finished.control("plain", "fail")
+    assert run_flow(finished).is_failed()
     assert shown == ["show_validation"]
-    replace_command(project, "validate", "exit 1")
-    assert run_flow(project).is_failed()
+    replace_command(finished, "validate", "exit 1")
+    assert run_flow(finished).is_failed()
     assert shown == ["show_validation"]
 
 
 @pytest.mark.usefixtures("registry")
-def test_what_fails_a_claim_is_shown(project: ToyProject, shown: list[str]) -> None:
-    leave_verdicts(project)
-    replace_command(project, "verify", "touch outputs/claims.json; exit 1")
-    assert run_flow(project).is_failed()
+def test_what_fails_a_claim_is_shown(finished: ToyProject, shown: list[str]) -> None:
+    leave_verdicts(finished)
+    replace_command(finished, "verify", "touch outputs/claims.json; exit 1")
+    assert run_flow(finished).is_failed()
     assert shown == ["show_validation", "show_claims"]
 
 
@@ -205,17 +200,17 @@ def test_a_promotion_that_is_refused_or_cannot_be_judged_is_not_tried_again(
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_trials_run_side_by_side_and_end_with_the_flow(
-    project: ToyProject, tmp_path: Path, stop: signal.Signals
+    prepared: ToyProject, tmp_path: Path, stop: signal.Signals
 ) -> None:
     """The first trial waits for ever; the second is trained and evaluated meanwhile."""
-    project.control("plain", "wait")
-    command = [sys.executable, "-m", "flows.train_bp_lcz", "--workspace", str(project.folder)]
+    prepared.control("plain", "wait")
+    command = [sys.executable, "-m", "flows.train_bp_lcz", "--workspace", str(prepared.folder)]
     environment = os.environ | {"PREFECT_API_URL": api_url()}
     with (tmp_path / "log").open("w") as log:
         flow = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         try:
-            wait_for(lambda: "end evaluate@bp-lcz" in project.events and (project.folder / "pid").exists(), flow)
-            waiting = int((project.folder / "pid").read_text())
+            wait_for(lambda: "end evaluate@bp-lcz" in prepared.events and (prepared.folder / "pid").exists(), flow)
+            waiting = int((prepared.folder / "pid").read_text())
             assert is_alive(waiting)
             flow.send_signal(stop)
             assert flow.wait(60) != 0
@@ -225,7 +220,7 @@ def test_trials_run_side_by_side_and_end_with_the_flow(
             wait_for(lambda: not is_alive(waiting))
         finally:
             flow.kill()
-    assert "report" not in project.started
+    assert "report" not in prepared.started
 
 
 def test_a_lock_held_by_another_dvc_is_waited_for(

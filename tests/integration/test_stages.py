@@ -10,17 +10,12 @@ from typing import Any
 import pytest
 
 from bp_lcz.errors import FAULT_STATUS, TemporaryError, UserError
-from tests.integration.conftest import ToyProject
+from tests.integration.conftest import ToyProject, dvc
 from tests.integration.test_flow import wait_for
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 BEFORE = ("validate", "prompts")
-
-
-def dvc(project: ToyProject, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dvc", *arguments]
-    return subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
 
 
 def run_one(project: ToyProject, stage: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[int]]:
@@ -50,23 +45,21 @@ def run_one(project: ToyProject, stage: str, monkeypatch: pytest.MonkeyPatch) ->
     return states[0], tries
 
 
-def test_a_stage_that_is_killed_is_run_again(project: ToyProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert dvc(project, "repro", *BEFORE).returncode == 0
-    project.control("plain", "die")
-    state, tries = run_one(project, "train@plain", monkeypatch)
+def test_a_stage_that_is_killed_is_run_again(prepared: ToyProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared.control("plain", "die")
+    state, tries = run_one(prepared, "train@plain", monkeypatch)
     assert state.is_completed()
     assert tries == [TemporaryError.status, 0]
-    assert project.started.count("train@plain") == 2
+    assert prepared.started.count("train@plain") == 2
 
 
-def test_what_may_pass_by_itself_is_tried_three_times(project: ToyProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert dvc(project, "repro", *BEFORE).returncode == 0
-    project.control("plain", "busy")
-    state, tries = run_one(project, "train@plain", monkeypatch)
+def test_what_may_pass_by_itself_is_tried_three_times(prepared: ToyProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared.control("plain", "busy")
+    state, tries = run_one(prepared, "train@plain", monkeypatch)
     assert state.is_failed()
     assert (state.name, state.message) == ("Temporary", "stage train@plain: server: does not answer")
     assert tries == [TemporaryError.status] * 3
-    assert project.started.count("train@plain") == 3
+    assert prepared.started.count("train@plain") == 3
 
 
 @pytest.mark.parametrize("what", ["stage", "command", "fault"])
@@ -98,30 +91,29 @@ def test_a_fresh_clone_with_a_committed_lock_and_no_cache_runs_a_stage(project: 
     assert (clone.folder / "dvc.lock").read_bytes() == lock, "equal bytes leave a clean tree"
 
 
-def test_half_written_files_of_dvc_are_put_away_and_nothing_is_repeated(project: ToyProject) -> None:
+def test_half_written_files_of_dvc_are_put_away_and_nothing_is_repeated(prepared: ToyProject) -> None:
     import prefect
 
     from flows.stages import only_run
 
-    assert dvc(project, "repro", *BEFORE).returncode == 0
-    before = project.events
-    lock = project.folder / "dvc.lock"
+    before = prepared.events
+    lock = prepared.folder / "dvc.lock"
     whole = lock.read_text()
     lock.write_text(whole[: whole.rindex("outs:") + len("outs:")])
-    rwlock = project.folder / ".dvc/tmp/rwlock"
+    rwlock = prepared.folder / ".dvc/tmp/rwlock"
     rwlock.write_text('{"write": {"/a')
-    assert dvc(project, "repro", *BEFORE).returncode != 0, "DVC alone stops here"
+    assert dvc(prepared, "repro", *BEFORE).returncode != 0, "DVC alone stops here"
 
     @prefect.flow
     def enter() -> None:
-        with only_run(project.folder):
+        with only_run(prepared.folder):
             pass
 
     enter()
-    done = dvc(project, "repro", *BEFORE)
+    done = dvc(prepared, "repro", *BEFORE)
     assert done.returncode == 0, done.stderr
     assert not any(json.loads(rwlock.read_text()).values())
-    assert project.events == before
+    assert prepared.events == before
 
 
 def test_a_second_run_in_a_workspace_waits_for_the_first(project: ToyProject, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """A packed data set and a prompt table, small enough to train on in a test."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +49,3 @@ def write_inputs(folder: Path, patches: dict[str, int] = PATCHES) -> tuple[Path,
     )
     table.write(folder / "prompts.safetensors")
     return folder / "packed", folder / "prompts.safetensors"
-
-
-def kill_when_printed(trainer: subprocess.Popen[str], text: str) -> None:
-    """Kill a trainer, as ``kill -9`` does, at the first line that has the text."""
-    assert trainer.stdout is not None
-    assert any(text in line for line in trainer.stdout), f"ended without {text}"
-    trainer.kill()
-    trainer.wait()

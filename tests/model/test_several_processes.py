@@ -11,7 +11,7 @@ import pytest
 from bp_lcz.params import TrialParams
 from tests.conftest import ROOT
 from tests.integration.test_flow import is_alive, wait_for
-from tests.model.packed import kill_when_printed, small_trial, write_inputs
+from tests.model.packed import small_trial, write_inputs
 from tests.model.test_training import RESULTS, history
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -44,6 +44,14 @@ def start(inputs: tuple[Path, Path], folder: Path, trial: TrialParams) -> subpro
         text=True,
         env=environment,
     )
+
+
+def kill_when_printed(trainer: subprocess.Popen[str], text: str) -> None:
+    """Kill a trainer, as ``kill -9`` does, at the first line that has the text."""
+    assert trainer.stdout is not None
+    assert any(text in line for line in trainer.stdout), f"ended without {text}"
+    trainer.kill()
+    trainer.wait()
 
 
 def train(inputs: tuple[Path, Path], folder: Path, trial: TrialParams) -> str:

@@ -3,8 +3,6 @@
 import csv
 import importlib
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,8 +17,8 @@ from bp_lcz.model.task import class_weights, dihedral, spread_dihedral
 from bp_lcz.model.training import train_trial
 from bp_lcz.params import Tier, TrialParams
 from bp_lcz.patches.store import PackedStore
-from tests.conftest import ROOT
-from tests.model.packed import kill_when_printed, small_trial, write_inputs
+from tests.model.packed import small_trial, write_inputs
+from tests.model.trainer import Trainer
 
 RESULTS = ("model.safetensors", "model.json", "history.csv")
 
@@ -123,63 +121,45 @@ def test_a_training_that_diverges_is_an_error_and_leaves_no_model(inputs: tuple[
     assert not (tmp_path / "out").exists()
 
 
-TRAINER = """
-import sys
-from pathlib import Path
-from bp_lcz.model.training import train_trial
-from bp_lcz.params import TrialParams, Tier
-packed, prompts, scratch, out, trial = sys.argv[1:]
-train_trial(TrialParams.model_validate_json(trial), Path(packed), Path(prompts), Path(scratch), Path(out))
-"""
-
-
-def start_trainer(inputs: tuple[Path, Path], folder: Path, trial: TrialParams) -> subprocess.Popen[str]:
-    arguments = [*map(str, inputs), str(folder / "scratch"), str(folder / "out"), trial.model_dump_json()]
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", TRAINER, *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"},
-    )
-
-
 def test_a_killed_run_resumes_and_ends_with_the_bytes_of_an_unbroken_one(
     inputs: tuple[Path, Path], tmp_path: Path
 ) -> None:
     trial = small_trial(epochs=8, patience=8)
-    killed = start_trainer(inputs, tmp_path / "killed", trial)
-    kill_when_printed(killed, "epoch 3/")
+    killed = Trainer(inputs, tmp_path / "killed", trial)
+    killed.wait_for("epoch 3/")
+    killed.kill()
     assert not (tmp_path / "killed" / "out").exists()
-    resumed = start_trainer(inputs, tmp_path / "killed", trial)
-    output, _ = resumed.communicate()
-    assert resumed.returncode == 0
-    assert "resuming from" in output
-    assert "epoch 1/" not in output
+    resumed = Trainer(inputs, tmp_path / "killed", trial)
+    resumed.process.join()
+    assert resumed.process.exitcode == 0
+    assert "resuming from" in resumed.printed
+    assert "epoch 1/" not in resumed.printed
     unbroken = train(inputs, tmp_path / "unbroken", trial)
     for name in RESULTS:
         assert (tmp_path / "killed" / "out" / name).read_bytes() == (unbroken / name).read_bytes()
     assert not list((tmp_path / "killed" / "scratch").rglob("*.ckpt"))
 
 
-def test_a_changed_parameter_never_resumes_old_state(inputs: tuple[Path, Path], tmp_path: Path) -> None:
-    killed = start_trainer(inputs, tmp_path, small_trial(epochs=50, patience=50))
-    kill_when_printed(killed, "epoch 2/")
-    other = start_trainer(inputs, tmp_path, small_trial(epochs=2, learning_rate=0.003))
-    output, _ = other.communicate()
-    assert other.returncode == 0
-    assert "resuming" not in output
+def test_a_changed_parameter_never_resumes_old_state(
+    inputs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed = Trainer(inputs, tmp_path, small_trial(epochs=50, patience=50))
+    killed.wait_for("epoch 2/")
+    killed.kill()
+    train(inputs, tmp_path, small_trial(epochs=2, learning_rate=0.003))
+    printed = capsys.readouterr().out
+    assert "epoch 1/" in printed
+    assert "resuming" not in printed
 
 
 def test_a_second_trainer_of_the_same_trial_is_refused(inputs: tuple[Path, Path], tmp_path: Path) -> None:
-    living = start_trainer(inputs, tmp_path, small_trial(epochs=200, patience=200))
+    living = Trainer(inputs, tmp_path, small_trial(epochs=200, patience=200))
     try:
-        assert living.stdout is not None
-        next(line for line in living.stdout if "epoch 1/" in line)
+        living.wait_for("epoch 1/")
         with pytest.raises(BusyError, match="another process is training trial"):
             train(inputs, tmp_path, small_trial(epochs=200, patience=200))
     finally:
         living.kill()
-        living.wait()
 
 
 def test_a_missing_packed_folder_is_named(inputs: tuple[Path, Path], tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bp_lcz.patches.loader import Batches, BatchOrder, PatchModule
+from bp_lcz.model.task import PatchModule
+from bp_lcz.patches.loader import Batches, BatchOrder
 from bp_lcz.patches.store import Batch, MemoryStore, PackedStore
 from tests.model.packed import write_inputs
 

@@ -78,6 +78,12 @@ def text_of(out):
     return " ".join(" ".join(Page((out / "index.html").read_text()).text).split())
 
 
+@pytest.fixture
+def without_figures(monkeypatch):
+    """For tests of words: drawing takes nearly all of a report's time."""
+    monkeypatch.setattr("bp_lcz.report.page._plan", lambda *_: [])
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     return make_report(tmp_path_factory.mktemp("demo"), TWO)
@@ -129,6 +135,7 @@ def test_simulated_data_are_headed_so_and_never_set_against_the_paper(demo):
     assert "not accessible to this project" in text_of(demo)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_weak_labels_are_headed_so_with_the_words_of_the_files(tmp_path):
     out = make_report(tmp_path, PLAIN, kind="weak labels", unit="patch", absent=(0, 16), dataset="mine")
     text = text_of(out)
@@ -139,6 +146,7 @@ def test_weak_labels_are_headed_so_with_the_words_of_the_files(tmp_path):
     assert "testing split of mine (weak labels), 600 patches" in text
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_every_table_of_splits_that_overlap_is_marked(tmp_path):
     leakage = {"status": "overlap", "pairs": 1234, "distance": 100.0}
     out = make_report(tmp_path, PLAIN, kind="unstated", release="so2sat-v2", leakage=leakage)
@@ -151,6 +159,7 @@ def test_every_table_of_splits_that_overlap_is_marked(tmp_path):
     assert all("(leaky split, " in line for line in captions)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_unstated_provenance_is_said_to_be_unstated(tmp_path):
     text = text_of(make_report(tmp_path, PLAIN, kind="unstated"))
     assert "Provenance not stated in the files." in text
@@ -158,6 +167,7 @@ def test_unstated_provenance_is_said_to_be_unstated(tmp_path):
     assert "Text encoder" not in text  # no trial has prompts
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_single_block_is_said_to_give_no_intervals(tmp_path):
     text = text_of(make_report(tmp_path, PLAIN, blocks=1))
     assert "No intervals: all patches belong to one city" in text
@@ -249,6 +259,7 @@ def test_the_same_trial_under_two_names_is_refused(tmp_path):
         make_report(tmp_path, trials, patches=50)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_official_data_are_not_called_unstated(tmp_path):
     text = text_of(make_report(tmp_path, PLAIN, kind="unstated", release="so2sat-v2", patches=100))
     assert "Provenance not stated" not in text
@@ -271,6 +282,7 @@ def test_one_seed_gives_no_deviations_and_no_second_table(demo):
     assert "Each trial" not in text_of(demo)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_markup_in_the_files_stays_text(tmp_path):
     root = tmp_path
     write_results(root, PLAIN, kind="weak labels", patches=100)

@@ -44,7 +44,8 @@ def test_the_stage_writes_the_report_and_prints_a_short_table(workspace, capsys)
     assert lines[-1] == "demo (simulated), testing split: reports/index.html"
 
 
-def test_intervals_by_patch_are_marked_in_the_short_table(workspace, capsys):
+def test_intervals_by_patch_are_marked_in_the_short_table(workspace, capsys, monkeypatch):
+    monkeypatch.setattr("bp_lcz.report.page._plan", lambda *_: [])  # no figures
     write_params(workspace, PLAIN)
     write_results(workspace, PLAIN, patches=120, unit="patch")
     report.run(load_params())

@@ -1,6 +1,6 @@
-"""The training step of a trial, and what is measured after each epoch."""
+"""What Lightning trains and on which batches: the training step of a trial, what is measured after each epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning
@@ -13,8 +13,9 @@ from torch.nn.functional import cross_entropy
 from bp_lcz.errors import UserError
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.msm import alignment_loss, alignment_target, msm_loss
-from bp_lcz.params import TrialParams
-from bp_lcz.patches.store import Batch
+from bp_lcz.params import Split, TrialParams
+from bp_lcz.patches.loader import EVALUATION_BATCH, Batches, BatchOrder
+from bp_lcz.patches.store import Batch, PatchStore
 from bp_lcz.scoring.metrics import confusion_matrix, kappa
 
 History = list[dict[str, int | float]]
@@ -178,3 +179,34 @@ class LczTask(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the history up again."""
         self.history = checkpoint["history"]
+
+
+class PatchModule(lightning.LightningDataModule):
+    """Training and validation batches.
+
+    Args:
+        open_split: opens the store of a split.
+        batch_size: patches of a training batch.
+        seed: of the shuffle.
+    """
+
+    def __init__(self, open_split: Callable[[Split], PatchStore], batch_size: int, seed: int) -> None:
+        super().__init__()
+        self.open_split = open_split
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def train_dataloader(self) -> Batches:
+        """Shuffled training batches."""
+        return self._batches("training", self.batch_size, self.seed)
+
+    def val_dataloader(self) -> Batches:
+        """Validation batches in the order of the file."""
+        return self._batches("validation", EVALUATION_BATCH, None)
+
+    def _batches(self, split: Split, batch_size: int, seed: int | None) -> Batches:
+        store = self.open_split(split)
+        # Every process validates on the whole split, and so comes to the same decisions.
+        trainer = self.trainer if split == "training" else None
+        share = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        return Batches(store, BatchOrder(len(store), batch_size, seed, share))

@@ -31,9 +31,8 @@ from bp_lcz.model.backbones import complete_options
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import write_checkpoint
 from bp_lcz.model.memory import keep_freed_memory
-from bp_lcz.model.task import History, LczTask, class_weights
+from bp_lcz.model.task import History, LczTask, PatchModule, class_weights
 from bp_lcz.params import Tier, TrialParams
-from bp_lcz.patches.loader import PatchModule
 from bp_lcz.patches.store import read_manifest
 from bp_lcz.patches.tiers import open_store
 from bp_lcz.paths import DEMO

@@ -1,12 +1,10 @@
 """Batches for training: whole batches gathered at once, in an order that depends on seed and epoch alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import lightning
 import numpy as np
 
-from bp_lcz.params import Split
 from bp_lcz.patches.store import Batch, MemoryStore, PatchStore, epoch_order
 
 EVALUATION_BATCH = 256
@@ -78,34 +76,3 @@ class Batches:
                 batch, ahead = ahead, reader.submit(self.store.gather, indices)
                 yield batch.result()
             yield ahead.result()
-
-
-class PatchModule(lightning.LightningDataModule):
-    """Training and validation batches.
-
-    Args:
-        open_split: opens the store of a split.
-        batch_size: patches of a training batch.
-        seed: of the shuffle.
-    """
-
-    def __init__(self, open_split: Callable[[Split], PatchStore], batch_size: int, seed: int) -> None:
-        super().__init__()
-        self.open_split = open_split
-        self.batch_size = batch_size
-        self.seed = seed
-
-    def train_dataloader(self) -> Batches:
-        """Shuffled training batches."""
-        return self._batches("training", self.batch_size, self.seed)
-
-    def val_dataloader(self) -> Batches:
-        """Validation batches in the order of the file."""
-        return self._batches("validation", EVALUATION_BATCH, None)
-
-    def _batches(self, split: Split, batch_size: int, seed: int | None) -> Batches:
-        store = self.open_split(split)
-        # Every process validates on the whole split, and so comes to the same decisions.
-        trainer = self.trainer if split == "training" else None
-        share = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        return Batches(store, BatchOrder(len(store), batch_size, seed, share))
