@@ -23,6 +23,8 @@ from bp_lcz.params import Params
 CPU = "cpu"
 _PAUSE = 0.1
 """Seconds between looks at devices that other processes hold; the kernel tells nobody that one of several is free."""
+_ANSWERS_WITHIN = 60.0
+"""Seconds that nvidia-smi may take; the first call after a start of the machine loads the driver."""
 
 
 @dataclass
@@ -137,7 +139,11 @@ class Devices:
 
 
 def find_gpus() -> list[str]:
-    """Names such as ``cuda:0`` of the GPUs that this process may use, found without loading torch."""
+    """Names such as ``cuda:0`` of the GPUs that this process may use, found without loading torch.
+
+    Raises:
+        UserError: if the driver does not answer.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [f"cuda:{gpu.strip()}" for gpu in visible.split(",") if gpu.strip() and gpu.strip() != "-1"]
@@ -145,5 +151,12 @@ def find_gpus() -> list[str]:
     if command is None:
         return []
     query = [command, "--query-gpu=index", "--format=csv,noheader"]
-    listed = subprocess.run(query, capture_output=True, text=True, check=False)
+    try:
+        listed = subprocess.run(query, capture_output=True, text=True, check=False, timeout=_ANSWERS_WITHIN)
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            "nvidia-smi",
+            f"no answer within {_ANSWERS_WITHIN:g} s, so its driver hangs; mend that, or run without GPUs: "
+            "CUDA_VISIBLE_DEVICES=",
+        ) from None
     return [f"cuda:{line.strip()}" for line in listed.stdout.splitlines()] if listed.returncode == 0 else []

@@ -519,6 +519,8 @@ def main() -> None:
     except Exception as error:
         if isinstance(error, OSError) and is_refused_by_system(error):
             _end(f"{error.filename}: {(error.strerror or str(error)).lower()}")
+        if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+            _end(f"{error.object[:200]}: a name with bytes that are not UTF-8, which a library here refuses; rename it")
         if not is_disk_full(error):
             traceback.print_exc()
             Ending.write(

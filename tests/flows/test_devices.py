@@ -163,3 +163,15 @@ def test_gpus_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatc
     assert find_gpus() == []
     command.unlink()
     assert find_gpus() == []
+
+
+def test_a_driver_that_hangs_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    command = tmp_path / "nvidia-smi"
+    command.write_text("#!/bin/sh\nexec sleep 60\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("flows.devices._ANSWERS_WITHIN", 0.1)
+    with pytest.raises(UserError) as caught:
+        find_gpus()
+    assert caught.value.where == "nvidia-smi"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from bp_lcz.bands import ALL_CHANNELS
 from bp_lcz.errors import BusyError, UserError
@@ -59,6 +60,24 @@ def test_equal_inputs_give_equal_bytes(inputs: tuple[Path, Path], tmp_path: Path
     first, second = (train(inputs, tmp_path / name, small_trial()) for name in ("first", "second"))
     for name in RESULTS:
         assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "outer",
+    [
+        {"LOCAL_RANK": "1"},
+        {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "10.255.255.1", "NODE_RANK": "1"},
+        {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "batch", "SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_NODEID": "1"},
+    ],
+)
+def test_one_process_trains_whatever_a_launcher_around_it_says(
+    inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outer: dict[str, str]
+) -> None:
+    for name, value in outer.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    out = train(inputs, tmp_path, small_trial(epochs=1))
+    assert {*RESULTS, "timings.json"} == {file.name for file in out.iterdir()}
 
 
 def test_training_encodes_no_text(inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ import lightning
 import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 import bp_lcz
@@ -40,6 +42,11 @@ from bp_lcz.scoring.metrics import defined
 from bp_lcz.text.table import PromptTable, read_prompt_table
 
 RESUME_STATE = "last.ckpt"
+
+_FIRST = "BP_LCZ_FIRST_PROCESS"
+"""Environment variable with the process that started the others of a trial."""
+_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+_NODES = ("NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 def train_trial(
@@ -75,8 +82,7 @@ def train_trial(
     device = choose_device(trial)
     channels = Channels(tuple(manifest["channels"]["sen1"]), tuple(manifest["channels"]["sen2"]))
     state = scratch / "train" / _state_key(trial, manifest, prompts, device)
-    # Lightning starts this program again for each further process; the first alone holds the state and writes.
-    is_first = int(os.environ.get("LOCAL_RANK", 0)) == int(os.environ.get("NODE_RANK", 0)) == 0
+    is_first = _is_first_process(trial)
     lock = state.with_suffix(".lock")
     alone = locked(lock, f"another process is training trial '{trial.name}'; wait for it", wait=False)
     with alone if is_first else nullcontext():
@@ -120,7 +126,7 @@ def train_trial(
             max_epochs=trial.train.epochs,
             deterministic=True,
             callbacks=[best, EarlyStopping("validation_kappa", patience=trial.train.patience, mode="max"), clock],
-            plugins=[_WholeCheckpoints()],
+            plugins=[_WholeCheckpoints(), LightningEnvironment()],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -160,6 +166,21 @@ def train_trial(
         _publish(out, network, description, task.history, clock)
         shutil.rmtree(state)
         lock.unlink()
+
+
+def _is_first_process(trial: TrialParams) -> bool:
+    """Whether this process holds the state and writes; Lightning starts the program again for each further one.
+
+    What Slurm, torchrun or another launcher around it says of ranks and tasks is not about this training: one process
+    for each device of params.yaml trains, whatever the environment says.
+    """
+    if trial.train.devices > 1 and os.environ.setdefault(_FIRST, str(os.getpid())) != str(os.getpid()):
+        return False
+    for name in (*_RANKS, *(_NODES if trial.train.nodes == 1 else ())):
+        os.environ.pop(name, None)
+    node = int(os.environ.get("NODE_RANK", 0))
+    rank_zero_only.rank = node
+    return node == 0
 
 
 def choose_device(trial: TrialParams) -> str:
