@@ -34,7 +34,7 @@ def show_validation(workspace: Path) -> None:
         "",
         *(f"- warning: {warning}" for warning in gate.get("warnings", [])),
         "",
-        f"Data Docs, on the machine of the run: [{docs}]({docs.as_uri()})",
+        f"Data Docs, on the machine of the run: `{docs}`",
     ]
     create_markdown_artifact("\n".join(lines), key=artifact_key(workspace, "validation"), description="quality gate")
 
@@ -62,7 +62,7 @@ def show_figures(workspace: Path) -> None:
         for figure in figures
         if figure.exists()
     ]
-    text = "\n\n".join([*images, f"The report, on the machine of the run: [{page}]({page.as_uri()})"])
+    text = "\n\n".join([*images, f"The report, on the machine of the run: `{page}`"])
     create_markdown_artifact(text, key=artifact_key(workspace, "figures"), description="overall accuracy and kappa")
 
 

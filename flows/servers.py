@@ -58,6 +58,7 @@ class Server:
         port: of that address.
         health: path that answers 200 without a password once the server is healthy.
         clients: what a client sets to use the server; None is a secret that it needs.
+        page: below its address, of what this project keeps there.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Server:
     port: int
     health: str
     clients: dict[str, str | None]
+    page: str = ""
 
 
 def prefect_server(environment: Mapping[str, str]) -> Server:
@@ -155,7 +157,14 @@ def mlflow_server(environment: Mapping[str, str], folder: Path) -> Server:
                 settings.setdefault("PGPASSWORD", str(database.password))
     login = dict.fromkeys(["MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"]) if needs_login else {}
     return Server(
-        "mlflow", command, settings, host, port, "/health", {"MLFLOW_TRACKING_URI": _url(host, port), **login}
+        "mlflow",
+        command,
+        settings,
+        host,
+        port,
+        "/health",
+        {"MLFLOW_TRACKING_URI": _url(host, port), **login},
+        "/#/experiments?workflowType=machine_learning",  # its first page is about language models
     )
 
 
@@ -198,7 +207,7 @@ def start(server: Server, folder: Path) -> str:
             with suppress(psutil.NoSuchProcess):
                 _end(psutil.Process(process.pid))
             raise
-        return f"{server.name}: healthy at {_url(server.host, server.port)}, log {log}"
+        return f"{server.name}: healthy at {_url(server.host, server.port)}{server.page}, log {log}"
 
 
 def stop(name: str, folder: Path) -> str:

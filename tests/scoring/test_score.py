@@ -1,4 +1,6 @@
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bp_lcz.errors import UserError
@@ -75,14 +77,14 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_folder_is_named_as_one(tmp_path):
-    with pytest.raises(UserError, match=r": a folder; expected a NumPy \.npz file$"):
+    with pytest.raises(UserError, match=r": a folder; expected a NumPy \.npz file or predictions in parquet$"):
         score_file(tmp_path)
 
 
 def test_another_kind_of_file_is_refused(tmp_path):
     path = tmp_path / "predictions.npy"
     np.save(path, np.array([1, 2]))
-    with pytest.raises(UserError, match=r"predictions\.npy: not a NumPy \.npz file$"):
+    with pytest.raises(UserError, match=r"predictions\.npy: neither a NumPy \.npz file nor predictions in parquet$"):
         score_file(path)
 
 
@@ -101,3 +103,48 @@ def test_a_damaged_file_is_refused(write):
 )
 def test_fractions_are_written_without_a_leading_zero(value, text):
     assert fraction(value, 3) == text
+
+
+# ---- what `bp-lcz predict` writes
+
+
+@pytest.fixture
+def predictions(tmp_path):
+    def write_file(**columns):
+        path = tmp_path / "predictions.parquet"
+        pq.write_table(pa.table(columns), path)
+        return path
+
+    return write_file
+
+
+def test_predictions_in_parquet_score_as_the_same_classes_in_numpy(write, predictions):
+    numbers = write(y_true=np.array([1, 1, 1, 2, 11]), y_pred=np.array([1, 1, 2, 2, 1]))
+    codes = predictions(patch=[*range(6)], label=["1", "1", "1", "2", "A", None], code=["1", "1", "2", "2", "1", "7"])
+    assert score_file(codes) == score_file(numbers)
+
+
+@pytest.mark.parametrize(
+    ("columns", "what"),
+    [
+        ({"code": ["1"]}, "no column label; "),
+        ({"label": pa.array([None], pa.string()), "code": ["1"]}, "no patch with a label"),
+        ({"label": ["1"], "code": ["H"]}, "'H' is no code of a class; expected 1, 2"),
+        ({"label": [1], "code": [1]}, "1 is no code of a class; expected 1, 2"),
+    ],
+)
+def test_parquet_without_predictions_of_labelled_patches_is_one_line(predictions, columns, what):
+    path = predictions(**columns)
+    with pytest.raises(UserError) as caught:
+        score_file(path)
+    assert caught.value.where == str(path)
+    assert caught.value.what.startswith(what)
+
+
+def test_damaged_parquet_is_one_line(predictions):
+    path = predictions(label=["1"] * 1000, code=["1"] * 1000)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError) as caught:
+        score_file(path)
+    assert caught.value.where == str(path)
+    assert "\n" not in caught.value.what

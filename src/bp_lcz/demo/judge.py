@@ -115,7 +115,8 @@ def _classify(classifier: Classifier, root: Path, split: Split) -> Integer[np.nd
             if wanted and wanted != present:
                 raise UserError(
                     f"{root / f'{split}.h5'}",
-                    f"{key} holds {', '.join(present)}; {classifier.description['trial']} looks at {', '.join(wanted)}",
+                    f"{key} holds {', '.join(present)}; {classifier.description['trial']} looks at "
+                    f"{', '.join(wanted)}, in this order; judge data that have them",
                 )
         classes = []
         for _, sen1, sen2, _ in reader.chunks(BATCH):

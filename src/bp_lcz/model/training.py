@@ -21,7 +21,7 @@ import lightning
 import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
@@ -179,7 +179,7 @@ def _is_first_process(trial: TrialParams) -> bool:
     for name in (*_RANKS, *(_NODES if trial.train.nodes == 1 else ())):
         os.environ.pop(name, None)
     node = int(os.environ.get("NODE_RANK", 0))
-    rank_zero_only.rank = node
+    rank_zero_only.rank = node  # type: ignore[attr-defined]
     return node == 0
 
 

@@ -1,4 +1,4 @@
-"""Score the predictions of any classifier of local climate zones from one NumPy file."""
+"""Score the predictions of any classifier of local climate zones from one file."""
 
 import zipfile
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from bp_lcz.errors import UserError, one_line
-from bp_lcz.scheme import CLASS_COUNT
+from bp_lcz.scheme import CLASS_COUNT, CODES
 from bp_lcz.scoring.metrics import evaluate_predictions
 
 
@@ -15,11 +15,12 @@ def score_file(path: Path) -> str:
     """Metrics and a table of classes as text.
 
     Args:
-        path: ``.npz`` file with ``y_true`` and ``y_pred``, both (N,), classes 1..17.
+        path: ``.npz`` file with ``y_true`` and ``y_pred``, both (N,), classes 1..17; or what ``bp-lcz predict`` writes:
+            parquet with ``label`` and ``code``, of which rows without a label do not count.
 
     Raises:
-        UserError: if the file is missing or no ``.npz``, or an array is missing, empty, not one-dimensional,
-            of another length than the other, or holds anything but the whole numbers 1..17.
+        UserError: if the file is missing or neither, or an array is missing, empty, not one-dimensional, of another
+            length than the other, or holds anything but the whole numbers 1..17 or the codes of classes.
 
     Example:
         >>> print(score_file(Path("predictions.npz")).splitlines()[0])
@@ -50,11 +51,14 @@ def fraction(value: float | None, digits: int) -> str:
 
 def _read(path: Path) -> tuple[Int[np.ndarray, "patch"], Int[np.ndarray, "patch"]]:
     if path.is_dir():
-        raise UserError(path, "a folder; expected a NumPy .npz file")
+        raise UserError(path, "a folder; expected a NumPy .npz file or predictions in parquet")
     if not path.is_file():
         raise UserError(path, "no such file")
+    with path.open("rb") as start:
+        if start.read(4) == b"PAR1":
+            return _read_predictions(path)
     if not zipfile.is_zipfile(path):
-        raise UserError(path, "not a NumPy .npz file")
+        raise UserError(path, "neither a NumPy .npz file nor predictions in parquet")
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = [key for key in ("y_true", "y_pred") if key not in file.files]
@@ -68,6 +72,30 @@ def _read(path: Path) -> tuple[Int[np.ndarray, "patch"], Int[np.ndarray, "patch"
     if len(y_true) != len(y_pred):
         raise UserError(path, f"y_true has {len(y_true)} patches but y_pred {len(y_pred)}")
     return y_true, y_pred
+
+
+def _read_predictions(path: Path) -> tuple[Int[np.ndarray, "patch"], Int[np.ndarray, "patch"]]:
+    """Classes 1..17 of the rows that have a label."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            missing = [name for name in ("label", "code") if name not in file.schema_arrow.names]
+            if missing:
+                raise UserError(
+                    path, f"no column {' or '.join(missing)}; `bp-lcz predict` writes label for labelled patches"
+                )
+            columns = file.read(["label", "code"]).drop_null().to_pydict()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(path, f"not readable parquet: {one_line(error)}") from None
+    if not columns["label"]:
+        raise UserError(path, "no patch with a label")
+    unknown = next((code for codes in columns.values() for code in codes if code not in CODES), None)
+    if unknown is not None:
+        raise UserError(path, f"{unknown!r} is no code of a class; expected {', '.join(CODES)}")
+    true, predicted = (np.array([CODES.index(code) + 1 for code in columns[name]]) for name in ("label", "code"))
+    return true, predicted
 
 
 def _classes(path: Path, key: str, array: np.ndarray) -> Int[np.ndarray, "patch"]:

@@ -166,7 +166,11 @@ def _positions(reader: SplitReader, channels: Channels) -> tuple[list[int], list
         stored, wanted = getattr(reader.channels, key), getattr(channels, key)
         missing = [band for band in wanted if band not in stored]
         if missing:
-            raise UserError(reader.path, f"{key} lacks {', '.join(missing)}, which the model takes")
+            raise UserError(
+                reader.path,
+                f"{key} lacks {', '.join(missing)}, which the model takes; add them, or train a model without them on "
+                "data of your own: `bp-lcz workspace NAME --dataset FOLDER`",
+            )
         found.append([stored.index(band) for band in wanted])
     return found[0], found[1]
 
