@@ -1,8 +1,11 @@
 """Promotion and rollback against a real MLflow store in SQLite."""
 
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +65,40 @@ def registry(workspace: FinishedWorkspace) -> Registry:
     workspace.__class__ = Registry
     assert isinstance(workspace, Registry)
     return workspace
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> tuple[Registry, Path]:
+    """A registry with the versions 1 and 2, both promoted, and 3, which is better, and a copy of its files."""
+    folder, kept = tmp_path_factory.mktemp("registry"), tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        registry = Registry(folder)
+        shutil.copy(empty_store, folder / "mlflow.db")
+        registry.finish("one-plain", 0.7)
+        for version, right in enumerate((0.6, 0.8), start=1):
+            registry.register(right, seed=version)
+            assert registry.promote().accepted
+        registry.register(right=0.9, seed=3)
+    shutil.copytree(folder, kept, dirs_exist_ok=True)
+    return registry, kept
+
+
+@pytest.fixture
+def led(made: tuple[Registry, Path], monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """That registry as it was made, in the same folder, since MLflow stores absolute paths."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    registry, kept = made
+    for name in ("mlartifacts", "outputs"):
+        shutil.rmtree(registry.folder / name)
+        shutil.copytree(kept / name, registry.folder / name)
+    # Not as a file, since MLflow keeps connections open.
+    with (
+        closing(sqlite3.connect(kept / "mlflow.db")) as source,
+        closing(sqlite3.connect(registry.folder / "mlflow.db")) as target,
+    ):
+        source.backup(target)
+    return registry
 
 
 def test_the_first_champion_must_exceed_the_floor_alone(registry: Registry) -> None:
@@ -133,14 +170,12 @@ def test_a_champion_is_replaced_only_by_a_sure_lead_and_rollbacks_walk_back(regi
     assert restore_champion(registry.folder, NAME).version == first
 
 
-def test_a_rollback_passes_over_versions_that_cannot_be_served(registry: Registry) -> None:
-    for seed, right in enumerate((0.6, 0.8, 1.0), start=1):
-        registry.register(right, seed)
-        assert registry.promote().accepted
-    with open_store(registry.folder) as client:
+def test_a_rollback_passes_over_versions_that_cannot_be_served(led: Registry) -> None:
+    assert led.promote().accepted
+    with open_store(led.folder) as client:
         client.delete_model_version(NAME, "2")
-    restored = restore_champion(registry.folder, NAME)
-    assert restored.version == registry.champion == 1
+    restored = restore_champion(led.folder, NAME)
+    assert restored.version == led.champion == 1
     assert list(restored.record["skipped"]) == [2]
 
 
@@ -185,17 +220,14 @@ def remove_run(registry: Registry, version: int) -> None:
         client._tracking_client.store._hard_delete_run(run_id)
 
 
-def test_a_damaged_evaluation_is_a_refusal(registry: Registry) -> None:
-    registry.register(right=0.6, seed=1)
-    assert registry.promote().accepted
-    registry.register(right=0.9, seed=2)
-    [file] = (registry.folder / "mlartifacts").rglob(f"{run_of(registry, 2)}/artifacts/evaluation.json")
+def test_a_damaged_evaluation_is_a_refusal(led: Registry) -> None:
+    [file] = (led.folder / "mlartifacts").rglob(f"{run_of(led, 3)}/artifacts/evaluation.json")
     for content in (b"{", b"[]", b"{}", b'{"interval": null}', b"\xff"):
         file.write_bytes(content)
-        refused = registry.promote()
+        refused = led.promote()
         assert not refused.accepted
         assert refused.reason.endswith("evaluation.json: damaged; expected JSON with interval.unit")
-    assert registry.champion == 1
+    assert led.champion == 2
 
 
 def test_a_candidate_whose_run_was_removed_is_a_user_error(registry: Registry) -> None:
@@ -207,28 +239,20 @@ def test_a_candidate_whose_run_was_removed_is_a_user_error(registry: Registry) -
     assert list_models(registry.folder, NAME)[0]["kappa"] is None
 
 
-def test_a_champion_whose_run_was_removed_can_neither_be_led_nor_rolled_back(registry: Registry) -> None:
-    for seed, right in enumerate((0.6, 0.8), start=1):
-        registry.register(right, seed)
-        assert registry.promote().accepted
-    remove_run(registry, 2)
-    registry.register(right=0.9, seed=3)
-    refused = registry.promote()
+def test_a_champion_whose_run_was_removed_can_neither_be_led_nor_rolled_back(led: Registry) -> None:
+    remove_run(led, 2)
+    refused = led.promote()
     assert not refused.accepted
     assert refused.reason.startswith(f"{NAME} version 2: its run ")
     with pytest.raises(UserError, match=f"^{NAME} version 2: its run .* was removed from MLflow"):
-        restore_champion(registry.folder, NAME)
-    assert registry.champion == 2
+        restore_champion(led.folder, NAME)
+    assert led.champion == 2
 
 
-def test_a_store_that_does_not_answer_decides_nothing(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_does_not_answer_decides_nothing(led: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import MlflowClient, MlflowException
 
-    for seed, right in enumerate((0.6, 0.8), start=1):
-        registry.register(right, seed)
-        assert registry.promote().accepted
-    registry.register(right=0.9, seed=3)
-    before = registry.tags(3)
+    before = led.tags(3)
 
     def fail(*_: Any) -> None:
         try:
@@ -241,21 +265,16 @@ def test_a_store_that_does_not_answer_decides_nothing(registry: Registry, monkey
             patch.setattr(MlflowClient, method, fail)
             for act in (promote_version, restore_champion, list_models):
                 with pytest.raises(TemporaryError, match=r"mlflow\.db: MLflow does not answer \(Connection refused\)$"):
-                    act(registry.folder, NAME)
-    assert registry.champion == 2
-    assert registry.tags(3) == before
-    assert registry.records(3) == []
+                    act(led.folder, NAME)
+    assert led.champion == 2
+    assert led.tags(3) == before
+    assert led.records(3) == []
 
 
 def test_an_artifact_store_that_does_not_answer_refuses_and_passes_over_nothing(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
+    led: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import mlflow.artifacts
-
-    for seed, right in enumerate((0.6, 0.8), start=1):
-        registry.register(right, seed)
-        assert registry.promote().accepted
-    registry.register(right=0.9, seed=3)
 
     def fail(*_: Any, **__: Any) -> None:
         raise TimeoutError("timed out")
@@ -263,9 +282,9 @@ def test_an_artifact_store_that_does_not_answer_refuses_and_passes_over_nothing(
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", fail)
     for act in (promote_version, restore_champion):
         with pytest.raises(TemporaryError, match=r"the artifact store does not answer \(timed out\)$"):
-            act(registry.folder, NAME)
-    assert registry.champion == 2
-    assert registry.records(3) == []
+            act(led.folder, NAME)
+    assert led.champion == 2
+    assert led.records(3) == []
 
 
 def test_an_unknown_model_or_version_is_a_user_error(registry: Registry) -> None:
@@ -280,14 +299,11 @@ def test_an_unknown_model_or_version_is_a_user_error(registry: Registry) -> None
         restore_champion(registry.folder, NAME)
 
 
-def test_what_a_killed_promotion_leaves_is_made_good(registry: Registry) -> None:
-    for seed, right in enumerate((0.6, 0.8), start=1):
-        registry.register(right, seed)
-        assert registry.promote().accepted
-    with open_store(registry.folder) as client:  # killed after the tag, before the alias
+def test_what_a_killed_promotion_leaves_is_made_good(led: Registry) -> None:
+    with open_store(led.folder) as client:  # killed after the tag, before the alias
         client.set_registered_model_tag(NAME, "champions", "[1, 2, 3]")
-    assert restore_champion(registry.folder, NAME).version == 1
-    with open_store(registry.folder) as client:
+    assert restore_champion(led.folder, NAME).version == 1
+    with open_store(led.folder) as client:
         assert client.get_registered_model(NAME).tags["champions"] == "[1]"
 
 
