@@ -7,12 +7,16 @@ gets them easily.
 import argparse
 import hashlib
 import json
+import multiprocessing
 import re
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +26,10 @@ import torch
 from torch.nn.functional import normalize
 from tqdm import tqdm, trange
 
-from benchmarks.harness import Setup, find_rows
+from benchmarks.harness import Setup, find_rows, finish
 from benchmarks.machine import file_stem, measuring
 from benchmarks.networks import PARAMS, TEXT_WIDTH, NoiseStore, trial_of
-from benchmarks.rows.gpu import BATCH, TRAINING, VALIDATION, epoch_seconds
+from benchmarks.rows.gpu import BATCH, TRAINING, VALIDATION, epoch_seconds, repeatable, resident_step
 from benchmarks.run import result_of, table
 from benchmarks.speed import BENCHMARKS, FORMAT, figure, machine_line
 from bp_lcz.bands import GROUPS, PATCH_SIDE
@@ -67,6 +71,8 @@ def measure_gpu(out: Path | None = None, *, quick: bool = False) -> Path | None:
         rows = [row for row in find_rows() if row.name.startswith("gpu-epoch-")][: 1 if quick else None]
         content["rows"] = [result_of(row, setup) for row in tqdm(rows, desc="epoch of each backbone")]
         print(table(content["rows"]))
+        content["side_by_side"] = side_by_side(setup)
+        print(side_by_side_table(content["side_by_side"]), flush=True)
         content["paper"] = paper_hours(setup)
         print(hours_table(content["paper"]))
     print(f"\n{machine_line(machine)}\nall of it took {time.perf_counter() - start:.0f} s")
@@ -190,6 +196,40 @@ def paper_params() -> Params:
     """The parameters of ``make paper``."""
     committed = read_sections(PARAMS.read_bytes(), str(PARAMS))
     return Params.model_validate(merge_profile(ROOT, committed, "paper"))
+
+
+def side_by_side(setup: Setup) -> list[dict[str, float]]:
+    """Patches a second of EB-CNN with prompting, all trainings together, for several in processes of their own."""
+    found = []
+    spawn = multiprocessing.get_context("spawn")
+    for count in (2,) if setup.quick else (1, 2, 4, 8):
+        with spawn.Manager() as manager, ProcessPoolExecutor(count, spawn) as processes:
+            rates = list(processes.map(_rate, [replace(setup, threads=1)] * count, [manager.Barrier(count)] * count))
+        found.append({"trainings": count, "patches_per_second": sum(rates)})
+    return found
+
+
+def _rate(setup: Setup, all_ready: threading.Barrier) -> float:
+    """Patches a second of one training, counted from when all are ready."""
+    torch.set_num_threads(setup.threads)
+    size, window = (8, 0.5) if setup.quick else (BATCH, 10.0)
+    with repeatable():
+        step = resident_step(trial_of("bp-lcz"), size, setup)
+        step(0)
+        finish(setup)
+        all_ready.wait()
+        start, steps = time.perf_counter(), 0
+        while (spent := time.perf_counter() - start) < window:
+            step(steps)
+            finish(setup)
+            steps += 1
+    return steps * size / spent
+
+
+def side_by_side_table(found: Sequence[Mapping[str, float]]) -> str:
+    """Trainings side by side as text."""
+    rates = [f"{one['trainings']}: {one['patches_per_second']:,.0f} patches/s" for one in found]
+    return f"trainings of EB-CNN bp-lcz side by side, together: {', '.join(rates)}"
 
 
 def trainings_table(trainings: Sequence[Mapping[str, Any]]) -> str:

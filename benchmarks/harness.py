@@ -176,16 +176,17 @@ def timed(setup: Setup, side: Side, repeat: int) -> float:
     gc.collect(0)
     gc.disable()
     try:
-        _finish(setup)
+        finish(setup)
         start = time.perf_counter()
         side.work(repeat)
-        _finish(setup)
+        finish(setup)
         return time.perf_counter() - start
     finally:
         gc.enable()
 
 
-def _finish(setup: Setup) -> None:
+def finish(setup: Setup) -> None:
+    """Wait for the device's queue."""
     if setup.device == "cuda":
         torch.cuda.synchronize()
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import gpu
-from benchmarks.gpu import full_size_trainings, measure_gpu, paper_hours, paper_params, run_tests
+from benchmarks.gpu import full_size_trainings, measure_gpu, paper_hours, paper_params, run_tests, side_by_side
 from benchmarks.harness import Setup
 from bp_lcz.errors import UserError
 
@@ -44,6 +44,12 @@ def test_the_hours_of_the_paper_are_those_of_all_its_trials(setup: Setup) -> Non
     assert all(kind["hours"] == pytest.approx(kind["epoch_seconds"] * 5 * epochs / 3600) for kind in found)
 
 
+def test_trainings_run_beside_each_other(setup: Setup) -> None:
+    (found,) = side_by_side(setup)
+    assert found["trainings"] == 2
+    assert found["patches_per_second"] > 0
+
+
 def test_everything_runs_and_is_written_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(gpu, "run_tests", lambda _: {"passed": 0, "failures": 0, "errors": 0, "skipped": 0})
@@ -55,6 +61,7 @@ def test_everything_runs_and_is_written_as_json(tmp_path: Path, monkeypatch: pyt
         "loading_seconds": 1.0,
     }
     monkeypatch.setattr(gpu, "full_size_trainings", lambda _: [training | {"gpu_gib": None, "sha256": "0"}])
+    monkeypatch.setattr(gpu, "side_by_side", lambda _: [])
     monkeypatch.setattr(gpu, "paper_hours", lambda _: [])
     threads = torch.get_num_threads()
     out = measure_gpu(tmp_path / "out.json", quick=True)
