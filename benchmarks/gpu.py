@@ -5,6 +5,7 @@ gets them easily.
 """
 
 import argparse
+import gc
 import hashlib
 import json
 import multiprocessing
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -61,28 +62,37 @@ def measure_gpu(out: Path | None = None, *, quick: bool = False) -> Path | None:
     """
     if not quick and not torch.cuda.is_available():
         raise UserError("make gpu", "torch sees no GPU; `python -m benchmarks.gpu --quick` shows on a CPU that it runs")
+    parts: tuple[tuple[str, Callable[[Setup], Any], Callable[[Any], str]], ...] = (
+        ("tests", run_tests, tests_line),
+        ("trainings", full_size_trainings, trainings_table),
+        ("rows", epochs, table),
+        ("paper", paper_hours, hours_table),
+        ("side_by_side", side_by_side, side_by_side_table),
+    )
     start = time.perf_counter()
     with measuring(quick=quick, threads=None) as (setup, machine):
         content: dict[str, Any] = {"format": FORMAT, "quick": quick, "machine": machine}
-        content["tests"] = run_tests(setup)
-        print("tests marked gpu: " + ", ".join(f"{count} {result}" for result, count in content["tests"].items()))
-        content["trainings"] = full_size_trainings(setup)
-        print(trainings_table(content["trainings"]), flush=True)
-        rows = [row for row in find_rows() if row.name.startswith("gpu-epoch-")][: 1 if quick else None]
-        content["rows"] = [result_of(row, setup) for row in tqdm(rows, desc="epoch of each backbone")]
-        print(table(content["rows"]))
-        content["side_by_side"] = side_by_side(setup)
-        print(side_by_side_table(content["side_by_side"]), flush=True)
-        content["paper"] = paper_hours(setup)
-        print(hours_table(content["paper"]))
+        if out is None and not quick:
+            out = BENCHMARKS / f"{file_stem(machine)}.gpu.json"
+        for name, measure, as_text in parts:
+            content[name] = measure(setup)
+            print(as_text(content[name]), flush=True)
+            if out is not None:  # after each part: a lease may end before the last
+                with staged_file(out) as file:
+                    file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     print(f"\n{machine_line(machine)}\nall of it took {time.perf_counter() - start:.0f} s")
-    if out is None and quick:
-        return None
-    out = out or BENCHMARKS / f"{file_stem(machine)}.gpu.json"
-    with staged_file(out) as file:
-        file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    print(f"-> {out}")
     return out
+
+
+def epochs(setup: Setup) -> list[dict[str, Any]]:
+    """The rows of `benchmarks.rows.gpu`."""
+    rows = [row for row in find_rows() if row.name.startswith("gpu-epoch-")][: 1 if setup.quick else None]
+    return [result_of(row, setup) for row in tqdm(rows, desc="epoch of each backbone")]
+
+
+def tests_line(counts: Mapping[str, int]) -> str:
+    """The results of the tests as text."""
+    return "tests marked gpu: " + ", ".join(f"{count} {result}" for result, count in counts.items())
 
 
 def run_tests(setup: Setup, root: Path = ROOT) -> dict[str, int]:
@@ -116,6 +126,7 @@ def full_size_trainings(setup: Setup) -> list[dict[str, Any]]:
     tiers: tuple[Tier, ...] = ("device", "pinned" if setup.device == "cuda" else "packed")
     for tier in tiers:
         out = setup.folder / tier
+        gc.collect()  # the split of the training before
         if setup.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         start = time.perf_counter()
@@ -212,7 +223,7 @@ def side_by_side(setup: Setup) -> list[dict[str, float]]:
 def _rate(setup: Setup, all_ready: threading.Barrier) -> float:
     """Patches a second of one training, counted from when all are ready."""
     torch.set_num_threads(setup.threads)
-    size, window = (8, 0.5) if setup.quick else (BATCH, 10.0)
+    size, window = (8, 0.5) if setup.quick else (BATCH, 5.0)
     with repeatable():
         step = resident_step(trial_of("bp-lcz"), size, setup)
         step(0)
