@@ -5,7 +5,7 @@ import pytest
 
 from bp_lcz.errors import UserError
 from bp_lcz.scenes.tile import TileOptions
-from tests.scenes.rasters import optical, run, write_tif
+from tests.scenes.rasters import optical, radar, run, write_tif
 
 
 def warnings_of(lines: list[str]) -> str:
@@ -28,6 +28,16 @@ def test_an_offset_that_is_told_and_cannot_be_leaves_nothing(scene, tmp_path):
     with pytest.raises(UserError) as caught:
         run(scene, tmp_path / "out", TileOptions(split=None, s2_offset=1000.0))
     assert caught.value.where == str(tmp_path / "dark.tif")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_constant_in_one_band_that_no_backscatter_is_leaves_nothing(scene, tmp_path):
+    values = 10 ** (radar() / 10)
+    values[1, :, :20] = 255
+    scene["s1"] = write_tif(tmp_path / "constant.tif", values)
+    with pytest.raises(UserError) as caught:
+        run(scene, tmp_path / "out")
+    assert caught.value.where == str(tmp_path / "constant.tif")
     assert not (tmp_path / "out").exists()
 
 

@@ -47,6 +47,23 @@ def test_a_fill_that_no_tag_declares_is_no_data(tmp_path, fill, unit, columns):
     assert known[:, columns:].all()
 
 
+def test_equal_values_by_chance_are_no_fill(tmp_path):
+    values = radar()
+    values[1, 5, 5] = values[0, 5, 5]
+    scene = found(write_tif(tmp_path / "s1.tif", values))
+    assert scene.fill is None
+    assert scene.power(values[::-1])[1].all()
+
+
+def test_cross_polarised_0_in_decibels_is_no_data(tmp_path):
+    values = radar()
+    values[1, :5] = 0
+    scene = found(write_tif(tmp_path / "s1.tif", values))
+    known = scene.power(values[::-1])[1]
+    assert not known[:5].any()
+    assert known[5:].all()
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -169,6 +169,40 @@ def test_zeros_of_dark_water_at_long_wavelengths_are_measured(tmp_path):
         assert not scene.reflectance(torn)[1][40:45].any()
 
 
+def test_zeros_of_turbid_water_are_measured_and_those_of_land_are_not(tmp_path):
+    scene = found(write_tif(tmp_path / "s2.tif", optical(), names=NAMES))
+    values = np.zeros((10, 32, 60), np.uint16)
+    values[:, :, 20:40] = np.array([600, 900, 1300, 1250, 700, 650, 600, 500, 0, 0])[:, None, None]  # river
+    values[:, :, 40:] = np.array([500, 700, 600, 1000, 2200, 2600, 2700, 2900, 0, 0])[:, None, None]  # fields
+    values[9, :, :10] = 1
+    known = scene.reflectance(values)[1]
+    assert not known[:, :20].any()
+    assert not known[:, 40:].any()
+    values[:, :, :10] = 1500 + np.arange(10)[:, None, None]
+    values[:, :, 10:20] = 1000 + np.arange(10)[:, None, None]
+    assert scene.reflectance(values)[1][:, 20:40].all()
+
+
+def test_a_slanted_edge_of_views_over_dark_ground_is_no_water(tmp_path):
+    scene = found(write_tif(tmp_path / "s2.tif", optical(), names=NAMES))
+    values = (
+        np.full((10, 32, 60), 1, np.uint16)
+        * np.array([900, 800, 600, 900, 1000, 1000, 1000, 1000, 900, 800])[:, None, None]
+    )
+    for number in range(10):
+        values[number, :, : 4 + number] = 0
+    known = scene.reflectance(values.astype(np.uint16))[1]
+    assert not known[:, :13].any()
+    assert known[:, 13:].all()
+
+
+def test_zeros_of_level_1c_are_never_measured(tmp_path):
+    values = optical()
+    values[9, :5] = 0
+    scene = found(write_tif(tmp_path / "S2A_MSIL1C_x.tif", values, names=NAMES))
+    assert not scene.reflectance(values // 10)[1][:5].any()
+
+
 def test_a_dark_band_counts_although_another_has_zeros(tmp_path):
     values = optical(offset=1000)
     values[0, :, :3] = 0

@@ -16,6 +16,8 @@ from bp_lcz.so2sat.published import PUBLISHED
 _PATCHES_A_STRIP = 16
 _MOST_ZEROS = 0.25
 """Share of zeros in a visible band: an offset taken off twice leaves more, water of Level 2A fewer."""
+_HIGHEST_HUNDREDTH = 30.0
+"""Of linear power: in So2Sat 99.9 % lie below 1 to 15."""
 _MOST_OF = {"1": 0.2, "2": 0.6, "4": 0.3, "7": 0.4, "10": 0.3}
 """Share of a scene's patches up to which a zone is found in cities."""
 _ENOUGH = 10
@@ -58,17 +60,21 @@ class Stored:
         return lines
 
     def check(self, s1: Path, s2: Path) -> None:
-        """Hold medians and zeros against what backscatter and reflectance can be.
+        """Hold medians, highest hundredths and zeros against what backscatter and reflectance can be.
 
         Raises:
             UserError: if a channel cannot be what it is stored as.
         """
         pixels = np.concatenate(self._pixels)
         median = dict(zip(self._channels.names, np.median(pixels, axis=0), strict=True))
+        top = dict(zip(self._channels.names, np.quantile(pixels, 0.99, axis=0), strict=True))
         low, high = MEDIAN_LINEAR
         for band, most in zip(INTENSITIES, (high / 3, high), strict=True):
-            if band in median and not low / 100 <= median[band] <= most:
-                raise UserError(s1, f"{band} would have a median of {median[band]:.4g}, which no backscatter has")
+            if band in median and not (low / 100 <= median[band] <= most and top[band] <= _HIGHEST_HUNDREDTH):
+                raise UserError(
+                    s1,
+                    f"{band} would have a median of {median[band]:.4g} and 1 % above {top[band]:.4g}, as no backscatter",
+                )
         brightest = max(SEN2_BANDS, key=median.__getitem__)
         if not BRIGHTEST_MEDIAN[0] <= median[brightest] <= BRIGHTEST_MEDIAN[1]:
             raise UserError(

@@ -26,6 +26,8 @@ MEDIAN_DECIBELS = (-50.0, -0.5)
 
 _MOST_STRANGE = 0.05
 """Share of values outside the range of a unit, fill left aside, up to which it is that unit."""
+_MANY_EQUAL = 16
+"""Pixels with VV equal to VH from which on that is no chance."""
 _AMPLITUDE_RATIO = 0.42
 """Median of VH / VV from which on they are no powers: volume scattering, which depolarises most, gives a third."""
 _CLEAR_VV = 0.03
@@ -66,7 +68,7 @@ class Radar:
         if self.fill:
             known &= (stored != self.fill).all(axis=0)
         if self.unit == "db":
-            known &= ~_outside(values, "db").any(axis=0)
+            known &= ~_outside(values, "db").any(axis=0) & (values[list(self.bands).index(INTENSITIES[0])] != 0)
             return 10 ** (np.clip(values, *DECIBELS) / 10), known
         if self.unit == "amplitude":
             values = values**2
@@ -110,7 +112,7 @@ def read_radar(path: Path, dataset: Any, named: tuple[str, ...] | None, asked: s
     stored = stored[:, ~is_blank]
     values = stored * scale + shift
     unit = _unit(path, dataset, values, asked)
-    fill = majority(stored[_strange(values, unit)])
+    fill = _fill(values, unit, stored)
     if fill is None and is_blank.any():
         fill = 0.0
     if fill:
@@ -166,9 +168,13 @@ def _outside(values: Float[np.ndarray, "*shape"], unit: str) -> Bool[np.ndarray,
     return (values < low) | (values > high)
 
 
-def _strange(values: Float[np.ndarray, "band pixel"], unit: str) -> Bool[np.ndarray, "band pixel"]:
-    """Outside the unit's range, or equal in all bands: where fill is."""
-    return _outside(values, unit) | (values == values[0]).all(axis=0)
+def _fill(values: Float[np.ndarray, "band pixel"], unit: str, stored: Float[np.ndarray, "band pixel"]) -> float | None:
+    """The stored value that most of those have that lie outside the unit's range, else of many equal in all bands."""
+    strange = stored[_outside(values, unit)]
+    if strange.size:
+        return majority(strange)
+    equal = stored[0, (stored == stored[0]).all(axis=0)]
+    return majority(equal) if equal.size >= _MANY_EQUAL else None
 
 
 def _unit(path: Path, dataset: Any, values: Float[np.ndarray, "band pixel"], asked: str) -> str:
@@ -196,7 +202,7 @@ def _unit(path: Path, dataset: Any, values: Float[np.ndarray, "band pixel"], ask
 
 
 def _belongs(values: Float[np.ndarray, "band pixel"], unit: str) -> bool:
-    fill = majority(values[_strange(values, unit)])
+    fill = _fill(values, unit, values)
     if fill is not None:
         values = values[:, (values != fill).all(axis=0)]
     inside = ~_outside(values, unit).any(axis=0)

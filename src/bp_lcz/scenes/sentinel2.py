@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Num
+from scipy.ndimage import label
 
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UserError
@@ -33,10 +34,10 @@ _COMMON = {
     "REDEDGE3": "B07", "NIR": "B08", "NIR08": "B8A", "NIR09": "B09", "CIRRUS": "B10", "SWIR16": "B11", "SWIR22": "B12",
 }  # fmt: skip
 """Common names of STAC's extension eo, as Earth Search gives the bands."""
-_DARK = 0.001
+_DARKEST = 0.001
 _NONE_BELOW, _OFFSET_FROM = 900.0, 970.0
 """Darkest digital numbers without and with the offset: overcorrected water lies a little below 1000."""
-_DARK_PIXEL, _DARK_TAIL = 0.12, 0.03
+_DARK, _DARK_TAIL = 0.12, 0.03
 """Reflectance of water at all wavelengths, and beyond one at which it is 0."""
 _FIRST_WITH_OFFSET = 400
 
@@ -65,22 +66,20 @@ class Optical:
 
     @property
     def fill_alone(self) -> bool:
-        """Whether the fill means no data in a single band, too: without the offset, 0 may be water of Level 2A."""
-        return self.has_offset or self.fill != 0
+        """Whether the fill means no data in a single band, too: 0 may be water of Level 2A without the offset."""
+        return self.has_offset or self.level == "L1C" or self.fill != 0
 
     def reflectance(
         self, stored: Num[np.ndarray, "10 row column"]
     ) -> tuple[Float[np.ndarray, "10 row column"], Bool[np.ndarray, "row column"]]:
         """Reflectance, and where all bands hold what a reflectance can be."""
         values = stored.astype(np.float64) * self.scale + self.shift
-        known = ~_is_fill(stored) & ((values >= REFLECTANCE[0]) & (values <= REFLECTANCE[1])).all(axis=0)
+        is_fill = _is_fill(stored)
+        known = ~is_fill & ((values >= REFLECTANCE[0]) & (values <= REFLECTANCE[1])).all(axis=0)
         is_zero = stored == 0
-        if not self.has_offset and is_zero.any():
-            # Level 2A clips clear water to 0, from the long wavelengths on; other zeros are missing detectors' views.
-            beyond = np.maximum.accumulate(values[::-1], axis=0)[::-1]
-            tail = np.concatenate([beyond[1:], np.zeros_like(beyond[:1])])
-            is_zero = is_zero & ~((tail <= _DARK_TAIL) & (beyond[0] < _DARK_PIXEL))
-        known &= ~is_zero.any(axis=0)
+        if is_zero.any():
+            is_measured = False if self.has_offset or self.level == "L1C" else _is_water(values, is_zero, is_fill)
+            known &= ~is_zero.any(axis=0) | is_measured
         # Removing the offset can leave noise below 0, which no reflectance is.
         return np.maximum(values, 0), known
 
@@ -88,6 +87,24 @@ class Optical:
 def _is_fill(stored: Num[np.ndarray, "band *shape"]) -> Bool[np.ndarray, "*shape"]:
     """Where all bands are equal, which no ground is."""
     return (stored == stored[0]).all(axis=0)
+
+
+def _is_water(
+    values: Float[np.ndarray, "10 row column"],
+    is_zero: Bool[np.ndarray, "10 row column"],
+    is_fill: Bool[np.ndarray, "row column"],
+) -> Bool[np.ndarray, "row column"]:
+    """Where zeros of single bands are those to which Level 2A clips water, and no edge of a detector's view.
+
+    Water is dark in the near infrared or altogether, its zeros begin at the longest wavelength, and they do not run
+    on into pixels without any data, as those of an edge do.
+    """
+    beyond = np.maximum.accumulate(values[::-1], axis=0)[::-1]
+    tail = np.concatenate([beyond[1:], np.zeros_like(beyond[:1])])
+    infrared = values[[SEN2_BANDS.index(band) for band in ("B07", "B08", "B8A")]].max(axis=0)
+    is_dark = (beyond[0] < _DARK) | ((infrared > 0) & (infrared < _DARK))
+    areas, _ = label(is_zero.any(axis=0), structure=np.ones((3, 3)))
+    return is_dark & (~is_zero | (tail <= _DARK_TAIL)).all(axis=0) & ~np.isin(areas, areas[is_fill])
 
 
 def read_optical(
@@ -236,7 +253,8 @@ def _darkest(
             return float(np.median(water_vapour)) * slope + start
     numbers = stored * slope + start
     told = (stored != 0) & (numbers >= REFLECTANCE[0] * DN) & (numbers <= REFLECTANCE[1] * DN + OFFSET_DN)
-    return min(float(np.quantile(band[where], _DARK)) for band, where in zip(numbers, told, strict=True) if where.any())
+    kept = [band[where] for band, where in zip(numbers, told, strict=True) if where.any()]
+    return min(float(np.quantile(band, _DARKEST)) for band in kept)
 
 
 def _offset(
