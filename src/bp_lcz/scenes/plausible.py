@@ -73,7 +73,7 @@ class Stored:
             if band in median and not (low / 100 <= median[band] <= most and top[band] <= _HIGHEST_HUNDREDTH):
                 raise UserError(
                     s1,
-                    f"{band} would have a median of {median[band]:.4g} and 1 % above {top[band]:.4g}, as no backscatter",
+                    f"{band} would have a median of {median[band]:.4g}, 1 % above {top[band]:.4g}: no backscatter",
                 )
         brightest = max(SEN2_BANDS, key=median.__getitem__)
         if not BRIGHTEST_MEDIAN[0] <= median[brightest] <= BRIGHTEST_MEDIAN[1]:
