@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,8 @@ from bp_lcz.dvc_internals import UP_TO_DATE, mend
 from bp_lcz.errors import STATUS_FILE, BusyError, Ending, TemporaryError, UserError
 from bp_lcz.files import locked
 from bp_lcz.params import Params
+from bp_lcz.progress import PROGRESS_FILE
+from bp_lcz.registry.live import LiveRun
 from bp_lcz.workspace import FLOW_LOCK
 from flows.devices import Devices
 
@@ -89,10 +91,15 @@ def run_stage(stage: str, workspace: Path, devices: Devices, params: Params, pul
         params: the workspace's parameters.
         pull: take what other machines have made from the DVC remote.
     """
+    logger, trial = get_run_logger(), stage.partition("@")[2]
     try:
-        with devices.take(stage, params, get_run_logger().info) as slot:
+        with devices.take(stage, params, logger.info) as slot, tempfile.TemporaryDirectory(prefix="bp-lcz-") as folder:
             started = time.monotonic()
-            ending = run_dvc(workspace, ["repro", *["--pull"] * pull, stage], slot.environment)
+            file = Path(folder) / "progress.jsonl"
+            extra = slot.environment | {PROGRESS_FILE: str(file)}
+            live = LiveRun(workspace, params, trial, file, logger.warning)
+            ending = run_dvc(workspace, ["repro", *["--pull"] * pull, stage], extra, live.follow)
+            live.end(ending.status == 0)
     except UserError as error:
         return failed(error.status, str(error))
     if ending.status != 0:
@@ -175,8 +182,20 @@ class DvcEnding(NamedTuple):
     message: str
 
 
-def run_dvc(workspace: Path, arguments: list[str], extra: Mapping[str, str] | None = None) -> DvcEnding:
-    """An action of DVC in a process of its own, its lines in the log; see `bp_lcz.dvc_internals`."""
+def run_dvc(
+    workspace: Path,
+    arguments: list[str],
+    extra: Mapping[str, str] | None = None,
+    follow: Callable[[], None] = lambda: None,
+) -> DvcEnding:
+    """An action of DVC in a process of its own, its lines in the log; see `bp_lcz.dvc_internals`.
+
+    Args:
+        workspace: checkout or workspace.
+        arguments: the action and its targets.
+        extra: environment variables.
+        follow: called after each line.
+    """
     logger = get_run_logger()
     with tempfile.TemporaryDirectory(prefix="bp-lcz-") as folder:
         file = Path(folder) / "ending.json"
@@ -198,6 +217,7 @@ def run_dvc(workspace: Path, arguments: list[str], extra: Mapping[str, str] | No
                 for line in process.stdout:
                     if not _CHATTER.match(line):
                         logger.info("%s", line.rstrip())
+                    follow()
             status = process.wait()
         finally:
             _running.discard(process)

@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 
 # Not part of what a stage computes: how it is called, what an error is, where files lie.
 # params.py decides through params.yaml, which DVC watches by value.
-CARRIERS = {"bp_lcz", *(f"bp_lcz.{name}" for name in ("cli", "errors", "files", "params", "paths"))}
+CARRIERS = {"bp_lcz", *(f"bp_lcz.{name}" for name in ("cli", "errors", "files", "params", "paths", "progress"))}
 STAGES: dict[str, dict[str, object]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 BACKBONES = sorted(p.stem for p in (ROOT / "src/bp_lcz/model/backbones").glob("[a-z]*.py"))
 GRAPH = grimp.build_graph("bp_lcz", include_external_packages=True)

@@ -15,6 +15,9 @@ def count_runs(workspace: FinishedWorkspace) -> int:
 
 
 def test_each_trial_becomes_one_run_that_can_be_traced(workspace: FinishedWorkspace) -> None:
+    figure = workspace.folder / "reports/figures/confusion-one-bp-lcz.png"
+    figure.parent.mkdir(parents=True)
+    figure.write_bytes(b"png")
     runs = mirror_trials(workspace.folder, workspace.params)
     assert list(runs) == ["one-plain", "one-bp-lcz"]
     with open_store(workspace.folder) as client:
@@ -39,7 +42,8 @@ def test_each_trial_becomes_one_run_that_can_be_traced(workspace: FinishedWorksp
     assert run.data.metrics["testing_oa_low"] == written["intervals"]["oa"][0] < written["oa"]
     assert run.data.metrics["timing_seconds"] == 3.5
     assert [(metric.step, metric.value) for metric in history] == [(1, 0.25), (2, 0.5)]
-    assert files == {"evaluation.json", "predictions.npz", "model.json", "history.csv"}
+    assert files == {"evaluation.json", "predictions.npz", "model.json", "history.csv", "figures"}
+    assert run.info.end_time - run.info.start_time == 3500, "the time of the training, not of the mirror"
     assert run.inputs.dataset_inputs[0].dataset.digest == DATA_MD5
 
 

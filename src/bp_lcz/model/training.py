@@ -26,6 +26,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 import bp_lcz
+from bp_lcz import progress
 from bp_lcz.bands import Channels
 from bp_lcz.errors import UserError
 from bp_lcz.files import locked, staged_file, staged_folder
@@ -135,6 +136,7 @@ def train_trial(
         parameters = sum(p.numel() for p in network.parameters())
         processes = trial.train.devices * trial.train.nodes
         if is_first:
+            progress.tell(key=state.name, device=device)
             print(
                 f"{trial.name}: {trial.backbone} as {trial.variant}, {parameters:,} parameters, seed {trial.seed}, "
                 f"on {f'{processes} x ' * (processes > 1)}{device} ({trial.train.threads} threads, "
@@ -310,6 +312,7 @@ class _Clock(Callback):
         row = task.history[-1]
         if not trainer.is_global_zero:
             return
+        progress.tell(**row, patches_per_second=round(self.patches / seconds, 1))
         print(
             f"{self.trial.name}: epoch {row['epoch']}/{self.trial.train.epochs}  "
             f"loss {row['training_loss']:.3f}  validation loss {row['validation_loss']:.3f}  "

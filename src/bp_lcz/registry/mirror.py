@@ -1,14 +1,18 @@
-"""From finished trials on disk to runs in MLflow: idempotent, so trials restored from a cache appear too."""
+"""From finished trials on disk to runs in MLflow: idempotent, so trials restored from a cache appear too.
+
+A trial that `bp_lcz.registry.live` has shown while it trained keeps that run, which is completed here.
+"""
 
 import csv
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bp_lcz.errors import UserError
 from bp_lcz.params import Params
-from bp_lcz.paths import EVALUATIONS, MODELS
+from bp_lcz.paths import EVALUATIONS, MODELS, REPORTS
 from bp_lcz.registry.connection import open_experiment, open_store
 from bp_lcz.registry.lineage import file_sha256, read_json, trial_tags
 from bp_lcz.registry.naming import model_name
@@ -52,6 +56,45 @@ def mirror_trials(workspace: Path, params: Params) -> dict[str, str]:
     return runs
 
 
+def start_run(
+    client: "MlflowClient", experiment: str, params: Params, trial: str, tags: dict[str, str], seconds: float = 0
+) -> str:
+    """A new run of a trial with its parameters, as of so many seconds ago.
+
+    Args:
+        client: of the store.
+        experiment: identifier of the data set's experiment.
+        params: those of the workspace.
+        trial: name of the trial.
+        tags: beside ``trial``.
+        seconds: that its training took.
+    """
+    from mlflow.entities import Param
+
+    began = int(1000 * (time.time() - seconds))
+    tags = {"trial": trial, "mlflow.source.name": f"train@{trial}"} | tags
+    run_id = str(client.create_run(experiment, start_time=began, run_name=trial, tags=tags).info.run_id)
+    settings = {"trial": params.trial(trial).model_dump(), "prompts": params.prompts.model_dump()}
+    flat = {key.removeprefix("trial."): value for key, value in _flatten(settings)}
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat.items()])
+    return run_id
+
+
+def end_run(client: "MlflowClient", run_id: str, model: Path) -> None:
+    """Finish a run; it has taken as long as its training, without pauses between a kill and the next start."""
+    began = client.get_run(run_id).info.start_time
+    client.set_terminated(run_id, end_time=began + int(1000 * read_json(model / "timings.json")["seconds"]))
+
+
+def metrics_of(numbers: dict[str, Any], step: int = 0, at: int = 0) -> Iterator["Metric"]:
+    """The entries that are numbers, at a time in ms; null and NaN mean that a metric is not defined."""
+    from mlflow.entities import Metric
+
+    for key, value in numbers.items():
+        if isinstance(value, int | float) and math.isfinite(value):
+            yield Metric(key, float(value), at, step)
+
+
 def _find_run(client: "MlflowClient", experiment: str, lock_hash: str) -> str | None:
     found = None
     for run in client.search_runs([experiment], f"tags.lock_hash = '{lock_hash}'"):
@@ -62,6 +105,13 @@ def _find_run(client: "MlflowClient", experiment: str, lock_hash: str) -> str | 
     return found
 
 
+def _find_live(client: "MlflowClient", experiment: str, tags: dict[str, str]) -> str | None:
+    """The run that has shown this very training, and waits for the rest."""
+    same = f"tags.weights_sha256 = '{tags['weights_sha256']}' and tags.trial = '{tags['trial']}'"
+    runs = client.search_runs([experiment], same)
+    return next((str(run.info.run_id) for run in runs if "lock_hash" not in run.data.tags), None)
+
+
 def _make_run(
     client: "MlflowClient",
     experiment: str,
@@ -70,25 +120,23 @@ def _make_run(
     trial: str,
     tags: dict[str, str],
 ) -> str:
-    from mlflow.entities import Dataset, DatasetInput, Param
+    from mlflow.entities import Dataset, DatasetInput, RunTag
 
     model, evaluation = workspace / MODELS / trial, workspace / EVALUATIONS / trial
     metrics = [
         *_evaluation_metrics(read_json(evaluation / "evaluation.json")),
-        *_metrics({"timing_" + key: value for key, value in read_json(model / "timings.json").items()}),
-        *_history_metrics(model / "history.csv"),
+        *metrics_of({"timing_" + key: value for key, value in read_json(model / "timings.json").items()}),
     ]
-    settings = {"trial": params.trial(trial).model_dump(), "prompts": params.prompts.model_dump()}
-    flat = {key.removeprefix("trial."): value for key, value in _flatten(settings)}
-
     predictions = evaluation / PREDICTIONS
     if not predictions.is_file():
         raise UserError(predictions, "not found; run `dvc repro` first")
     # In the database: whoever changes the file in the artifact store is found out.
-    tags = tags | {"predictions_sha256": file_sha256(predictions)}
-    shown = {"mlflow.source.git.commit": tags["git_commit"], "mlflow.source.name": f"train@{trial}"}
-    run_id = str(client.create_run(experiment, run_name=trial, tags=tags | shown).info.run_id)
-    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat.items()])
+    tags = tags | {"predictions_sha256": file_sha256(predictions), "mlflow.source.git.commit": tags["git_commit"]}
+    live = _find_live(client, experiment, tags)
+    seconds = read_json(model / "timings.json")["seconds"]
+    run_id = live or start_run(client, experiment, params, trial, tags, seconds)
+    shown = {each.step for each in client.get_metric_history(run_id, "validation_kappa")} if live else set[int]()
+    metrics += _history_metrics(model / "history.csv", shown)
     for start in range(0, len(metrics), _BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
     # MLflow's own digest would hash less than one patch.
@@ -96,7 +144,10 @@ def _make_run(
     client.log_inputs(run_id, [DatasetInput(dataset)])
     for file in (evaluation / "evaluation.json", predictions, model / "model.json", model / "history.csv"):
         client.log_artifact(run_id, str(file))
-    client.set_terminated(run_id)
+    for figure in sorted((workspace / REPORTS / "figures").glob(f"*-{trial}.png")):
+        client.log_artifact(run_id, str(figure), "figures")
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])  # from here on it is complete
+    end_run(client, run_id, model)
     return run_id
 
 
@@ -105,24 +156,17 @@ def _evaluation_metrics(evaluation: dict[str, Any]) -> Iterator["Metric"]:
     for key, bounds in (evaluation["intervals"] or {}).items():
         numbers[f"{key}_low"], numbers[f"{key}_high"] = bounds or (None, None)
     numbers |= {f"f1_{row['code']}": row["f1"] for row in evaluation["per_class"]}
-    yield from _metrics({f"testing_{key}": value for key, value in numbers.items()})
-    yield from _metrics({key: evaluation[key] for key in ("best_epoch", "parameters")})
+    yield from metrics_of({f"testing_{key}": value for key, value in numbers.items()})
+    yield from metrics_of({key: evaluation[key] for key in ("best_epoch", "parameters")})
 
 
-def _history_metrics(file: Path) -> Iterator["Metric"]:
+def _history_metrics(file: Path, shown: set[int]) -> Iterator["Metric"]:
+    """The curves without the epochs that the run has shown already."""
     with file.open(encoding="utf-8", newline="") as rows:
         for row in csv.DictReader(rows):
             step = int(row.pop("epoch"))
-            yield from _metrics({key: float(value) for key, value in row.items() if value}, step)
-
-
-def _metrics(numbers: dict[str, Any], step: int = 0) -> Iterator["Metric"]:
-    """The entries that are numbers; null and NaN mean that a metric is not defined."""
-    from mlflow.entities import Metric
-
-    for key, value in numbers.items():
-        if isinstance(value, int | float) and math.isfinite(value):
-            yield Metric(key, float(value), 0, step)
+            if step not in shown:
+                yield from metrics_of({key: float(value) for key, value in row.items() if value}, step)
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,26 @@
+"""What a training tells the flow that has started it, while it runs: a line of JSON for each epoch, in a file."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+PROGRESS_FILE = "BP_LCZ_PROGRESS_FILE"
+"""Environment variable: the file that the flow reads. Without it nothing is told."""
+
+
+def tell(**record: Any) -> None:
+    """Append a record, whole."""
+    if file := os.environ.get(PROGRESS_FILE):
+        with Path(file).open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(record) + "\n")
+
+
+def read_from(file: Path, position: int) -> tuple[list[dict[str, Any]], int]:
+    """The records behind a position of the file, and the position behind them."""
+    try:
+        with file.open(encoding="utf-8") as lines:
+            lines.seek(position)
+            return [json.loads(line) for line in lines.readlines()], lines.tell()
+    except FileNotFoundError:
+        return [], position
