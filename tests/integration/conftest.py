@@ -38,6 +38,7 @@ stages:
     foreach: ${trials}
     do:
       cmd: exec python toy.py train ${key}
+      params: [train.epochs]
       deps: ["outputs/validate", "outputs/prompts", "control/${key}"]
       outs: ["outputs/models/${key}"]
   evaluate:
@@ -45,7 +46,9 @@ stages:
     do:
       cmd: exec python toy.py evaluate ${key}
       deps: ["outputs/models/${key}"]
-      outs: ["outputs/evaluations/${key}"]
+      outs: ["outputs/evaluations/${key}/evaluation.json"]
+      metrics: ["outputs/evaluations/${key}/metrics.json"]
+      plots: ["outputs/evaluations/${key}/confusion.csv"]
   report:
     cmd: exec python toy.py report
     deps: [outputs/evaluations]
@@ -90,6 +93,9 @@ with open("events.log", "a") as log:
     score = {"oa": 0.625, "kappa": None if "plain" in name else 0.5, "kind": "simulated"}
     score["leakage"] = {"status": "none", "pairs": 0, "distance": None}
     (folder / "evaluation.json").write_text(json.dumps(score))
+    if stage == "evaluate":
+        (folder / "metrics.json").write_text(json.dumps({"oa": score["oa"]}))
+        (folder / "confusion.csv").write_text("true,predicted\\n1,1\\n")
     print("end", name, file=log, flush=True)
 Ending.write(0)
 """
@@ -108,7 +114,7 @@ class ToyProject:
         (folder / ".dvc").mkdir(parents=True)
         (folder / ".dvc/config").write_text("[core]\n    analytics = false\n    autostage = false\n")
         (folder / ".dvc/.gitignore").write_text("/tmp\n/cache\n")
-        (folder / ".gitignore").write_text("/outputs/\n/reports/\n/events.log\n/pid\n")
+        (folder / ".gitignore").write_text((ROOT / ".gitignore").read_text() + "/events.log\n/pid\n")
         (folder / "dvc.yaml").write_text(STAGES)
         (folder / "toy.py").write_text(SCRIPT)
         params = yaml.safe_load((ROOT / "params.yaml").read_text())

@@ -91,6 +91,26 @@ def test_a_fresh_clone_with_a_committed_lock_and_no_cache_runs_a_stage(project: 
     assert (clone.folder / "dvc.lock").read_bytes() == lock, "equal bytes leave a clean tree"
 
 
+def test_dvcs_own_views_and_experiments_work_and_leave_no_file_behind(finished: ToyProject) -> None:
+    git = ["git", "-C", str(finished.folder), "-c", "user.name=T", "-c", "user.email=t@example.org"]
+    subprocess.run([*git, "add", "--all"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "-m", "state"], check=True)
+    shown = {}
+    for command in (
+        *("metrics show", "metrics diff", "plots show", "params diff"),
+        *("exp run -S train.epochs=1 verify", "params diff", "exp show --csv"),
+    ):
+        done = dvc(finished, *command.split())
+        assert done.returncode == 0, done.stderr
+        shown[command] = done.stdout
+    assert "0.625" in shown["metrics show"]
+    assert "train.epochs" in shown["params diff"]
+    assert "train.epochs" in shown["exp show --csv"]
+    assert finished.started.count("train@plain") == 1
+    status = subprocess.run([*git, "status", "--porcelain"], check=True, capture_output=True, text=True).stdout
+    assert status.split("\n") == [" M dvc.lock", " M params.yaml", ""]
+
+
 def test_half_written_files_of_dvc_are_put_away_and_nothing_is_repeated(prepared: ToyProject) -> None:
     import prefect
 
