@@ -1,0 +1,68 @@
+"""A model at work: what HTTP leaves of the network's rate."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.harness import Goal, Measured, Row, Setup, Side, rates, ratio_of
+from benchmarks.networks import network_of, trial_of
+from benchmarks.speed import figure
+from bp_lcz.bands import ALL_CHANNELS, PATCH_SIDE
+from bp_lcz.model.checkpoint import load_classifier, write_checkpoint
+from bp_lcz.model.memory import keep_freed_memory
+from bp_lcz.serving.client import Client
+
+REQUEST = 64
+"""Patches of a request."""
+
+
+def serving(setup: Setup) -> Measured:
+    """Requests of a client, one after the other, against the network on the same patches."""
+    folder, size, requests = setup.folder / "served", 2 if setup.quick else REQUEST, 1 if setup.quick else 10
+    folder.mkdir(exist_ok=True)
+    trial = trial_of("bp-lcz")
+    channels = {"channels": {"sen1": ALL_CHANNELS.sen1, "sen2": ALL_CHANNELS.sen2}}
+    write_checkpoint(folder, network_of(trial), trial.model_dump(exclude={"name"}) | channels)
+    rng = np.random.default_rng(1)
+    sen1, sen2 = (
+        rng.uniform(0, 0.4, (size, PATCH_SIDE, PATCH_SIDE, len(bands))).astype(np.float32)
+        for bands in (ALL_CHANNELS.sen1, ALL_CHANNELS.sen2)
+    )
+
+    def side(predict_proba: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Side:
+        return Side(lambda _: [predict_proba(sen1, sen2) for _ in range(requests)], requests * size)
+
+    alone = load_classifier(folder, setup.device).predict_proba
+    with running_server(folder, setup.threads) as url:
+        client = Client(url).predict_proba
+        if client(sen1, sen2).tobytes() != alone(sen1, sen2).tobytes():
+            raise AssertionError("the server gives other bytes than the network")
+        found = rates(setup, side(client), side(alone))
+        keep_freed_memory()  # as the server does
+        kept = ratio_of(*rates(setup, side(client), side(alone)))
+        return Measured(
+            *found,
+            beside={"ratio to a network that keeps freed memory, as the server does": figure(kept.median)},
+            note=f"float32, {size} patches a request, each sent when the answer of the one before is there",
+        )
+
+
+@contextmanager
+def running_server(model: Path, threads: int) -> Iterator[str]:
+    """Address of `bp-lcz serve` with the model of a folder."""
+    command = [sys.executable, "-W", "ignore", "-m", "bp_lcz.cli", "serve", str(model.resolve()), "--port", "0"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
+        try:
+            assert server.stdout is not None
+            yield server.stdout.readline().split()[-1]
+        finally:
+            server.terminate()
+
+
+ROWS = (Row("serving", "patches over HTTP", "the network alone", "patches/s", Goal(0.8), serving),)
