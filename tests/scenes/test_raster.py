@@ -26,23 +26,26 @@ def test_rasters_stored_in_other_directions_give_the_same_patches(scene, tmp_pat
 
 
 @pytest.mark.parametrize("west", [179.98, -180.02], ids=["from the west", "from the east"])
-@pytest.mark.parametrize("grid", ["10 m", "20 m", "degrees"])
+@pytest.mark.parametrize("grid", ["10 m", "20 m", "degrees", "Mercator"])
 def test_nothing_is_lost_across_180_degrees(tmp_path, west, grid):
     (x,), (y,) = transform("EPSG:4326", "EPSG:32701", [180.0], [-17.0])
     side, step = 400, 0.04 / 400
     degrees = {"crs": "EPSG:4326", "transform": from_origin(west, -16.98, step, step)}
-    metres = int(grid[:2]) if grid != "degrees" else 0
+    metres = int(grid[:2]) if grid.endswith(" m") else 0
     own = {"crs": "EPSG:32701", "transform": from_origin(round(x - 500, -1), round(y + 500, -1), metres, metres)}
-    small = from_origin(west + 0.015, -16.995, step, step)
+    own |= {"crs": "EPSG:4326", "transform": from_origin(west + 0.015, -16.995, step, step)} if not metres else {}
+    if grid == "Mercator":
+        (middle,), (top,) = transform("EPSG:4326", "EPSG:3857", [np.sign(west) * 180], [-16.995])
+        own = {"crs": "EPSG:3857", "transform": from_origin(middle - 500, top, 10.5, 10.5)}
     scene = {
         "s1": write_tif(tmp_path / "s1.tif", radar(side), **degrees),
-        "s2": write_tif(tmp_path / "s2.tif", optical(100), **(own if metres else degrees | {"transform": small})),
+        "s2": write_tif(tmp_path / "s2.tif", optical(100), **own),
         "labels": write_tif(tmp_path / "lcz.tif", np.full((1, side, side), 17, np.uint8), **degrees),
     }
     lines = run(scene, tmp_path / "out")
     # Only where a rectangle in degrees is none in metres is a rim without data.
     lost = next(int(line.split()[0]) for line in lines if "without data" in line)
-    assert lost <= (30 if grid == "degrees" else 0)
+    assert lost <= (0 if metres else 30)
     assert set(arrays(tmp_path / "out", "patches_geo.h5")["epsg"].ravel()) <= {32701, 32760}
 
 

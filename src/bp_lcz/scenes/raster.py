@@ -23,6 +23,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.so2sat.geo import PIXEL_M
 
 _WEB_MERCATOR = 3857  # its metres are none on the ground
+_HALF_TURN = np.pi * 6378137  # of its easting
 _SAMPLE_VALUES = 2_000_000
 """Read of a scene to find out what it holds, in all bands together."""
 _CLOSE_M = 1e-5
@@ -182,18 +183,13 @@ def on_grid(
     )
     if steps and is_same:
         return Layer(path, dataset, bands, steps, alpha=False)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"src_crs": _unbroken(dataset)}
     has_mask = dataset.nodata is not None or ColorInterp.alpha in dataset.colorinterp
     if not has_mask and fill is not None:
         kind = np.dtype(dataset.dtypes[0])
         unused = np.nan if kind.kind == "f" else np.iinfo(kind).max if kind.kind == "u" else np.iinfo(kind).min
-        options = {"src_nodata": fill, "nodata": unused, "UNIFIED_SRC_NODATA": "NO" if fill_alone else "YES"}
+        options |= {"src_nodata": fill, "nodata": unused, "UNIFIED_SRC_NODATA": "NO" if fill_alone else "YES"}
         has_mask = True
-    left, _, right, _ = _bounds(dataset)
-    if dataset.crs.is_geographic and (left < -180 or right > 180):
-        # The warper's longitudes end at 180 unless they are told to go round another one.
-        wrapped = f"{dataset.crs.to_proj4()} +lon_wrap={(left + right) / 2:.6f}"
-        options["src_crs"] = CRS.from_string(wrapped)
     warped = stack.enter_context(
         WarpedVRT(
             dataset,
@@ -207,6 +203,18 @@ def on_grid(
         )
     )
     return Layer(path, warped, bands, (1, 1), alpha=not has_mask)
+
+
+def _unbroken(dataset: Any) -> CRS:
+    """The raster's coordinates without an end at 180 degrees, if it goes beyond that; the warper's own end there."""
+    west, _, east, _ = _bounds(dataset)
+    crs, turn = dataset.crs, (1 if east + west > 0 else -1)
+    if crs.is_geographic and (west < -180 or east > 180):
+        return CRS.from_string(f"{crs.to_proj4()} +lon_wrap={(west + east) / 2:.6f}")
+    if crs.to_epsg() == _WEB_MERCATOR and (west < -_HALF_TURN or east > _HALF_TURN):
+        middle = f"+lon_0={180 * turn} +x_0={_HALF_TURN * turn}"
+        return CRS.from_string(f"+proj=merc +a=6378137 +b=6378137 +lat_ts=0 {middle} +units=m +nadgrids=@null +no_defs")
+    return crs
 
 
 def sample(path: Path, dataset: Any, bands: Sequence[int]) -> Float[np.ndarray, "band pixel"]:
