@@ -24,6 +24,8 @@ class Manners:
         busy: how many answers are 503.
         busy_after_break: how many are, after a broken one.
         status: answers every request with this status, if not 0.
+        page: the answer, of status 200 and unknown length, to each request for a part.
+        tells_length: whether answers have a Content-Length.
         asked: path and Range of each request.
     """
 
@@ -32,6 +34,8 @@ class Manners:
     busy: int = 0
     busy_after_break: int = 0
     status: int = 0
+    page: bytes | None = None
+    tells_length: bool = True
     asked: list[tuple[str, str | None]] = field(default_factory=list)
 
 
@@ -46,12 +50,18 @@ def http_server(folder: Path, manners: Manners) -> Iterator[str]:
                 manners.busy -= 1
                 self.send_error(manners.status or (404 if not file.is_file() else 503))
                 return
+            if wanted and manners.page is not None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(manners.page)
+                return
             content = file.read_bytes()
             start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and manners.ranges else 0
             self.send_response(206 if wanted and manners.ranges else 200)
             if wanted and manners.ranges:
                 self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-            self.send_header("Content-Length", str(len(content) - start))
+            if manners.tells_length:
+                self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
             body = content[start:]
             if manners.breaks > 0 and len(body) > 1:

@@ -16,7 +16,7 @@ import pytest
 
 from bp_lcz.errors import UserError
 from bp_lcz.so2sat import download as module
-from bp_lcz.so2sat.download import download_release, verify_release
+from bp_lcz.so2sat.download import OVERLAP, download_release, verify_release
 from bp_lcz.so2sat.releases import Release, ReleaseFile
 from tests.conftest import ROOT
 from tests.so2sat.servers import Manners, free_port, ftp_server, gzipped, http_server, rsync_server
@@ -80,7 +80,9 @@ def test_all_files_arrive_from_an_ftp_server_that_breaks_the_connection_twice(so
         bring(release, tmp_path / "out", url)
     assert_whole(source, tmp_path / "out")
     verify_release(release, tmp_path / "out")
-    assert offsets == [0, 1_250_000, 1_875_000, 0, 0]  # each time on from where it broke
+    # Each time on from a little before where it broke; the second break is half way from there.
+    second = 1_250_000 - OVERLAP
+    assert offsets == [0, second, second + (2_500_001 - second) // 2 - OVERLAP, 0, 0]
     said = capsys.readouterr().err
     assert said.count("closed too early") == 2
     assert "3.8 MB to write" in said
@@ -100,7 +102,7 @@ def test_all_files_arrive_over_http_with_and_without_ranges(source, release, tmp
     with http_server(source, manners) as url:
         bring(release, tmp_path / "out", url)
     assert_whole(source, tmp_path / "out")
-    assert ("/training.h5", "bytes=1250000-") in manners.asked
+    assert ("/training.h5", f"bytes={1_250_000 - OVERLAP}-") in manners.asked
     assert ("starts from 0 again" in capsys.readouterr().err) is not ranges
 
 
@@ -226,7 +228,7 @@ def test_the_next_mirror_goes_on_where_the_first_gave_up(source, release, tmp_pa
     with http_server(source, Manners(breaks=1000)) as bad, ftp_server(source) as (good, offsets):
         bring(release, tmp_path / "out", f"http://127.0.0.1:{free_port()}", bad, good, retries=0)
     assert_whole(source, tmp_path / "out")
-    assert offsets == [1_250_000, 600_000, 35_000]
+    assert offsets == [1_250_000 - OVERLAP, 600_000 - OVERLAP, 0]
 
 
 @pytest.mark.parametrize(("status", "cause"), [(401, "answers 401"), (403, "answers 403"), (404, "answers 404")])
@@ -289,6 +291,71 @@ def test_all_files_arrive_over_rsync_behind_what_is_here(source, release, tmp_pa
 def test_a_machine_without_rsync_is_told_so(release, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "rsync is not installed" in failure(release, tmp_path / "out", "rsync://127.0.0.1/m1")
+
+
+@pytest.mark.parametrize("page", [b"<html>please log in</html>", b"<html>" + bytes(2_000_000)])
+def test_a_page_in_place_of_the_rest_leaves_what_is_here_and_the_next_mirror_goes_on(source, release, tmp_path, page):
+    held = (source / "training.h5").read_bytes()[:1_500_000]
+    (tmp_path / "out").mkdir()
+    part = tmp_path / "out/training.h5.part"
+    part.write_bytes(held)
+    manners = Manners()
+    with http_server(source, Manners(page=page)) as bad:
+        failure(release, tmp_path / "out", bad)
+        assert part.read_bytes() == held
+        with http_server(source, manners) as good:
+            bring(release, tmp_path / "out", bad, good)
+    assert_whole(source, tmp_path / "out")
+    assert manners.asked[0] == ("/training.h5", f"bytes={1_500_000 - OVERLAP}-")
+
+
+def test_a_page_under_the_name_of_a_gzipped_file_leaves_what_is_here(source, release, tmp_path):
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "training.h5.gz").write_bytes(b"<html>not found</html>")
+    held = (source / "training.h5").read_bytes()[:1_500_000]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/training.h5.part").write_bytes(held)
+    with http_server(bad, Manners()) as url:
+        failure(release, tmp_path / "out", url)
+    assert (tmp_path / "out/training.h5.part").read_bytes() == held
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_file_that_changes_between_two_runs_is_never_a_mix(source, tmp_path, ranges):
+    unknown = Release(name="small", files=(ReleaseFile(name="training.h5"),))
+    file = source / "training.h5"
+    with http_server(source, Manners(breaks=2, ranges=ranges)) as url:  # one for the question how long it is
+        failure(unknown, tmp_path / "out", url, retries=0)
+        file.write_bytes(HDF5 + b"n" * (file.stat().st_size - 8))
+        if ranges:
+            bring(unknown, tmp_path / "out", url)
+            assert (tmp_path / "out/training.h5").read_bytes() == file.read_bytes()
+        else:  # a page could look the same
+            assert "remove it to start anew" in failure(unknown, tmp_path / "out", url)
+            assert [path.name for path in (tmp_path / "out").iterdir()] == ["training.h5.part"]
+
+
+def test_a_part_with_other_bytes_does_not_spoil_the_first_mirror(source, release, tmp_path):
+    (tmp_path / "out").mkdir()
+    held = bytearray((source / "training.h5").read_bytes()[:1_500_000])
+    held[1000] ^= 1  # before what is compared
+    (tmp_path / "out/training.h5.part").write_bytes(held)
+    with http_server(source, Manners()) as url:
+        bring(release, tmp_path / "out", url)
+    assert_whole(source, tmp_path / "out")
+
+
+def test_a_body_of_unknown_length_about_which_nothing_is_published_is_refused(source, tmp_path):
+    unknown = Release(name="small", files=(ReleaseFile(name="training.h5"),))
+    with http_server(source, Manners(tells_length=False, breaks=1)) as url:
+        failure(unknown, tmp_path / "out", url)
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1:99999", "ftp://127.0.0.1:abc", "http://[::1", "http://a:b@c:d"])
+def test_a_mistyped_address_is_refused(release, tmp_path, url):
+    assert "no address" in failure(release, tmp_path / "out", url)
 
 
 def test_an_unknown_kind_of_address_is_refused(release, tmp_path):
@@ -374,5 +441,5 @@ def test_a_killed_download_goes_on_where_it_was(source, release, tmp_path, stop)
         manners.asked.clear()
         manners.busy = manners.busy_after_break = 0
         bring(release, out, url)
-    assert ("/training.h5", f"bytes={1_250_000}-") in manners.asked
+    assert ("/training.h5", f"bytes={1_250_000 - OVERLAP}-") in manners.asked
     assert_whole(source, out)

@@ -2,7 +2,8 @@
 
 A file grows as ``NAME.part`` beside its target and takes the final name in one step, when its size and md5 are
 those of the release. The md5 is made of the bytes as they come; what an earlier run left is hashed once. A gzipped
-file is unpacked on the way. So nothing is written twice, and nothing wrong ever bears the final name.
+file is unpacked on the way. A transfer that goes on asks for the end of what is here once more and compares it: a page
+in place of the file, or a file that has changed, is found at once. So nothing wrong ever bears the final name.
 """
 
 import errno
@@ -28,6 +29,9 @@ from bp_lcz.so2sat.releases import Release, ReleaseFile, gigabytes, releases_of
 
 RETRIES = 6
 """Attempts in a row that may bring no new byte before a mirror is given up."""
+
+OVERLAP = 2**16
+"""Bytes that are asked for again, to see that the mirror goes on with the same file."""
 
 _LONGEST_PAUSE = 60.0
 _md5 = partial(hashlib.md5, usedforsecurity=False)
@@ -191,15 +195,20 @@ def _bring(file: ReleaseFile, folder: Path, mirrors: Sequence[str], retries: int
         for mirror in mirrors:
             if is_complete:
                 break
-            try:
-                _bring_from(mirror, part, file, retries, pause)
-                part.check()
-                is_complete = True
-            except RefusedError as error:
-                _say(f"{file.name}: {error}")
-                causes.append(str(error))
+            for _ in range(2 if part.size else 1):  # bytes of others may be to blame; then once more from the start
+                try:
+                    _bring_from(mirror, part, file, retries, pause)
+                    part.check()
+                    is_complete = True
+                    break
+                except RefusedError as error:
+                    _say(f"{file.name}: {error}")
+                    causes.append(str(error))
+                    if part.size:
+                        break
         if not is_complete:
-            kept = f"; {gigabytes(part.size)} are kept in {part.path}, run again to go on" if part.size else ""
+            advice = "run again to go on" + ", or remove it to start anew" * part.is_other
+            kept = f"; {gigabytes(part.size)} are kept in {part.path}, {advice}" if part.size else ""
             raise UserError(folder / file.name, f"no mirror delivers it: {'; '.join(causes)}{kept}")
         part.finish(folder / file.name)
     _say_verified(file)
@@ -226,13 +235,21 @@ def _transfer(url: str, sink: "_Sink", file: ReleaseFile, retries: int, pause: f
     farthest = sink.position
     while True:
         sink.part.trim()
+        is_middle = False
         try:
-            with open_at(url, sink.position, sink.part.raw) as stream:
+            # rsync goes on behind what is there, whatever it is asked for.
+            wanted = sink.position if url.startswith("rsync:") else sink.next_wanted
+            with open_at(url, wanted, sink.part.raw) as stream:
                 if stream.total is not None:
                     sink.check_offer(stream.total)
-                if stream.start != sink.position:
+                elif file.size is None and file.md5 is None and not stream.stored:
+                    raise RefusedError(
+                        "the mirror does not say how long the file is, and nothing is published about it"
+                    )
+                is_middle = stream.start > 0
+                if sink.position and not is_middle and sink.position > OVERLAP:
                     _say(f"{file.name}: the server cannot go on in the middle, so the transfer starts from 0 again")
-                    sink.rewind()
+                sink.go_to(stream.start)
                 size = file.size or (None if sink.is_packed else stream.total)
                 with _bar(desc=file.name, initial=sink.offset, total=size) as bar:
                     for block in stream.blocks:
@@ -248,10 +265,21 @@ def _transfer(url: str, sink: "_Sink", file: ReleaseFile, retries: int, pause: f
             wait = min(pause * 2 ** (failures - 1), _LONGEST_PAUSE)
             _say(f"{file.name}: {error}; {gigabytes(sink.part.size)} are here, next attempt in {wait:.0f} s")
             time.sleep(wait)
+        except OtherBytesError:
+            if not is_middle or file.md5 is not None:
+                raise
+            # It honours ranges and sends other bytes: the file has changed, and no checksum tells which is right.
+            _say(f"{file.name}: has changed on the mirror, so the transfer starts from 0 again")
+            sink.part.restart()
+            sink.go_to(0)
         except OSError as error:  # rsync writes by itself
             raise sink.part.cannot_write(error) from None
         else:
             return
+
+
+class OtherBytesError(RefusedError):
+    """A mirror sends other bytes than those that are here."""
 
 
 class _Part:
@@ -260,6 +288,7 @@ class _Part:
     def __init__(self, path: Path, file: ReleaseFile) -> None:
         self.path, self.file = path, file
         self.size = 0
+        self.is_other = False
         self._digest = _md5()
 
     def __enter__(self) -> "_Part":
@@ -290,12 +319,11 @@ class _Part:
     def append(self, block: bytes, stored: bool = False) -> None:
         """Add bytes; `stored` ones are in the file already."""
         expected = _HDF5[self.size : self.size + len(block)] if self.file.name.endswith(".h5") else b""
-        is_other = not block.startswith(expected)
-        is_longer = self.file.size is not None and self.size + len(block) > self.file.size
-        if is_other or is_longer:
+        if not block.startswith(expected):
             self.restart()
-            what = "no HDF5 file, perhaps a page of text" if is_other else "more bytes than the release has"
-            raise RefusedError(f"the mirror sends {what}")
+            raise RefusedError("the mirror sends no HDF5 file, perhaps a page of text")
+        if self.file.size is not None and self.size + len(block) > self.file.size:
+            raise RefusedError("the mirror sends more bytes than the release has")
         if not stored:
             rest = memoryview(block)
             while rest:
@@ -306,6 +334,16 @@ class _Part:
                 rest = rest[written:]
         self._digest.update(block)
         self.size += len(block)
+
+    def compare(self, offset: int, block: bytes) -> None:
+        """Hold bytes that came again against those that are here, which stay as they are.
+
+        Raises:
+            OtherBytesError: if they differ.
+        """
+        if os.pread(self.raw.fileno(), len(block), offset) != block:
+            self.is_other = True
+            raise OtherBytesError("the mirror sends other bytes than those that are here, perhaps a page of text")
 
     def cannot_write(self, error: OSError) -> UserError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -348,6 +386,12 @@ class _Part:
         """Cut off what a broken attempt wrote and nobody has seen."""
         self.raw.truncate(self.size)
 
+    def cut(self, size: int) -> None:
+        """Forget all bytes behind the first ones."""
+        self.raw.truncate(size)
+        self.size, self._digest = 0, _md5()
+        self._read()
+
     def _read(self) -> None:
         """Hash what an earlier run left."""
         size = os.fstat(self.raw.fileno()).st_size
@@ -381,18 +425,22 @@ class _Sink:
         self.part = part
         self.position = self.offset = part.size
 
+    @property
+    def next_wanted(self) -> int:
+        """Where the next transfer begins."""
+        return max(0, self.position - OVERLAP)
+
     def check_offer(self, total: int) -> None:
         size = self.part.file.size
         if size is not None and size != total:
             others = _is_of(releases_of(self.part.file.name, total))
             raise RefusedError(f"the mirror offers {total:,} bytes, not {size:,}{others}")
         if size is None and self.part.size > total:
-            self.part.restart()
-            self.position = self.offset = 0
-            raise BrokenError("the part on disk is longer than the mirror's file")
+            self.part.is_other = True
+            raise RefusedError(f"the mirror offers {total:,} bytes, fewer than the {self.part.size:,} that are here")
 
-    def rewind(self) -> None:
-        self.position = self.offset = 0
+    def go_to(self, start: int) -> None:
+        self.position = self.offset = start
 
     def feed(self, block: bytes, stored: bool) -> int:
         """Take a block; returns how many bytes of the target it makes."""
@@ -405,7 +453,9 @@ class _Sink:
         return size is None or self.part.size == size
 
     def _keep(self, block: bytes, stored: bool) -> None:
-        new = block[max(0, self.part.size - self.offset) :]
+        known = max(0, self.part.size - self.offset)
+        self.part.compare(self.offset, block[:known])
+        new = block[known:]
         self.offset += len(block)
         if new:
             self.part.append(new, stored)
@@ -422,14 +472,21 @@ class _GzipSink(_Sink):
 
     def __init__(self, part: _Part) -> None:
         super().__init__(part)
-        self.rewind()
+        self._before = part.size
+        self.go_to(0)
+
+    @property
+    def next_wanted(self) -> int:
+        """Where the unpacker stands; what it has had cannot be compared, and gzip has checksums of its own."""
+        return self.position
 
     def check_offer(self, total: int) -> None:
         """Nothing: the size is that of the packed file."""
 
-    def rewind(self) -> None:
-        super().rewind()
-        self._unpacker = zlib.decompressobj(wbits=31)
+    def go_to(self, start: int) -> None:
+        if start != self.position or start == 0:
+            super().go_to(0)
+            self._unpacker = zlib.decompressobj(wbits=31)
 
     def feed(self, block: bytes, stored: bool) -> int:
         before = self.offset
@@ -441,7 +498,7 @@ class _GzipSink(_Sink):
             try:
                 unpacked = self._unpacker.decompress(block, BLOCK)
             except zlib.error:
-                self.part.restart()  # what came before may be wrong too
+                self.part.cut(self._before)  # what it gave before may be wrong too
                 raise RefusedError("the mirror's gzip file is damaged") from None
             self._keep(unpacked, stored)
             block = self._unpacker.unused_data if self._unpacker.eof else self._unpacker.unconsumed_tail

@@ -79,7 +79,11 @@ def open_at(url: str, offset: int, target: IO[bytes]) -> Iterator[Stream]:
         RefusedError: if it never can be, `AbsentError` if the file is not there.
         OSError: if rsync cannot write the target.
     """
-    scheme = urllib.parse.urlsplit(url).scheme
+    try:
+        parts = urllib.parse.urlsplit(url)
+        scheme, _ = parts.scheme, parts.port
+    except ValueError as error:
+        raise RefusedError(f"{without_password(url)}: no address ({error})") from None
     if scheme not in SCHEMES:
         raise RefusedError(f"{url}: no address of {', '.join(SCHEMES)}")
     if scheme == "rsync":
