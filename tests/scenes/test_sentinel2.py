@@ -215,6 +215,7 @@ def test_a_dark_band_counts_although_another_has_zeros(tmp_path):
         ("S2A_MSIL2A_x.tif", 10, "L2A"),
         ("S2A_MSIL1C_x.tif", 10, "L1C"),
         ("s2.tif", 13, "L1C"),
+        ("s2.tif", 12, "L2A"),
         ("s2.tif", 10, "unknown"),
     ],
 )

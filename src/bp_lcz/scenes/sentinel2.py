@@ -155,7 +155,7 @@ def read_optical(
     elif not is_declared:
         known = f"the +{OFFSET_DN:g} offset of processing baseline 04.00 found and removed" if offset else "no offset"
         said.append(f"{path.name}: {found}, {known}")
-    level, by = _level(path, dataset, cirrus is not None)
+    level, by = _level(path, dataset, names)
     said += [f"{path.name}: {evidence}", f"{path.name}: level {level or 'unknown'}, {by}"]
     fill = majority(fills)
     if fill is None and offset:
@@ -204,14 +204,17 @@ def band_name(text: str) -> str:
     return found.pop() if len(found) == 1 and found <= set(_L1C) else ""
 
 
-def _level(path: Path, dataset: Any, has_cirrus: bool) -> tuple[str | None, str]:
+def _level(path: Path, dataset: Any, names: list[str]) -> tuple[str | None, str]:
     """The processing level, which is part of what a model expects, and the evidence for it."""
     by_name = re.search(r"MSIL(1C|2A)", path.name)
     by_tag = re.search(r"1C|2A", dataset.tags().get("PROCESSING_LEVEL", dataset.tags().get("PRODUCT_TYPE", "")))
     for match, evidence in ((by_tag, "its metadata"), (by_name, "its name")):
         if match:
             return f"L{match[0][-2:]}", f"by {evidence}"
-    return ("L1C", "as it has B10") if has_cirrus else (None, "while So2Sat's is L1C")
+    if "B10" in names:
+        return "L1C", "as it has B10"
+    # Level 2A drops the cirrus band alone.
+    return ("L2A", "as it lacks B10 alone") if {"B01", "B09"} <= set(names) else (None, "while So2Sat's is L1C")
 
 
 def _unit(path: Path, dataset: Any, values: Float[np.ndarray, "10 pixel"], asked: str, is_declared: bool) -> float:
