@@ -26,8 +26,7 @@ class Client:
         url: of the server, as `bp-lcz serve` prints it. A loopback address is never asked for through a proxy.
         timeout: seconds to wait for an answer.
 
-    Example:
-        >>> Client("http://127.0.0.1:5001").predict_proba(sen1, sen2)  # doctest: +SKIP
+    Example: ``Client("http://127.0.0.1:5001").predict_proba(sen1, sen2)``
     """
 
     def __init__(self, url: str, timeout: float = 60.0) -> None:
