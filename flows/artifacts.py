@@ -8,6 +8,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from bp_lcz.params import Params
 from bp_lcz.paths import CLAIMS, EVALUATIONS, GATE, REPORTS, SUMMARY
+from bp_lcz.records import Evaluation
 from bp_lcz.registry.lineage import read_json
 
 FIGURES = ("overview",)
@@ -43,13 +44,13 @@ def show_results(workspace: Path, params: Params) -> None:
     """Scores of all trials on the testing split, with their 95 % intervals."""
     rows = []
     for trial in params.trials:
-        evaluation = read_json(workspace / EVALUATIONS / trial / "evaluation.json")
-        intervals = evaluation.get("intervals") or {}
+        evaluation = Evaluation.read(workspace / EVALUATIONS / trial / "evaluation.json")
         row = {"trial": trial}
-        for score in ("oa", "kappa"):
-            row[score] = _number(evaluation[score])
-            row[f"{score} 95 %"] = " to ".join(map(_number, intervals.get(score) or ())) or "-"
-        rows.append({**row, "data": evaluation["kind"]})
+        intervals = evaluation.intervals["oa"], evaluation.intervals["kappa"]
+        for score, value, interval in zip(("oa", "kappa"), (evaluation.oa, evaluation.kappa), intervals, strict=True):
+            row[score] = _number(value)
+            row[f"{score} 95 %"] = " to ".join(map(_number, interval or ())) or "-"
+        rows.append({**row, "data": str(evaluation.kind)})
     create_table_artifact(rows, key=artifact_key(workspace, "results"), description="testing split")
 
 

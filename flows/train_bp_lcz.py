@@ -37,7 +37,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.files import locked
 from bp_lcz.params import PARAMS_FILE, Params, load_params
 from bp_lcz.paths import CLAIMS, EVALUATIONS, REPORTS, SUMMARY
-from bp_lcz.registry.lineage import read_json
+from bp_lcz.records import Evaluation
 from bp_lcz.so2sat.provenance import leak_mark
 from bp_lcz.workspace import main_checkout
 from flows.artifacts import artifact_key, show_claims, show_figures, show_lines, show_results, show_validation
@@ -242,12 +242,12 @@ def _is_of_this_run(stage: str, file: Path, outcomes: Mapping[str, str], started
 
 
 def _summary(workspace: Path, params: Params, outcomes: dict[str, str], registration: "Registration | None") -> Summary:
-    evaluations = {trial: read_json(workspace / EVALUATIONS / trial / "evaluation.json") for trial in params.trials}
-    scores = {trial: (evaluation["oa"], evaluation["kappa"]) for trial, evaluation in evaluations.items()}
+    files = {trial: workspace / EVALUATIONS / trial / "evaluation.json" for trial in params.trials}
+    evaluations = {trial: Evaluation.read(file) for trial, file in files.items()}
+    scores = {trial: (evaluation.oa, evaluation.kappa) for trial, evaluation in evaluations.items()}
     first = next(iter(evaluations.values()))
-    return Summary(
-        workspace, outcomes, bytes_line(workspace), scores, first["kind"], leak_mark(first["leakage"]), registration
-    )
+    mark = leak_mark(first.leakage.model_dump())
+    return Summary(workspace, outcomes, bytes_line(workspace), scores, first.kind, mark, registration)
 
 
 def _registered(registration: "Registration | None") -> str:

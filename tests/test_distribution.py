@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from bp_lcz.bands import ALL_CHANNELS
 from bp_lcz.model.checkpoint import load_classifier, write_checkpoint
 from tests.conftest import ROOT
 from tests.model.networks import network_of, trial_of
+from tests.records import described
 from tests.so2sat.patches import random_patches, write_dataset
 
 
@@ -80,11 +80,8 @@ def test_the_installed_commands_are_those_of_the_wheel(scripts, tmp_path):
 
 
 def test_the_installed_package_predicts_outside_a_checkout(scripts, tmp_path):
-    form = trial_of("eb_cnn", "bp-lcz").model_dump(exclude={"name"}) | {"channels": vars(ALL_CHANNELS)}
     (tmp_path / "model").mkdir()
-    write_checkpoint(
-        tmp_path / "model", network_of("eb_cnn", "bp-lcz"), {"dataset": "demo", "kind": "simulated", **form}
-    )
+    write_checkpoint(tmp_path / "model", network_of("eb_cnn", "bp-lcz"), described(trial_of("eb_cnn", "bp-lcz")))
     write_dataset(tmp_path, patches={"city": 5})
     run(scripts / "bp-lcz", "predict", "model", "city.h5", "--out", "p.parquet", cwd=tmp_path)
     table = pq.read_table(tmp_path / "p.parquet")

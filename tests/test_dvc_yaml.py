@@ -7,13 +7,15 @@ from pathlib import Path
 import grimp
 import pytest
 import yaml
+from dvc.utils.serialize import load_py
 
 from bp_lcz.model.training import code_of
 from tests.conftest import ROOT
 
 # Not part of what a stage computes: how it is called, what an error is, where files lie.
-# params.py decides through params.yaml, which DVC watches by value.
-CARRIERS = {"bp_lcz", *(f"bp_lcz.{name}" for name in ("cli", "errors", "files", "params", "paths", "progress"))}
+# params.py decides through params.yaml, records.py through the formats that it names: DVC watches both by value.
+CARRIED_FILES = ("cli", "errors", "files", "params", "paths", "progress", "records")
+CARRIERS = {"bp_lcz", *(f"bp_lcz.{name}" for name in CARRIED_FILES)}
 STAGES: dict[str, dict[str, object]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 BACKBONES = sorted(p.stem for p in (ROOT / "src/bp_lcz/model/backbones").glob("[a-z]*.py"))
 GRAPH = grimp.build_graph("bp_lcz", include_external_packages=True)
@@ -75,6 +77,16 @@ def test_training_is_rerun_and_resumed_by_the_same_code(backbone: str) -> None:
     files = {file.relative_to(ROOT).as_posix() for file in code_of(backbone)}
     named = {dep for dep in dependencies("train", backbone) if dep.startswith("src/")}
     assert files == named - {"src/bp_lcz/stages/train.py"}
+
+
+def test_a_stage_is_run_again_when_the_format_of_a_record_that_it_writes_changes() -> None:
+    watched: list[str] = []
+    for stage in STAGES.values():
+        for params in (stage.get("do") or stage).get("params", []):
+            watched += params["src/bp_lcz/records.py"] if isinstance(params, dict) else []
+    named = load_py(str(ROOT / "src/bp_lcz/records.py"))
+    formats = {f"{name}.format" for name, content in named.items() if isinstance(content, dict) and "format" in content}
+    assert sorted(watched) == sorted(formats)
 
 
 def test_python_caches_are_invisible_to_dvc() -> None:

@@ -13,8 +13,9 @@ from benchmarks.harness import Goal, Measured, Row, Setup, Side, rates, ratio_of
 from benchmarks.networks import network_of, trial_of
 from benchmarks.speed import figure
 from bp_lcz.bands import ALL_CHANNELS, PATCH_SIDE
-from bp_lcz.model.checkpoint import load_classifier, write_checkpoint
+from bp_lcz.model.checkpoint import load_classifier, versions, write_checkpoint
 from bp_lcz.model.memory import keep_freed_memory
+from bp_lcz.records import Checkpoint
 from bp_lcz.serving.client import Client
 
 REQUEST = 64
@@ -26,8 +27,9 @@ def serving(setup: Setup) -> Measured:
     folder, size, requests = setup.folder / "served", 2 if setup.quick else REQUEST, 1 if setup.quick else 10
     folder.mkdir(exist_ok=True)
     trial = trial_of("bp-lcz")
-    channels = {"channels": {"sen1": ALL_CHANNELS.sen1, "sen2": ALL_CHANNELS.sen2}}
-    write_checkpoint(folder, network_of(trial), trial.model_dump(exclude={"name"}) | channels)
+    settings = {key: value for key, value in trial if key != "name"}
+    described = {"trial": trial.name, "source": None, "versions": versions(), "parameters": 0, **settings}
+    write_checkpoint(folder, network_of(trial), Checkpoint(channels=ALL_CHANNELS, **described))
     rng = np.random.default_rng(1)
     sen1, sen2 = (
         rng.uniform(0, 0.4, (size, PATCH_SIDE, PATCH_SIDE, len(bands))).astype(np.float32)

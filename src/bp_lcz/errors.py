@@ -10,6 +10,10 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 STATUS_FILE = "BP_LCZ_STATUS_FILE"
 """Environment variable: where a stage's command leaves its `Ending` for the flow."""
@@ -85,6 +89,19 @@ class Ending:
 def one_line(error: BaseException, most: int = 200) -> str:
     """The text of an exception of a library, which may have several lines, in one of at most so many characters."""
     return " ".join(str(error).split())[:most]
+
+
+def first_mistake(error: "ValidationError", section: str = "") -> str:
+    """What a model refused, as ``section.key: cause``.
+
+    A mistyped key is also a missing one; the mistake is the more helpful of the two.
+    """
+    unknown = ("extra_forbidden", "unexpected_keyword_argument")
+    first = min(error.errors(include_url=False), key=lambda one: one["type"] not in unknown)
+    key = ".".join([section] * bool(section) + [str(part) for part in first["loc"]])
+    told = {"model_type": "expected a mapping", **dict.fromkeys(unknown, "unknown key")}
+    message = told.get(first["type"], first["msg"].removeprefix("Value error, "))
+    return " ".join(": ".join(filter(None, [key, message])).split())
 
 
 def is_disk_full(error: BaseException | None) -> bool:

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from bp_lcz.errors import UserError, one_line
+from bp_lcz.errors import UserError, first_mistake, one_line
 
 Split = Literal["training", "validation", "testing"]
 SPLITS: tuple[Split, ...] = ("training", "validation", "testing")
@@ -361,10 +361,7 @@ def parse_section(section: type[SectionT], values: Any, where: str, file: str = 
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        # A mistyped key is also a missing one; the mistake is the more helpful of the two.
-        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        key = " ".join(".".join([where] * bool(where) + [str(part) for part in first["loc"]]).split())
-        message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-        if key == "cells":
+        message = first_mistake(error, where)
+        if message.startswith("cells:"):
             message += "; it is now called trials"
-        raise UserError(file, f"{key}: {message}") from None
+        raise UserError(file, message) from None

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.conftest import folder_of_this_run
+from tests.records import small_evaluation
 
 # Prefect reads this when it is imported; flows/__init__.py would choose the checkout's own folder.
 os.environ["PREFECT_HOME"] = folder_of_this_run("bp-lcz-prefect-")
@@ -90,8 +91,7 @@ with open("events.log", "a") as log:
     out = {"train": "outputs/models", "evaluate": "outputs/evaluations", "report": "."}.get(stage, "outputs")
     folder = Path(out, *trial) if trial else Path(out, "reports" if stage == "report" else stage)
     folder.mkdir(parents=True, exist_ok=True)
-    score = {"oa": 0.625, "kappa": None if "plain" in name else 0.5, "kind": "simulated"}
-    score["leakage"] = {"status": "none", "pairs": 0, "distance": None}
+    score = json.loads(Path("evaluation.json").read_text()) | {"kappa": None if "plain" in name else 0.5}
     (folder / "evaluation.json").write_text(json.dumps(score))
     if stage == "evaluate":
         (folder / "metrics.json").write_text(json.dumps({"oa": score["oa"]}))
@@ -117,6 +117,7 @@ class ToyProject:
         (folder / ".gitignore").write_text((ROOT / ".gitignore").read_text() + "/events.log\n/pid\n")
         (folder / "dvc.yaml").write_text(STAGES)
         (folder / "toy.py").write_text(SCRIPT)
+        small_evaluation(oa=0.625).write(folder / "evaluation.json")
         params = yaml.safe_load((ROOT / "params.yaml").read_text())
         params["trials"] = {trial: {"backbone": "eb_cnn", "variant": trial, "seed": 1} for trial in self.trials}
         (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))

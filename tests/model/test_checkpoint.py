@@ -80,11 +80,11 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
         load_classifier(copy)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
+@pytest.mark.parametrize(("name", "message"), [("model.safetensors", "not a readable"), ("model.json", "damaged")])
 @pytest.mark.parametrize("keep", [0, 7, 500])
-def test_a_truncated_file_is_named(copy: Path, name: str, keep: int) -> None:
+def test_a_truncated_file_is_named(copy: Path, name: str, message: str, keep: int) -> None:
     (copy / name).write_bytes((copy / name).read_bytes()[:keep])
-    with pytest.raises(UserError, match=f"{name}: not a readable"):
+    with pytest.raises(UserError, match=f"{name}: {message}"):
         load_classifier(copy)
 
 
@@ -99,7 +99,7 @@ def test_weights_of_another_network_are_refused(copy: Path) -> None:
 def test_prompting_without_its_section_is_refused(copy: Path) -> None:
     description = json.loads((copy / "model.json").read_text()) | {"model": None}
     (copy / "model.json").write_text(json.dumps(description))
-    with pytest.raises(UserError, match=r"model.json: not a readable .*variant bp-lcz needs the section model"):
+    with pytest.raises(UserError, match=r"model.json: damaged: variant bp-lcz needs the section model"):
         load_classifier(copy)
 
 
@@ -115,13 +115,6 @@ def test_an_unknown_backbone_is_blamed_on_the_description(copy: Path) -> None:
     description = json.loads((copy / "model.json").read_text()) | {"backbone": "os"}
     (copy / "model.json").write_text(json.dumps(description))
     with pytest.raises(UserError, match=r"model.json: unknown backbone 'os'; known: "):
-        load_classifier(copy)
-
-
-def test_another_format_is_refused(copy: Path) -> None:
-    description = json.loads((copy / "model.json").read_text()) | {"format": 99}
-    (copy / "model.json").write_text(json.dumps(description))
-    with pytest.raises(UserError, match="format 99; this version reads 1"):
         load_classifier(copy)
 
 

@@ -194,7 +194,7 @@ def test_published_weights_agree_with_a_numpy_forward_pass_on_real_patches(share
     with h5py.File(shared_data / "real_mini/testing.h5") as content:
         sen2 = content["sen2"][:6]
     classifier = load_classifier(convert_sen2lcz(published, tmp_path / "out"))
-    assert classifier.description["source"].startswith("published weights of Sen2LCZ-MF")
+    assert classifier.description.source.startswith("published weights of Sen2LCZ-MF")
     expected = numpy_forward(read_keras(published), sen2)
     np.testing.assert_allclose(classifier.predict_proba(without_sen1(sen2), sen2), expected, atol=1e-5)
 

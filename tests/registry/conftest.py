@@ -18,8 +18,9 @@ import yaml
 
 from bp_lcz.bands import ALL_CHANNELS
 from bp_lcz.model.bp_lcz import BPLCZ
-from bp_lcz.model.checkpoint import write_checkpoint
+from bp_lcz.model.checkpoint import versions, write_checkpoint
 from bp_lcz.params import SPLITS, Params, load_params
+from bp_lcz.records import DataKind, Evaluation, Leakage, ModelDescription, Resampling, Timings, Validation
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.scoring.metrics import evaluate_predictions
 from bp_lcz.scoring.significance import bootstrap_intervals
@@ -78,39 +79,32 @@ class FinishedWorkspace:
         network = BPLCZ(settings, ALL_CHANNELS, prompts, torch.zeros(width), torch.ones(width))
         model = self.folder / "outputs/models" / trial
         model.mkdir(parents=True, exist_ok=True)
-        write_checkpoint(
-            model,
-            network,
-            {
-                "trial": trial,
-                **settings.model_dump(exclude={"name"}),
-                "channels": {"sen1": ALL_CHANNELS.sen1, "sen2": ALL_CHANNELS.sen2},
-                "parameters": 1234,
-                "best_epoch": 2,
-                "validation": {"oa": 0.6, "kappa": kappa, "loss": 1.0},
-                "dataset": "demo",
-                "kind": "simulated",
-                "leakage": {"status": "none", "pairs": 0, "distance": None},
-                "source": "simulated",
-                "text": None,
-                "versions": {"bp_lcz": "0.1.0", "torch": "2.13.0", "numpy": "2.4.6"},
-                "device": "cpu",
-            },
+        identity = {"trial": trial, "dataset": "demo", "kind": DataKind.SIMULATED, "source": "simulated"}
+        identity |= {"parameters": 1234, "best_epoch": 2, "leakage": Leakage(status="none", pairs=0, distance=None)}
+        description = ModelDescription(
+            **identity,
+            **{key: value for key, value in settings if key != "name"},
+            channels=ALL_CHANNELS,
+            validation=Validation(oa=0.6, kappa=kappa, loss=1.0),
+            versions=versions(),
+            device="cpu",
         )
+        write_checkpoint(model, network, description)
         with (model / "history.csv").open("w", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(["epoch", "training_loss", "training_alignment", "validation_kappa"])
             rows.writerows([[1, 2.5, "", 0.25], [2, 2.0, "", 0.5]])
-        (model / "timings.json").write_text(json.dumps({"seconds": 3.5, "epochs": 2, "machine": "test"}))
+        timings = {"seconds": 3.5, "epochs": 2, "patches_per_second": 9.0, "peak_memory_mib": 5.0}
+        Timings(**timings, threads=1, machine="test").write(model / "timings.json")
         evaluation = self.folder / "outputs/evaluations" / trial
         evaluation.mkdir(parents=True, exist_ok=True)
-        self._evaluate(evaluation, right)
+        self._evaluate(evaluation, description, right)
         outs = [{"path": f"outputs/models/{trial}/model.safetensors", "md5": f"{weights_seed:032x}"}]
         self.lock[f"train@{trial}"] = {"cmd": f"bp-lcz train {trial}", "outs": outs}
         self.lock[f"evaluate@{trial}"] = {"cmd": f"bp-lcz evaluate {trial}"}
         (self.folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": self.lock}))
 
-    def _evaluate(self, folder: Path, right: float) -> None:
+    def _evaluate(self, folder: Path, description: ModelDescription, right: float) -> None:
         true, block = np.divmod(np.arange(PATCHES), PATCHES // CLASS_COUNT)
         true, block = true.astype(np.int64), (block % BLOCKS).astype(np.int64)
         wrong = np.random.default_rng(7).random(PATCHES) >= right  # the better of two is right wherever the other is
@@ -118,17 +112,17 @@ class FinishedWorkspace:
         predicted = np.where(wrong, (true + 1) % CLASS_COUNT, true)
         probability[np.arange(PATCHES), predicted] = 0.75
         np.savez(folder / "predictions.npz", y_true=true, y_pred=predicted, probability=probability, block=block)
-        evaluation = {
-            **evaluate_predictions(true, predicted, probability),
-            "intervals": bootstrap_intervals(true, predicted, block, samples=100, seed=1),
-            "interval": {"level": 0.95, "unit": self.unit, "blocks": BLOCKS, "samples": 100, "seed": 1},
-            "best_epoch": 2,
-            "parameters": 1234,
-            "kind": "simulated",
-            "leakage": {"status": "none", "pairs": 0, "distance": None},
-        }
-        evaluation["interval"]["lower_bound"] = self.unit == "patch"
-        (folder / "evaluation.json").write_text(json.dumps(evaluation))
+        evaluation = Evaluation(
+            **{key: value for key, value in description if key in Evaluation.model_fields and key != "format"},
+            **dict(evaluate_predictions(true, predicted, probability)),
+            patches=PATCHES,
+            intervals=bootstrap_intervals(true, predicted, block, samples=100, seed=1),
+            interval=Resampling(
+                level=0.95, unit=self.unit, blocks=BLOCKS, samples=100, seed=1, lower_bound=self.unit == "patch"
+            ),
+            validation_kappa=description.validation.kappa,
+        )
+        evaluation.write(folder / "evaluation.json")
 
     def _write_data(self) -> None:
         rng = np.random.default_rng(1)

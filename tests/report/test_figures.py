@@ -1,3 +1,4 @@
+import dataclasses
 import struct
 
 import matplotlib as mpl
@@ -5,23 +6,24 @@ import numpy as np
 import pytest
 
 from bp_lcz.drawing import Note, class_histogram
+from bp_lcz.records import Resampling
 from bp_lcz.report import figures
 from bp_lcz.scoring.metrics import evaluate_predictions
 
 NOTE = Note("demo, testing split, 4 patches", "simulated data")
 
 
-def evaluation(trial="eb_cnn-plain", variant="plain", **changes):
-    y_true, y_pred = np.array([0, 0, 3, 16]), np.array([0, 3, 3, 16])
-    return {
-        "trial": trial,
-        "variant": variant,
-        "best_epoch": 1,
-        **evaluate_predictions(y_true, y_pred),
-        "intervals": {"oa": [0.5, 1.0], "kappa": [0.4, 0.9]},
-        "interval": {"level": 0.95, "unit": "city", "blocks": 3, "lower_bound": False},
-        **changes,
-    }
+def evaluation(trial="eb_cnn-plain", variant="plain", **by_seed):
+    scores = evaluate_predictions(np.array([0, 0, 3, 16]), np.array([0, 3, 3, 16]))
+    return figures.Pooled(
+        trial=trial,
+        variant=variant,
+        by_seed={"oa": [scores.oa], "kappa": [scores.kappa], "ece": None, **by_seed},
+        intervals={"oa": (0.5, 1.0), "kappa": (0.4, 0.9)},
+        interval=Resampling(level=0.95, unit="city", blocks=3, samples=200, seed=1, lower_bound=False),
+        per_class=scores.per_class,
+        confusion=np.array(scores.confusion),
+    )
 
 
 def size(png):
@@ -38,7 +40,7 @@ def test_equal_numbers_give_equal_bytes_without_date_or_software():
 
 
 def test_other_numbers_give_another_figure():
-    other = evaluation(confusion=np.eye(17, dtype=int).tolist())
+    other = dataclasses.replace(evaluation(), confusion=np.eye(17, dtype=int))
     assert figures.confusion(evaluation(), NOTE) != figures.confusion(other, NOTE)
 
 
@@ -113,8 +115,7 @@ def test_ticks_are_never_rounded_to_another_value(value, text):
 
 
 def test_the_overview_marks_each_seed():
-    seeds = {"seeds": [1, 2], "by_seed": {"oa": [0.6, 0.8], "kappa": [0.5, 0.7]}}
-    moved = {"seeds": [1, 2], "by_seed": {"oa": [0.5, 0.9], "kappa": [0.5, 0.7]}}
+    seeds, moved = ({"oa": oa, "kappa": [0.5, 0.7]} for oa in ([0.6, 0.8], [0.5, 0.9]))
     assert figures.overview([evaluation(**seeds)], NOTE) != figures.overview([evaluation(**moved)], NOTE)
 
 

@@ -7,7 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from bp_lcz.bands import Channels
 from bp_lcz.params import load_params
+from bp_lcz.records import (
+    DataKind,
+    Evaluation,
+    Leakage,
+    ModelDescription,
+    Resampling,
+    TextOrigin,
+    Timings,
+    Validation,
+)
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.scoring.metrics import evaluate_predictions
 from bp_lcz.scoring.significance import bootstrap_intervals
@@ -153,55 +164,38 @@ def _write_trial(
     folder.mkdir(parents=True)
     np.savez_compressed(folder / "predictions.npz", **arrays)
     best_epoch = 10 + index % 3
-    interval = {
-        "level": 0.95,
-        "unit": unit,
-        "blocks": len(np.unique(block)),
-        "samples": 200,
-        "seed": 1,
-        "lower_bound": unit == "patch",
-    }
-    described = {key: trial[key] for key in ("backbone", "variant", "seed")}
-    identity = {"trial": name, **described, "dataset": dataset, "kind": kind, "leakage": NO_LEAKAGE}
-    identity["source"] = SOURCES[kind]
-    evaluation = {
+    identity = {key: trial[key] for key in ("backbone", "variant", "seed")}
+    identity |= {"trial": name, "dataset": dataset, "kind": DataKind(kind), "leakage": Leakage(**NO_LEAKAGE)}
+    identity |= {"source": SOURCES[kind], "parameters": 123_456 + index, "best_epoch": best_epoch}
+    evaluation = Evaluation(
         **identity,
-        "split": "testing",
-        "patches": len(y_true),
-        **evaluate_predictions(y_true, y_pred, probability),
-        "intervals": bootstrap_intervals(y_true, y_pred, block, samples=200, seed=1),
-        "interval": interval,
-        "parameters": 123_456 + index,
-        "best_epoch": best_epoch,
-        "validation_kappa": 0.6,
-    }
-    _write_json(folder / "evaluation.json", evaluation)
-    _write_model(root / "outputs/models" / name, identity, index, best_epoch, trial.get("overrides", {}))
+        **dict(evaluate_predictions(y_true, y_pred, probability)),
+        patches=len(y_true),
+        intervals=bootstrap_intervals(y_true, y_pred, block, samples=200, seed=1),
+        interval=Resampling(
+            level=0.95, unit=unit, blocks=len(np.unique(block)), samples=200, seed=1, lower_bound=unit == "patch"
+        ),
+        validation_kappa=0.6,
+    )
+    evaluation.write(folder / "evaluation.json")
+    _write_model(root / "outputs/models" / name, identity, index, trial.get("overrides", {}))
 
 
-def _write_model(
-    folder: Path, identity: Mapping[str, Any], index: int, best_epoch: int, overrides: Mapping[str, Any]
-) -> None:
-    text = {
-        "encoder": "packaged-minilm",
-        "revision": None,
-        "sha256": "0" * 64,
-        "template": "a photo of a {class}",
-    }
-    model = {
-        "format": 1,
+def _write_model(folder: Path, identity: Mapping[str, Any], index: int, overrides: Mapping[str, Any]) -> None:
+    text = TextOrigin(encoder="packaged-minilm", revision=None, sha256="0" * 64, template="a photo of a {class}")
+    description = ModelDescription(
         **identity,
-        "backbone_options": overrides.get("backbone", {}),
-        "train": {**PARAMS.train.model_dump(), **overrides.get("train", {})},
-        "model": {**PARAMS.model.model_dump(), **overrides.get("model", {})},
-        "parameters": 123_456 + index,
-        "best_epoch": best_epoch,
-        "validation": {"oa": 0.6, "kappa": 0.6, "loss": 1.0},
-        "text": None if identity["variant"] == "plain" else text,
-        "versions": {"bp_lcz": "0.1.0", "torch": "2.13.0", "numpy": "2.4.6"},
-        "device": "cpu",
-    }
-    _write_json(folder / "model.json", model)
+        channels=Channels(("VH_lee_intensity", "VV_lee_intensity"), ("B02", "B03", "B04", "B08")),
+        backbone_options=overrides.get("backbone", {}),
+        train=PARAMS.train.model_copy(update=overrides.get("train", {})),
+        model=PARAMS.model.model_copy(update=overrides.get("model", {})),
+        validation=Validation(oa=0.6, kappa=0.6, loss=1.0),
+        text=None if identity["variant"] == "plain" else text,
+        versions={"bp_lcz": "0.1.0", "torch": "2.13.0", "numpy": "2.4.6"},
+        device="cpu",
+    )
+    description.write(folder / "model.json")
+    best_epoch = description.best_epoch
     columns = "epoch,learning_rate,training_loss,training_alignment,validation_loss,validation_oa,validation_kappa"
     generator = np.random.default_rng(200 + index)
     rows = []
@@ -213,15 +207,15 @@ def _write_model(
             f"{epoch},0.001,{loss + 0.5 * alignment},{alignment},{loss + 0.2 + 0.03 * epoch},{kappa + 0.03},{kappa}"
         )
     (folder / "history.csv").write_text("\n".join([columns, *rows]) + "\n", encoding="utf-8")
-    timings = {
-        "seconds": 61.2 + index,
-        "epochs": PARAMS.train.epochs,
-        "patches_per_second": 512.3,
-        "peak_memory_mib": 812.0,
-        "threads": 1,
-        "machine": "x86_64, 2 cores",
-    }
-    _write_json(folder / "timings.json", timings)
+    timings = Timings(
+        seconds=61.2 + index,
+        epochs=PARAMS.train.epochs,
+        patches_per_second=512.3,
+        peak_memory_mib=812.0,
+        threads=1,
+        machine="x86_64, 2 cores",
+    )
+    timings.write(folder / "timings.json")
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

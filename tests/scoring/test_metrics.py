@@ -25,34 +25,34 @@ def one_hot(y_pred):
 def test_metrics_of_a_small_example_are_those_computed_by_hand():
     # three of class 1 (two right, one taken for 2), one of class 2 (right), one of A (taken for 1)
     result = evaluate_predictions(np.array([0, 0, 0, 1, 10]), np.array([0, 0, 1, 1, 0]))
-    assert result["oa"] == pytest.approx(3 / 5)
-    assert result["aa"] == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert result.oa == pytest.approx(3 / 5)
+    assert result.aa == pytest.approx((2 / 3 + 1 + 0) / 3)
     chance = (3 * 3 + 1 * 2 + 1 * 0) / 25
-    assert result["kappa"] == pytest.approx((3 / 5 - chance) / (1 - chance))
-    assert result["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
-    assert result["oa_built"] == pytest.approx(3 / 4)
-    assert result["oa_natural"] == 0
-    assert result["confusion"][0][:2] == [2, 1]
-    assert result["confusion"][10][0] == 1
+    assert result.kappa == pytest.approx((3 / 5 - chance) / (1 - chance))
+    assert result.macro_f1 == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    assert result.oa_built == pytest.approx(3 / 4)
+    assert result.oa_natural == 0
+    assert result.confusion[0][:2] == (2, 1)
+    assert result.confusion[10][0] == 1
 
 
 def test_a_class_without_patches_has_no_recall_and_counts_in_no_mean():
     result = evaluate_predictions(np.array([0, 0]), np.array([0, 5]))
-    taken_for = result["per_class"][5]
-    never_seen = result["per_class"][7]
-    assert (taken_for["support"], taken_for["recall"], taken_for["precision"]) == (0, None, 0)
-    assert (never_seen["recall"], never_seen["precision"], never_seen["f1"]) == (None, None, None)
-    assert result["aa"] == 0.5
-    assert result["oa_natural"] is None
+    taken_for = result.per_class[5]
+    never_seen = result.per_class[7]
+    assert (taken_for.support, taken_for.recall, taken_for.precision) == (0, None, 0)
+    assert (never_seen.recall, never_seen.precision, never_seen.f1) == (None, None, None)
+    assert result.aa == 0.5
+    assert result.oa_natural is None
 
 
 def test_a_class_that_is_never_predicted_has_no_precision_but_a_recall_of_zero():
-    row = evaluate_predictions(np.array([3, 4]), np.array([4, 4]))["per_class"][3]
-    assert (row["precision"], row["recall"], row["f1"]) == (None, 0, 0)
+    row = evaluate_predictions(np.array([3, 4]), np.array([4, 4])).per_class[3]
+    assert (row.precision, row.recall, row.f1) == (None, 0, 0)
 
 
 def test_kappa_of_a_single_class_is_undefined():
-    assert evaluate_predictions(np.array([2, 2]), np.array([2, 2]))["kappa"] is None
+    assert evaluate_predictions(np.array([2, 2]), np.array([2, 2])).kappa is None
 
 
 @settings(deadline=None, max_examples=40)
@@ -62,7 +62,7 @@ def test_every_result_is_json_without_nan_and_no_warning_leaks(pairs):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = evaluate_predictions(y_true, y_pred, one_hot(y_pred))
-    json.dumps(result, allow_nan=False)
+    json.dumps(result.model_dump(mode="json"), allow_nan=False)
 
 
 @settings(deadline=None, max_examples=40)
@@ -82,7 +82,7 @@ def test_the_numbering_of_classes_does_not_matter(pairs, permutation):
     before = evaluate_predictions(y_true, y_pred)
     after = evaluate_predictions(renamed[y_true], renamed[y_pred])
     for name in ("oa", "aa", "kappa", "macro_f1"):
-        assert after[name] == pytest.approx(before[name])
+        assert getattr(after, name) == pytest.approx(getattr(before, name))
 
 
 @settings(deadline=None, max_examples=40)
@@ -90,8 +90,8 @@ def test_the_numbering_of_classes_does_not_matter(pairs, permutation):
 def test_perfect_predictions_score_one_everywhere(classes):
     y_true = np.array(classes)
     result = evaluate_predictions(y_true, y_true, one_hot(y_true))
-    assert [result[name] for name in ("oa", "aa", "kappa", "macro_f1")] == pytest.approx([1, 1, 1, 1])
-    assert result["ece"] == 0
+    assert [result.oa, result.aa, result.kappa, result.macro_f1] == pytest.approx([1, 1, 1, 1])
+    assert result.ece == 0
 
 
 def test_calibration_error_is_the_weighted_gap_of_confidence_and_accuracy():

@@ -32,9 +32,10 @@ def skilled(patches, blocks, skill=0.7, seed=0):
 def test_metrics_of_a_confusion_matrix_equal_those_of_its_patches(rows):
     y_true, y_pred, _ = columns(rows)
     expected = evaluate_predictions(y_true, y_pred)
-    found = confusion_metrics(np.array(expected["confusion"]))
+    found = confusion_metrics(np.array(expected.confusion))
     for name in INTERVAL_METRICS:
-        value = np.nan if expected[name] is None else expected[name]
+        value = getattr(expected, name)
+        value = np.nan if value is None else value
         assert found[name] == pytest.approx(value, nan_ok=True)
 
 
@@ -63,7 +64,7 @@ def test_blocks_that_are_all_alike_give_intervals_without_width():
     tiled = np.tile(y_true, 6), np.tile(y_pred, 6), np.repeat(np.arange(6), 50)
     point = evaluate_predictions(y_true, y_pred)
     for name, (low, high) in bootstrap_intervals(*tiled, samples=50, seed=1).items():
-        assert low == high == pytest.approx(point[name])
+        assert low == high == pytest.approx(getattr(point, name))
 
 
 def test_a_single_block_gives_no_interval():
@@ -87,7 +88,8 @@ def test_a_class_that_resamples_lose_never_raises_an_interval_of_means_over_clas
     """A third of the resamples lack the block of class 1; the mean is over both classes all the same."""
     y_true, y_pred, block = with_a_rare_class(recall)
     scores = evaluate_predictions(y_true, y_pred)
-    point, of_rare = scores[metric], scores["per_class"][1]["recall" if metric == "aa" else "f1"]
+    point, rare = getattr(scores, metric), scores.per_class[1]
+    of_rare = rare.recall if metric == "aa" else rare.f1
     low, high = bootstrap_intervals(y_true, y_pred, block, samples=400, seed=1)[metric]
     width = 0.06  # what class 0 alone moves the mean by
     assert point < high < point + width  # over class 0 alone it would reach .75 and more
@@ -97,20 +99,20 @@ def test_a_class_that_resamples_lose_never_raises_an_interval_of_means_over_clas
 def test_a_lead_in_a_class_that_resamples_lose_is_not_sure():
     y_true, better, block = with_a_rare_class(1.0)
     worse = np.where(y_true == 1, 2, better)
-    assert bootstrap_differences(y_true, better, worse, block, samples=200, seed=1)["aa"] == pytest.approx([0, 0.5])
-    assert bootstrap_differences(y_true, worse, better, block, samples=200, seed=1)["aa"] == pytest.approx([-0.5, 0])
+    assert bootstrap_differences(y_true, better, worse, block, samples=200, seed=1)["aa"] == pytest.approx((0, 0.5))
+    assert bootstrap_differences(y_true, worse, better, block, samples=200, seed=1)["aa"] == pytest.approx((-0.5, 0))
 
 
 def test_a_metric_that_no_resample_defines_has_no_interval():
     y_true, block = np.full(6, 3), np.array([0, 0, 0, 1, 1, 1])
     intervals = bootstrap_intervals(y_true, y_true, block, samples=20, seed=1)
     assert intervals["kappa"] is None
-    assert intervals["oa"] == [1, 1]
+    assert intervals["oa"] == (1, 1)
 
 
 def test_intervals_over_single_patches_match_the_binomial_standard_error():
     y_true, y_pred, block = skilled(2000, 2000)
-    point = evaluate_predictions(y_true, y_pred)["oa"]
+    point = evaluate_predictions(y_true, y_pred).oa
     low, high = bootstrap_intervals(y_true, y_pred, block, samples=4000, seed=1)["oa"]
     standard_error = np.sqrt(point * (1 - point) / 2000)
     assert low < point < high
@@ -138,7 +140,7 @@ def test_equal_seeds_give_equal_intervals_and_other_seeds_others():
 def test_a_classifier_does_not_differ_from_itself():
     y_true, y_pred, block = skilled(200, 10)
     differences = bootstrap_differences(y_true, y_pred, y_pred, block, samples=50, seed=1)
-    assert all(interval == [0, 0] for interval in differences.values())
+    assert all(interval == (0, 0) for interval in differences.values())
 
 
 def test_the_difference_is_the_first_minus_the_second():
@@ -183,7 +185,7 @@ def test_seeds_are_resampled_jointly_with_the_same_blocks():
     city = np.arange(200) // 20
     right = city % 2 == 0
     stack = np.stack([np.where(right, 0, 1), np.where(right, 1, 0)])
-    assert bootstrap_intervals(y_true, stack, city, samples=100, seed=1)["oa"] == pytest.approx([0.5, 0.5])
+    assert bootstrap_intervals(y_true, stack, city, samples=100, seed=1)["oa"] == (0.5, 0.5)
     single = bootstrap_intervals(y_true, stack[0], city, samples=100, seed=1)["oa"]
     assert single[1] - single[0] > 0.2
 

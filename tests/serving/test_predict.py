@@ -20,6 +20,7 @@ from bp_lcz.params import load_params
 from bp_lcz.scheme import CLASS_COUNT, ZONES
 from bp_lcz.serving.predict import predict_file
 from tests.conftest import ROOT
+from tests.records import described
 
 CHANNELS = Channels(("VH_lee_intensity", "VV_lee_intensity"), SEN2_BANDS)
 COUNT = 300
@@ -35,8 +36,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     statistics = torch.zeros(12), torch.ones(12)
     network = BPLCZ(form, CHANNELS, torch.zeros(CLASS_COUNT, 6, 0), *statistics)
-    described = form.model_dump(exclude={"name"}) | {"channels": {"sen1": CHANNELS.sen1, "sen2": CHANNELS.sen2}}
-    write_checkpoint(folder, network, {"trial": "small", "dataset": "demo", "kind": "simulated", **described})
+    write_checkpoint(folder, network, described(form, CHANNELS))
     return folder
 
 
@@ -84,7 +84,7 @@ def test_a_file_becomes_a_table_of_probabilities(checkpoint: Path, patches: Path
         32632,
     ]
     metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
-    assert metadata["weights_sha256"] == load_classifier(checkpoint).description["weights_sha256"]
+    assert metadata["weights_sha256"] == load_classifier(checkpoint).description.weights_sha256
     assert (metadata["kind"], metadata["trial"], metadata["file"]) == ("simulated", "small", "city.h5")
     assert json.loads(metadata["classes"])["p_17"] == "G"
     right = [row for row in range(COUNT) if row != 7 and row % CLASS_COUNT == expected[row].argmax()]
@@ -233,15 +233,15 @@ def _torch_file(content: object, folder: Path) -> bytes:
         ({"backbone": "../../../tmp/evil"}, "unknown backbone '../../../tmp/evil'"),
         ({"backbone": "__init__"}, "unknown backbone"),
         ({"backbone": "os"}, "unknown backbone"),
-        ({"backbone": 3}, "not a readable model description"),
+        ({"backbone": 3}, "damaged"),
         ({"backbone_options": {"widths": [10**12]}}, "none may be larger than 4096"),
         ({"backbone_options": {"widths": [4096] * 5}}, "size mismatch"),
         ({"backbone_options": {"widths": [4] * 10**6}}, "larger than|options"),
         ({"channels": {"sen1": ["../etc"], "sen2": []}}, "unknown bands"),
-        ({"channels": None}, "not a readable model description"),
-        ({"channels": {"sen1": 3, "sen2": []}}, "not a readable model description"),
+        ({"channels": None}, "damaged"),
+        ({"channels": {"sen1": 3, "sen2": []}}, "damaged"),
         ({"weights_sha256": "../../etc/passwd"}, "its sha256 is not the one"),
-        ({"variant": "msm; touch pwned"}, "not a readable model description"),
+        ({"variant": "msm; touch pwned"}, "damaged"),
         ({"padding": "x" * 2**20}, "larger than 1,048,576 bytes"),
     ],
 )
@@ -256,5 +256,5 @@ def test_a_hostile_description_is_one_line(
 def test_a_description_nested_without_end_is_one_line(checkpoint: Path, tmp_path: Path) -> None:
     folder = hostile(checkpoint, tmp_path / "bad")
     (folder / "model.json").write_text("[" * 200_000)
-    with pytest.raises(UserError, match="not a readable model description"):
+    with pytest.raises(UserError, match="damaged"):
         load_classifier(folder)

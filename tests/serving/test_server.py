@@ -36,6 +36,7 @@ from bp_lcz.serving.predict import predict_file
 from bp_lcz.serving.server import JSON, MOST_JSON, application
 from bp_lcz.serving.wire import NPY, decode_arrays, encode_arrays
 from tests.conftest import ROOT
+from tests.records import described
 
 LIMIT = 2**20
 LOCAL = "127.0.0.1:5001"
@@ -54,7 +55,7 @@ def network() -> Classifier:
     small = form.model_copy(update={"backbone_options": {"widths": [4]}})
     width = len(ALL_CHANNELS.names)
     empty = BPLCZ(small, ALL_CHANNELS, torch.zeros(CLASS_COUNT, 7, 0), torch.zeros(width), torch.ones(width))
-    return Classifier(empty.eval().requires_grad_(False), ALL_CHANNELS, small.model_dump(exclude={"name"}), "cpu")
+    return Classifier(empty.eval().requires_grad_(False), ALL_CHANNELS, described(small), "cpu")
 
 
 class Asked:
@@ -136,8 +137,7 @@ def test_json_is_answered_in_json_with_the_same_numbers() -> None:
 def test_the_answer_has_the_bytes_of_bp_lcz_predict(tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
-    channels = {"channels": {"sen1": ALL_CHANNELS.sen1, "sen2": ALL_CHANNELS.sen2}}
-    write_checkpoint(model, network().network, network().description | channels)
+    write_checkpoint(model, network().network, network().description)
     sen1, sen2 = (np.random.default_rng(3).random((20, 32, 32, count)) for count in (8, 10))
     with h5py.File(tmp_path / "city.h5", "w") as file:
         file["sen1"], file["sen2"] = sen1, sen2

@@ -108,14 +108,14 @@ def _sen2lcz(weights: Path) -> Classifier:
 def _classify(classifier: Classifier, root: Path, split: Split) -> Integer[np.ndarray, "patch"]:
     with (
         open_split(root, split) as reader,
-        tqdm(total=reader.count, desc=f"{classifier.description['trial']} {split}", unit="patch") as progress,
+        tqdm(total=reader.count, desc=f"{classifier.description.trial} {split}", unit="patch") as progress,
     ):
         for key in ("sen1", "sen2"):
             wanted, present = getattr(classifier.channels, key), getattr(reader.channels, key)
             if wanted and wanted != present:
                 raise UserError(
                     f"{root / f'{split}.h5'}",
-                    f"{key} holds {', '.join(present)}; {classifier.description['trial']} looks at "
+                    f"{key} holds {', '.join(present)}; {classifier.description.trial} looks at "
                     f"{', '.join(wanted)}, in this order; judge data that have them",
                 )
         classes = []

@@ -1,7 +1,6 @@
 """A trained trial on disk: safetensors and JSON, nothing that could be executed."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,26 +8,23 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from bp_lcz.bands import PATCH_SIDE, Channels, resolve_bands
+import bp_lcz
+from bp_lcz.bands import PATCH_SIDE, Channels
 from bp_lcz.errors import UserError, one_line
 from bp_lcz.model.bp_lcz import BPLCZ, Output
 from bp_lcz.params import NetworkParams
 from bp_lcz.patches.transform import first_not_finite, transform
+from bp_lcz.records import Checkpoint
 from bp_lcz.scheme import CLASS_COUNT
 
-FORMAT = 1
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 BATCH = 256
-MOST_DESCRIPTION_BYTES = 2**20
 LARGEST_OPTION = 4096
 """Of a network that comes from elsewhere: no width, depth or number of heads is larger."""
-
-_KEYS = ("sen1", "sen2")
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class Classifier:
 
     network: BPLCZ
     channels: Channels
-    description: dict[str, Any]
+    description: Checkpoint
     device: str
 
     def predict_proba(
@@ -97,14 +93,18 @@ class Classifier:
         return self.network(*batch.split([len(self.channels.sen1), len(self.channels.sen2)], dim=1))
 
 
-def write_checkpoint(folder: Path, network: BPLCZ, description: dict[str, Any]) -> None:
+def write_checkpoint(folder: Path, network: BPLCZ, description: Checkpoint) -> None:
     """Write a trained network; equal weights and descriptions give equal bytes."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     weights = save(tensors)
     (folder / WEIGHTS).write_bytes(weights)
-    content = {"format": FORMAT, "weights_sha256": hashlib.sha256(weights).hexdigest(), **description}
-    text = json.dumps(content, indent=1, sort_keys=True)
-    (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+    digest = hashlib.sha256(weights).hexdigest()
+    description.model_copy(update={"weights_sha256": digest}).write(folder / DESCRIPTION)
+
+
+def versions() -> dict[str, str]:
+    """Of what computes a network."""
+    return {"bp_lcz": bp_lcz.__version__, "torch": str(torch.__version__), "numpy": np.__version__}
 
 
 def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
@@ -114,27 +114,14 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
         UserError: if a file is missing, damaged, of another format, or does not fit the network it describes.
     """
     description_file, weights_file = folder / DESCRIPTION, folder / WEIGHTS
-    for file in (description_file, weights_file):
-        if not file.is_file():
-            raise UserError(file, "not found; train the trial first")
-    try:
-        if description_file.stat().st_size > MOST_DESCRIPTION_BYTES:
-            raise ValueError(f"larger than {MOST_DESCRIPTION_BYTES:,} bytes")
-        description = json.loads(description_file.read_text(encoding="utf-8"))
-        if description["format"] != FORMAT:
-            raise UserError(description_file, f"format {description['format']}; this version reads {FORMAT}")
-        expected_sha256 = description["weights_sha256"]
-        form = NetworkParams.model_validate({key: description[key] for key in NetworkParams.model_fields})
-        _check_sizes(form.backbone_options)
-        _check_sizes({} if form.model is None else form.model.model_dump())
-        named = description["channels"]
-        channels = Channels(*(resolve_bands(key, len(named[key]), named[key], str(description_file)) for key in _KEYS))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:
-        reason = f"lacks {error}" if isinstance(error, KeyError) else one_line(error)
-        raise UserError(description_file, f"not a readable model description ({reason})") from None
+    form = Checkpoint.read(description_file)
+    channels = form.channels
+    _check_sizes({"backbone_options": form.backbone_options, "model": form.model and form.model.model_dump()}, folder)
+    if not weights_file.is_file():
+        raise UserError(weights_file, "not found; train the trial first")
     with weights_file.open("rb") as content:
         found_sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-    if found_sha256 != expected_sha256:
+    if found_sha256 != form.weights_sha256:
         raise UserError(weights_file, f"not a readable checkpoint (its sha256 is not the one in {DESCRIPTION})")
     try:
         with safe_open(weights_file, "pt") as file:
@@ -155,7 +142,7 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
         reason = one_line(error)
         raise UserError(weights_file, f"not a readable checkpoint ({reason})") from None
     network.eval().requires_grad_(False).to(device)
-    return Classifier(network, channels, description, device)
+    return Classifier(network, channels, form, device)
 
 
 def _empty_network(form: NetworkParams, channels: Channels, text_width: int) -> BPLCZ:
@@ -164,14 +151,14 @@ def _empty_network(form: NetworkParams, channels: Channels, text_width: int) -> 
     return BPLCZ(form, channels, prompts, unknown, unknown.clone())
 
 
-def _check_sizes(options: Any) -> None:
+def _check_sizes(options: Any, folder: Path) -> None:
     """Refuse numbers that no network of this project has: a million layers would take for ever to build."""
     if isinstance(options, dict):
         options = list(options.values())
     if isinstance(options, list | tuple):
         if len(options) > LARGEST_OPTION:
-            raise ValueError(f"{len(options)} options")
+            raise UserError(folder / DESCRIPTION, f"{len(options)} options")
         for option in options:
-            _check_sizes(option)
+            _check_sizes(option, folder)
     elif isinstance(options, int | float) and not abs(options) <= LARGEST_OPTION:
-        raise ValueError(f"an option is {options}; none may be larger than {LARGEST_OPTION}")
+        raise UserError(folder / DESCRIPTION, f"an option is {options}; none may be larger than {LARGEST_OPTION}")

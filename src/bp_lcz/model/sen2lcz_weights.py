@@ -10,14 +10,14 @@ import h5py
 import numpy as np
 import torch
 
-import bp_lcz
 from bp_lcz.bands import SEN2_BANDS, Channels
 from bp_lcz.errors import UserError, one_line
 from bp_lcz.files import staged_folder
 from bp_lcz.model.backbones.sen2lcz_mf import BLOCKS, Options
 from bp_lcz.model.bp_lcz import BPLCZ
-from bp_lcz.model.checkpoint import write_checkpoint
+from bp_lcz.model.checkpoint import versions, write_checkpoint
 from bp_lcz.params import NetworkParams
+from bp_lcz.records import Checkpoint
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.so2sat.hdf5 import opened
 
@@ -62,23 +62,14 @@ def convert_sen2lcz(weights: Path, out: Path) -> Path:
     network.load_state_dict(network.state_dict() | _read(weights, network))
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     origin = PUBLISHED if digest == PUBLISHED_SHA256 else "not the published file: origin and licence unknown"
-    description = {
-        **form.model_dump(),
-        "trial": "sen2lcz_mf-imported",
-        "seed": None,
-        "train": None,
-        "channels": {"sen1": list(CHANNELS.sen1), "sen2": list(CHANNELS.sen2)},
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "best_epoch": None,
-        "validation": None,
-        "dataset": None,
-        "kind": None,
-        "leakage": None,
-        "source": f"{origin}; imported from {weights.name}, sha256 {digest}",
-        "text": None,
-        "versions": {"bp_lcz": bp_lcz.__version__, "torch": torch.__version__, "numpy": np.__version__},
-        "device": None,
-    }
+    description = Checkpoint(
+        **dict(form),
+        trial="sen2lcz_mf-imported",
+        channels=CHANNELS,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        source=f"{origin}; imported from {weights.name}, sha256 {digest}",
+        versions=versions(),
+    )
     with staged_folder(out) as folder:
         write_checkpoint(folder, network, description)
     return out

@@ -18,27 +18,26 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
-import bp_lcz
 from bp_lcz import progress
 from bp_lcz.bands import Channels
 from bp_lcz.errors import UserError
 from bp_lcz.files import locked, staged_file, staged_folder
 from bp_lcz.model.backbones import complete_options
 from bp_lcz.model.bp_lcz import BPLCZ
-from bp_lcz.model.checkpoint import write_checkpoint
+from bp_lcz.model.checkpoint import versions, write_checkpoint
 from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.model.task import History, LczTask, PatchModule, class_weights
 from bp_lcz.params import Tier, TrialParams
 from bp_lcz.patches.store import read_manifest
 from bp_lcz.patches.tiers import open_store
 from bp_lcz.paths import DEMO
+from bp_lcz.records import DataKind, Leakage, ModelDescription, TextOrigin, Timings, Validation
 from bp_lcz.scoring.metrics import defined
 from bp_lcz.text.table import PromptTable, read_prompt_table
 
@@ -149,22 +148,23 @@ def train_trial(
         chosen = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
         task.load_state_dict(chosen["state_dict"], strict=False)
         kept = task.history[chosen["epoch"]]
-        description = {
-            **trial.model_dump(exclude={"name"}),
-            "trial": trial.name,
-            "channels": {"sen1": list(channels.sen1), "sen2": list(channels.sen2)},
-            "parameters": parameters,
-            "best_epoch": kept["epoch"],
-            "validation": {name: defined(kept[f"validation_{name}"]) for name in ("oa", "kappa", "loss")},
-            **{key: manifest[key] for key in ("dataset", "kind", "leakage", "source")},
-            "text": None if trial.variant == "plain" else _text(table, trial),
-            "versions": {
-                "bp_lcz": bp_lcz.__version__,
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-            },
-            "device": device,
-        }
+        description = ModelDescription(
+            **{key: value for key, value in trial if key != "name"},
+            trial=trial.name,
+            channels=channels,
+            parameters=parameters,
+            best_epoch=int(kept["epoch"]),
+            validation=Validation(
+                oa=kept["validation_oa"], kappa=defined(kept["validation_kappa"]), loss=kept["validation_loss"]
+            ),
+            dataset=manifest["dataset"],
+            kind=DataKind(manifest["kind"]),
+            leakage=Leakage(**manifest["leakage"]),
+            source=manifest["source"],
+            text=None if trial.variant == "plain" else _text(table, trial),
+            versions=versions(),
+            device=device,
+        )
         _publish(out, network, description, task.history, clock)
         shutil.rmtree(state)
         lock.unlink()
@@ -272,23 +272,19 @@ def _quieten() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def _text(table: PromptTable, trial: TrialParams) -> dict[str, Any]:
-    return {
-        "encoder": table.encoder,
-        "revision": table.revision,
-        "sha256": table.sha256,
-        "template": table.class_template if trial.variant == "msm" else table.template,
-    }
+def _text(table: PromptTable, trial: TrialParams) -> TextOrigin:
+    template = table.class_template if trial.variant == "msm" else table.template
+    return TextOrigin(encoder=table.encoder, revision=table.revision, sha256=table.sha256, template=template)
 
 
-def _publish(out: Path, network: BPLCZ, description: dict[str, Any], history: History, clock: "_Clock") -> None:
+def _publish(out: Path, network: BPLCZ, description: ModelDescription, history: History, clock: "_Clock") -> None:
     with staged_folder(out) as folder:
         write_checkpoint(folder, network, description)
         with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(history[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(history)
-        (folder / "timings.json").write_text(json.dumps(clock.timings(), indent=1) + "\n", encoding="utf-8")
+        clock.timings().write(folder / "timings.json")
 
 
 class _Clock(Callback):
@@ -326,14 +322,14 @@ class _Clock(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.seconds, self.epochs = state["seconds"], state["epochs"]
 
-    def timings(self) -> dict[str, Any]:
+    def timings(self) -> Timings:
         kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return {
-            "seconds": round(self.seconds, 3),
-            "epochs": self.epochs,
-            "patches_per_second": round(self.epochs * self.patches / self.seconds, 1),
+        return Timings(
+            seconds=round(self.seconds, 3),
+            epochs=self.epochs,
+            patches_per_second=round(self.epochs * self.patches / self.seconds, 1),
             # macOS counts bytes where Linux counts KiB.
-            "peak_memory_mib": round(kibibytes / (2**20 if sys.platform == "darwin" else 2**10), 1),
-            "threads": self.trial.train.threads,
-            "machine": f"{platform.system()} {platform.machine()}",
-        }
+            peak_memory_mib=round(kibibytes / (2**20 if sys.platform == "darwin" else 2**10), 1),
+            threads=self.trial.train.threads,
+            machine=f"{platform.system()} {platform.machine()}",
+        )

@@ -6,6 +6,7 @@ Every number is read from the files of the trial; none is written by hand.
 from collections.abc import Mapping
 from typing import Any
 
+from bp_lcz.records import Evaluation, Interval, Metric, ModelDescription, TextOrigin
 from bp_lcz.scoring.score import fraction
 from bp_lcz.so2sat.provenance import leak_mark
 
@@ -21,11 +22,16 @@ HONESTY = {
 MOST_DESCRIPTION = 5000
 """Characters that MLflow's database keeps of a description."""
 
-_METRICS = {"oa": "overall accuracy", "aa": "average accuracy", "kappa": "kappa", "macro_f1": "macro-F1"}
+_METRICS: dict[Metric, str] = {
+    "oa": "overall accuracy",
+    "aa": "average accuracy",
+    "kappa": "kappa",
+    "macro_f1": "macro-F1",
+}
 
 
 def model_card(
-    model: Mapping[str, Any], evaluation: Mapping[str, Any], summary: Mapping[str, Any], tags: Mapping[str, str]
+    model: ModelDescription, evaluation: Evaluation, summary: Mapping[str, Any], tags: Mapping[str, str]
 ) -> str:
     """The card as Markdown.
 
@@ -35,24 +41,24 @@ def model_card(
         summary: the gate's ``summary.json``.
         tags: of the run, from `bp_lcz.registry.lineage.trial_tags`.
     """
-    interval = evaluation["interval"]
+    interval = evaluation.interval
     splits = summary["splits"]
-    is_leaky = bool(leak_mark(model["leakage"]))
+    leaky = leak_mark(model.leakage.model_dump())
     lines = [
         f"# {tags['trial']}",
         "",
-        HONESTY[model["kind"]] if model["kind"] in HONESTY else f"Data: {model['kind']}.",
-        *(["", f"**{leak_mark(model['leakage'])}**: parts of the testing split were seen in training."] * is_leaky),
+        HONESTY[model.kind],
+        *(["", f"**{leaky}**: parts of the testing split were seen in training."] * bool(leaky)),
         "",
         "## Model",
-        f"- backbone {model['backbone']}, variant {model['variant']}, seed {model['seed']}, "
-        f"{model['parameters']:,} parameters, best epoch {model['best_epoch']}",
-        f"- sen1: {', '.join(model['channels']['sen1']) or 'none'}",
-        f"- sen2: {', '.join(model['channels']['sen2']) or 'none'}",
-        f"- text encoder: {_encoder(model['text'])}",
+        f"- backbone {model.backbone}, variant {model.variant}, seed {model.seed}, "
+        f"{model.parameters:,} parameters, best epoch {model.best_epoch}",
+        f"- sen1: {', '.join(model.channels.sen1) or 'none'}",
+        f"- sen2: {', '.join(model.channels.sen2) or 'none'}",
+        f"- text encoder: {_encoder(model.text)}",
         f"- weights sha256 {tags['weights_sha256']}",
         f"- commit {tags['git_commit']}{' with changes' if tags['git_dirty'] == 'true' else ''}; "
-        + ", ".join(f"{name} {value}" for name, value in sorted(model["versions"].items())),
+        + ", ".join(f"{name} {value}" for name, value in sorted(model.versions.items())),
         "",
         "## Data",
         f"- data set {summary['dataset']}, release {summary['release'] or 'none that is known'}, "
@@ -66,16 +72,16 @@ def model_card(
             for name, split in splits.items()
         ),
         "",
-        f"## Testing split, {interval['level']:.0%} intervals by {interval['unit']} ({interval['blocks']:,})",
+        f"## Testing split, {interval.level:.0%} intervals by {interval.unit} ({interval.blocks:,})",
         "",
         "| metric | value | interval |",
         "|---|---|---|",
         *(
-            f"| {meaning} | {fraction(evaluation[key], 3)} | {_bounds((evaluation['intervals'] or {}).get(key))} |"
+            f"| {meaning} | {fraction(getattr(evaluation, key), 3)} | {_bounds(evaluation.intervals[key])} |"
             for key, meaning in _METRICS.items()
         ),
     ]
-    if interval["lower_bound"]:
+    if interval.lower_bound:
         lines += ["", "Patches overlap and are resampled one by one, so the intervals are too narrow."]
     lines += [
         "",
@@ -85,16 +91,16 @@ def model_card(
         "- Not for other sensors, resolutions or channels, nor for decisions on single buildings or people.",
         "- One seed; a probability is not calibrated beyond the error below, and cities unlike those of training do "
         "worse.",
-        f"- Expected calibration error {fraction(evaluation['ece'], 3)}.",
+        f"- Expected calibration error {fraction(evaluation.ece, 3)}.",
         "",
         "## Classes",
         "",
         "| LCZ | name | patches | precision | recall | F1 |",
         "|---|---|---|---|---|---|",
         *(
-            f"| {row['code']} | {row['name']} | {row['support']:,} | {fraction(row['precision'], 3)} "
-            f"| {fraction(row['recall'], 3)} | {fraction(row['f1'], 3)} |"
-            for row in evaluation["per_class"]
+            f"| {row.code} | {row.name} | {row.support:,} | {fraction(row.precision, 3)} "
+            f"| {fraction(row.recall, 3)} | {fraction(row.f1, 3)} |"
+            for row in evaluation.per_class
         ),
     ]
     return "\n".join(lines) + "\n"
@@ -108,15 +114,15 @@ def description_of(card: str) -> str:
     return card[: card.rindex("\n", 0, MOST_DESCRIPTION - len(note))] + note
 
 
-def _encoder(text: Mapping[str, Any] | None) -> str:
+def _encoder(text: TextOrigin | None) -> str:
     if text is None:
         return "none"
-    return f"{text['encoder']}, sha256 {text['sha256'][:16]}, template `{text['template']}`"
+    return f"{text.encoder}, sha256 {text.sha256[:16]}, template `{text.template}`"
 
 
 def _present(counts: list[int]) -> str:
     return f"{sum(count > 0 for count in counts)} of {len(counts)}"
 
 
-def _bounds(bounds: list[float] | None) -> str:
+def _bounds(bounds: Interval) -> str:
     return "-" if bounds is None else f"{fraction(bounds[0], 3)} to {fraction(bounds[1], 3)}"

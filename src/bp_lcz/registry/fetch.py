@@ -93,7 +93,7 @@ def fetch_classifier(client: "MlflowClient", version: "ModelVersion", device: st
         except UserError as error:
             raise UserError(where, f"{str(error).removeprefix(f'{folder}/')}") from None
     registered = version.tags.get("weights_sha256")
-    if registered != classifier.description["weights_sha256"]:
+    if registered != classifier.description.weights_sha256:
         raise UserError(where, "its weights are not those that were registered (another sha256)")
     return classifier
 

@@ -11,6 +11,7 @@ import yaml
 from bp_lcz.errors import UserError
 from bp_lcz.params import Params
 from bp_lcz.paths import MODELS, PACKED
+from bp_lcz.records import ModelDescription
 from bp_lcz.workspace import LOCK_FILE, git
 
 _CODE = ("src", "dvc.yaml", "constraints.txt", "constraints-runtime.txt")
@@ -26,25 +27,25 @@ def trial_tags(workspace: Path, params: Params, trial: str) -> dict[str, str]:
     Raises:
         UserError: if DVC has no record of the trial or of the data, or the trial's files are not there.
     """
-    description = read_json(workspace / MODELS / trial / "model.json")
+    description = ModelDescription.read(workspace / MODELS / trial / "model.json")
     lock = _read_lock(workspace)
     commit, is_dirty = _git_state(workspace)
     return {
         "trial": trial,
-        "backbone": description["backbone"],
-        "variant": description["variant"],
-        "seed": str(description["seed"]),
-        "dataset": description["dataset"],
-        "kind": description["kind"],
-        "leakage": description["leakage"]["status"],
-        "channels": json.dumps(description["channels"]),
+        "backbone": description.backbone,
+        "variant": description.variant,
+        "seed": str(description.seed),
+        "dataset": description.dataset,
+        "kind": str(description.kind),
+        "leakage": description.leakage.status,
+        "channels": json.dumps({"sen1": description.channels.sen1, "sen2": description.channels.sen2}),
         "data_md5": _data_md5(workspace, lock, params.dataset.root),
         "testing_digest": _testing_digest(workspace),
         "git_commit": commit,
         "git_dirty": str(is_dirty).lower(),
         "lock_hash": _lock_hash(lock, trial),
-        "weights_sha256": description["weights_sha256"],
-        "versions": json.dumps(description["versions"], sort_keys=True),
+        "weights_sha256": description.weights_sha256,
+        "versions": json.dumps(description.versions, sort_keys=True),
     }
 
 

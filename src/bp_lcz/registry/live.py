@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from bp_lcz.params import Params
 from bp_lcz.paths import MODELS
 from bp_lcz.progress import read_from
+from bp_lcz.records import Checkpoint
 from bp_lcz.registry.connection import open_experiment, open_store, reason
-from bp_lcz.registry.lineage import read_json
 from bp_lcz.registry.mirror import end_run, metrics_of, start_run
 from bp_lcz.registry.naming import model_name
 
@@ -85,5 +85,5 @@ class LiveRun:
             client.set_terminated(run, status="FAILED")
             return
         model = self.workspace / MODELS / self.trial
-        client.set_tag(run, "weights_sha256", read_json(model / "model.json")["weights_sha256"])
+        client.set_tag(run, "weights_sha256", Checkpoint.read(model / "model.json").weights_sha256)
         end_run(client, run, model)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from bp_lcz.errors import UserError
 from bp_lcz.params import Params
 from bp_lcz.paths import EVALUATIONS, MODELS, REPORTS
+from bp_lcz.records import Evaluation, Timings
 from bp_lcz.registry.connection import open_experiment, open_store
-from bp_lcz.registry.lineage import file_sha256, read_json, trial_tags
+from bp_lcz.registry.lineage import file_sha256, trial_tags
 from bp_lcz.registry.naming import model_name
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def start_run(
 def end_run(client: "MlflowClient", run_id: str, model: Path) -> None:
     """Finish a run; it has taken as long as its training, without pauses between a kill and the next start."""
     began = client.get_run(run_id).info.start_time
-    client.set_terminated(run_id, end_time=began + int(1000 * read_json(model / "timings.json")["seconds"]))
+    client.set_terminated(run_id, end_time=began + int(1000 * Timings.read(model / "timings.json").seconds))
 
 
 def metrics_of(numbers: dict[str, Any], step: int = 0, at: int = 0) -> Iterator["Metric"]:
@@ -123,9 +124,10 @@ def _make_run(
     from mlflow.entities import Dataset, DatasetInput, RunTag
 
     model, evaluation = workspace / MODELS / trial, workspace / EVALUATIONS / trial
+    timings = Timings.read(model / "timings.json")
     metrics = [
-        *_evaluation_metrics(read_json(evaluation / "evaluation.json")),
-        *metrics_of({"timing_" + key: value for key, value in read_json(model / "timings.json").items()}),
+        *_evaluation_metrics(Evaluation.read(evaluation / "evaluation.json")),
+        *metrics_of({f"timing_{key}": value for key, value in timings if key != "format"}),
     ]
     predictions = evaluation / PREDICTIONS
     if not predictions.is_file():
@@ -133,8 +135,7 @@ def _make_run(
     # In the database: whoever changes the file in the artifact store is found out.
     tags = tags | {"predictions_sha256": file_sha256(predictions), "mlflow.source.git.commit": tags["git_commit"]}
     live = _find_live(client, experiment, tags)
-    seconds = read_json(model / "timings.json")["seconds"]
-    run_id = live or start_run(client, experiment, params, trial, tags, seconds)
+    run_id = live or start_run(client, experiment, params, trial, tags, timings.seconds)
     shown = {each.step for each in client.get_metric_history(run_id, "validation_kappa")} if live else set[int]()
     metrics += _history_metrics(model / "history.csv", shown)
     for start in range(0, len(metrics), _BATCH):
@@ -151,13 +152,13 @@ def _make_run(
     return run_id
 
 
-def _evaluation_metrics(evaluation: dict[str, Any]) -> Iterator["Metric"]:
-    numbers = {key: evaluation[key] for key in _SCORES}
-    for key, bounds in (evaluation["intervals"] or {}).items():
+def _evaluation_metrics(evaluation: Evaluation) -> Iterator["Metric"]:
+    numbers = {key: getattr(evaluation, key) for key in _SCORES}
+    for key, bounds in evaluation.intervals.items():
         numbers[f"{key}_low"], numbers[f"{key}_high"] = bounds or (None, None)
-    numbers |= {f"f1_{row['code']}": row["f1"] for row in evaluation["per_class"]}
+    numbers |= {f"f1_{row.code}": row.f1 for row in evaluation.per_class}
     yield from metrics_of({f"testing_{key}": value for key, value in numbers.items()})
-    yield from metrics_of({key: evaluation[key] for key in ("best_epoch", "parameters")})
+    yield from metrics_of({"best_epoch": evaluation.best_epoch, "parameters": evaluation.parameters})
 
 
 def _history_metrics(file: Path, shown: set[int]) -> Iterator["Metric"]:

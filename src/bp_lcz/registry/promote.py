@@ -23,12 +23,13 @@ from jaxtyping import Integer
 import bp_lcz
 from bp_lcz.errors import TemporaryError, UserError, one_line
 from bp_lcz.params import PARAMS_FILE, load_params
+from bp_lcz.records import Evaluation, Interval
 from bp_lcz.registry.connection import is_missing, open_store
 from bp_lcz.registry.fetch import fetch_artifact, fetch_classifier
 from bp_lcz.registry.mirror import PREDICTIONS
 from bp_lcz.registry.register import ALIAS as CHALLENGER
 from bp_lcz.scoring.metrics import confusion_matrix, defined, kappa
-from bp_lcz.scoring.significance import LEVEL, Interval, bootstrap_differences, bootstrap_intervals
+from bp_lcz.scoring.significance import LEVEL, bootstrap_differences, bootstrap_intervals
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -378,11 +379,7 @@ def _unit(client: "MlflowClient", version: "ModelVersion") -> str:
     """
     run_id = str(version.run_id)
     where = f"version {version.version}, run {run_id}: evaluation.json"
-    content = fetch_artifact(client, run_id, "evaluation.json", None, where)
-    try:
-        return str(json.loads(content)["interval"]["unit"])
-    except (ValueError, KeyError, TypeError):
-        raise UserError(where, "damaged; expected JSON with interval.unit") from None
+    return Evaluation.parse(fetch_artifact(client, run_id, "evaluation.json", None, where), where).interval.unit
 
 
 def _kappa(predictions: _Predictions) -> float | None:

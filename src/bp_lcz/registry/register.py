@@ -1,5 +1,6 @@
 """The best trial becomes a version of the data set's registered model."""
 
+import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32
 
-from bp_lcz.model.checkpoint import load_classifier
+from bp_lcz.model.checkpoint import DESCRIPTION, load_classifier
 from bp_lcz.params import Params
 from bp_lcz.paths import EVALUATIONS, MODELS, SUMMARY
+from bp_lcz.records import Evaluation, ModelDescription
 from bp_lcz.registry.card import HONESTY, description_of, model_card
 from bp_lcz.registry.connection import open_store, raise_unanswered
 from bp_lcz.registry.lineage import read_json, trial_tags
@@ -57,7 +59,7 @@ def register_best(workspace: Path, params: Params, runs: Mapping[str, str]) -> R
     if trial is None:
         return None
     tags = trial_tags(workspace, params, trial)
-    tags["validation_kappa"] = str(_validation_kappa(workspace, trial))
+    tags["validation_kappa"] = str(_description(workspace, trial).validation.kappa)
     name = model_name(workspace, params.dataset.root)
     example = example_patches(workspace / params.dataset.root)
     checkpoint = workspace / MODELS / trial
@@ -66,8 +68,8 @@ def register_best(workspace: Path, params: Params, runs: Mapping[str, str]) -> R
     with open_store(workspace) as client:
         version = _find_version(client, name, tags["lock_hash"])
         if version is None or not _gives(f"models:/{name}/{version}", example, expected):
-            evaluation = read_json(workspace / EVALUATIONS / trial / "evaluation.json")
-            card = model_card(classifier.description, evaluation, read_json(workspace / SUMMARY), tags)
+            evaluation = Evaluation.read(workspace / EVALUATIONS / trial / "evaluation.json")
+            card = model_card(_description(workspace, trial), evaluation, read_json(workspace / SUMMARY), tags)
             code = code_folder(workspace)
             with tempfile.TemporaryDirectory() as scratch:
                 file = Path(scratch) / CARD
@@ -84,12 +86,12 @@ def register_best(workspace: Path, params: Params, runs: Mapping[str, str]) -> R
 def best_trial(workspace: Path, params: Params) -> str | None:
     """Name of the ``bp-lcz`` trial with the best validation kappa; of equals, the first by name."""
     trials = sorted(name for name, trial in params.trials.items() if trial.variant == "bp-lcz")
-    return max(trials, key=lambda trial: _validation_kappa(workspace, trial), default=None)
+    kappas = {trial: _description(workspace, trial).validation.kappa for trial in trials}
+    return max(trials, key=lambda trial: -math.inf if (kappa := kappas[trial]) is None else kappa, default=None)
 
 
-def _validation_kappa(workspace: Path, trial: str) -> float:
-    kappa = read_json(workspace / MODELS / trial / "model.json")["validation"]["kappa"]
-    return -1.0 if kappa is None else float(kappa)  # undefined where all predictions and labels are one class
+def _description(workspace: Path, trial: str) -> ModelDescription:
+    return ModelDescription.read(workspace / MODELS / trial / DESCRIPTION)
 
 
 def _find_version(client: "MlflowClient", name: str, lock_hash: str) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
-from bp_lcz.errors import UserError, one_line
+from bp_lcz.errors import UserError, first_mistake, one_line
 from bp_lcz.params import Variant
 from bp_lcz.paths import PAPER
 from bp_lcz.scoring.results import METRICS, Group, TrialResult, check_same_patches, group_seeds, value_text
@@ -104,11 +104,7 @@ def load_paper(path: Path, backbones: Collection[str]) -> Paper:
     try:
         paper = Paper.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        told = {"extra_forbidden": "unknown key", "model_type": "expected a mapping"}
-        message = told.get(first["type"], first["msg"])
-        raise UserError(path, ": ".join(filter(None, [key, message]))) from None
+        raise UserError(path, first_mistake(error)) from None
     for name, claim in paper.claims.items():
         for role in ("trials", "than"):
             selector = getattr(claim.check, role, None)
@@ -257,7 +253,7 @@ def signed(value: float) -> str:
 
 
 def _check(
-    name: str, claim: Claim, summary: Mapping[str, Any], groups: Mapping[tuple[str, str], Group]
+    name: str, claim: Claim, summary: Mapping[str, Any], groups: Mapping[tuple[str, Variant], Group]
 ) -> CheckedClaim:
     check = claim.check
     selectors = [] if check is None else [each for each in (check.trials, check.than) if each is not None]
@@ -267,7 +263,7 @@ def _check(
     values = {} if check is None else {group.label: group.values(check.key) for group in trials}
     is_comparison = check is not None and check.than is not None
     # By patch alone an interval is too narrow: neighbours err together.
-    is_narrow = bool(trials) and bool(trials[0].members[0].evaluation["interval"]["lower_bound"])
+    is_narrow = bool(trials) and trials[0].members[0].evaluation.interval.lower_bound
     difference, interval, direction, notes = None, None, None, []
     if check is None:
         notes.append(claim.reason or "")
@@ -351,7 +347,7 @@ def _differing(claim: str, selector: Selector, group: Group | None) -> list[str]
     """In which options the backbone of a run is not the paper's; its checkpoint tells all that it has."""
     if group is None:
         return []
-    options = group.members[0].model["backbone_options"]
+    options = group.members[0].model.backbone_options
     if unknown := sorted(selector.options.keys() - options.keys()):
         raise UserError(PAPER, f"claims.{claim}.check: {selector.backbone} has no option {', '.join(unknown)}")
     return [

@@ -1,6 +1,8 @@
 """Figures of the report, as PNG bytes that depend on nothing but the numbers given."""
 
+import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -14,22 +16,56 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from bp_lcz.drawing import ABSENT, INK, MUTED, Note, titled_figure
+from bp_lcz.params import Variant
+from bp_lcz.records import ClassScores, Interval, Metric, Resampling
 from bp_lcz.scheme import CLASS_COUNT, CODES, COLORS, ZONES
 from bp_lcz.scoring.metrics import Reliability
 from bp_lcz.scoring.score import fraction
 
-Evaluation = Mapping[str, Any]
-"""Content of one ``evaluation.json``, or the same pooled over seeds with ``seeds`` and ``by_seed`` beside it."""
+
+@dataclass(frozen=True)
+class Pooled:
+    """The numbers of trials that differ in nothing but the seed.
+
+    Attributes:
+        trial: what their names have in common.
+        variant: theirs.
+        by_seed: each metric of ``evaluation.json`` and ``ece`` by seed; None where one of them is undefined.
+        intervals: of the means over seeds.
+        interval: what the intervals resample.
+        per_class: means over seeds.
+        confusion: sum over seeds.
+    """
+
+    trial: str
+    variant: Variant
+    by_seed: Mapping[str, Sequence[float] | None]
+    intervals: Mapping[Metric, Interval]
+    interval: Resampling
+    per_class: Sequence[ClassScores]
+    confusion: Integer[np.ndarray, "klass klass"]
+
+    @property
+    def seeds(self) -> int:
+        """How many."""
+        return len(self.by_seed["oa"] or ())
+
+    def mean(self, key: str) -> float | None:
+        """Over seeds."""
+        values = self.by_seed[key]
+        return None if values is None else statistics.fmean(values)
+
 
 _VARIANT_COLORS = {"plain": "#8c959f", "msm": "#e69f00", "bgp": "#56b4e9", "bp-lcz": "#0072b2"}
 
 
-def overview(evaluations: Sequence[Evaluation], note: Note) -> bytes:
+def overview(evaluations: Sequence[Pooled], note: Note) -> bytes:
     """Overall accuracy and kappa of each trial, with intervals where they are known."""
     with titled_figure("Overall accuracy and kappa", note, body=0.85 + 0.42 * len(evaluations)) as drawing:
         panels = drawing.figure.subplots(1, 2, sharey=True)
         rows = range(len(evaluations))
-        for axes, metric, label in zip(panels, ("oa", "kappa"), ("overall accuracy", "kappa"), strict=True):
+        shown: tuple[tuple[Metric, str], ...] = ("oa", "overall accuracy"), ("kappa", "kappa")
+        for axes, (metric, label) in zip(panels, shown, strict=True):
             for row, evaluation in zip(rows, evaluations, strict=True):
                 _point_with_interval(axes, row, evaluation, metric)
             axes.set_xlabel(label)
@@ -40,22 +76,22 @@ def overview(evaluations: Sequence[Evaluation], note: Note) -> bytes:
             axes.margins(x=0.12)
             axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
             axes.xaxis.set_major_formatter(_leading_dot())
-        panels[0].set_yticks(rows, [evaluation["trial"] for evaluation in evaluations])
+        panels[0].set_yticks(rows, [evaluation.trial for evaluation in evaluations])
         panels[0].set_ylim(len(evaluations) - 0.5, -0.8)
         drawing.figure.supxlabel(_interval_legend(evaluations), fontsize=8.5, color=MUTED)
     return drawing.png
 
 
-def _point_with_interval(axes: Axes, row: int, evaluation: Evaluation, metric: str) -> None:
-    value = evaluation[metric]
+def _point_with_interval(axes: Axes, row: int, evaluation: Pooled, metric: Metric) -> None:
+    value = evaluation.mean(metric)
     if value is None:
         axes.text(0.5, row, "undefined", transform=axes.get_yaxis_transform(), color=MUTED, va="center")
         return
-    color = _VARIANT_COLORS[evaluation["variant"]]
-    interval = (evaluation["intervals"] or {}).get(metric)
+    color = _VARIANT_COLORS[evaluation.variant]
+    interval = evaluation.intervals[metric]
     if interval is not None:
         axes.plot(interval, [row, row], color=_pale(color, 0.5), linewidth=4, solid_capstyle="butt")
-    by_seed = evaluation.get("by_seed", {}).get(metric, [])
+    by_seed = evaluation.by_seed[metric] or ()
     if len(by_seed) > 1:
         ticks: dict[str, Any] = {"marker": "|", "markersize": 9, "markeredgewidth": 1.1, "linestyle": "none"}
         axes.plot(by_seed, [row] * len(by_seed), color=INK, **ticks)
@@ -72,25 +108,25 @@ def _point_with_interval(axes: Axes, row: int, evaluation: Evaluation, metric: s
     )
 
 
-def _interval_legend(evaluations: Sequence[Evaluation]) -> str:
-    interval = evaluations[0]["interval"]
-    if not any((evaluation["intervals"] or {}).get("oa") for evaluation in evaluations):
-        return f"no intervals: all patches belong to one {interval['unit']}"
-    text = f"bars: {interval['level']:.0%} intervals, resampled by {interval['unit']} ({interval['blocks']:,})"
-    if interval["lower_bound"]:
+def _interval_legend(evaluations: Sequence[Pooled]) -> str:
+    interval = evaluations[0].interval
+    if not any(evaluation.intervals["oa"] for evaluation in evaluations):
+        return f"no intervals: all patches belong to one {interval.unit}"
+    text = f"bars: {interval.level:.0%} intervals, resampled by {interval.unit} ({interval.blocks:,})"
+    if interval.lower_bound:
         text += "; true ones are wider"
-    return f"{text}; ticks: seeds" if len(evaluations[0].get("seeds", ())) > 1 else text
+    return f"{text}; ticks: seeds" if evaluations[0].seeds > 1 else text
 
 
-def confusion(evaluation: Evaluation, note: Note) -> bytes:
+def confusion(evaluation: Pooled, note: Note) -> bytes:
     """Counts of true against predicted classes, shaded by the share of the true class."""
-    counts = np.asarray(evaluation["confusion"])
+    counts = evaluation.confusion
     support = counts.sum(axis=1)
     share = np.divide(counts, support[:, None], out=np.zeros(counts.shape), where=support[:, None] > 0)
-    seeds = len(evaluation.get("seeds", ()))
+    seeds = evaluation.seeds
     note = Note(f"{note.text}, sum of {seeds} seeds", note.warning) if seeds > 1 else note
     digits = len(str(counts.max()))
-    with titled_figure(f"Confusion matrix of {evaluation['trial']}", note, body=5.5) as drawing:
+    with titled_figure(f"Confusion matrix of {evaluation.trial}", note, body=5.5) as drawing:
         axes = drawing.figure.subplots()
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
         for row in np.flatnonzero(support == 0):
@@ -139,7 +175,7 @@ def _class_axes(axes: Axes, present: Any) -> None:
     axes.tick_params(which="minor", length=0)
 
 
-def recall(evaluations: Sequence[Evaluation], note: Note) -> bytes:
+def recall(evaluations: Sequence[Pooled], note: Note) -> bytes:
     """Recall of each class for each trial, with the number of true patches."""
     thickness = min(0.12, 0.5 / len(evaluations))
     pitch = thickness * len(evaluations) + 0.1
@@ -151,11 +187,11 @@ def recall(evaluations: Sequence[Evaluation], note: Note) -> bytes:
         classes = np.arange(CLASS_COUNT)
         height = thickness / pitch
         for i, (evaluation, color) in enumerate(zip(evaluations, colors, strict=True)):
-            values = [row["recall"] or 0 for row in evaluation["per_class"]]
+            values = [row.recall or 0 for row in evaluation.per_class]
             offset = (i - (len(evaluations) - 1) / 2) * height
-            axes.barh(classes + offset, values, height=height * 0.92, color=color, label=evaluation["trial"])
-        for row, entry in enumerate(evaluations[0]["per_class"]):
-            text = f"{entry['support']:,}" if entry["support"] else "none"
+            axes.barh(classes + offset, values, height=height * 0.92, color=color, label=evaluation.trial)
+        for row, entry in enumerate(evaluations[0].per_class):
+            text = f"{entry.support:,}" if entry.support else "none"
             axes.text(1.09, row, text, ha="right", va="center", color=MUTED, fontsize=8.5)
         axes.text(1.09, -0.85, "patches", ha="right", va="center", color=MUTED, fontsize=8.5)
         axes.set_yticks(classes, [f"{zone.name}  {zone.code}" for zone in ZONES])
@@ -172,9 +208,7 @@ def recall(evaluations: Sequence[Evaluation], note: Note) -> bytes:
     return drawing.png
 
 
-def curves(
-    histories: Mapping[str, Sequence[Mapping[str, Any]]], evaluations: Sequence[Evaluation], note: Note
-) -> bytes:
+def curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], evaluations: Sequence[Pooled], note: Note) -> bytes:
     """Losses and validation kappa by epoch, a line for each seed; a ring marks the epoch whose weights were kept.
 
     Args:
@@ -194,8 +228,8 @@ def curves(
     with titled_figure("Training", note, body=0.5 + 1.85 * len(titles) + 0.2 * rows) as drawing:
         panels = drawing.figure.subplots(len(titles), 1, sharex=True)
         for evaluation, color in zip(evaluations, _trial_colors(evaluations), strict=True):
-            for history in histories[evaluation["trial"]]:
-                _draw_history(panels, history, color, is_thin=len(histories[evaluation["trial"]]) > 1)
+            for history in histories[evaluation.trial]:
+                _draw_history(panels, history, color, is_thin=len(histories[evaluation.trial]) > 1)
         for axes, title in zip(panels, titles, strict=True):
             axes.set_title(title)
             axes.grid(axis="y")
@@ -209,7 +243,7 @@ def curves(
         panels[1].yaxis.set_major_formatter(_leading_dot())
         panels[-1].set_xlabel("epoch")
         panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-        names = [evaluation["trial"] for evaluation in evaluations]
+        names = [evaluation.trial for evaluation in evaluations]
         handles = [Line2D([], [], color=color, linewidth=1.7) for color in _trial_colors(evaluations)]
         drawing.figure.legend(handles, names, loc="outside lower left", ncols=min(3, len(names)))
     return drawing.png
@@ -287,15 +321,15 @@ def class_similarity(
     return drawing.png
 
 
-def calibration(curves: Mapping[str, Reliability], evaluations: Sequence[Evaluation], note: Note) -> bytes:
+def calibration(curves: Mapping[str, Reliability], evaluations: Sequence[Pooled], note: Note) -> bytes:
     """Confidence against accuracy of the predicted class; the area of a marker grows with its patches."""
     with titled_figure("Calibration", note, body=4.9) as drawing:
         axes = drawing.figure.subplots()
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="calibrated")
         for evaluation, color in zip(evaluations, _trial_colors(evaluations), strict=True):
-            curve = curves[evaluation["trial"]]
+            curve = curves[evaluation.trial]
             filled = curve.count > 0
-            label = f"{evaluation['trial']}, ECE {fraction(evaluation['ece'], 3)}"
+            label = f"{evaluation.trial}, ECE {fraction(evaluation.mean('ece'), 3)}"
             x, y = curve.confidence[filled], curve.accuracy[filled]
             axes.plot(x, y, color=color, linewidth=1.5, label=label)
             area = 8 + 110 * curve.count[filled] / curve.count.sum()
@@ -356,9 +390,9 @@ def embedding(
     return drawing.png
 
 
-def _trial_colors(evaluations: Sequence[Evaluation]) -> list[tuple[float, float, float]]:
+def _trial_colors(evaluations: Sequence[Pooled]) -> list[tuple[float, float, float]]:
     """The colour of each trial's variant; further trials of a variant, such as other seeds, get paler."""
-    variants = [evaluation["variant"] for evaluation in evaluations]
+    variants = [evaluation.variant for evaluation in evaluations]
     return [
         _pale(_VARIANT_COLORS[variant], 0.6 * variants[:i].count(variant) / variants.count(variant))
         for i, variant in enumerate(variants)

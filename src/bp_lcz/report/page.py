@@ -8,7 +8,6 @@ import base64
 import hashlib
 import json
 import re
-import statistics
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -218,30 +217,24 @@ def _plan_group(group: Group, note: Note) -> list[PlannedFigure]:
     return plan
 
 
-def _pooled(group: Group) -> dict[str, Any]:
-    """What the figures draw of a group: means over its seeds, and the sum of the confusion matrices."""
-    means = {}
-    for key in (*METRICS, "ece"):
-        values = group.values(key)
-        means[key] = None if values is None else statistics.fmean(values)
-    return {
-        "trial": group.label,
-        "variant": group.variant,
-        "seeds": group.seeds,
-        "by_seed": {key: group.values(key) or [] for key in METRICS},
-        **means,
-        "intervals": group.intervals(),
-        "interval": group.members[0].evaluation["interval"],
-        "per_class": tables.per_class(group),
-        "confusion": np.sum([member.evaluation["confusion"] for member in group.members], axis=0).tolist(),
-    }
+def _pooled(group: Group) -> figures.Pooled:
+    """What the figures draw of a group."""
+    return figures.Pooled(
+        trial=group.label,
+        variant=group.variant,
+        by_seed={key: group.values(key) for key in (*METRICS, "ece")},
+        intervals=group.intervals(),
+        interval=group.members[0].evaluation.interval,
+        per_class=tables.per_class(group),
+        confusion=np.sum([member.evaluation.confusion for member in group.members], axis=0),
+    )
 
 
 def _with_cross_entropy(result: TrialResult) -> dict[str, Any]:
     """The history and the training loss without its alignment part: cross-entropy, weighted by class."""
-    weight = result.model["model"]["alignment_weight"]
+    weight = result.model.model.alignment_weight
     loss, alignment = (np.asarray(result.history[f"training_{name}"]) for name in ("loss", "alignment"))
-    best = result.evaluation["best_epoch"]
+    best = result.evaluation.best_epoch
     return {**result.history, "training_cross_entropy": loss - weight * alignment, "best_epoch": best}
 
 
@@ -268,7 +261,7 @@ def _context(
         "warnings": summary.get("warnings", []),
         "interval_notes": tables.interval_notes(results),
         "claims_note": data_text(summary),
-        "text": next((result.model["text"] for result in results if result.model["text"]), None),
+        "text": next((result.model.text for result in results if result.model.text), None),
         "trial_count": len(results),
         "is_long": len(results) > FEW_TRIALS,
         "checksum": checksum(manifest),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bp_lcz.params import SPLITS
+from bp_lcz.records import ClassScores
 from bp_lcz.report.claims import HEADER, CheckedClaim, interval_text, signed
 from bp_lcz.scoring.results import METRICS, Group, TrialResult, overrides_text, value_text
 from bp_lcz.scoring.score import fraction
@@ -77,13 +78,12 @@ def trials_table(summary: Mapping[str, Any], results: Sequence[TrialResult]) -> 
     rows = []
     for result in results:
         evaluation = result.evaluation
-        intervals = evaluation["intervals"] or {}
-        mark = "†" if evaluation["interval"]["lower_bound"] else ""
+        mark = "†" if evaluation.interval.lower_bound else ""
         values = []
         for key in METRICS:
-            interval = interval_text(intervals.get(key))
-            values.append(Entry(fraction(evaluation[key], 3), interval and interval + mark))
-        rows.append([Entry(result.name), *values, Entry(str(evaluation["seed"]))])
+            interval = interval_text(evaluation.intervals[key])
+            values.append(Entry(fraction(getattr(evaluation, key), 3), interval and interval + mark))
+        rows.append([Entry(result.name), *values, Entry(str(evaluation.seed))])
     return Table(_caption("Each trial", summary), ("trial", *METRICS.values(), "seed"), rows)
 
 
@@ -140,10 +140,10 @@ def class_table(summary: Mapping[str, Any], group: Group) -> Table:
     """Precision, recall and F1 of each class, as means over seeds."""
     rows = [
         _row(
-            row["code"],
-            row["name"],
-            f"{row['support']:,}",
-            *(fraction(row[key], 3) for key in ("precision", "recall", "f1")),
+            row.code,
+            row.name,
+            f"{row.support:,}",
+            *(fraction(value, 3) for value in (row.precision, row.recall, row.f1)),
         )
         for row in per_class(group)
     ]
@@ -156,10 +156,10 @@ def cost_table(summary: Mapping[str, Any], results: Sequence[TrialResult]) -> Ta
     rows = []
     for result in results:
         timings = result.timings
-        epochs = f"{result.evaluation['best_epoch']} of {timings['epochs']}"
-        memory = "-" if timings["peak_memory_mib"] is None else f"{timings['peak_memory_mib']:,.0f} MiB"
-        numbers = f"{timings['seconds']:,.1f}", f"{timings['patches_per_second']:,.0f}", memory
-        rows.append(_row(result.name, f"{result.evaluation['parameters']:,}", epochs, *numbers))
+        epochs = f"{result.evaluation.best_epoch} of {timings.epochs}"
+        memory = f"{timings.peak_memory_mib:,.0f} MiB"
+        numbers = f"{timings.seconds:,.1f}", f"{timings.patches_per_second:,.0f}", memory
+        rows.append(_row(result.name, f"{result.evaluation.parameters:,}", epochs, *numbers))
     header = ("trial", "parameters", "epoch kept", "training, s", "patches/s", "peak memory")
     return Table(f"Cost of training on {_data(summary)}, training split", header, rows)
 
@@ -168,10 +168,9 @@ def environment_table(summary: Mapping[str, Any], results: Sequence[TrialResult]
     """One row for all trials that were trained in the same way on the same machine."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for result in results:
-        versions = ", ".join(f"{name} {version}" for name, version in sorted(result.model["versions"].items()))
-        train, timings = result.model["train"], result.timings
-        threads, precision = str(timings["threads"]), str(train["precision"])
-        key = (str(timings["machine"]), str(result.model["device"]), threads, precision, versions)
+        versions = ", ".join(f"{name} {version}" for name, version in sorted(result.model.versions.items()))
+        model, timings = result.model, result.timings
+        key = (timings.machine, model.device, str(timings.threads), model.train.precision, versions)
         alike.setdefault(key, []).append(result.name)
     names = ["all"] if len(alike) == 1 else [", ".join(members) for members in alike.values()]
     rows = [_row(name, *key) for name, key in zip(names, alike, strict=True)]
@@ -183,18 +182,18 @@ def interval_notes(results: Sequence[TrialResult]) -> list[str]:
     """What the brackets mean."""
     notes = []
     for result in results:
-        interval = result.evaluation["interval"]
-        unit, blocks = interval["unit"], interval["blocks"]
-        if not any((result.evaluation["intervals"] or {}).values()):
+        interval = result.evaluation.interval
+        unit, blocks = interval.unit, interval.blocks
+        if not any(result.evaluation.intervals.values()):
             note = f"No intervals: all patches belong to one {unit}, so there is nothing to resample."
         else:
             plural = {"city": "cities", "patch": "patches"}.get(unit, f"{unit}s")
             note = (
                 f"In brackets: {LEVEL:.0%} percentile intervals of a bootstrap over {blocks:,} {plural} "
-                f"({interval['samples']:,} resamples, seed {interval['seed']}); all training seeds see the same "
+                f"({interval.samples:,} resamples, seed {interval.seed}); all training seeds see the same "
                 f"resample, so an interval is about other {plural}, not about other seeds."
             )
-        if interval["lower_bound"]:
+        if interval.lower_bound:
             note += (
                 " † Nothing is known about where the patches lie, so single patches were resampled. "
                 "Overlapping patches err together: the true intervals are wider, these are a lower bound of "
@@ -214,15 +213,15 @@ def mean_text(group: Group, key: str) -> str:
     return text if len(values) == 1 else f"{text} ± {fraction(statistics.stdev(values), 3)}"
 
 
-def per_class(group: Group) -> list[dict[str, Any]]:
+def per_class(group: Group) -> list[ClassScores]:
     """``per_class`` of ``evaluation.json`` as means over the seeds in which a value is defined."""
     rows = []
-    for alike in zip(*(member.evaluation["per_class"] for member in group.members), strict=True):
-        row = dict(alike[0])
+    for alike in zip(*(member.evaluation.per_class for member in group.members), strict=True):
+        means = {}
         for key in ("precision", "recall", "f1"):
-            defined = [each[key] for each in alike if each[key] is not None]
-            row[key] = statistics.fmean(defined) if defined else None
-        rows.append(row)
+            defined = [value for each in alike if (value := getattr(each, key)) is not None]
+            means[key] = statistics.fmean(defined) if defined else None
+        rows.append(alike[0].model_copy(update=means))
     return rows
 
 
@@ -295,11 +294,11 @@ def _factor_keys(groups: Sequence[Group]) -> list[frozenset[str]]:
 
 def _value(group: Group, key: str) -> Any:
     section, _, name = key.partition(".")
-    return group.members[0].model["backbone_options" if section == "backbone" else section][name]
+    return group.members[0].model.model_dump()["backbone_options" if section == "backbone" else section][name]
 
 
 def _mark(group: Group) -> str:
-    return "†" if group.members[0].evaluation["interval"]["lower_bound"] else ""
+    return "†" if group.members[0].evaluation.interval.lower_bound else ""
 
 
 def _data(summary: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
-"""Metrics of a classifier of local climate zones, as plain numbers that fit into JSON.
+"""Metrics of a classifier of local climate zones.
 
-A value that is undefined (the recall of a class without patches, kappa of a single class) is None, never NaN.
+In a record, a value that is undefined (the recall of a class without patches, kappa of a single class) is None.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
+from bp_lcz.records import ClassScores, Metric, Scores
 from bp_lcz.scheme import BUILT, CLASS_COUNT, NATURAL, ZONES
 
 CALIBRATION_BINS = 15
@@ -18,7 +19,7 @@ def evaluate_predictions(
     y_true: Integer[np.ndarray, "patch"],
     y_pred: Integer[np.ndarray, "patch"],
     probability: Float[np.ndarray, "patch klass"] | None = None,
-) -> dict[str, Any]:
+) -> Scores:
     """All metrics of one classifier on one split.
 
     Args:
@@ -26,28 +27,24 @@ def evaluate_predictions(
         y_pred: predicted class index of each patch, 0..16.
         probability: class probabilities of each patch; None where the classifier gave none.
 
-    Returns:
-        ``oa`` (overall accuracy); ``aa`` (mean recall) and ``macro_f1``, both over the classes present in
-        ``y_true``; ``kappa`` (Cohen); ``oa_built`` and ``oa_natural`` (overall accuracy of the patches whose
-        true class is 1..10 or A..G); ``ece`` (expected calibration error of the top label, 15 bins of equal
-        width); ``per_class`` (a mapping of code, name, support, precision, recall, f1 for each class);
-        ``confusion`` (17 x 17 counts, rows are true classes).
-
     Raises:
         ValueError: if there is no patch, lengths differ, or a class index is outside 0..16.
     """
     confusion = confusion_matrix(y_true, y_pred)
-    means = {name: defined(value) for name, value in confusion_metrics(confusion).items()}
+    means = confusion_metrics(confusion)
     right, true = np.diagonal(confusion), confusion.sum(axis=1)
     built, natural = (defined(_share(right[zones].sum(), true[zones].sum())) for zones in (list(BUILT), list(NATURAL)))
-    return {
-        **means,
-        "oa_built": built,
-        "oa_natural": natural,
-        "ece": None if probability is None else reliability(y_true, probability).ece,
-        "per_class": _per_class(confusion),
-        "confusion": confusion.tolist(),
-    }
+    return Scores(
+        oa=float(means["oa"]),
+        aa=float(means["aa"]),
+        kappa=defined(means["kappa"]),
+        macro_f1=float(means["macro_f1"]),
+        oa_built=built,
+        oa_natural=natural,
+        ece=None if probability is None else reliability(y_true, probability).ece,
+        per_class=_per_class(confusion),
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+    )
 
 
 def confusion_matrix(
@@ -67,7 +64,7 @@ def confusion_metrics(
     confusion: Int[np.ndarray, "*batch klass klass"],
     sample: Int[np.ndarray, "*#batch klass klass"] | None = None,
     lost: float = 1.0,
-) -> dict[str, Float[np.ndarray, "*batch"]]:
+) -> dict[Metric, Float[np.ndarray, "*batch"]]:
     """Overall accuracy and the means over classes of many confusion matrices at once.
 
     Args:
@@ -175,20 +172,20 @@ def _share(part: Any, whole: Any) -> Any:
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
 
 
-def _per_class(confusion: Int[np.ndarray, "klass klass"]) -> list[dict[str, Any]]:
+def _per_class(confusion: Int[np.ndarray, "klass klass"]) -> tuple[ClassScores, ...]:
     right, support, predicted = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     precision, recall, f1 = _share(right, predicted), _share(right, support), _share(2 * right, support + predicted)
-    return [
-        {
-            "code": zone.code,
-            "name": zone.name,
-            "support": int(support[i]),
-            "precision": defined(precision[i]),
-            "recall": defined(recall[i]),
-            "f1": defined(f1[i]),
-        }
+    return tuple(
+        ClassScores(
+            code=zone.code,
+            name=zone.name,
+            support=int(support[i]),
+            precision=defined(precision[i]),
+            recall=defined(recall[i]),
+            f1=defined(f1[i]),
+        )
         for i, zone in enumerate(ZONES)
-    ]
+    )
 
 
 def defined(value: float | np.ndarray) -> float | None:

@@ -15,19 +15,13 @@ from jaxtyping import Integer
 
 from bp_lcz import paths
 from bp_lcz.errors import UserError, one_line
-from bp_lcz.params import Params
-from bp_lcz.scoring.significance import Interval, bootstrap_differences, bootstrap_intervals
+from bp_lcz.params import Params, Variant
+from bp_lcz.records import Evaluation, Interval, Metric, ModelDescription, Timings
+from bp_lcz.scoring.significance import bootstrap_differences, bootstrap_intervals
 
-METRICS = {"oa": "OA", "aa": "AA", "kappa": "kappa", "macro_f1": "macro-F1"}
+METRICS: dict[Metric, str] = {"oa": "OA", "aa": "AA", "kappa": "kappa", "macro_f1": "macro-F1"}
 
-_EVALUATION_KEYS = (
-    *("trial", "backbone", "variant", "seed", "dataset", "kind", "leakage", "split", "patches", *METRICS),
-    *("oa_built", "oa_natural", "ece", "intervals", "interval", "per_class", "confusion"),
-    *("parameters", "best_epoch"),
-)
-_MODEL_KEYS = ("backbone_options", "train", "model", "parameters", "best_epoch", "text", "versions", "device")
 _HISTORY_KEYS = ("epoch", "training_loss", "training_alignment", "validation_loss", "validation_kappa")
-_TIMING_KEYS = ("seconds", "epochs", "patches_per_second", "peak_memory_mib", "threads", "machine")
 _PREDICTION_KEYS = ("y_true", "y_pred", "probability", "block", "embedding", "embedding_share")
 _SUMMARY_KEYS = ("dataset", "source", "kind", "leakage", "release", "channels", "splits", "expectations")
 
@@ -46,17 +40,17 @@ class TrialResult:
             key such as ``model.alpha``.
     """
 
-    evaluation: Mapping[str, Any]
+    evaluation: Evaluation
     predictions: Mapping[str, np.ndarray]
-    model: Mapping[str, Any]
+    model: ModelDescription
     history: Mapping[str, Sequence[float]]
-    timings: Mapping[str, Any]
+    timings: Timings
     overrides: Mapping[str, Any]
 
     @property
     def name(self) -> str:
         """The trial's key in ``params.yaml``."""
-        return str(self.evaluation["trial"])
+        return self.evaluation.trial
 
 
 @dataclass(frozen=True)
@@ -74,12 +68,12 @@ class Group:
     @property
     def backbone(self) -> str:
         """Name of the backbone."""
-        return str(self.members[0].evaluation["backbone"])
+        return self.members[0].evaluation.backbone
 
     @property
-    def variant(self) -> str:
+    def variant(self) -> Variant:
         """Name of the variant."""
-        return str(self.members[0].evaluation["variant"])
+        return self.members[0].evaluation.variant
 
     @property
     def overrides(self) -> Mapping[str, Any]:
@@ -89,11 +83,11 @@ class Group:
     @property
     def seeds(self) -> list[int]:
         """Seed of each member."""
-        return [int(member.evaluation["seed"]) for member in self.members]
+        return [member.evaluation.seed for member in self.members]
 
     def values(self, key: str) -> list[float] | None:
         """A number of ``evaluation.json`` for each member; None if a member has none."""
-        values = [member.evaluation[key] for member in self.members]
+        values = [getattr(member.evaluation, key) for member in self.members]
         return None if None in values else values
 
     @property
@@ -106,17 +100,17 @@ class Group:
         """Predicted classes of each member."""
         return np.stack([member.predictions["y_pred"] for member in self.members])
 
-    def intervals(self) -> dict[str, Interval]:
+    def intervals(self) -> dict[Metric, Interval]:
         """95 % intervals of the means over seeds."""
         return bootstrap_intervals(self.y_true, self.y_pred, *self._resampling())
 
-    def intervals_of_lead(self, other: "Group") -> dict[str, Interval]:
+    def intervals_of_lead(self, other: "Group") -> dict[Metric, Interval]:
         """95 % intervals of the mean lead over another group of the same seeds."""
         return bootstrap_differences(self.y_true, self.y_pred, other.y_pred, *self._resampling())
 
     def _resampling(self) -> tuple[np.ndarray, int, int]:
-        interval = self.members[0].evaluation["interval"]
-        return self.members[0].predictions["block"], interval["samples"], interval["seed"]
+        interval = self.members[0].evaluation.interval
+        return self.members[0].predictions["block"], interval.samples, interval.seed
 
 
 class Matrix(NamedTuple):
@@ -161,19 +155,12 @@ def read_result(evaluation: Path, model: Path, overrides: Mapping[str, Any]) -> 
     Raises:
         UserError: if a file is missing or unreadable or lacks a value that the report shows.
     """
-    path = evaluation / "evaluation.json"
-    content = _read(path, _json, _EVALUATION_KEYS)
-    for key in METRICS:
-        if not isinstance(content[key], float | int | None):
-            raise UserError(path, f"{key} is no number; run `dvc repro -f` for the stage that wrote it")
-    if len({len(row) for row in content["confusion"]} | {len(content["confusion"])}) != 1:
-        raise UserError(path, "confusion is no square matrix; run `dvc repro -f` for the stage that wrote it")
     return TrialResult(
-        evaluation=content,
+        evaluation=Evaluation.read(evaluation / "evaluation.json"),
         predictions=_read(evaluation / "predictions.npz", _arrays, _PREDICTION_KEYS),
-        model=_read(model / "model.json", _json, _MODEL_KEYS),
+        model=ModelDescription.read(model / "model.json"),
         history=_read(model / "history.csv", _columns, _HISTORY_KEYS),
-        timings=_read(model / "timings.json", _json, _TIMING_KEYS),
+        timings=Timings.read(model / "timings.json"),
         overrides=overrides,
     )
 
@@ -233,8 +220,7 @@ def group_seeds(results: Sequence[TrialResult]) -> list[Group]:
     """
     alike: dict[str, list[TrialResult]] = {}
     for result in results:
-        settings = [result.evaluation["backbone"], result.evaluation["variant"]]
-        settings += [result.model[key] for key in ("backbone_options", "train", "model")]
+        settings = result.model.model_dump(include={"backbone", "variant", "backbone_options", "train", "model"})
         alike.setdefault(json.dumps(settings, sort_keys=True), []).append(result)
     groups = [_group(members) for members in alike.values()]
     seeds = sorted({seed for group in groups for seed in group.seeds})
@@ -250,24 +236,20 @@ def group_seeds(results: Sequence[TrialResult]) -> list[Group]:
 
 
 def _group(members: list[TrialResult]) -> Group:
-    ordered = sorted(members, key=lambda member: int(member.evaluation["seed"]))
+    ordered = sorted(members, key=lambda member: member.evaluation.seed)
     for one, other in pairwise(ordered):
-        if one.evaluation["seed"] == other.evaluation["seed"]:
+        if one.evaluation.seed == other.evaluation.seed:
             raise UserError(
                 "params.yaml", f"trials: {one.name} and {other.name} differ in nothing, not even in the seed"
             )
-    stems = {re.sub(rf"[-_]s?{member.evaluation['seed']}$", "", member.name) for member in ordered}
+    stems = {re.sub(rf"[-_]s?{member.evaluation.seed}$", "", member.name) for member in ordered}
     if len(ordered) == 1:
         return Group(ordered[0].name, ordered)
     if len(stems) == 1:
         return Group(stems.pop(), ordered)
     first = ordered[0]
-    return Group(
-        " ".join(
-            filter(None, (first.evaluation["backbone"], first.evaluation["variant"], overrides_text(first.overrides)))
-        ),
-        ordered,
-    )
+    described = (first.evaluation.backbone, first.evaluation.variant, overrides_text(first.overrides))
+    return Group(" ".join(filter(None, described)), ordered)
 
 
 def check_same_patches(results: Sequence[TrialResult]) -> None:
@@ -308,7 +290,7 @@ def _check_identity(name: str, result: TrialResult, params: Params, dataset: str
         "dataset": dataset,
     }
     for key, value in expected.items():
-        found = result.evaluation[key]
+        found = getattr(result.evaluation, key)
         if found != value:
             file = paths.EVALUATIONS / name / "evaluation.json"
             raise UserError(file, f"{key} is {found!r}, expected {value!r}; run `dvc repro`")
@@ -317,14 +299,10 @@ def _check_identity(name: str, result: TrialResult, params: Params, dataset: str
 def _check_settings(name: str, result: TrialResult, params: Params) -> None:
     """That the trial was trained as ``params.yaml`` now says, which nobody but DVC would see to."""
     settings = params.trial(name)
-    wanted = {
-        "train": settings.train.model_dump(),
-        "model": settings.model.model_dump(),
-        "backbone_options": settings.backbone_options,
-    }
-    for section, values in wanted.items():
+    trained = result.model.model_dump()
+    for section, values in settings.model_dump(include={"train", "model", "backbone_options"}).items():
         for key, value in values.items():
-            found = result.model[section].get(key)
+            found = trained[section].get(key)
             if found != value:
                 raise UserError(
                     paths.MODELS / name / "model.json",

@@ -28,12 +28,11 @@ def score_file(path: Path) -> str:
     """
     y_true, y_pred = _read(path)
     result = evaluate_predictions(y_true - 1, y_pred - 1)
-    named = {"OA": "oa", "AA": "aa", "kappa": "kappa", "macro-F1": "macro_f1"}
-    headline = ", ".join(f"{name} {fraction(result[key], 5)}" for name, key in named.items())
+    named = {"OA": result.oa, "AA": result.aa, "kappa": result.kappa, "macro-F1": result.macro_f1}
+    headline = ", ".join(f"{name} {fraction(value, 5)}" for name, value in named.items())
     rows = [
-        f"{row['code']:>3}  {row['name']:<20} {row['support']:>8} {fraction(row['precision'], 5):>10} "
-        f"{fraction(row['recall'], 5):>8}"
-        for row in result["per_class"]
+        f"{row.code:>3}  {row.name:<20} {row.support:>8} {fraction(row.precision, 5):>10} {fraction(row.recall, 5):>8}"
+        for row in result.per_class
     ]
     heading = f"{'LCZ':>3}  {'name':<20} {'patches':>8} {'precision':>10} {'recall':>8}"
     return "\n".join([headline, f"{len(y_true):,} patches", "", heading, *rows])

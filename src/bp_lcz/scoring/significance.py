@@ -12,14 +12,13 @@ from jaxtyping import Float, Int, Integer
 from scipy.sparse import csr_array
 from scipy.stats import binomtest
 
+from bp_lcz.records import Interval, Metric
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.scoring.metrics import confusion_metrics
 
 LEVEL = 0.95
-INTERVAL_METRICS = ("oa", "aa", "kappa", "macro_f1")
+INTERVAL_METRICS: tuple[Metric, ...] = ("oa", "aa", "kappa", "macro_f1")
 _CHUNK = 250  # resamples held at a time
-
-Interval = list[float] | None
 
 
 def bootstrap_intervals(
@@ -28,7 +27,7 @@ def bootstrap_intervals(
     block: Integer[np.ndarray, "patch"],
     samples: int,
     seed: int,
-) -> dict[str, Interval]:
+) -> dict[Metric, Interval]:
     """95 % percentile intervals of the metrics, by resampling whole blocks with replacement.
 
     The result depends neither on the order of the patches nor on the numbers that name the blocks.
@@ -46,7 +45,7 @@ def bootstrap_intervals(
         seed: of the resampling.
 
     Returns:
-        ``[low, high]`` for each of ``INTERVAL_METRICS``; None with a single block, whose resamples are all
+        ``(low, high)`` for each of ``INTERVAL_METRICS``; None with a single block, whose resamples are all
         alike, and for a metric that is undefined in every resample.
     """
     return _bootstrap(y_true, np.atleast_2d(y_pred)[None], block, samples, seed)
@@ -59,7 +58,7 @@ def bootstrap_differences(
     block: Integer[np.ndarray, "patch"],
     samples: int,
     seed: int,
-) -> dict[str, Interval]:
+) -> dict[Metric, Interval]:
     """95 % intervals of how much ``pred_a`` beats ``pred_b``, both resampled with the same blocks.
 
     Arguments and result as in `bootstrap_intervals`; values are differences a - b of the metrics, with rows
@@ -96,14 +95,14 @@ def _bootstrap(
     block: Integer[np.ndarray, "patch"],
     samples: int,
     seed: int,
-) -> dict[str, Interval]:
+) -> dict[Metric, Interval]:
     """Intervals of the mean over seeds of one side, or of the first side minus the second."""
     if (block == block[0]).all():
         return dict.fromkeys(INTERVAL_METRICS)
     distinct, times = _distinct_blocks(y_true, y_pred.reshape(-1, len(y_true)), block)
     matrices = (*y_pred.shape[:2], CLASS_COUNT, CLASS_COUNT)
     sample = (distinct.T @ times).reshape(matrices)
-    drawn: dict[float, list[dict[str, np.ndarray]]] = {0.0: [], 1.0: []}
+    drawn: dict[float, list[dict[Metric, np.ndarray]]] = {0.0: [], 1.0: []}
     for sums in _resamples(distinct, times, samples, seed):
         for lost in (0.0, 1.0):
             metrics = confusion_metrics(sums.reshape(len(sums), *matrices), sample, lost)
@@ -150,13 +149,13 @@ def _resamples(
         yield (distinct.T @ drawn.T).T
 
 
-def _intervals(*drawn: list[dict[str, Float[np.ndarray, "_"]]]) -> dict[str, Interval]:
+def _intervals(*drawn: list[dict[Metric, Float[np.ndarray, "_"]]]) -> dict[Metric, Interval]:
     """From what lost classes may count with: of each resample the least for the low end, the most for the high one."""
     tail = (1 - LEVEL) / 2
-    intervals: dict[str, Interval] = {}
+    intervals: dict[Metric, Interval] = {}
     for name in INTERVAL_METRICS:
         values = np.stack([np.concatenate([metrics[name] for metrics in each]) for each in drawn])
         defined = values[:, ~np.isnan(values).any(axis=0)]
-        low_and_high = (defined.min(axis=0), tail), (defined.max(axis=0), 1 - tail)
-        intervals[name] = [float(np.quantile(*end)) for end in low_and_high] if defined.size else None
+        low, high = defined.min(axis=0), defined.max(axis=0)
+        intervals[name] = (float(np.quantile(low, tail)), float(np.quantile(high, 1 - tail))) if low.size else None
     return intervals

@@ -185,10 +185,10 @@ def _schema(classifier: Classifier, model: str, reader: SplitReader, has_geo: bo
         fields += [("city", pa.string()), ("easting", pa.float64()), ("northing", pa.float64()), ("epsg", pa.int64())]
     metadata = {
         "model": model,
-        "trial": str(description.get("trial")),
-        "weights_sha256": description["weights_sha256"],
-        "trained_on": str(description.get("dataset")),
-        "kind": str(description.get("kind")),
+        "trial": description.trial,
+        "weights_sha256": description.weights_sha256,
+        "trained_on": str(description.dataset),
+        "kind": str(description.kind),
         "file": reader.path.name,
         "source": reader.source or "not stated",
         "classes": json.dumps({f"p_{number}": zone.code for number, zone in enumerate(ZONES, 1)}),

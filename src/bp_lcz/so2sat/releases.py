@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from bp_lcz.errors import UserError
+from bp_lcz.errors import UserError, first_mistake
 from bp_lcz.params import Split
 
 SO2SAT_V2 = "so2sat-v2"
@@ -245,9 +245,7 @@ def read_release(file: Path) -> Release:
     except OSError as error:
         raise UserError(file, f"{error.strerror}") from None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "content"
-        raise UserError(file, f"{where}: {first['msg']}; `bp-lcz releases --json` shows the form") from None
+        raise UserError(file, f"{first_mistake(error)}; `bp-lcz releases --json` shows the form") from None
     names = [entry.name for entry in found.files]
     if len(set(names)) < len(names):
         raise UserError(file, "two files of the same name")

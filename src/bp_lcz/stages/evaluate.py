@@ -12,17 +12,18 @@ from tqdm import tqdm
 from bp_lcz.errors import UserError
 from bp_lcz.files import staged_folder
 from bp_lcz.model.bp_lcz import WHOLE_PATCH
-from bp_lcz.model.checkpoint import Classifier, load_classifier
+from bp_lcz.model.checkpoint import DESCRIPTION, Classifier, load_classifier
 from bp_lcz.params import Params
 from bp_lcz.patches.loader import EVALUATION_BATCH, BatchOrder
 from bp_lcz.patches.store import PackedStore
 from bp_lcz.paths import EVALUATIONS, MODELS, PACKED
+from bp_lcz.records import Evaluation, ModelDescription, Resampling
 from bp_lcz.scheme import CLASS_COUNT, CODES
 from bp_lcz.scoring.metrics import evaluate_predictions
 from bp_lcz.scoring.score import fraction
 from bp_lcz.scoring.significance import LEVEL, bootstrap_intervals
 
-SHOWN_METRICS = ("oa", "aa", "kappa", "macro_f1", "oa_built", "oa_natural", "ece")
+SHOWN_METRICS = {"oa", "aa", "kappa", "macro_f1", "oa_built", "oa_natural", "ece"}
 """Of ``evaluation.json``, in ``metrics.json``."""
 
 
@@ -45,40 +46,34 @@ def run(params: Params, trial: str) -> None:
         )
     predictions = _predict(classifier, store, trial)
     true, predicted = predictions["y_true"], predictions["y_pred"]
-    manifest = store.manifest
-    unit = manifest["blocks"]["unit"]
-    intervals = bootstrap_intervals(
-        true, predicted, store.blocks, params.evaluate.bootstrap_samples, params.evaluate.seed
-    )
-    description = classifier.description
-    evaluation = {
-        **{key: description[key] for key in ("trial", "backbone", "variant", "seed", "parameters", "best_epoch")},
-        **{key: manifest[key] for key in ("dataset", "kind", "leakage", "source")},
-        "validation_kappa": description["validation"]["kappa"],
-        "split": "testing",
-        "patches": len(true),
-        **evaluate_predictions(true, predicted, predictions["probability"]),
-        "intervals": intervals,
-        "interval": {
-            "level": LEVEL,
-            "unit": unit,
-            "blocks": len(np.unique(store.blocks)),
-            "samples": params.evaluate.bootstrap_samples,
-            "seed": params.evaluate.seed,
+    sampling = params.evaluate
+    unit = store.manifest["blocks"]["unit"]
+    description = ModelDescription.read(MODELS / trial / DESCRIPTION)
+    evaluation = Evaluation(
+        **{key: value for key, value in description if key in Evaluation.model_fields and key != "format"},
+        **dict(evaluate_predictions(true, predicted, predictions["probability"])),
+        validation_kappa=description.validation.kappa,
+        patches=len(true),
+        intervals=bootstrap_intervals(true, predicted, store.blocks, sampling.bootstrap_samples, sampling.seed),
+        interval=Resampling(
+            level=LEVEL,
+            unit=unit,
+            blocks=len(np.unique(store.blocks)),
+            samples=sampling.bootstrap_samples,
+            seed=sampling.seed,
             # Patches on a 100 m stride overlap: treating them as independent makes intervals too narrow.
-            "lower_bound": unit == "patch",
-        },
-    }
+            lower_bound=unit == "patch",
+        ),
+    )
     with staged_folder(EVALUATIONS / trial) as folder:
-        text = json.dumps(evaluation, indent=1, sort_keys=True, allow_nan=False)
-        (folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
+        evaluation.write(folder / "evaluation.json")
         np.savez(folder / "predictions.npz", allow_pickle=False, **predictions)
-        metrics = {key: evaluation[key] for key in SHOWN_METRICS if evaluation[key] is not None}
+        metrics = evaluation.model_dump(include=SHOWN_METRICS, exclude_none=True)
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
         classes = [f"LCZ {code}" for code in CODES]
         lines = ["true_class,predicted", *(f"{classes[t]},{classes[p]}" for t, p in zip(true, predicted, strict=True))]
         (folder / "confusion.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    oa, kappa = fraction(evaluation["oa"], 4), fraction(evaluation["kappa"], 4)
+    oa, kappa = fraction(evaluation.oa, 4), fraction(evaluation.kappa, 4)
     print(f"{trial}: OA {oa}, kappa {kappa} on {len(true)} testing patches")
 
 

@@ -56,12 +56,10 @@ def _short_table(results: Sequence[TrialResult]) -> str:
     width = max(len("trial"), *(len(result.name) for result in results))
     lines = [f"{'trial':<{width}}  {'OA':<18}  {'kappa':<18}".rstrip()]
     for result in results:
-        intervals = result.evaluation["intervals"] or {}
-        mark = "†" if intervals and result.evaluation["interval"]["lower_bound"] else ""
-        values = (
-            f"{fraction(result.evaluation[key], 3)} {interval_text(intervals.get(key))}{mark}"
-            for key in ("oa", "kappa")
-        )
+        evaluation = result.evaluation
+        mark = "†" if evaluation.interval.lower_bound else ""
+        scores = (evaluation.oa, evaluation.intervals["oa"]), (evaluation.kappa, evaluation.intervals["kappa"])
+        values = (f"{fraction(score, 3)} {interval_text(interval)}{mark}" for score, interval in scores)
         lines.append(f"{result.name:<{width}}  {'  '.join(f'{value:<18}' for value in values)}".rstrip())
     if any("†" in line for line in lines):
         lines.append("† by patch, a lower bound of the width")

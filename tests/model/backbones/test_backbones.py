@@ -18,6 +18,7 @@ from bp_lcz.params import load_params
 from bp_lcz.patches.transform import transform
 from tests.conftest import ROOT
 from tests.model.networks import INTENSITIES_ONLY, SMALL, VARIANTS, images_of, network_of, trial_of
+from tests.records import described
 from tests.so2sat.patches import random_patches
 
 BACKBONES = sorted(SMALL)
@@ -104,9 +105,7 @@ def test_all_variants_start_from_the_same_backbone(backbone: str) -> None:
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_checkpoint_gives_back_the_network(backbone: str, variant: str, tmp_path: Path) -> None:
     network = network_of(backbone, variant).eval()
-    channels = {"sen1": list(SEN1_BANDS), "sen2": list(SEN2_BANDS)}
-    description = {**trial_of(backbone, variant).model_dump(exclude={"name"}), "trial": "x", "channels": channels}
-    write_checkpoint(tmp_path, network, description)
+    write_checkpoint(tmp_path, network, described(trial_of(backbone, variant)))
     sen1, sen2, _ = random_patches(4)
     images = torch.from_numpy(transform(sen1, sen2, ALL_CHANNELS)).permute(0, 3, 1, 2)
     with torch.inference_mode():
@@ -127,10 +126,10 @@ def test_an_unknown_option_is_named(backbone: str) -> None:
     [
         ("exvit", {"token_size": 3}, r"backbones.exvit.token_size: Input should be 1, 2, 4, 8, 16 or 32"),
         ("vit", {"token_size": 5}, r"backbones.vit.token_size: Input should be 2, 4, 8 or 16"),
-        ("vit", {"width": 90}, r"backbones.vit: Value error, 4 heads do not divide width 90"),
-        ("swin", {"width": 24}, r"backbones.swin: Value error, head_width 16 does not divide width 24"),
-        ("resnet", {"depths": [1]}, r"backbones.resnet: Value error, 3 widths but 1 depths"),
-        ("convnext_v2", {"widths": [8]}, r"backbones.convnext_v2: Value error, 1 widths but 3 depths"),
+        ("vit", {"width": 90}, r"backbones.vit: 4 heads do not divide width 90"),
+        ("swin", {"width": 24}, r"backbones.swin: head_width 16 does not divide width 24"),
+        ("resnet", {"depths": [1]}, r"backbones.resnet: 3 widths but 1 depths"),
+        ("convnext_v2", {"widths": [8]}, r"backbones.convnext_v2: 1 widths but 3 depths"),
         ("resnet", {"fusion": "late"}, r"backbones.resnet.fusion: Input should be 'early', 'feature'"),
         ("sen2lcz_mf", {"sensors": "sen1"}, r"backbones.sen2lcz_mf.sensors: Input should be 'sen2' or 'both'"),
         ("sen2lcz_mf", {"dropout": 1.0}, r"backbones.sen2lcz_mf.dropout: Input should be less than 1"),

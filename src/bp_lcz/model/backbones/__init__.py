@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from bp_lcz.bands import Channels
-from bp_lcz.errors import UserError
+from bp_lcz.errors import UserError, first_mistake
 from bp_lcz.params import backbone_names
 
 
@@ -133,7 +133,4 @@ def _parse(name: str, options: dict[str, Any]) -> tuple[ModuleType, BaseModel]:
         # As JSON, where a list may stand for a tuple but a text for no number, as in the other sections.
         return module, module.Options.model_validate_json(json.dumps(options), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(["backbones", name, *(str(part) for part in first["loc"])])
-        message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
-        raise UserError("params.yaml", f"{key}: {message}") from None
+        raise UserError("params.yaml", first_mistake(error, f"backbones.{name}")) from None

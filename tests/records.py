@@ -1,0 +1,39 @@
+"""Records with plausible values, for tests that look at something else."""
+
+from typing import Any
+
+import numpy as np
+
+from bp_lcz.bands import ALL_CHANNELS, Channels
+from bp_lcz.model.checkpoint import versions
+from bp_lcz.params import NetworkParams
+from bp_lcz.records import Checkpoint, DataKind, Evaluation, Leakage, Resampling
+from bp_lcz.scoring.metrics import evaluate_predictions
+
+NO_LEAKAGE = Leakage(status="none", pairs=0, distance=None)
+
+
+def small_evaluation(**changes: Any) -> Evaluation:
+    scores = evaluate_predictions(np.array([0, 0, 3, 16]), np.array([0, 3, 3, 16]))
+    return Evaluation(
+        **{
+            **dict(scores),
+            **{"trial": "plain", "backbone": "eb_cnn", "variant": "plain", "seed": 1, "dataset": "demo"},
+            **{"kind": DataKind.SIMULATED, "source": "simulated", "leakage": NO_LEAKAGE},
+            **{"parameters": 1, "best_epoch": 1, "validation_kappa": 0.5, "patches": 4},
+            "intervals": dict.fromkeys(("oa", "aa", "kappa", "macro_f1")),
+            "interval": Resampling(level=0.95, unit="city", blocks=1, samples=200, seed=1, lower_bound=False),
+            **changes,
+        }
+    )
+
+
+def described(form: NetworkParams, channels: Channels = ALL_CHANNELS) -> Checkpoint:
+    """What a checkpoint of this network says of itself."""
+    return Checkpoint(
+        **{key: value for key, value in form if key in Checkpoint.model_fields},
+        **{"trial": "small", "dataset": "demo", "kind": DataKind.SIMULATED, "source": "simulated"},
+        channels=channels,
+        parameters=1,
+        versions=versions(),
+    )
