@@ -18,6 +18,7 @@ from bp_lcz.bands import Channels
 from bp_lcz.errors import UserError
 from bp_lcz.files import staged_file
 from bp_lcz.model.checkpoint import BATCH, DESCRIPTION, Classifier, load_classifier
+from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.patches.transform import first_not_finite
 from bp_lcz.scheme import CLASS_COUNT, ZONES
 from bp_lcz.so2sat.geo import Geo, geo_file_of, read_geo_of
@@ -119,6 +120,7 @@ def load_model(workspace: Path, model: str) -> tuple[Classifier, str]:
     Raises:
         UserError: if there is no such model, or its files are missing, damaged, or not those that were registered.
     """
+    keep_freed_memory()  # each batch uses the pages of the last one
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if not model.startswith("models:"):
         if not (Path(model) / DESCRIPTION).is_file():

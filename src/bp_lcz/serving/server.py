@@ -22,7 +22,6 @@ from bp_lcz.addresses import is_local
 from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.errors import UserError, one_line
 from bp_lcz.model.checkpoint import Classifier
-from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.serving.predict import load_model
 from bp_lcz.serving.wire import NPY, decode_arrays, encode_arrays
 
@@ -60,7 +59,6 @@ def serve_model(workspace: Path, model: str, host: str, port: int, max_body: int
     print(f"serving {name} on http://{address}:{listener.getsockname()[1]}", flush=True)
     if not local:
         print(f"note: {host} can be reached from other machines and nothing asks who calls", file=sys.stderr)
-    keep_freed_memory()  # the next request uses the pages of the last one
     app = application(classifier, name, max_body, only_local_names=local)
     config = uvicorn.Config(
         app, log_level="warning", limit_concurrency=_MOST_CONNECTIONS, server_header=False, lifespan="off"
