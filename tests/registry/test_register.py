@@ -48,6 +48,8 @@ def test_a_version_says_what_it_came_from(workspace: FinishedWorkspace) -> None:
     with open_store(workspace.folder) as client:
         version = client.get_model_version_by_alias("bp-lcz-demo", "challenger")
         note = client.get_registered_model("bp-lcz-demo").description
+        run = client.get_run(version.run_id).info
+    assert (run.status, run.end_time - run.start_time) == ("FINISHED", 3500), "registering is no part of the training"
     assert str(version.version) == "1"
     assert {
         "trial": "one-bp-lcz",

@@ -17,6 +17,7 @@ from bp_lcz.records import Evaluation, ModelDescription
 from bp_lcz.registry.card import HONESTY, description_of, model_card
 from bp_lcz.registry.connection import open_store, raise_unanswered
 from bp_lcz.registry.lineage import read_json, trial_tags
+from bp_lcz.registry.mirror import end_run
 from bp_lcz.registry.naming import model_name
 from bp_lcz.registry.package import Package, Patches, code_folder, example_patches, log_package
 
@@ -75,6 +76,7 @@ def register_best(workspace: Path, params: Params, runs: Mapping[str, str]) -> R
                 file = Path(scratch) / CARD
                 file.write_text(card, encoding="utf-8")
                 package = log_package(runs[trial], checkpoint, file, classifier.channels, example, code)
+            end_run(client, runs[trial], checkpoint)  # logging a model has opened it again
             version = _make_version(client, name, runs[trial], package, tags, description_of(card))
             if not _gives(f"models:/{name}/{version}", example, expected):
                 client.delete_model_version(name, version)
