@@ -1,6 +1,6 @@
 """The flow ``train-bp-lcz``: the report, the paper's claims, every stage that they need, then MLflow.
 
-The stages and their order come from dvc.yaml through DVC; each is a task that runs ``dvc repro -s <stage>``,
+The stages and their order come from dvc.yaml through DVC; each is a task that does what ``dvc repro -s <stage>`` does,
 so what is up to date is not run. After them the trials are mirrored to MLflow and the best one is registered.
 
     python -m flows.train_bp_lcz

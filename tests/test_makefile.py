@@ -89,3 +89,19 @@ def test_every_target_that_the_documentation_names_exists(file):
     named = set(re.findall(r"`make ([a-z-]+)", (ROOT / file).read_text()))
     assert named
     assert named <= TARGETS
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_clean_leaves_the_lock_that_is_committed_and_no_other(tmp_path, is_committed):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=T", "-c", "user.email=t@example.org"]
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    lock = tmp_path / "dvc.lock"
+    lock.write_text("of the commit\n")
+    files = ["Makefile", *["dvc.lock"] * is_committed]
+    for command in (["init", "-q"], ["add", *files], ["commit", "-qm", "state"]):
+        subprocess.run([*git, *command], check=True)
+    lock.write_text("of a run\n")
+    for _ in range(2):  # again, with nothing left to clean
+        subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
+        assert lock.exists() == is_committed
+        assert not is_committed or lock.read_text() == "of the commit\n"
