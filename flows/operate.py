@@ -22,8 +22,6 @@ import httpx
 
 import flows  # noqa: F401  settings of Prefect
 
-POOLS = ("bp-lcz", "bp-lcz-trials")
-"""Whole flows, and trials of train-matrix."""
 HEARTBEAT, HEARTBEAT_SECONDS = "prefect.flow-run.heartbeat", 30
 URL = os.environ.setdefault("PREFECT_API_URL", "http://127.0.0.1:4200/api")
 
@@ -37,12 +35,20 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.exceptions import ObjectAlreadyExists  # noqa: E402
 
 from bp_lcz.errors import UserError  # noqa: E402
+from bp_lcz.workspace import git  # noqa: E402
+from flows.queues import TRIAL_POOL, open_queue  # noqa: E402
 from flows.stages import CHECKOUT, dying_with_parent, server_failure, stage_environment  # noqa: E402
+
+POOLS = ("bp-lcz", TRIAL_POOL)
+"""Whole flows, and trials of train-matrix."""
 
 
 def start_worker(client: SyncPrefectClient, pool: str, name: str, limit: int | None, wait: float) -> None:
     """Start a worker of a pool, say when the server knows it, and stay with it until it ends."""
     command = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", pool, "--name", name]
+    if pool == TRIAL_POOL:
+        commit = git(CHECKOUT, "rev-parse", "HEAD")
+        command += ["--work-queue", open_queue(client, commit)]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # As in the background of a script. Prefect ends its worker by this signal, which must not be ignored there.
         signal.signal(signal.SIGINT, lambda *_: None)

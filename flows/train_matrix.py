@@ -8,6 +8,7 @@ Inputs and results travel through the DVC remote, run cache included: what a mac
 
 import contextlib
 import hashlib
+import math
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,8 +27,9 @@ from bp_lcz.dvc_internals import stage_graph
 from bp_lcz.errors import UserError
 from bp_lcz.files import locked
 from bp_lcz.params import PARAMS_FILE, load_params
-from bp_lcz.workspace import LOCK_FILE, git, make_workspace
+from bp_lcz.workspace import LOCK_FILE, git, make_workspace, share_dvc_settings
 from flows.devices import Devices, find_gpus
+from flows.queues import TRIAL_POOL, is_polled, open_queue
 from flows.stages import (
     CHECKOUT,
     LOCK_DELAYS,
@@ -39,6 +41,9 @@ from flows.stages import (
     tried_again,
 )
 from flows.train_bp_lcz import TARGET, Summary, run_stages, train_bp_lcz
+
+_SECONDS_FOR_A_WORKER = 20.0
+"""After which it is said that none is there; the matrix goes on waiting."""
 
 TRIAL_DEPLOYMENT = "train-trial/trials"
 _CODE = ("src", "dvc.yaml")
@@ -157,9 +162,13 @@ def _run_trials(job: Job, trials: list[str], tries: int) -> dict[str, str]:
     failures, left = dict[str, str](), dict.fromkeys(trials, tries)
     numbers, active = dict.fromkeys(trials, 0), dict[UUID, str]()
 
+    with get_client(sync_client=True) as client:
+        queue = open_queue(client, job.commit)
+
     def submit(trial: str) -> None:
         run = run_deployment(
             TRIAL_DEPLOYMENT,
+            work_queue_name=queue,
             parameters={"trial": trial, "job": job.model_dump()},
             timeout=0,
             idempotency_key=f"{job.key}-{trial}-{numbers[trial]}",
@@ -171,7 +180,16 @@ def _run_trials(job: Job, trials: list[str], tries: int) -> dict[str, str]:
     for trial in trials:
         submit(trial)
     with get_client(sync_client=True) as client:
+        patience = time.monotonic() + _SECONDS_FOR_A_WORKER
         while active:
+            if time.monotonic() > patience:
+                patience = math.inf
+                if not is_polled(client, queue):
+                    logger.warning(
+                        "no worker takes trials of commit %s; start one (make worker POOL=%s) in a clone at it",
+                        job.commit[:10],
+                        TRIAL_POOL,
+                    )
             runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(active))))
             for run in runs:
                 if run.state is None or not run.state.is_final():
@@ -193,7 +211,7 @@ def _run_trials(job: Job, trials: list[str], tries: int) -> dict[str, str]:
 
 
 def _job_workspace(job: Job) -> Path:
-    """The workspace of a job in this clone, made once."""
+    """The workspace of a job in this clone, made once; DVC's settings are those that the clone has now."""
     here = git(CHECKOUT, "rev-parse", "HEAD")
     if here != job.commit:
         raise UserError(CHECKOUT, f"is at commit {here[:10]}, the job at {job.commit[:10]}; `git pull` here")
@@ -207,4 +225,5 @@ def _job_workspace(job: Job) -> Path:
             (folder / LOCK_FILE).write_text(job.lock, encoding="utf-8")
             ready.parent.mkdir(exist_ok=True)
             ready.touch()
+        share_dvc_settings(CHECKOUT, folder)
     return folder

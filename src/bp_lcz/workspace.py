@@ -91,7 +91,7 @@ def make_workspace(name: str, profile: str | None = None, dataset: Path | None =
                 git(main, "worktree", "add", "--quiet", "--detach", str(folder), commit)
             else:
                 _move_to(folder, commit)
-            _share_dvc_settings(main, folder)
+            share_dvc_settings(main, folder)
             with staged_file(folder / PARAMS_FILE) as file:
                 file.write_text(text, encoding="utf-8")
         except BaseException:
@@ -244,7 +244,7 @@ def _move_to(folder: Path, commit: str) -> None:
         kept.replace(current)
 
 
-def _share_dvc_settings(main: Path, folder: Path) -> None:
+def share_dvc_settings(main: Path, folder: Path) -> None:
     """The main checkout's own DVC settings, such as a remote, and its cache."""
     settings = ConfigParser(interpolation=None)
     settings.read(main / ".dvc/config.local", encoding="utf-8")

@@ -55,6 +55,42 @@ def power_off(worker: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
+SCRIPT = (
+    "import sys\nfrom flows.train_matrix import train_matrix\n"
+    "state = train_matrix(sys.argv[1], return_state=True)\n"
+    "sys.exit(0 if state.is_completed() else f'error: {state.message}')\n"
+)
+
+
+def test_a_worker_at_another_commit_takes_nothing(
+    site: Site,  # noqa: F811
+    clones: list[Path],
+    tmp_path: Path,
+) -> None:
+    assert site.command("flows.operate", "deploy").returncode == 0
+    _git(clones[1], "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "-m", "another")
+    workspace = site.checkout.workspace("commits", "--profile", "smoke")
+    set_train(workspace, epochs=1)
+    logs = [tmp_path / f"{clone.name}.log" for clone in clones]
+    workers = [start_worker(site, clones[1], logs[1])]
+    matrix_log = tmp_path / "matrix.log"
+    with matrix_log.open("wb") as file:
+        command = [sys.executable, "-c", SCRIPT, str(workspace)]
+        matrix = subprocess.Popen(command, cwd=site.checkout.folder, env=site.environment, stdout=file, stderr=file)
+    try:
+        wait_for(lambda: "no worker takes trials of commit" in matrix_log.read_text(), matrix, seconds=1200)
+        workers.append(start_worker(site, clones[0], logs[0]))
+        assert matrix.wait(1200) == 0, matrix_log.read_text()[-4000:]
+    finally:
+        for worker in workers:
+            if worker.poll() is None:
+                power_off(worker)
+        if matrix.poll() is None:
+            matrix.kill()
+    assert "epoch 1/1" in logs[0].read_text()
+    assert "epoch 1/1" not in logs[1].read_text()
+
+
 def test_each_trial_runs_once_and_a_lost_machine_loses_nothing(
     site: Site,  # noqa: F811
     clones: list[Path],
@@ -67,14 +103,9 @@ def test_each_trial_runs_once_and_a_lost_machine_loses_nothing(
     logs = [tmp_path / f"{clone.name}.log" for clone in clones]
     workers = [start_worker(site, clone, log) for clone, log in zip(clones, logs, strict=True)]
     matrix_log = tmp_path / "matrix.log"
-    script = (
-        "import sys\nfrom flows.train_matrix import train_matrix\n"
-        "state = train_matrix(sys.argv[1], return_state=True)\n"
-        "sys.exit(0 if state.is_completed() else f'error: {state.message}')\n"
-    )
     with matrix_log.open("wb") as file:
         matrix = subprocess.Popen(
-            [sys.executable, "-c", script, str(workspace)],
+            [sys.executable, "-c", SCRIPT, str(workspace)],
             cwd=site.checkout.folder,
             env=site.environment,
             stdout=file,
