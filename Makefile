@@ -12,7 +12,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_USER PIP_TARGET PIP_PREFIX
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce tables ablation ablation-template paper server mlflow server-stop worker deploy test \
+.PHONY: help install fuzz reproduce tables ablation ablation-template paper server mlflow server-stop worker deploy test \
   coverage test-all bench bench-growth gpu lint format audit constraints clean
 
 help:  ## list the targets
@@ -78,6 +78,9 @@ deploy: $(INSTALLED)  ## tell the Prefect server the deployments of prefect.yaml
 
 test: $(INSTALLED)  ## all tests that fit ten minutes
 	$(BIN)/python -m pytest
+
+fuzz: $(INSTALLED)  ## thousands of damaged files and bodies against every reader; COUNT=1000 for each kind, SEED=1
+	@$(BIN)/python -W ignore -m tests.fuzz.run --count $(or $(COUNT),1000) --seed $(or $(SEED),1)
 
 coverage: $(INSTALLED)  ## the same tests, and which lines they run: a table, and pages in htmlcov
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=html

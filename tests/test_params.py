@@ -81,6 +81,7 @@ def test_a_wrong_entry_is_one_line_with_file_key_and_cause(
         ("train:\n  epochs: 1\n  epochs: 2\n", "duplicate key epochs in line 3"),
         ("a: [", "not valid YAML"),
         ("a: 2025-02-30", "not valid YAML: day is out of range"),
+        ("[" * 20_000, "not valid YAML: maximum recursion depth"),
         ("- 1", "expected a mapping"),
         ("", "expected a mapping"),
     ],

@@ -327,7 +327,7 @@ def read_sections(content: bytes, file: str) -> dict[str, Any]:
         sections = yaml.load(content.decode("utf-8"), _UniqueKeyLoader)
     except UnicodeDecodeError:
         raise UserError(file, "not a text file in UTF-8") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2025-02-30
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2025-02-30
         raise UserError(file, f"not valid YAML: {one_line(error)}") from None
     if not isinstance(sections, dict):
         raise UserError(file, "expected a mapping of sections")

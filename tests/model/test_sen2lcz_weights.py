@@ -167,6 +167,10 @@ def test_weights_of_another_network_are_named_and_nothing_is_written(
         (lambda file: file.unlink(), "w.hdf5: not found"),
         (lambda file: file.write_text("no weights"), "w.hdf5: HDF5 cannot read it"),
         (lambda file: file.write_bytes(file.read_bytes()[:5000]), "w.hdf5: HDF5 cannot read it"),
+        (
+            lambda file: file.write_bytes(file.read_bytes().replace(b"HEAP", b"HEAX")),
+            "w.hdf5: not a readable HDF5 file",
+        ),
     ],
 )
 def test_an_unreadable_file_is_named(

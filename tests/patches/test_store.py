@@ -106,6 +106,21 @@ def test_a_truncated_array_is_named(own, size):
     assert "\n" not in str(caught.value)
 
 
+def test_a_header_that_is_no_literal_is_named(own):
+    path = own / "testing.images.npy"
+    path.write_bytes(path.read_bytes().replace(b"'descr'", b"((((((("))
+    with pytest.raises(UserError, match=r"testing\.images\.npy: not a readable array"):
+        PackedStore(own, "testing")
+
+
+@pytest.mark.parametrize("content", ["{}", '{"channels": {"sen1": 1, "sen2": []}}'])
+def test_a_manifest_without_its_values_is_named(own, content):
+    (own / "manifest.json").write_text(content)
+    with pytest.raises(UserError) as caught:
+        PackedStore(own, "testing")
+    assert caught.value.where == str(own / "manifest.json")
+
+
 def test_a_manifest_that_is_no_json_is_named(own):
     (own / "manifest.json").write_text("{")
     with pytest.raises(UserError, match=r"manifest\.json: not valid JSON"):

@@ -273,6 +273,7 @@ def test_an_entry_that_points_nowhere_is_one_line_with_file_key_and_cause(tmp_pa
     ("text", "message"),
     [
         ("a: [", "not valid YAML"),
+        ("a: 2025-02-30", "not valid YAML"),
         ("[1]", "yaml: expected a mapping"),
         ("", "yaml: expected a mapping"),
         ("{}", "Field required"),

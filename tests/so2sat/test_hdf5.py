@@ -221,3 +221,17 @@ def test_a_file_that_a_program_writes_is_told(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="locked by a program that writes it"), opened(path):
             pass
         writer.communicate(b"\n")
+
+
+def test_a_damaged_directory_of_names_and_a_type_that_numpy_lacks_are_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.h5", plain)
+    path.write_bytes(path.read_bytes().replace(b"HEAP", b"HEAX"))
+    with pytest.raises(UserError, match="sen1 cannot be opened .bad local heap") as caught, open_patches(path):
+        pass
+    assert caught.value.where == str(path)
+    strange = h5py.h5t.IEEE_F64LE.copy()
+    strange.set_fields(63, 40, 23, 0, 40)
+    with h5py.File(tmp_path / "strange.h5", "w") as file:
+        h5py.h5d.create(file.id, b"sen1", strange, h5py.h5s.create_simple((1, 32, 32, 8)))
+    with pytest.raises(UserError, match="HDF5 cannot read it"), open_patches(tmp_path / "strange.h5"):
+        pass

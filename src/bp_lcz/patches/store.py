@@ -5,6 +5,7 @@ import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,7 +15,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from bp_lcz.bands import PATCH_SIDE, Channels
-from bp_lcz.errors import UserError
+from bp_lcz.errors import UserError, one_line
 from bp_lcz.params import Split
 
 Batch = tuple[
@@ -67,11 +68,14 @@ class PackedStore:
 
     def __init__(self, folder: Path, split: Split) -> None:
         self.manifest = read_manifest(folder)
-        self._channels = Channels(*(tuple(self.manifest["channels"][key]) for key in ("sen1", "sen2")))
+        try:
+            self._channels = Channels(*(tuple(self.manifest["channels"][key]) for key in ("sen1", "sen2")))
+            count = sum(self.manifest["class_counts"][split])
+        except (KeyError, TypeError) as error:
+            raise UserError(folder / "manifest.json", f"damaged ({one_line(error)}); run `bp-lcz pack` again") from None
         images = _array(folder / f"{split}.images.npy")
         self.labels: Int64[np.ndarray, " patch"] = np.array(_array(folder / f"{split}.labels.npy"))
         self.blocks: Int64[np.ndarray, " patch"] = np.array(_array(folder / f"{split}.blocks.npy"))
-        count = sum(self.manifest["class_counts"][split])
         shape = (count, PATCH_SIDE**2 * len(self._channels.names))
         for part, array, expected in (
             ("images", images, shape),
@@ -228,7 +232,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(path, "not found; run `bp-lcz pack`") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(path, f"not valid JSON: {error}") from None
     return manifest
 
@@ -246,6 +250,6 @@ def _array(path: Path) -> np.memmap:
         array: np.memmap = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise UserError(path, "not found; run `bp-lcz pack`") from None
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, TokenError) as error:  # NumPy reads the header as a Python literal
         raise UserError(path, f"not a readable array ({error}); run `bp-lcz pack` again") from None
     return array

@@ -59,7 +59,7 @@ def read_json(file: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(file, "not found; run `dvc repro` first") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(file, "not valid JSON") from None
     return content
 

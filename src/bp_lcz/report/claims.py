@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
-from bp_lcz.errors import UserError, first_mistake, one_line
-from bp_lcz.params import Variant
+from bp_lcz.errors import UserError, first_mistake
+from bp_lcz.params import Variant, read_sections
 from bp_lcz.paths import PAPER
 from bp_lcz.scoring.results import METRICS, Group, TrialResult, check_same_patches, group_seeds, value_text
 from bp_lcz.scoring.score import fraction
@@ -96,11 +95,9 @@ def load_paper(path: Path, backbones: Collection[str]) -> Paper:
             metric, variant or backbone that does not exist.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_sections(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise UserError(path, "not found; run inside a BP-LCZ checkout or workspace") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(path, f"not valid YAML: {one_line(error)}") from None
     try:
         paper = Paper.model_validate(content)
     except ValidationError as error:

@@ -54,7 +54,7 @@ def class_lookup(path: Path, zones: Any, band: int, label_map: Path | None) -> d
         pairs = {int(value): code for value, code in content.items()}
     except FileNotFoundError:
         raise UserError(label_map, "not found") from None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise UserError(label_map, 'expected JSON such as {"1": "G", "2": "A", "3": null}') from None
     unknown = [code for code in pairs.values() if code is not None and str(code) not in CODES]
     if unknown:

@@ -11,6 +11,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 from jaxtyping import Bool, Float, Num
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -73,7 +74,7 @@ def opened(path: Path) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # said below, as an error
             dataset = rasterio.open(path)
-    except RasterioError:
+    except (RasterioError, CPLE_BaseError):
         raise UserError(path, "not a readable GeoTIFF") from None
     with dataset:
         if dataset.crs is None or dataset.transform.is_identity:
@@ -93,7 +94,7 @@ def reading(path: Path) -> Iterator[None]:
     """Errors of GDAL as one line; rasterio's own text refers to the exception from which it raises."""
     try:
         yield
-    except RasterioError as error:
+    except (RasterioError, CPLE_BaseError) as error:  # some of GDAL's errors come as they are
         cause = " ".join(str(error.__cause__ or error).split())
         raise UserError(path, f"cannot be read (truncated or corrupted?): {cause}") from None
 
@@ -221,7 +222,7 @@ def sample(path: Path, dataset: Any, bands: Sequence[int]) -> Float[np.ndarray, 
     """Pixels of the whole scene that are not said to be unknown, thinned out for a large one."""
     most = int(np.sqrt(_SAMPLE_VALUES / len(bands)))
     shape = [min(side, most) for side in (dataset.height, dataset.width)]
-    with reading(path):
+    with reading(path), np.errstate(invalid="ignore"):  # of a signalling NaN, which damage can make
         values = dataset.read(list(bands), out_shape=(len(bands), *shape)).astype(np.float64)
         known = (dataset.read_masks(list(bands), out_shape=(len(bands), *shape)) != 0).all(axis=0)
     return values[:, known & np.isfinite(values).all(axis=0)]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -316,7 +317,7 @@ def _read(path: Path, parse: Callable[[Path], dict[str, Any]], keys: Sequence[st
         content = parse(path)
     except FileNotFoundError:
         raise UserError(path, "not found; run `dvc repro`") from None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, RecursionError, TokenError, zipfile.BadZipFile) as error:
         raise UserError(path, f"unreadable: {one_line(error)}") from None
     missing = [key for key in keys if key not in content]
     if missing:

@@ -2,6 +2,7 @@
 
 import zipfile
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from jaxtyping import Int
@@ -64,7 +65,7 @@ def _read(path: Path) -> tuple[Int[np.ndarray, "patch"], Int[np.ndarray, "patch"
             if missing:
                 raise UserError(path, f"no array {' or '.join(missing)}; it holds {', '.join(file.files) or 'nothing'}")
             arrays = {key: file[key] for key in ("y_true", "y_pred")}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TokenError, zipfile.BadZipFile) as error:
         cause = one_line(error)
         raise UserError(path, f"not a readable NumPy .npz file: {cause}") from None
     y_true, y_pred = (_classes(path, key, array) for key, array in arrays.items())

@@ -47,7 +47,7 @@ def readable(path: Path, *datasets: h5py.Dataset) -> Iterator[None]:
         raise UserError(path, "permission denied") from None
     except BlockingIOError:
         raise UserError(path, "locked by a program that writes it") from None
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError) as error:  # the last two: types that NumPy does not have
         if missing := ", ".join(sorted({name for dataset in datasets for name in _missing_filters(dataset)})):
             raise UserError(
                 path,
@@ -79,10 +79,11 @@ def dataset_of(path: Path, file: h5py.File, key: str) -> h5py.Dataset | None:
     Raises:
         UserError: if there is one that cannot be opened.
     """
-    link = file.get(key, getlink=True)
-    if link is None:
-        return None
+    link = None
     try:
+        link = file.get(key, getlink=True)
+        if link is None:
+            return None
         item = file[key]
     except (KeyError, OSError, RuntimeError) as error:
         target = f", a link to {link.filename}," if isinstance(link, h5py.ExternalLink) else ""
