@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 import httpx
@@ -40,6 +41,8 @@ _CHATTER = re.compile(
 
 _running: set[subprocess.Popen[str]] = set()
 """Child processes of this process, to be stopped when the flow is."""
+_shown: set[LiveRun] = set()
+"""Of stages that have not ended."""
 
 
 _KINDS = {BusyError.status: "Busy", TemporaryError.status: "Temporary"}
@@ -97,9 +100,14 @@ def run_stage(stage: str, workspace: Path, devices: Devices, params: Params, pul
             started = time.monotonic()
             file = Path(folder) / "progress.jsonl"
             extra = slot.environment | {PROGRESS_FILE: str(file)}
-            live = LiveRun(workspace, params, trial, file, logger.warning)
-            ending = run_dvc(workspace, ["repro", *["--pull"] * pull, stage], extra, live.follow)
-            live.end(ending.status == 0)
+            live, is_done = LiveRun(workspace, params, trial, file, logger.warning), False
+            _shown.add(live)
+            try:
+                ending = run_dvc(workspace, ["repro", *["--pull"] * pull, stage], extra, live.follow)
+                is_done = ending.status == 0
+            finally:
+                live.end(is_done)
+                _shown.discard(live)
     except UserError as error:
         return failed(error.status, str(error))
     if ending.status != 0:
@@ -151,6 +159,15 @@ def stop_running() -> None:
     for process in list(_running):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
+
+
+def end_live_runs(seconds: float) -> None:
+    """Tell MLflow that the trainings of this process have been stopped, in so many seconds at most."""
+    ends = [Thread(target=live.end, args=(False,), daemon=True) for live in list(_shown)]
+    for end in ends:
+        end.start()
+    for end in ends:
+        end.join(seconds / len(ends))
 
 
 def dying_with_parent() -> list[str]:

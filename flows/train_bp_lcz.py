@@ -45,6 +45,7 @@ from flows.devices import Devices, find_gpus
 from flows.stages import (
     CHECKOUT,
     SERVER_TASK,
+    end_live_runs,
     failure,
     only_run,
     run_stage,
@@ -289,7 +290,7 @@ def main() -> None:
 
 
 def _interrupted(number: int, _: object) -> None:
-    """Ctrl-C or SIGTERM: end everything that this process has started, and this process at once.
+    """Ctrl-C or SIGTERM: end everything that this process has started, and this process as soon as MLflow knows.
 
     A terminal sends the signal to the flow's own server as well, and Prefect would go on asking that server for a
     minute before it gave up.
@@ -298,6 +299,7 @@ def _interrupted(number: int, _: object) -> None:
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             process.terminate()
+    end_live_runs(5)
     os.write(2, b"interrupted; run again to go on from here\n")
     os._exit(128 + number)
 
