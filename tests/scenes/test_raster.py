@@ -8,6 +8,7 @@ from affine import Affine
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 
+from bp_lcz.errors import UserError
 from tests.scenes.rasters import NORTH, WEST, arrays, optical, radar, run, write_tif, zones
 
 
@@ -69,3 +70,19 @@ def test_fill_does_not_bleed_into_its_neighbours_where_a_scene_is_warped(scene, 
     assert 0 < len(found) < 49
     assert (found >= low * 0.999).all()
     assert (found <= high * 1.001).all()
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        {"crs": 'LOCAL_CS["a site",UNIT["metre",1]]'},
+        {"transform": Affine(10, 0, WEST, 10, 0, NORTH)},
+        {"transform": from_origin(1e30, NORTH, 10, 10)},
+    ],
+    ids=["a system of its own", "a grid without area", "beyond the Earth"],
+)
+def test_a_raster_that_lies_nowhere_is_refused(scene, tmp_path, profile):
+    with pytest.raises(UserError) as caught:
+        run(scene | {"s2": write_tif(tmp_path / "nowhere.tif", optical(), **profile)}, tmp_path / "out")
+    assert caught.value.where == str(tmp_path / "nowhere.tif")
+    assert not (tmp_path / "out").exists()

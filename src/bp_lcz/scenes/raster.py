@@ -24,6 +24,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.so2sat.geo import PIXEL_M
 
 _WEB_MERCATOR = 3857  # its metres are none on the ground
+_NO_PLACE = "its coordinates are no place on Earth; georeference it first (gdal_edit.py)"
 _HALF_TURN = np.pi * 6378137  # of its easting
 _SAMPLE_VALUES = 2_000_000
 """Read of a scene to find out what it holds, in all bands together."""
@@ -86,6 +87,10 @@ def opened(path: Path) -> Iterator[Any]:
                     "calibrated backscatter such as RTC",
                 )
             raise UserError(path, "has no coordinate reference system; georeference it first (gdal_edit.py -a_srs)")
+        with reading(path):
+            is_place = not dataset.transform.is_degenerate and np.isfinite(_degrees(dataset)).all()
+        if not is_place:
+            raise UserError(path, _NO_PLACE)
         yield dataset
 
 
@@ -133,10 +138,13 @@ def local_grid(path: Path, optical: Any) -> tuple[Grid, list[str]]:
         grid, notes = Grid(optical.crs, own, optical.width, optical.height), []
     else:
         (longitude,), (latitude,) = transform(optical.crs, "EPSG:4326", [(west + east) / 2], [(south + north) / 2])
+        if not np.isfinite([longitude, latitude]).all():
+            raise UserError(path, _NO_PLACE)
         zone = int((longitude + 180) // 6) % 60 + 1
         utm = CRS.from_epsg((32600 if latitude >= 0 else 32700) + zone)
         size, box = (optical.width, optical.height), (west, south, east, north)
-        place, width, height = calculate_default_transform(optical.crs, utm, *size, *box, resolution=PIXEL_M)
+        with reading(path):
+            place, width, height = calculate_default_transform(optical.crs, utm, *size, *box, resolution=PIXEL_M)
         grid = Grid(utm, place, int(width), int(height))
         notes = [f"{path.name}: warped to 10 m in {utm.to_string()}"]
     if min(grid.width, grid.height) < PATCH_SIDE:
