@@ -141,6 +141,21 @@ def test_parquet_without_predictions_of_labelled_patches_is_one_line(predictions
     assert caught.value.what.startswith(what)
 
 
+def test_parquet_with_text_that_is_not_utf_8_is_one_line(predictions):
+    path = predictions(label=pa.array([b"\xff"]).cast(pa.string(), safe=False), code=["1"])
+    with pytest.raises(UserError) as caught:
+        score_file(path)
+    assert caught.value.where == str(path)
+
+
+def test_an_archive_of_a_kind_that_python_lacks_is_one_line(write):
+    path = write(y_true=[1], y_pred=[1])
+    path.write_bytes(path.read_bytes().replace(b"PK\x01\x02\x2d\x03\x2d\x00", b"PK\x01\x02\x2d\x03\x75\x00"))
+    with pytest.raises(UserError) as caught:
+        score_file(path)
+    assert caught.value.where == str(path)
+
+
 def test_damaged_parquet_is_one_line(predictions):
     path = predictions(label=["1"] * 1000, code=["1"] * 1000)
     path.write_bytes(path.read_bytes()[:-40])

@@ -65,7 +65,7 @@ def _read(path: Path) -> tuple[Int[np.ndarray, "patch"], Int[np.ndarray, "patch"
             if missing:
                 raise UserError(path, f"no array {' or '.join(missing)}; it holds {', '.join(file.files) or 'nothing'}")
             arrays = {key: file[key] for key in ("y_true", "y_pred")}
-    except (OSError, EOFError, ValueError, TokenError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TokenError, zipfile.BadZipFile, NotImplementedError) as error:
         cause = one_line(error)
         raise UserError(path, f"not a readable NumPy .npz file: {cause}") from None
     y_true, y_pred = (_classes(path, key, array) for key, array in arrays.items())
@@ -87,7 +87,7 @@ def _read_predictions(path: Path) -> tuple[Int[np.ndarray, "patch"], Int[np.ndar
                     path, f"no column {' or '.join(missing)}; `bp-lcz predict` writes label for labelled patches"
                 )
             columns = file.read(["label", "code"]).drop_null().to_pydict()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a text that is not UTF-8
         raise UserError(path, f"not readable parquet: {one_line(error)}") from None
     if not columns["label"]:
         raise UserError(path, "no patch with a label")
