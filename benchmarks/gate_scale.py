@@ -31,8 +31,8 @@ SMALL = {"validation": 68, "testing": 68}
 STATISTICS = "from bp_lcz.gate.statistics import patch_statistics as run; run(root)"
 VALIDATE = "from bp_lcz.gate.quality import gate; gate(root, out / 'gate', reflectance_max=3.0, zeros_max=0.5)"
 PACK = (
-    "import json; from bp_lcz.patches.pack import pack; "
-    "pack(root, json.loads((out / 'gate/summary.json').read_text()), out / 'packed')"
+    "from bp_lcz.patches.pack import pack; from bp_lcz.records import GateSummary; "
+    "pack(root, GateSummary.read(out / 'gate/summary.json'), out / 'packed')"
 )
 PROLOGUE = "import sys; from pathlib import Path; root, out = Path(sys.argv[1]), Path(sys.argv[2]); "
 

@@ -37,7 +37,8 @@ from bp_lcz.bands import GROUPS, PATCH_SIDE
 from bp_lcz.errors import UserError, one_line
 from bp_lcz.files import staged_file
 from bp_lcz.model.training import train_trial
-from bp_lcz.params import Params, Tier, TrialParams, read_sections
+from bp_lcz.params import SPLITS, Params, Tier, TrialParams, read_sections
+from bp_lcz.records import Blocks, DataKind, Leakage, PackManifest
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.text.prompts import prompt_texts
 from bp_lcz.text.table import PromptTable
@@ -163,20 +164,23 @@ def write_noise(folder: Path, patches: Mapping[str, int], device: torch.device) 
             images[piece[0] : piece[-1] + 1] = torch.cat(sensors, 1).cpu().numpy()
         np.save(folder / f"{split}.labels.npy", np.arange(count) % CLASS_COUNT)
         np.save(folder / f"{split}.blocks.npy", np.arange(count))
-    manifest = {
-        "dataset": "noise",
-        "source": "noise around a spectrum of each class, for speed",
-        "kind": "simulated",
-        "leakage": {"status": "none", "pairs": 0, "distance": None},
-        "channels": {"sen1": list(store.channels.sen1), "sen2": list(store.channels.sen2)},
-        "mean": [0.0] * len(store.channels.names),
-        "std": [1.0] * len(store.channels.names),
-        "class_counts": {
-            split: np.bincount(np.arange(count) % CLASS_COUNT, minlength=CLASS_COUNT).tolist()
-            for split, count in patches.items()
-        },
+    class_counts = {
+        split: tuple(np.bincount(np.arange(patches.get(split, 0)) % CLASS_COUNT, minlength=CLASS_COUNT).tolist())
+        for split in SPLITS
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    manifest = PackManifest(
+        dataset="noise",
+        source="noise around a spectrum of each class, for speed",
+        kind=DataKind.SIMULATED,
+        leakage=Leakage(status="none", pairs=0, distance=None),
+        channels=store.channels,
+        mean=(0.0,) * len(store.channels.names),
+        std=(1.0,) * len(store.channels.names),
+        class_counts=class_counts,
+        blocks=Blocks(unit="patch", description="single patches", count={}),
+        sha256={},
+    )
+    manifest.write(folder / "manifest.json")
 
 
 def write_prompts(path: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from bp_lcz.params import Params
+from bp_lcz.params import SPLITS, Params
 from bp_lcz.paths import CLAIMS, EVALUATIONS, GATE, REPORTS, SUMMARY
-from bp_lcz.records import Evaluation
+from bp_lcz.records import Evaluation, GateSummary
 from bp_lcz.registry.lineage import read_json
 
 FIGURES = ("overview",)
@@ -22,18 +22,17 @@ def artifact_key(workspace: Path, kind: str) -> str:
 
 def show_validation(workspace: Path) -> None:
     """The gate's verdict."""
-    gate = read_json(workspace / SUMMARY)
-    expectations = gate["expectations"]
-    passed = sum(bool(each["success"]) for each in expectations)
+    gate = GateSummary.read(workspace / SUMMARY)
+    passed = sum(each.success for each in gate.expectations)
     docs = workspace / GATE / "data_docs/index.html"
     lines = [
-        f"**{gate['dataset']}** ({gate['kind']}): {passed} of {len(expectations)} expectations hold",
+        f"**{gate.dataset}** ({gate.heading}): {passed} of {len(gate.expectations)} expectations hold",
         "",
         "| split | patches |",
         "|---|---|",
-        *(f"| {split} | {content['patches']:,} |" for split, content in gate["splits"].items()),
+        *(f"| {split} | {gate.splits[split].patches:,} |" for split in SPLITS),
         "",
-        *(f"- warning: {warning}" for warning in gate.get("warnings", [])),
+        *(f"- warning: {warning}" for warning in gate.warnings),
         "",
         f"Data Docs, on the machine of the run: `{docs}`",
     ]

@@ -38,7 +38,6 @@ from bp_lcz.files import locked
 from bp_lcz.params import PARAMS_FILE, Params, load_params
 from bp_lcz.paths import CLAIMS, EVALUATIONS, REPORTS, SUMMARY
 from bp_lcz.records import Evaluation
-from bp_lcz.so2sat.provenance import leak_mark
 from bp_lcz.workspace import main_checkout
 from flows.artifacts import artifact_key, show_claims, show_figures, show_lines, show_results, show_validation
 from flows.devices import Devices, find_gpus
@@ -69,8 +68,7 @@ class Summary:
         outcomes: of each stage, ``ran``, ``restored from the cache`` or ``up to date``.
         bytes: how many of them are those of the committed ``dvc.lock``.
         scores: overall accuracy and kappa of each trial on the testing split.
-        kind: of the data set, such as ``simulated``.
-        leak_mark: ``leaky split`` where the splits of the data set overlap, else nothing.
+        heading: what to bear in mind of the data.
         registration: the registered version, or None without a trial of variant ``bp-lcz``.
     """
 
@@ -78,8 +76,7 @@ class Summary:
     outcomes: Mapping[str, str]
     bytes: str
     scores: Mapping[str, tuple[float | None, float | None]]
-    kind: str
-    leak_mark: str
+    heading: str
     registration: "Registration | None"
 
     @property
@@ -92,7 +89,7 @@ class Summary:
         """The summary as plain text."""
         width = max(len("trial"), *(len(trial) for trial in self.scores))
         return [
-            f"{', '.join(filter(None, [_HEADS.get(self.kind, 'testing split'), self.leak_mark]))}:",
+            f"testing split, {self.heading}:",
             f"{'trial':<{width}}  {'OA':>5}  {'kappa':>5}",
             *(f"{trial:<{width}}  {_score(oa)}  {_score(kappa)}" for trial, (oa, kappa) in self.scores.items()),
             "",
@@ -108,13 +105,6 @@ class Summary:
             return f"all {len(outcomes)} were up to date, none ran"
         counts = {outcome: outcomes.count(outcome) for outcome in (RAN, RESTORED, UP_TO_DATE)}
         return ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
-
-
-_HEADS = {
-    "simulated": "testing split of simulated data, not comparable with published results",
-    "weak labels": "testing split with weak labels, not comparable with published results",
-    "unstated": "testing split of data whose provenance is not stated",
-}
 
 
 @task(task_run_name="mirror", **SERVER_TASK)
@@ -247,8 +237,8 @@ def _summary(workspace: Path, params: Params, outcomes: dict[str, str], registra
     evaluations = {trial: Evaluation.read(file) for trial, file in files.items()}
     scores = {trial: (evaluation.oa, evaluation.kappa) for trial, evaluation in evaluations.items()}
     first = next(iter(evaluations.values()))
-    mark = leak_mark(first.leakage.model_dump())
-    return Summary(workspace, outcomes, bytes_line(workspace), scores, first.kind, mark, registration)
+    heading = first.heading + ", not comparable with published results" * bool(first.caution)
+    return Summary(workspace, outcomes, bytes_line(workspace), scores, heading, registration)
 
 
 def _registered(registration: "Registration | None") -> str:

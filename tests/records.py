@@ -1,13 +1,24 @@
 """Records with plausible values, for tests that look at something else."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from bp_lcz.bands import ALL_CHANNELS, Channels
 from bp_lcz.model.checkpoint import versions
-from bp_lcz.params import NetworkParams
-from bp_lcz.records import Checkpoint, DataKind, Evaluation, Leakage, Resampling
+from bp_lcz.params import SPLITS, NetworkParams, Split
+from bp_lcz.records import (
+    Blocks,
+    Checkpoint,
+    DataKind,
+    Evaluation,
+    GateSummary,
+    Leakage,
+    PackManifest,
+    Resampling,
+    SplitSummary,
+)
 from bp_lcz.scoring.metrics import evaluate_predictions
 
 NO_LEAKAGE = Leakage(status="none", pairs=0, distance=None)
@@ -36,4 +47,38 @@ def described(form: NetworkParams, channels: Channels = ALL_CHANNELS) -> Checkpo
         channels=channels,
         parameters=1,
         versions=versions(),
+    )
+
+
+def small_summary(
+    counts: Mapping[Split, int] = dict.fromkeys(SPLITS, 17),
+    **changes: Any,
+) -> GateSummary:
+    """What the gate says of so many patches, one class after the other."""
+    splits = {
+        split: SplitSummary(
+            patches=n, class_counts=tuple(np.bincount(np.arange(n) % 17, minlength=17).tolist()), cities=None
+        )
+        for split, n in counts.items()
+    }
+    return GateSummary(
+        **{
+            **{"dataset": "mine", "source": "simulated from seed 1", "kind": DataKind.SIMULATED},
+            **{"leakage": NO_LEAKAGE, "release": None, "channels": ALL_CHANNELS, "splits": splits, "bands": {}},
+            **{"expectations": (), "not_checked": (), "too_few_patches": {}, "warnings": ()},
+            **changes,
+        }
+    )
+
+
+def small_manifest(**changes: Any) -> PackManifest:
+    summary = small_summary()
+    return PackManifest(
+        **{
+            **{key: value for key, value in summary if key in ("dataset", "source", "kind", "leakage", "channels")},
+            **{"mean": (0.0,) * 18, "std": (1.0,) * 18, "sha256": {"testing.images.npy": "0" * 64}},
+            "class_counts": {split: content.class_counts for split, content in summary.splits.items()},
+            "blocks": Blocks(unit="patch", description="", count=dict.fromkeys(SPLITS, 17)),
+            **changes,
+        }
     )

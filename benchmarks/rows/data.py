@@ -1,6 +1,5 @@
 """From the disk to a batch in memory, and to the gradient."""
 
-import json
 import multiprocessing
 import os
 import subprocess
@@ -26,12 +25,13 @@ from bp_lcz.files import staged_file
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.model.task import LczTask, class_weights
-from bp_lcz.params import TrialParams, load_params
+from bp_lcz.params import SPLITS, Split, TrialParams, load_params
 from bp_lcz.patches.hdf5_store import Hdf5Store
 from bp_lcz.patches.loader import Batches, BatchOrder
 from bp_lcz.patches.pack import pack
 from bp_lcz.patches.store import PackedStore, PatchStore, epoch_order
 from bp_lcz.patches.tiers import open_store
+from bp_lcz.records import Blocks, DataKind, GateSummary, Leakage, PackManifest, SplitSummary
 from bp_lcz.scheme import CLASS_COUNT
 
 BATCH = 256
@@ -46,6 +46,13 @@ LARGER = 1.2
 """A file larger than memory is that many times as large."""
 
 STEPS = 16
+_ANY_DATA: dict[str, Any] = {
+    "dataset": "benchmark",
+    "source": None,
+    "kind": DataKind.UNSTATED,
+    "leakage": Leakage(status="none", pairs=0, distance=None),
+    "channels": ALL_CHANNELS,
+}
 """Training steps in one measurement: the first batch, for which there is no step to hide behind, is one of them."""
 
 
@@ -85,19 +92,20 @@ def packed(setup: Setup) -> Path:
     root = dataset(setup)
     folder = root / "packed"
     if not folder.exists():
-        counts = {}
-        for split in ("training", "validation", "testing"):
+        splits: dict[Split, SplitSummary] = {}
+        for split in SPLITS:
             with h5py.File(root / f"{split}.h5") as file:
-                counts[split] = {"patches": len(file["label"])}
-        channels = {"sen1": list(ALL_CHANNELS.sen1), "sen2": list(ALL_CHANNELS.sen2)}
-        summary = {
-            "dataset": "benchmark",
-            "source": None,
-            "kind": "unstated",
-            "leakage": None,
-            "channels": channels,
-            "splits": counts,
-        }
+                splits[split] = SplitSummary(patches=len(file["label"]), class_counts=(), cities=None)
+        summary = GateSummary(
+            **_ANY_DATA,
+            release=None,
+            splits=splits,
+            bands={},
+            expectations=(),
+            not_checked=(),
+            too_few_patches={},
+            warnings=(),
+        )
         pack(root, summary, folder)
         flush(folder / "training.images.npy")
     return folder
@@ -367,10 +375,12 @@ def sparse_packed(setup: Setup, patches: int) -> PackedStore:
         labels = np.arange(patches) % CLASS_COUNT
         np.save(folder / "training.labels.npy", labels)
         np.save(folder / "training.blocks.npy", labels)
-        channels = {"sen1": list(ALL_CHANNELS.sen1), "sen2": list(ALL_CHANNELS.sen2)}
-        counts = np.bincount(labels, minlength=CLASS_COUNT).tolist()
-        manifest = {"channels": channels, "class_counts": {"training": counts}}
-        (folder / "manifest.json").write_text(json.dumps(manifest))
+        counts = tuple(np.bincount(labels, minlength=CLASS_COUNT).tolist())
+        blocks = Blocks(unit="patch", description="", count={})
+        manifest = PackManifest(
+            **_ANY_DATA, mean=(), std=(), class_counts=dict.fromkeys(SPLITS, counts), blocks=blocks, sha256={}
+        )
+        manifest.write(folder / "manifest.json")
     return PackedStore(folder, "training")
 
 

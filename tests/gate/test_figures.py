@@ -9,7 +9,9 @@ from bp_lcz.drawing import Note
 from bp_lcz.gate import figures as gate_figures
 from bp_lcz.gate.figures import band_histograms, sample_patches, spaced, write_gate_figures
 from bp_lcz.params import SPLITS
+from bp_lcz.records import BandSummary, Leakage, SplitSummary
 from bp_lcz.so2sat.layout import open_split
+from tests.records import small_summary
 from tests.so2sat.patches import edit, write_dataset
 
 NOTE = Note("mine", "simulated data")
@@ -21,24 +23,20 @@ def summary_of(root, channels=ALL_CHANNELS):
     counts, bands = {}, {}
     for split in SPLITS:
         with open_split(root, split) as reader:
-            counts[split] = {"class_counts": reader.labels().sum(axis=0).astype(int).tolist()}
+            classes = tuple(reader.labels().sum(axis=0).astype(int).tolist())
+            counts[split] = SplitSummary(patches=sum(classes), class_counts=classes, cities=None)
             ((_, sen1, sen2, _),) = reader.chunks(1_000)
         mean = np.concatenate([sen1, sen2], axis=-1).mean(axis=(0, 1, 2))
-        bands[split] = {band: {"mean": float(value)} for band, value in zip(channels.names, mean, strict=True)}
-    return {
-        "dataset": "mine",
-        "kind": "simulated",
-        "release": None,
-        "leakage": {"status": "none"},
-        "channels": {"sen1": list(channels.sen1), "sen2": list(channels.sen2)},
-        "splits": counts,
-        "bands": bands,
-    }
+        bands[split] = {
+            band: BandSummary(mean=float(value), std=0.0, min=0.0, max=0.0)
+            for band, value in zip(channels.names, mean, strict=True)
+        }
+    return small_summary(channels=channels, splits=counts, bands=bands)
 
 
 def draw(root, out, channels=ALL_CHANNELS, **changes):
     out.mkdir()
-    write_gate_figures(root, {**summary_of(root, channels), **changes}, out)
+    write_gate_figures(root, summary_of(root, channels).model_copy(update=changes), out)
     return {path.name: path.read_bytes() for path in out.iterdir()}
 
 
@@ -67,7 +65,7 @@ def test_every_figure_says_what_the_data_are(tmp_path, monkeypatch):
     heads = []
     for figure in ("class_histogram", "band_histograms", "sample_patches"):
         monkeypatch.setattr(gate_figures, figure, lambda *arguments: heads.append(arguments[-1]) or b"")
-    draw(write_dataset(tmp_path / "mine"), tmp_path / "1", leakage={"status": "overlap"})
+    draw(write_dataset(tmp_path / "mine"), tmp_path / "1", leakage=Leakage(status="overlap", pairs=1, distance=None))
     assert [note.warning for note in heads] == ["leaky split, simulated data"] * 3
     assert [note.text for note in heads] == [
         "mine",

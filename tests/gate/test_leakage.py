@@ -1,6 +1,5 @@
 """The leakage guard: footprints where they are known, equal pixels where they are not."""
 
-import json
 from pathlib import Path
 
 import h5py
@@ -16,8 +15,9 @@ from bp_lcz.errors import UserError
 from bp_lcz.gate.leakage import NEAREST_M, OVERLAP_M, find_neighbours, footprint_distance
 from bp_lcz.gate.quality import gate
 from bp_lcz.params import SPLITS
-from bp_lcz.so2sat.provenance import leak_mark
+from bp_lcz.records import GateSummary, Leakage
 from bp_lcz.so2sat.releases import V3_RANDOM_PATCHES, is_random_split
+from tests.records import NO_LEAKAGE
 from tests.so2sat.patches import write_dataset
 
 INTENSITIES = Channels(("VH_lee_intensity", "VV_lee_intensity"), ALL_CHANNELS.sen2)
@@ -83,8 +83,7 @@ def test_splits_may_touch_but_not_overlap(tmp_path, gap, status):
             tmp_path, {"training": row(0, 100), "validation": row(5000), "testing": row(100 + gap, 1000 + gap)}
         )
     )
-    assert found.status == status
-    assert found.summary() == {"status": status, "pairs": {0: 2, 100: 2, 319.9: 1}.get(gap, 0), "distance": gap}
+    assert found.summary() == Leakage(status=status, pairs={0: 2, 100: 2, 319.9: 1}.get(gap, 0), distance=gap)
 
 
 def test_rounding_of_coordinates_is_no_overlap(tmp_path):
@@ -109,8 +108,8 @@ def test_equal_coordinates_in_two_projections_are_far_apart(tmp_path):
     for epsg, split in zip((32633, 32718, 32650), SPLITS, strict=True):
         with h5py.File(root / f"{split}_geo.h5", "a") as file:
             file["epsg"][:] = epsg
-    assert find_neighbours(root).summary() == {"status": "none", "pairs": 0, "distance": None}
-    assert run_gate(root)["leakage"]["status"] == "none"
+    assert find_neighbours(root).summary() == NO_LEAKAGE
+    assert run_gate(root).leakage.status == "none"
 
 
 def test_one_ground_in_two_utm_zones_is_seen(tmp_path):
@@ -122,8 +121,8 @@ def test_one_ground_in_two_utm_zones_is_seen(tmp_path):
     with h5py.File(root / "testing_geo.h5", "a") as file:
         file["epsg"][:] = 32634
     found = find_neighbours(root)
-    assert (found.status, found.pairs) == ("overlap", 1)
-    assert 80 < found.summary()["distance"] < 130
+    assert (found.summary().status, found.pairs) == ("overlap", 1)
+    assert 80 < found.summary().distance < 130
     (name,) = found.table["neighbours"][found.table["distance"] < 320]
     assert name.startswith("testing.h5[0] and training.h5[0] in Berlin")
 
@@ -160,17 +159,17 @@ def test_a_random_split_of_a_stride_fails_and_names_splits_city_patches_and_dist
 def test_an_overlap_that_is_accepted_marks_the_summary(tmp_path):
     root = write_footprints(tmp_path / "mine", {"training": row(0, 400), "validation": row(5000), "testing": row(100)})
     summary = run_gate(root, leakage="mark")
-    assert summary["leakage"] == {"status": "overlap", "pairs": 2, "distance": 100.0}
-    assert leak_mark(summary["leakage"]) == "leaky split"
-    assert any("at least 320 m" in warning for warning in summary["warnings"])
-    assert json.loads((tmp_path / "gate/summary.json").read_text())["leakage"] == summary["leakage"]
+    assert summary.leakage == Leakage(status="overlap", pairs=2, distance=100.0)
+    assert summary.leakage.mark == "leaky split"
+    assert any("at least 320 m" in warning for warning in summary.warnings)
+    assert GateSummary.read(tmp_path / "gate/summary.json") == summary
 
 
 def test_a_release_that_is_split_at_random_is_marked_without_being_asked(tmp_path, monkeypatch):
     root = write_footprints(tmp_path / "mine", {"training": row(0, 400), "validation": row(5000), "testing": row(100)})
     monkeypatch.setitem(V3_RANDOM_PATCHES, "training", 3)
     monkeypatch.setitem(V3_RANDOM_PATCHES, "testing", 1)
-    assert leak_mark(run_gate(root)["leakage"]) == "leaky split"
+    assert run_gate(root).leakage.mark == "leaky split"
 
 
 @pytest.mark.parametrize(
@@ -222,8 +221,8 @@ def test_overlapping_patches_are_near_duplicates_at_any_shift_in_pixels(tmp_path
     testing = [(r + 20 + shift[0], c + 20 + shift[1]) for r, c in first]
     corners = {"training": [(r + 20, c + 20) for r, c in first], "validation": [(300, 300)], "testing": testing}
     found = find_neighbours(write_cuts(tmp_path, corners, channels))
-    assert found.status == "near-duplicates"
-    assert found.summary()["distance"] is None
+    assert found.summary().status == "near-duplicates"
+    assert found.summary().distance is None
     hit = found.table[found.table["equal_blocks"] >= 2]["neighbours"].tolist()
     assert len(hit) == 9
     for patch in range(9):
@@ -239,7 +238,7 @@ def test_patches_that_only_touch_are_no_near_duplicates(tmp_path, channels):
     }
     # 9 columns of 10 pixels begin 50 pixels after the last: no overlap; 13 rows 40 after it.
     found = find_neighbours(write_cuts(tmp_path, corners, channels))
-    assert found.summary() == {"status": "none", "pairs": 0, "distance": None}
+    assert found.summary() == NO_LEAKAGE
     assert found.table["equal_blocks"].max() < 2
 
 
@@ -302,8 +301,8 @@ def test_a_random_split_of_real_berlin_footprints_fails(tmp_path, shared_data):
     corners = np.random.default_rng(0).permutation(berlin(shared_data))
     parts = dict(zip(SPLITS, np.split(corners, [330, 380]), strict=True))
     found = find_neighbours(write_footprints(tmp_path, parts))
-    assert found.status == "overlap"
-    assert found.summary()["distance"] < 320
+    assert found.summary().status == "overlap"
+    assert found.summary().distance < 320
     with pytest.raises(UserError, match="in Berlin .* m apart"):
         run_gate(tmp_path)
 
@@ -311,7 +310,7 @@ def test_a_random_split_of_real_berlin_footprints_fails(tmp_path, shared_data):
 @pytest.mark.shared
 def test_real_patches_pass_with_and_without_their_geo_files(tmp_path, shared_data):
     real = shared_data / "real_mini"
-    assert find_neighbours(real).summary() == {"status": "none", "pairs": 0, "distance": 320.0}
+    assert find_neighbours(real).summary() == Leakage(status="none", pairs=0, distance=320.0)
     for split in SPLITS:
         (tmp_path / f"{split}.h5").symlink_to(real / f"{split}.h5")
     assert find_neighbours(tmp_path).status == "none"
@@ -332,6 +331,6 @@ def test_a_random_split_of_real_patches_is_seen_in_their_pixels(tmp_path, shared
                 if key in bands:
                     file[key].attrs["bands"] = bands[key]
     found = find_neighbours(tmp_path)
-    assert found.status == "near-duplicates"
+    assert found.summary().status == "near-duplicates"
     hit = (found.table["equal_blocks"] >= 2).sum()
     assert hit > 0.8 * len(found.table)

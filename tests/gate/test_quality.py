@@ -1,4 +1,3 @@
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ import pytest
 from bp_lcz.bands import ALL_CHANNELS, Channels
 from bp_lcz.errors import UserError
 from bp_lcz.gate.expectations import suite
-from bp_lcz.gate.quality import gate, leakage_suite, provenance
+from bp_lcz.gate.quality import data_kind, gate, leakage_suite
+from bp_lcz.records import GateSummary, SplitSummary
 from tests.so2sat.patches import COUNTS, edit, random_patches, write_dataset
 
 INTENSITIES = Channels(("VH_lee_intensity", "VV_lee_intensity"), ALL_CHANNELS.sen2)
@@ -55,35 +55,35 @@ def passed(tmp_path_factory) -> Path:
 
 
 def test_the_summary_tells_what_the_data_set_is(passed):
-    summary = json.loads((passed / "summary.json").read_text())
-    assert summary["dataset"] == "mine"
-    assert summary["source"] == "simulated from seed 1"
-    assert summary["kind"] == "simulated"
-    assert summary["release"] is None
-    assert summary["channels"] == {"sen1": list(INTENSITIES.sen1), "sen2": list(INTENSITIES.sen2)}
-    assert summary["splits"]["training"] == {"patches": 34, "class_counts": [2] * 17, "cities": 9}
-    assert summary["splits"]["testing"] == {"patches": 17, "class_counts": [1] * 17, "cities": 3}
-    assert summary["warnings"] == []
-    assert all(e["success"] for e in summary["expectations"])
-    checked = [f"{e['target']}: {e['expectation']}" for e in summary["expectations"]]
-    assert sorted(checked + summary["not_checked"]) == sorted(
+    summary = GateSummary.read(passed / "summary.json")
+    assert summary.dataset == "mine"
+    assert summary.source == "simulated from seed 1"
+    assert summary.kind == "simulated"
+    assert summary.release is None
+    assert summary.channels == INTENSITIES
+    assert summary.splits["training"] == SplitSummary(patches=34, class_counts=(2,) * 17, cities=9)
+    assert summary.splits["testing"] == SplitSummary(patches=17, class_counts=(1,) * 17, cities=3)
+    assert summary.warnings == ()
+    assert all(e.success for e in summary.expectations)
+    checked = [f"{e.target}: {e.expectation}" for e in summary.expectations]
+    assert sorted([*checked, *summary.not_checked]) == sorted(
         f"{e.target}: {e.name}" for e in (*suite(INTENSITIES, 3.0, 0.5), *leakage_suite(False))
     )
 
 
 def test_what_few_patches_cannot_tell_is_not_said_to_have_passed(passed):
-    summary = json.loads((passed / "summary.json").read_text())
-    assert "sen2: no two bands in each other's place" in summary["not_checked"]
+    summary = GateSummary.read(passed / "summary.json")
+    assert "sen2: no two bands in each other's place" in summary.not_checked
     assert '<td class="not checked">' in (passed / "data_docs/index.html").read_text()
 
 
 def test_the_summary_gives_band_statistics_over_all_pixels(passed):
-    summary = json.loads((passed / "summary.json").read_text())
+    summary = GateSummary.read(passed / "summary.json")
     sen1, sen2, _ = random_patches(34, INTENSITIES, seed=0)
     for position, band in enumerate(INTENSITIES.names):
         pixels = np.concatenate([sen1, sen2], axis=3)[..., position]
         expected = {name: getattr(np, name)(pixels) for name in ("mean", "std", "min", "max")}
-        assert summary["bands"]["training"][band] == pytest.approx(expected, rel=1e-8)
+        assert summary.bands["training"][band].model_dump() == pytest.approx(expected, rel=1e-8)
 
 
 def test_the_summary_has_the_same_bytes_on_every_run_and_no_path(passed, tmp_path):
@@ -136,7 +136,7 @@ def test_nothing_else_is_left(passed):
     ],
 )
 def test_the_kind_of_a_data_set_follows_from_its_source(source, kind):
-    assert provenance(source) == kind
+    assert data_kind(source, None) == kind
 
 
 # ---- what stops the pipeline
@@ -249,7 +249,7 @@ def test_an_identical_patch_twice_in_a_split_is_a_warning(root):
     sen1[20], sen2[20] = sen1[3], sen2[3]
     edit(root, "training", "sen1", sen1)
     edit(root, "training", "sen2", sen2)
-    assert check(root)["warnings"] == [
+    assert list(check(root).warnings) == [
         "expectation 'pixels: no identical patch twice in a split' violated by 2 patches: "
         "training.h5[3], training.h5[20]"
     ]
@@ -258,7 +258,7 @@ def test_an_identical_patch_twice_in_a_split_is_a_warning(root):
 def test_a_class_of_testing_that_training_lacks_is_a_warning(root):
     label = np.eye(17)[np.arange(34) % 15]
     edit(root, "training", "label", label)
-    assert check(root)["warnings"] == [
+    assert list(check(root).warnings) == [
         "expectation 'label: each class of testing occurs in training' violated by 2 classes: "
         "LCZ F (Bare soil or sand), LCZ G (Water)"
     ]

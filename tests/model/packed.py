@@ -1,17 +1,15 @@
 """A packed data set and a prompt table, small enough to train on in a test."""
 
-import json
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from bp_lcz.bands import ALL_CHANNELS
 from bp_lcz.params import TrialParams
 from bp_lcz.patches.pack import pack
 from bp_lcz.text.prompts import prompt_texts
 from bp_lcz.text.table import PromptTable
 from tests.model.test_bp_lcz import trial
+from tests.records import small_summary
 from tests.so2sat.patches import write_dataset
 
 PATCHES = {"training": 68, "validation": 34, "testing": 34}
@@ -26,18 +24,8 @@ def small_trial(variant: str = "bp-lcz", **train: object) -> TrialParams:
 def write_inputs(folder: Path, patches: dict[str, int] = PATCHES) -> tuple[Path, Path]:
     """Write ``packed/`` and ``prompts.safetensors``; return their paths."""
     root = write_dataset(folder / "data", patches=patches, source="simulated for a test")
-    counts = {split: np.bincount(np.arange(n) % 17, minlength=17).tolist() for split, n in patches.items()}
-    summary = {
-        "dataset": "data",
-        "source": "simulated for a test",
-        "kind": "simulated",
-        "leakage": {"status": "none", "pairs": 0, "distance": None},
-        "channels": {"sen1": list(ALL_CHANNELS.sen1), "sen2": list(ALL_CHANNELS.sen2)},
-        "splits": {
-            split: {"patches": n, "class_counts": counts[split], "cities": None} for split, n in patches.items()
-        },
-    }
-    (folder / "summary.json").write_text(json.dumps(summary))
+    summary = small_summary(patches, source="simulated for a test")
+    summary.write(folder / "summary.json")
     pack(root, summary, folder / "packed")
     embedding = torch.nn.functional.normalize(
         torch.randn(17, 7, 12, generator=torch.Generator().manual_seed(0)), dim=-1

@@ -182,7 +182,7 @@ def test_a_second_trainer_of_the_same_trial_is_refused(inputs: tuple[Path, Path]
 
 
 def test_a_missing_packed_folder_is_named(inputs: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere/manifest.json: not found; run `bp-lcz pack`"):
+    with pytest.raises(UserError, match=r"nowhere/manifest.json: not found; run `dvc repro`"):
         train_trial(small_trial(), tmp_path / "nowhere", inputs[1], tmp_path / "scratch", tmp_path / "out")
 
 

@@ -1,5 +1,4 @@
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,10 @@ from bp_lcz.errors import UserError
 from bp_lcz.patches import pack as module
 from bp_lcz.patches.pack import ChannelMoments, pack
 from bp_lcz.patches.transform import transform
+from bp_lcz.records import GateSummary, PackManifest
 from bp_lcz.so2sat.geo import world_files
 from bp_lcz.so2sat.ground import in_zone, on_globe
+from tests.records import small_summary
 from tests.so2sat.patches import COUNTS, edit, random_patches, write_dataset
 
 MANY = {"training": 9, "validation": 2, "testing": 8}
@@ -25,22 +26,15 @@ def small_steps(monkeypatch):
     monkeypatch.setattr(module, "ROWS", 5)
 
 
-def summary(channels: Channels = ALL_CHANNELS, counts: dict[str, int] = COUNTS) -> dict[str, Any]:
+def summary(channels: Channels = ALL_CHANNELS, counts: dict[str, int] = COUNTS) -> GateSummary:
     """What the gate says of a data set of `write_dataset`."""
-    return {
-        "dataset": "mine",
-        "source": "simulated from seed 1",
-        "kind": "simulated",
-        "leakage": {"status": "none", "pairs": 0, "distance": None},
-        "channels": {"sen1": list(channels.sen1), "sen2": list(channels.sen2)},
-        "splits": {split: {"patches": count} for split, count in counts.items()},
-    }
+    return small_summary(counts, channels=channels)
 
 
-def packed(tmp_path: Path, **options: Any) -> tuple[Path, dict[str, Any]]:
+def packed(tmp_path: Path, **options: Any) -> tuple[Path, PackManifest]:
     """A packed random data set and its manifest."""
     pack(write_dataset(tmp_path / "mine", **options), summary(), tmp_path / "packed")
-    return tmp_path / "packed", json.loads((tmp_path / "packed/manifest.json").read_text())
+    return tmp_path / "packed", PackManifest.read(tmp_path / "packed/manifest.json")
 
 
 def test_images_are_the_transformed_patches(tmp_path):
@@ -58,33 +52,32 @@ def test_labels_are_class_indices(tmp_path):
     labels = np.load(folder / "training.labels.npy")
     assert labels.dtype == np.int64
     assert labels.tolist() == [*range(17), *range(17)]
-    assert manifest["class_counts"] == {"training": [2] * 17, "validation": [1] * 17, "testing": [1] * 17}
+    assert manifest.class_counts == {"training": (2,) * 17, "validation": (1,) * 17, "testing": (1,) * 17}
 
 
 def test_statistics_are_those_of_the_transformed_training_split(tmp_path):
     folder, manifest = packed(tmp_path)
     rows = np.load(folder / "training.images.npy").astype(np.float64)
     sensors = [rows[:, :8192].reshape(-1, 8), rows[:, 8192:].reshape(-1, 10)]
-    np.testing.assert_allclose(manifest["mean"], np.concatenate([s.mean(axis=0) for s in sensors]), rtol=1e-12)
-    np.testing.assert_allclose(manifest["std"], np.concatenate([s.std(axis=0) for s in sensors]), rtol=1e-12)
+    np.testing.assert_allclose(manifest.mean, np.concatenate([s.mean(axis=0) for s in sensors]), rtol=1e-12)
+    np.testing.assert_allclose(manifest.std, np.concatenate([s.std(axis=0) for s in sensors]), rtol=1e-12)
 
 
 def test_statistics_do_not_see_the_other_splits(tmp_path):
     _, before = packed(tmp_path)
     edit(tmp_path / "mine", "testing", "sen2", np.full((17, 32, 32, 10), 2.5))
     pack(tmp_path / "mine", summary(), tmp_path / "packed")
-    after = json.loads((tmp_path / "packed/manifest.json").read_text())
-    assert (after["mean"], after["std"]) == (before["mean"], before["std"])
-    assert after["sha256"]["testing.images.npy"] != before["sha256"]["testing.images.npy"]
+    after = PackManifest.read(tmp_path / "packed/manifest.json")
+    assert (after.mean, after.std) == (before.mean, before.std)
+    assert after.sha256["testing.images.npy"] != before.sha256["testing.images.npy"]
 
 
 def test_manifest_names_the_data_set_and_the_hash_of_each_file(tmp_path):
     folder, manifest = packed(tmp_path)
-    assert {key: manifest[key] for key in ("dataset", "source", "kind", "leakage", "channels")} == {
-        key: summary()[key] for key in ("dataset", "source", "kind", "leakage", "channels")
-    }
+    for key in ("dataset", "source", "kind", "leakage", "channels"):
+        assert getattr(manifest, key) == getattr(summary(), key)
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.npy")}
-    assert manifest["sha256"] == files
+    assert manifest.sha256 == files
     assert len(files) == 9
 
 
@@ -131,21 +124,21 @@ def test_a_constant_channel_has_deviation_one(value):
 
 def test_blocks_are_cities_where_there_are_many(tmp_path):
     folder, manifest = packed(tmp_path, cities=MANY)
-    assert manifest["blocks"]["unit"] == "city"
-    assert manifest["blocks"]["count"] == MANY
+    assert manifest.blocks.unit == "city"
+    assert manifest.blocks.count == MANY
     assert np.load(folder / "testing.blocks.npy").tolist() == [i % 8 for i in range(17)]
 
 
 def test_blocks_are_trials_of_three_patches_where_cities_are_few(tmp_path):
     folder, manifest = packed(tmp_path, cities=FEW)
-    assert manifest["blocks"]["unit"] == "spatial block"
+    assert manifest.blocks.unit == "spatial block"
     blocks = np.load(folder / "testing.blocks.npy")
     easting = 500_000 + 320 * (np.arange(17) // 3)
     trial = list(zip(np.arange(17) % 3, easting // 960, strict=True))
     same_block = blocks[:, None] == blocks[None, :]
     same_trial = np.array([[a == b for b in trial] for a in trial])
     np.testing.assert_array_equal(same_block, same_trial)
-    assert manifest["blocks"]["count"]["testing"] == len(set(trial)) < 17
+    assert manifest.blocks.count["testing"] == len(set(trial)) < 17
 
 
 def test_one_ground_in_two_utm_zones_is_one_block(tmp_path):
@@ -163,7 +156,7 @@ def test_one_ground_in_two_utm_zones_is_one_block(tmp_path):
 
 def test_blocks_are_patches_without_geo_files(tmp_path):
     folder, manifest = packed(tmp_path)
-    assert manifest["blocks"]["unit"] == "patch"
+    assert manifest.blocks.unit == "patch"
     assert np.load(folder / "testing.blocks.npy").tolist() == [*range(17)]
 
 

@@ -68,7 +68,7 @@ def test_a_store_knows_its_size_channels_labels_and_blocks(folder, channels):
     assert store.channels == channels
     assert store.labels.tolist() == [*range(17), *range(17)]
     assert store.blocks.tolist() == [*range(34)]
-    assert len(store.manifest["mean"]) == len(channels.names)
+    assert len(store.manifest.mean) == len(channels.names)
 
 
 def test_an_epoch_visits_each_patch_once():
@@ -93,7 +93,7 @@ def own(tmp_path) -> Path:
 @pytest.mark.parametrize("name", ["manifest.json", "testing.images.npy", "testing.labels.npy", "testing.blocks.npy"])
 def test_a_missing_file_is_named(own, name):
     (own / name).unlink()
-    with pytest.raises(UserError, match=rf"{name}: not found; run `bp-lcz pack`"):
+    with pytest.raises(UserError, match=rf"{name}: not found; run `(dvc repro|bp-lcz pack)`"):
         PackedStore(own, "testing")
 
 
@@ -123,7 +123,7 @@ def test_a_manifest_without_its_values_is_named(own, content):
 
 def test_a_manifest_that_is_no_json_is_named(own):
     (own / "manifest.json").write_text("{")
-    with pytest.raises(UserError, match=r"manifest\.json: not valid JSON"):
+    with pytest.raises(UserError, match=r"manifest\.json: damaged"):
         PackedStore(own, "testing")
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import http.server
-import json
 import shutil
 import subprocess
 import threading
@@ -20,10 +19,20 @@ from bp_lcz.bands import ALL_CHANNELS
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import versions, write_checkpoint
 from bp_lcz.params import SPLITS, Params, load_params
-from bp_lcz.records import DataKind, Evaluation, Leakage, ModelDescription, Resampling, Timings, Validation
+from bp_lcz.records import (
+    DataKind,
+    Evaluation,
+    Leakage,
+    ModelDescription,
+    Resampling,
+    SplitSummary,
+    Timings,
+    Validation,
+)
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.scoring.metrics import evaluate_predictions
 from bp_lcz.scoring.significance import bootstrap_intervals
+from tests.records import small_manifest, small_summary
 
 ROOT = Path(__file__).parents[2]
 PATCHES, BLOCKS = 40 * CLASS_COUNT, 8
@@ -134,21 +143,14 @@ class FinishedWorkspace:
                 file["sen2"] = rng.uniform(0, 0.5, (4, 32, 32, 10))
                 file["label"] = np.eye(CLASS_COUNT)[:4]
         self.write_packed("a")
-        counts = [1] * 4 + [0] * 13
-        summary = {
-            "dataset": "demo",
-            "release": None,
-            "source": "simulated",
-            "splits": {split: {"patches": 4, "class_counts": counts, "cities": 2} for split in SPLITS},
-        }
-        (self.folder / "outputs/gate").mkdir(parents=True)
-        (self.folder / "outputs/gate/summary.json").write_text(json.dumps(summary))
+        counts = SplitSummary(patches=4, class_counts=(1,) * 4 + (0,) * 13, cities=2)
+        summary = small_summary(dataset="demo", source="simulated", splits=dict.fromkeys(SPLITS, counts))
+        summary.write(self.folder / "outputs/gate/summary.json")
 
     def write_packed(self, testing: str) -> None:
         """The manifest of packed data whose testing split is this one."""
         hashes = {f"{split}.images.npy": testing if split == "testing" else "b" for split in SPLITS}
-        (self.folder / "outputs/packed").mkdir(parents=True, exist_ok=True)
-        (self.folder / "outputs/packed/manifest.json").write_text(json.dumps({"sha256": hashes}))
+        small_manifest(sha256=hashes).write(self.folder / "outputs/packed/manifest.json")
 
     def _git(self, *arguments: str) -> str:
         command = ["git", "-C", str(self.folder), *arguments]

@@ -136,7 +136,7 @@ def test_weights_that_were_changed_in_the_artifact_store_are_refused(registered:
 def test_a_version_carries_its_model_card(registered: FinishedWorkspace) -> None:
     [card] = (registered.folder / "mlartifacts").rglob("model_card.md")
     text = card.read_text()
-    assert "**Trained and tested on simulated patches.**" in text
+    assert "**simulated data**: Made by code, not measured" in text
     assert "| testing | 4 | 2 | 4 of 17 |" in text
     assert "95% intervals by city (8)" in text
     evaluation = json.loads((registered.folder / "outputs/evaluations/one-bp-lcz/evaluation.json").read_text())

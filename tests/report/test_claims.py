@@ -20,7 +20,7 @@ TRIALS = {
     for seed in (1, 2, 3)
 }
 SKILL = {"plain": 0.0, "bgp": 0.0, "msm": 0.5, "bp-lcz": 1.0}
-OFFICIAL = {"kind": "unstated", "release": "so2sat-v2"}
+OFFICIAL = {"kind": "So2Sat", "release": "so2sat-v2"}
 COMPARISON = {
     "claim": "better",
     "where": "a table",

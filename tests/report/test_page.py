@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from bp_lcz.errors import UserError
+from bp_lcz.records import GateSummary
 from bp_lcz.report.claims import check_claims, load_paper
 from bp_lcz.report.page import write_report
-from bp_lcz.scoring.results import Matrix, read_result, read_summary
+from bp_lcz.scoring.results import Matrix, read_result
+from tests.records import small_manifest
 from tests.scoring.results import ROOT, TRIALS, write_results
 
 PLAIN = {"eb_cnn-plain": TRIALS["eb_cnn-plain"]}
@@ -55,15 +57,13 @@ def read(root: Path, trials=TRIALS) -> Matrix:
         )
         for name, trial in trials.items()
     ]
-    return Matrix(read_summary(outputs / "gate/summary.json"), results)
+    return Matrix(GateSummary.read(outputs / "gate/summary.json"), results)
 
 
 def write(out: Path, matrix: Matrix, **options) -> None:
     paper = load_paper(ROOT / "paper.yaml", BACKBONES)
     outcomes = check_claims(paper, matrix.summary, matrix.results)
-    write_report(
-        out, matrix, outcomes=outcomes, manifest={"sha256": {"a.npy": "0"}}, command="make reproduce", **options
-    )
+    write_report(out, matrix, outcomes=outcomes, manifest=small_manifest(), command="make reproduce", **options)
 
 
 def make_report(root: Path, trials=TRIALS, **options) -> Path:
@@ -130,7 +130,7 @@ def test_every_value_of_the_results_table_comes_from_the_evaluation(demo):
 def test_simulated_data_are_headed_so_and_never_set_against_the_paper(demo):
     for text in (text_of(demo), (demo / "report.md").read_text()):
         head = text[: text.index("Overall accuracy" if "![" in text else "Results:")]
-        assert "Simulated data: made by code, not measured." in head
+        assert "Made by code, not measured: " in head
         assert "never comparable with the paper" in " ".join(head.replace(">", "").split())
     assert "not accessible to this project" in text_of(demo)
 
@@ -139,7 +139,7 @@ def test_simulated_data_are_headed_so_and_never_set_against_the_paper(demo):
 def test_weak_labels_are_headed_so_with_the_words_of_the_files(tmp_path):
     out = make_report(tmp_path, PLAIN, kind="weak labels", unit="patch", absent=(0, 16), dataset="mine")
     text = text_of(out)
-    assert "Weak labels, not ground truth." in text
+    assert "Weak labels. Not ground truth: " in text
     assert "weak labels: arg-max of Sen2LCZ on sen2" in text
     assert "†" in text
     assert "lower bound" in text
@@ -149,10 +149,10 @@ def test_weak_labels_are_headed_so_with_the_words_of_the_files(tmp_path):
 @pytest.mark.usefixtures("without_figures")
 def test_every_table_of_splits_that_overlap_is_marked(tmp_path):
     leakage = {"status": "overlap", "pairs": 1234, "distance": 100.0}
-    out = make_report(tmp_path, PLAIN, kind="unstated", release="so2sat-v2", leakage=leakage)
+    out = make_report(tmp_path, PLAIN, kind="So2Sat", release="so2sat-v2", leakage=leakage)
     text = text_of(out)
     assert "Leaky split. Patches of two splits show the same ground (1,234 pairs, nearest 100.0 m apart)" in text
-    assert "testing split of demo (leaky split, provenance not stated), 600 patches" in text
+    assert "testing split of demo (leaky split, So2Sat LCZ42 v2), 600 patches" in text
     assert "may be set against published ones" not in text
     captions = [line for line in (out / "report.md").read_text().splitlines() if "testing split of demo (" in line]
     assert len(captions) > 1
@@ -162,7 +162,7 @@ def test_every_table_of_splits_that_overlap_is_marked(tmp_path):
 @pytest.mark.usefixtures("without_figures")
 def test_unstated_provenance_is_said_to_be_unstated(tmp_path):
     text = text_of(make_report(tmp_path, PLAIN, kind="unstated"))
-    assert "Provenance not stated in the files." in text
+    assert "Provenance not stated. Nothing in the files tells" in text
     assert "McNemar" not in text  # nothing to compare with
     assert "Text encoder" not in text  # no trial has prompts
 
@@ -261,7 +261,7 @@ def test_the_same_trial_under_two_names_is_refused(tmp_path):
 
 @pytest.mark.usefixtures("without_figures")
 def test_official_data_are_not_called_unstated(tmp_path):
-    text = text_of(make_report(tmp_path, PLAIN, kind="unstated", release="so2sat-v2", patches=100))
+    text = text_of(make_report(tmp_path, PLAIN, kind="So2Sat", release="so2sat-v2", patches=100))
     assert "Provenance not stated" not in text
     assert "The labels are those of So2Sat LCZ42 v2" in text
 

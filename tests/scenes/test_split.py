@@ -241,4 +241,4 @@ def test_a_block_split_of_real_berlin_footprints_passes_the_guard(tmp_path, shar
     split_folders([tmp_path / "in"], tmp_path / "out", SplitRule())
     found = find_neighbours(tmp_path / "out")
     assert found.status == "none"
-    assert found.summary()["distance"] >= 320
+    assert found.summary().distance >= 320

@@ -346,6 +346,6 @@ def test_a_real_scene_passes_the_gate(tmp_path, shared_data):
         TileOptions(),
     )
     summary = gate(tmp_path / "manaus", tmp_path / "gate", reflectance_max=3.0, zeros_max=0.5)
-    assert summary["kind"] == "weak labels"
-    assert summary["leakage"]["status"] == "none"
-    assert summary["leakage"]["distance"] >= 320
+    assert summary.kind == "weak labels"
+    assert summary.leakage.status == "none"
+    assert summary.leakage.distance >= 320

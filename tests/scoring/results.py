@@ -1,6 +1,5 @@
 """Synthetic result files of the stages before ``report``, made from a seed."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,11 @@ from bp_lcz.params import load_params
 from bp_lcz.records import (
     DataKind,
     Evaluation,
+    ExpectationSummary,
     Leakage,
     ModelDescription,
     Resampling,
+    SplitSummary,
     TextOrigin,
     Timings,
     Validation,
@@ -22,6 +23,7 @@ from bp_lcz.records import (
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.scoring.metrics import evaluate_predictions
 from bp_lcz.scoring.significance import bootstrap_intervals
+from tests.records import small_manifest, small_summary
 
 TRIALS: dict[str, dict[str, Any]] = {
     "eb_cnn-plain": {"backbone": "eb_cnn", "variant": "plain", "seed": 1},
@@ -32,8 +34,10 @@ SOURCES = {
     "simulated": "simulated by bp-lcz, seed 1",
     "weak labels": "weak labels: arg-max of Sen2LCZ on sen2",
     "unstated": None,
+    "So2Sat": None,
 }
 ROOT = Path(__file__).parents[2]
+CHANNELS = Channels(("VH_lee_intensity", "VV_lee_intensity"), ("B02", "B03", "B04", "B08"))
 NO_LEAKAGE: dict[str, Any] = {"status": "none", "pairs": 0, "distance": None}
 COORDINATES = 3 * np.random.default_rng(3).normal(size=(CLASS_COUNT, 2))
 PARAMS = load_params(ROOT / "params.yaml")
@@ -76,7 +80,7 @@ def write_results(
     block = generator.integers(blocks, size=patches)
     counts = np.bincount(y_true, minlength=CLASS_COUNT)
     _write_summary(root, counts, kind, dataset, release, leakage)
-    _write_json(root / "outputs/packed/manifest.json", {"sha256": {"testing.images.npy": "0" * 64}})
+    small_manifest().write(root / "outputs/packed/manifest.json")
     for index, (name, trial) in enumerate(trials.items()):
         better = 0.3 * index if skill is None else skill[trial["variant"]]
         _write_trial(root, name, trial, index, better, y_true, block, kind, unit, dataset, groups)
@@ -99,29 +103,30 @@ def _write_summary(
     root: Path, testing: np.ndarray, kind: str, dataset: str, release: str | None, leakage: Mapping[str, Any]
 ) -> None:
     splits = {
-        split: {"patches": int(counts.sum()), "class_counts": counts.tolist(), "cities": cities}
+        split: SplitSummary(patches=int(counts.sum()), class_counts=tuple(counts.tolist()), cities=cities)
         for split, counts, cities in (
             ("training", testing * 4, 21),
             ("validation", testing // 2, 5),
             ("testing", testing, 10),
         )
     }
-    channels = {"sen1": ["VH_lee_intensity", "VV_lee_intensity"], "sen2": ["B02", "B03", "B04", "B08"]}
-    summary = {
-        "dataset": dataset,
-        "source": SOURCES[kind],
-        "kind": kind,
-        "leakage": leakage,
-        "release": release,
-        "channels": channels,
-        "splits": splits,
-        "expectations": [
-            {"expectation": "finite", "target": "sen2", "success": True},
-            {"expectation": "all classes", "target": "label", "success": False},
-        ],
-        "warnings": ["all classes: label lacks E"],
-    }
-    _write_json(root / "outputs/gate/summary.json", summary)
+    expected = {"violations": 0, "examples": ()}
+    summary = small_summary(
+        dataset=dataset,
+        source=SOURCES[kind],
+        kind=DataKind(kind),
+        leakage=Leakage(**leakage),
+        release=release,
+        channels=CHANNELS,
+        splits=splits,
+        expectations=(
+            ExpectationSummary(expectation="finite", target="sen2", success=True, status="passed", **expected),
+            ExpectationSummary(expectation="all classes", target="label", success=False, status="warning", **expected),
+        ),
+        warnings=("all classes: label lacks E",),
+    )
+    (root / "outputs/gate").mkdir(parents=True, exist_ok=True)
+    summary.write(root / "outputs/gate/summary.json")
 
 
 def _write_trial(
@@ -185,7 +190,7 @@ def _write_model(folder: Path, identity: Mapping[str, Any], index: int, override
     text = TextOrigin(encoder="packaged-minilm", revision=None, sha256="0" * 64, template="a photo of a {class}")
     description = ModelDescription(
         **identity,
-        channels=Channels(("VH_lee_intensity", "VV_lee_intensity"), ("B02", "B03", "B04", "B08")),
+        channels=CHANNELS,
         backbone_options=overrides.get("backbone", {}),
         train=PARAMS.train.model_copy(update=overrides.get("train", {})),
         model=PARAMS.model.model_copy(update=overrides.get("model", {})),
@@ -216,8 +221,3 @@ def _write_model(folder: Path, identity: Mapping[str, Any], index: int, override
         machine="x86_64, 2 cores",
     )
     timings.write(folder / "timings.json")
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False), encoding="utf-8")

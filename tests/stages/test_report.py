@@ -41,7 +41,7 @@ def test_the_stage_writes_the_report_and_prints_a_short_table(workspace, capsys)
     assert lines[0].split() == ["trial", "OA", "kappa"]
     assert [line.split()[0] for line in lines[1:3]] == list(trials)
     assert lines[1].count("[") == 2  # an interval each
-    assert lines[-1] == "demo (simulated), testing split: reports/index.html"
+    assert lines[-1] == "demo (simulated data), testing split: reports/index.html"
 
 
 def test_intervals_by_patch_are_marked_in_the_short_table(workspace, capsys, monkeypatch):

@@ -69,6 +69,11 @@ class Expectation:
     warning: bool = False
     by_many: bool = False
 
+    @property
+    def title(self) -> str:
+        """What it is about and what is expected."""
+        return f"{self.target}: {self.name}"
+
 
 def suite(
     channels: Channels, reflectance_max: float, zeros_max: float, published: Published = PUBLISHED

@@ -30,9 +30,9 @@ from bp_lcz.drawing import (
     titled_figure,
 )
 from bp_lcz.params import SPLITS
+from bp_lcz.records import GateSummary
 from bp_lcz.scheme import CLASS_COUNT, ZONES
 from bp_lcz.so2sat.layout import open_split
-from bp_lcz.so2sat.provenance import warning
 from bp_lcz.so2sat.published import PUBLISHED
 
 SAMPLE = 1_000
@@ -80,7 +80,7 @@ class Sample(NamedTuple):
     images: Mapping[str, UInt8[np.ndarray, "32 32 3"]]
 
 
-def write_gate_figures(root: Path, summary: Mapping[str, Any], out: Path) -> None:
+def write_gate_figures(root: Path, summary: GateSummary, out: Path) -> None:
     """Write ``classes.png``, ``bands.png`` and ``patches.png`` into an existing empty folder.
 
     Args:
@@ -91,13 +91,13 @@ def write_gate_figures(root: Path, summary: Mapping[str, Any], out: Path) -> Non
     Raises:
         UserError: if a file cannot be read.
     """
-    channels = Channels(tuple(summary["channels"]["sen1"]), tuple(summary["channels"]["sen2"]))
+    channels = summary.channels
     histograms = _count_pixels(root, channels)
     samples = _choose_patches(root, channels)
-    name, caution = str(summary["dataset"]), warning(summary)
-    counts: dict[str, list[int]] = {split: summary["splits"][split]["class_counts"] for split in SPLITS}
+    name, caution = summary.dataset, summary.caution
+    counts: dict[str, tuple[int, ...]] = {split: summary.splits[split].class_counts for split in SPLITS}
     means: dict[str, dict[str, float]] = {
-        split: {band: summary["bands"][split][band]["mean"] for band in channels.names} for split in SPLITS
+        split: {band: summary.bands[split][band].mean for band in channels.names} for split in SPLITS
     }
     every = all(sum(counts[split]) <= SAMPLE for split in SPLITS)
     pixels = "pixels of all patches" if every else f"pixels of at most {SAMPLE:,} patches of a split"

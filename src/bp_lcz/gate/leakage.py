@@ -11,7 +11,6 @@ Reasons, and what is not seen: docs/adr/0008-leakage.md.
 
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,10 +19,10 @@ from scipy.spatial import KDTree
 from tqdm import tqdm
 
 from bp_lcz.params import SPLITS, Split
+from bp_lcz.records import LEAKY_SPLIT, Leakage, Overlap
 from bp_lcz.so2sat.geo import Geo, read_geo
 from bp_lcz.so2sat.ground import SIDE_M, near_across
 from bp_lcz.so2sat.layout import open_split
-from bp_lcz.so2sat.provenance import LEAKY_SPLIT
 
 OVERLAP_M = SIDE_M
 """Two footprints overlap when their corners are nearer than this in easting and in northing."""
@@ -48,8 +47,6 @@ _COMMON = 32
 
 _ROWS = 256
 
-Status = Literal["none", "overlap", "near-duplicates"]
-
 
 class Neighbours:
     """Each patch of a split beside the patch of another split that is nearest to it, or most alike.
@@ -66,24 +63,23 @@ class Neighbours:
         self.table, self.by_distance, self.pairs = table, by_distance, pairs
 
     @property
-    def status(self) -> Status:
+    def status(self) -> Overlap:
         """Whether splits overlap, and how that was seen."""
         if not self.pairs:
             return "none"
         return "overlap" if self.by_distance else "near-duplicates"
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Leakage:
         """The entry ``leakage`` of ``summary.json``, which follows every result.
 
-        ``distance`` is the smallest one between two splits in m, of patches in two UTM zones only where they overlap;
-        null where no two share a projection or nothing is known about where patches lie.
+        ``distance`` of patches in two UTM zones counts only where they overlap.
         """
         nearest = self.table["distance"].min()
-        return {
-            "status": self.status,
-            "pairs": self.pairs,
-            "distance": None if not np.isfinite(nearest) else round(float(nearest), 3),
-        }
+        return Leakage(
+            status=self.status,
+            pairs=self.pairs,
+            distance=None if not np.isfinite(nearest) else round(float(nearest), 3),
+        )
 
 
 def find_neighbours(root: Path) -> Neighbours:

@@ -3,7 +3,6 @@
 Great Expectations sees tables only, never pixels, and is imported where it runs: the import takes seconds.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from bp_lcz.gate.data_docs import make_self_contained
 from bp_lcz.gate.expectations import ENOUGH, Expectation, band_statistics, class_counts, suite, tables
 from bp_lcz.gate.leakage import EQUAL_BLOCKS, NEAREST_M, OVERLAP_M, REMEDY, find_neighbours
 from bp_lcz.gate.statistics import patch_statistics
-from bp_lcz.params import SPLITS
+from bp_lcz.params import SPLITS, Split
+from bp_lcz.records import BandSummary, DataKind, ExpectationSummary, GateSummary, Leakage, SplitSummary
 from bp_lcz.so2sat.layout import check_dataset, dataset_name, open_split
-from bp_lcz.so2sat.releases import FIRST_LABELS, is_random_split, release
+from bp_lcz.so2sat.releases import FIRST_LABELS, SO2SAT_V2, is_random_split, release
 
 EXAMPLES = 5
 """Offending rows that a message names."""
@@ -52,14 +52,14 @@ class ExpectationResult:
         expectation = self.expectation
         dots = ", ..." if self.violations > len(self.examples) else ""
         return (
-            f"expectation '{expectation.target}: {expectation.name}' violated by {self.violations} "
+            f"expectation '{expectation.title}' violated by {self.violations} "
             f"{expectation.table}: {', '.join(self.examples)}{dots}"
         )
 
 
 def gate(
     root: Path, out: Path, reflectance_max: float, zeros_max: float, leakage: Literal["error", "mark"] = "error"
-) -> dict[str, Any]:
+) -> GateSummary:
     """Check a data set; write its statistics, Data Docs and, if it passes, its summary.
 
     Args:
@@ -95,9 +95,8 @@ def gate(
         more = f"; {len(failed) - 1} more failed, see {out / 'data_docs/index.html'}" if failed[1:] else ""
         hint = f"; {REMEDY}" if failed[0].expectation.table == "neighbours" else ""
         raise UserError(root, f"{failed[0]}{hint}{more}")
-    summary = {**_summary(root, statistics, outcomes), "leakage": neighbours.summary()}
-    with staged_file(out / "summary.json") as file:
-        file.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    summary = _summary(root, statistics, outcomes, neighbours.summary())
+    summary.write(out / "summary.json")
     return summary
 
 
@@ -170,7 +169,7 @@ def _run(
                         min_value=expectation.minimum,
                         max_value=expectation.maximum,
                         severity=FailureSeverity.WARNING if expectation.warning else FailureSeverity.CRITICAL,
-                        description=f"{expectation.target}: {expectation.name}",
+                        description=expectation.title,
                         meta={"number": number},
                     )
                 )
@@ -226,7 +225,7 @@ def _run(
     return ordered
 
 
-def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[ExpectationResult]) -> dict[str, Any]:
+def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[ExpectationResult], leakage: Leakage) -> GateSummary:
     """What later stages need to know of the data set; no times, no absolute paths."""
     sources = set()
     for split in SPLITS:
@@ -235,56 +234,52 @@ def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[ExpectationRes
             channels = reader.channels
     source = "; ".join(sorted(text for text in sources if text)) or None
     counts = class_counts(statistics)
-    splits, bands = {}, {}
+    splits: dict[Split, SplitSummary] = {}
+    bands: dict[Split, dict[str, BandSummary]] = {}
     for split in SPLITS:
         rows = statistics[statistics["split"] == split]
-        splits[split] = {
-            "patches": len(rows),
-            "class_counts": counts[split],
-            "cities": None if rows["city"].isna().all() else int(rows["city"].nunique()),
-        }
-        bands[split] = {band: _rounded(band_statistics(rows, band)) for band in channels.names}
-    return {
-        "dataset": dataset_name(root),
-        "source": source,
-        "kind": provenance(source),
-        "release": _release(statistics),
-        "channels": {"sen1": list(channels.sen1), "sen2": list(channels.sen2)},
-        "splits": splits,
-        "bands": bands,
-        "expectations": [
-            {
-                "expectation": outcome.expectation.name,
-                "target": outcome.expectation.target,
-                "success": outcome.violations == 0,
-                "status": outcome.status,
-                "violations": outcome.violations,
-                "examples": list(outcome.examples),
-            }
+        splits[split] = SplitSummary(
+            patches=len(rows),
+            class_counts=tuple(counts[split]),
+            cities=None if rows["city"].isna().all() else int(rows["city"].nunique()),
+        )
+        bands[split] = {band: BandSummary(**_rounded(band_statistics(rows, band))) for band in channels.names}
+    release = _release(statistics)
+    by_many = tuple(outcome.expectation.title for outcome in outcomes if outcome.expectation.by_many)
+    return GateSummary(
+        dataset=dataset_name(root),
+        source=source,
+        kind=data_kind(source, release),
+        leakage=leakage,
+        release=release,
+        channels=channels,
+        splits=splits,
+        bands=bands,
+        expectations=tuple(
+            ExpectationSummary(
+                expectation=outcome.expectation.name,
+                target=outcome.expectation.target,
+                success=outcome.violations == 0,
+                status=outcome.status,
+                violations=outcome.violations,
+                examples=outcome.examples,
+            )
             for outcome in outcomes
             if outcome.checked
-        ],
-        "not_checked": [
-            f"{outcome.expectation.target}: {outcome.expectation.name}" for outcome in outcomes if not outcome.checked
-        ],
-        "too_few_patches": {
-            split: [
-                f"{outcome.expectation.target}: {outcome.expectation.name}"
-                for outcome in outcomes
-                if outcome.expectation.by_many
-            ]
-            for split in SPLITS
-            if (statistics["split"] == split).sum() < ENOUGH
-        },
-        "warnings": [str(outcome) for outcome in outcomes if outcome.violations],
-    }
+        ),
+        not_checked=tuple(outcome.expectation.title for outcome in outcomes if not outcome.checked),
+        too_few_patches={split: by_many for split in SPLITS if splits[split].patches < ENOUGH},
+        warnings=tuple(str(outcome) for outcome in outcomes if outcome.violations),
+    )
 
 
-def provenance(source: str | None) -> str:
-    """Kind of a data set, by which results are headed: ``simulated``, ``weak labels`` or ``unstated``."""
+def data_kind(source: str | None, release: str | None) -> DataKind:
+    """What a data set is, by what its files say and by the release that its labels are of."""
     if source is not None and any(part.startswith("simulated") for part in source.split("; ")):
-        return "simulated"
-    return "weak labels" if source is not None and "weak label" in source else "unstated"
+        return DataKind.SIMULATED
+    if source is not None and "weak label" in source:
+        return DataKind.WEAK_LABELS
+    return DataKind.SO2SAT if release == SO2SAT_V2 else DataKind.UNSTATED
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:

@@ -25,7 +25,6 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from bp_lcz import progress
-from bp_lcz.bands import Channels
 from bp_lcz.errors import UserError
 from bp_lcz.files import locked, staged_file, staged_folder
 from bp_lcz.model.backbones import complete_options
@@ -34,10 +33,9 @@ from bp_lcz.model.checkpoint import versions, write_checkpoint
 from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.model.task import History, LczTask, PatchModule, class_weights
 from bp_lcz.params import Tier, TrialParams
-from bp_lcz.patches.store import read_manifest
 from bp_lcz.patches.tiers import open_store
 from bp_lcz.paths import DEMO
-from bp_lcz.records import DataKind, Leakage, ModelDescription, TextOrigin, Timings, Validation
+from bp_lcz.records import ModelDescription, PackManifest, TextOrigin, Timings, Validation
 from bp_lcz.scoring.metrics import defined
 from bp_lcz.text.table import PromptTable, read_prompt_table
 
@@ -76,11 +74,11 @@ def train_trial(
     Raises:
         UserError: if an input is missing, the device or tier cannot be had, or another process trains the same trial.
     """
-    manifest = read_manifest(packed)
+    manifest = PackManifest.read(packed / "manifest.json")
     table = read_prompt_table(prompts)
     trial = trial.model_copy(update={"backbone_options": complete_options(trial.backbone, trial.backbone_options)})
     device = choose_device(trial)
-    channels = Channels(tuple(manifest["channels"]["sen1"]), tuple(manifest["channels"]["sen2"]))
+    channels = manifest.channels
     state = scratch / "train" / _state_key(trial, manifest, prompts, device)
     is_first = _is_first_process(trial)
     lock = state.with_suffix(".lock")
@@ -93,14 +91,14 @@ def train_trial(
             trial,
             channels,
             table.class_embedding[:, None] if trial.variant == "msm" else table.of_groups(list(channels.groups)),
-            torch.tensor(manifest["mean"], dtype=torch.float32),
-            torch.tensor(manifest["std"], dtype=torch.float32),
+            torch.tensor(manifest.mean, dtype=torch.float32),
+            torch.tensor(manifest.std, dtype=torch.float32),
         )
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         where = torch.device("cpu" if device == "cpu" else "cuda")
         stores = partial(open_store, tier, packed=packed, dataset=dataset, device=where)
         data = PatchModule(stores, trial.train.batch_size, trial.seed)
-        counts = manifest["class_counts"]["training"]
+        counts = manifest.class_counts["training"]
         steps = -(-sum(counts) // trial.train.batch_size) * trial.train.epochs
         task = LczTask(network, trial, class_weights(counts, trial.train.balance), steps)
         clock = _Clock(trial, sum(counts))
@@ -157,10 +155,10 @@ def train_trial(
             validation=Validation(
                 oa=kept["validation_oa"], kappa=defined(kept["validation_kappa"]), loss=kept["validation_loss"]
             ),
-            dataset=manifest["dataset"],
-            kind=DataKind(manifest["kind"]),
-            leakage=Leakage(**manifest["leakage"]),
-            source=manifest["source"],
+            dataset=manifest.dataset,
+            kind=manifest.kind,
+            leakage=manifest.leakage,
+            source=manifest.source,
             text=None if trial.variant == "plain" else _text(table, trial),
             versions=versions(),
             device=device,
@@ -204,10 +202,10 @@ def choose_device(trial: TrialParams) -> str:
     return device
 
 
-def _state_key(trial: TrialParams, manifest: dict[str, Any], prompts: Path, device: str) -> str:
+def _state_key(trial: TrialParams, manifest: PackManifest, prompts: Path, device: str) -> str:
     identity = {
         "trial": trial.model_dump(),
-        "data": manifest,
+        "data": manifest.model_dump(mode="json"),
         "prompts": hashlib.sha256(prompts.read_bytes()).hexdigest(),
         "code": [hashlib.sha256(file.read_bytes()).hexdigest() for file in code_of(trial.backbone)],
         "torch": torch.__version__,

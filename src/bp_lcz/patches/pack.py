@@ -5,7 +5,6 @@ Layout: docs/adr/0014-store-tiers.md.
 
 import hashlib
 import io
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +17,9 @@ from tqdm import tqdm
 from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.errors import UserError
 from bp_lcz.files import staged_folder
-from bp_lcz.params import SPLITS
+from bp_lcz.params import SPLITS, Split
 from bp_lcz.patches.transform import transform
+from bp_lcz.records import Blocks, GateSummary, PackManifest, Unit
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.so2sat.geo import Geo, read_geo
 from bp_lcz.so2sat.ground import in_zone, is_utm, on_globe
@@ -73,7 +73,7 @@ class ChannelMoments:
         return np.where(std > 1e-12 * np.maximum(np.abs(self._mean), 1), std, 1.0)
 
 
-def pack(root: Path, summary: dict[str, Any], out: Path) -> None:
+def pack(root: Path, summary: GateSummary, out: Path) -> None:
     """Write the packed arrays of all splits and their manifest.
 
     Args:
@@ -88,21 +88,21 @@ def pack(root: Path, summary: dict[str, Any], out: Path) -> None:
         UserError: if the files are not in form or the summary is that of other data.
     """
     channels = check_dataset(root)
-    if summary["channels"] != {"sen1": list(channels.sen1), "sen2": list(channels.sen2)}:
+    if summary.channels != channels:
         raise UserError(root, "its channels are not those of the gate's summary; run `bp-lcz validate` again")
     moments = ChannelMoments(len(channels.names))
-    class_counts: dict[str, list[int]] = {}
+    class_counts: dict[Split, tuple[int, ...]] = {}
     hashes: dict[str, str] = {}
     geo = {split: read_geo(root, split) for split in SPLITS}
     unit = block_unit(geo["testing"])
-    block_counts: dict[str, int] = {}
+    block_counts: dict[Split, int] = {}
     with staged_folder(out) as folder:
         for split in SPLITS:
             images_file, labels_file, blocks_file = (
                 folder / f"{split}.{part}.npy" for part in ("images", "labels", "blocks")
             )
             with open_split(root, split) as reader:
-                expected = summary["splits"][split]["patches"]
+                expected = summary.splits[split].patches
                 if reader.count != expected:
                     raise UserError(
                         reader.path, f"{reader.count} patches, but the gate saw {expected}; run `bp-lcz validate` again"
@@ -124,22 +124,21 @@ def pack(root: Path, summary: dict[str, Any], out: Path) -> None:
                 with _NpyWriter.open(file, array.shape, np.dtype("<i8")) as writer:
                     writer.write(array)
                 hashes[file.name] = writer.sha256
-            class_counts[split] = np.bincount(classes, minlength=CLASS_COUNT).tolist()
+            class_counts[split] = tuple(np.bincount(classes, minlength=CLASS_COUNT).tolist())
             block_counts[split] = len(np.unique(blocks))
-        manifest = {
-            "dataset": summary["dataset"],
-            "source": summary["source"],
-            "kind": summary["kind"],
-            "leakage": summary["leakage"],
-            "channels": summary["channels"],
-            "mean": moments.mean.tolist(),
-            "std": moments.std.tolist(),
-            "class_counts": class_counts,
-            "blocks": {"unit": unit, "description": _DESCRIPTIONS[unit], "count": block_counts},
-            "sha256": hashes,
-        }
-        text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
-        (folder / "manifest.json").write_text(text, encoding="utf-8")
+        manifest = PackManifest(
+            dataset=summary.dataset,
+            source=summary.source,
+            kind=summary.kind,
+            leakage=summary.leakage,
+            channels=channels,
+            mean=tuple(moments.mean.tolist()),
+            std=tuple(moments.std.tolist()),
+            class_counts=class_counts,
+            blocks=Blocks(unit=unit, description=_DESCRIPTIONS[unit], count=block_counts),
+            sha256=hashes,
+        )
+        manifest.write(folder / "manifest.json")
 
 
 def _rows(values: Float32[np.ndarray, "patch 32 32 c"], sen1_count: int) -> Float32[np.ndarray, "patch values"]:
@@ -149,14 +148,14 @@ def _rows(values: Float32[np.ndarray, "patch 32 32 c"], sen1_count: int) -> Floa
     )
 
 
-_DESCRIPTIONS = {
+_DESCRIPTIONS: dict[Unit, str] = {
     "city": "cities of the testing split",
     "spatial block": f"squares of {BLOCK_M:g} m of each city's grid, as testing has under {MANY_CITIES} cities",
     "patch": "single patches, as testing has no geo file; neighbouring patches may overlap",
 }
 
 
-def block_unit(testing: Geo | None) -> str:
+def block_unit(testing: Geo | None) -> Unit:
     """Unit that intervals resample: ``city``, ``spatial block`` or ``patch``.
 
     The testing split decides, since it is the one that intervals are made for.

@@ -1,12 +1,11 @@
 """Whole batches of transformed patches, whatever they are kept in."""
 
-import json
 import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import psutil
@@ -15,8 +14,9 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from bp_lcz.bands import PATCH_SIDE, Channels
-from bp_lcz.errors import UserError, one_line
+from bp_lcz.errors import UserError
 from bp_lcz.params import Split
+from bp_lcz.records import PackManifest
 
 Batch = tuple[
     Float32[Tensor, "batch c1 32 32"],
@@ -67,12 +67,9 @@ class PackedStore:
     """
 
     def __init__(self, folder: Path, split: Split) -> None:
-        self.manifest = read_manifest(folder)
-        try:
-            self._channels = Channels(*(tuple(self.manifest["channels"][key]) for key in ("sen1", "sen2")))
-            count = sum(self.manifest["class_counts"][split])
-        except (KeyError, TypeError) as error:
-            raise UserError(folder / "manifest.json", f"damaged ({one_line(error)}); run `bp-lcz pack` again") from None
+        self.manifest = PackManifest.read(folder / "manifest.json")
+        self._channels = self.manifest.channels
+        count = sum(self.manifest.class_counts[split])
         images = _array(folder / f"{split}.images.npy")
         self.labels: Int64[np.ndarray, " patch"] = np.array(_array(folder / f"{split}.labels.npy"))
         self.blocks: Int64[np.ndarray, " patch"] = np.array(_array(folder / f"{split}.blocks.npy"))
@@ -219,22 +216,6 @@ def as_batch(
         for part in (sen1, sen2)
     )
     return first, second, label
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a packed data set says about itself.
-
-    Raises:
-        UserError: if it is missing or no JSON.
-    """
-    path = folder / "manifest.json"
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(path, "not found; run `bp-lcz pack`") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(path, f"not valid JSON: {error}") from None
-    return manifest
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Int64[np.ndarray, " {count}"]:

@@ -3,21 +3,11 @@
 Every number is read from the files of the trial; none is written by hand.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from bp_lcz.records import Evaluation, Interval, Metric, ModelDescription, TextOrigin
+from bp_lcz.params import SPLITS
+from bp_lcz.records import Evaluation, GateSummary, Interval, Metric, ModelDescription, TextOrigin
 from bp_lcz.scoring.score import fraction
-from bp_lcz.so2sat.provenance import leak_mark
-
-HONESTY = {
-    "simulated": "**Trained and tested on simulated patches.** It proves that the pipeline runs and says nothing about "
-    "accuracy on real images. Do not use it for a map.",
-    "weak labels": "**Trained and tested on weak labels, not on ground truth.** Its scores measure agreement with "
-    "whatever made the labels, not accuracy.",
-    "unstated": "The data set does not state where its labels come from; the scores are as good as they are.",
-}
-"""What a reader must know first, by the kind of data."""
 
 MOST_DESCRIPTION = 5000
 """Characters that MLflow's database keeps of a description."""
@@ -30,9 +20,7 @@ _METRICS: dict[Metric, str] = {
 }
 
 
-def model_card(
-    model: ModelDescription, evaluation: Evaluation, summary: Mapping[str, Any], tags: Mapping[str, str]
-) -> str:
+def model_card(model: ModelDescription, evaluation: Evaluation, summary: GateSummary, tags: Mapping[str, str]) -> str:
     """The card as Markdown.
 
     Args:
@@ -42,13 +30,11 @@ def model_card(
         tags: of the run, from `bp_lcz.registry.lineage.trial_tags`.
     """
     interval = evaluation.interval
-    splits = summary["splits"]
-    leaky = leak_mark(model.leakage.model_dump())
     lines = [
         f"# {tags['trial']}",
         "",
-        HONESTY[model.kind],
-        *(["", f"**{leaky}**: parts of the testing split were seen in training."] * bool(leaky)),
+        f"**{evaluation.heading}**: {evaluation.sentence}".rstrip(": "),
+        *(["", "Parts of the testing split were seen in training."] * bool(evaluation.leakage.mark)),
         "",
         "## Model",
         f"- backbone {model.backbone}, variant {model.variant}, seed {model.seed}, "
@@ -61,15 +47,15 @@ def model_card(
         + ", ".join(f"{name} {value}" for name, value in sorted(model.versions.items())),
         "",
         "## Data",
-        f"- data set {summary['dataset']}, release {summary['release'] or 'none that is known'}, "
-        f"source: {summary['source'] or 'not stated'}",
+        f"- data set {summary.dataset}, release {summary.release or 'none that is known'}, "
+        f"source: {summary.source or 'not stated'}",
         f"- md5 {tags['data_md5']}, testing split {tags['testing_digest'][:16]}",
         "",
         "| split | patches | cities | classes |",
         "|---|---|---|---|",
         *(
-            f"| {name} | {split['patches']:,} | {split['cities'] or '-'} | {_present(split['class_counts'])} |"
-            for name, split in splits.items()
+            f"| {name} | {split.patches:,} | {split.cities or '-'} | {_present(split.class_counts)} |"
+            for name, split in ((name, summary.splits[name]) for name in SPLITS)
         ),
         "",
         f"## Testing split, {interval.level:.0%} intervals by {interval.unit} ({interval.blocks:,})",
@@ -120,7 +106,7 @@ def _encoder(text: TextOrigin | None) -> str:
     return f"{text.encoder}, sha256 {text.sha256[:16]}, template `{text.template}`"
 
 
-def _present(counts: list[int]) -> str:
+def _present(counts: Sequence[int]) -> str:
     return f"{sum(count > 0 for count in counts)} of {len(counts)}"
 
 

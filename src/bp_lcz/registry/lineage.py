@@ -11,7 +11,7 @@ import yaml
 from bp_lcz.errors import UserError
 from bp_lcz.params import Params
 from bp_lcz.paths import MODELS, PACKED
-from bp_lcz.records import ModelDescription
+from bp_lcz.records import ModelDescription, PackManifest
 from bp_lcz.workspace import LOCK_FILE, git
 
 _CODE = ("src", "dvc.yaml", "constraints.txt", "constraints-runtime.txt")
@@ -40,7 +40,7 @@ def trial_tags(workspace: Path, params: Params, trial: str) -> dict[str, str]:
         "leakage": description.leakage.status,
         "channels": json.dumps({"sen1": description.channels.sen1, "sen2": description.channels.sen2}),
         "data_md5": _data_md5(workspace, lock, params.dataset.root),
-        "testing_digest": _testing_digest(workspace),
+        "testing_digest": PackManifest.read(workspace / PACKED / "manifest.json").digest("testing."),
         "git_commit": commit,
         "git_dirty": str(is_dirty).lower(),
         "lock_hash": _lock_hash(lock, trial),
@@ -97,16 +97,6 @@ def _data_md5(workspace: Path, lock: dict[str, Any], root: str) -> str:
         if os.path.normpath(workspace / dependency["path"]) == folder:
             return str(dependency["md5"])
     raise UserError(LOCK_FILE, f"no record of {root} under validate; run `dvc repro` first")
-
-
-def _testing_digest(workspace: Path) -> str:
-    """Of the packed testing split: its pixels, labels and resampling units."""
-    file = workspace / PACKED / "manifest.json"
-    hashes = read_json(file).get("sha256", {})
-    testing = {name: value for name, value in hashes.items() if name.startswith("testing.")}
-    if not testing:
-        raise UserError(file, "no checksums of the testing split; run `dvc repro -f pack`")
-    return hashlib.sha256(json.dumps(testing, sort_keys=True).encode()).hexdigest()
 
 
 def _git_state(workspace: Path) -> tuple[str, bool]:

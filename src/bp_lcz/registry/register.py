@@ -13,10 +13,10 @@ from jaxtyping import Float32
 from bp_lcz.model.checkpoint import DESCRIPTION, load_classifier
 from bp_lcz.params import Params
 from bp_lcz.paths import EVALUATIONS, MODELS, SUMMARY
-from bp_lcz.records import Evaluation, ModelDescription
-from bp_lcz.registry.card import HONESTY, description_of, model_card
+from bp_lcz.records import DataKind, Evaluation, GateSummary, ModelDescription
+from bp_lcz.registry.card import description_of, model_card
 from bp_lcz.registry.connection import open_store, raise_unanswered
-from bp_lcz.registry.lineage import read_json, trial_tags
+from bp_lcz.registry.lineage import trial_tags
 from bp_lcz.registry.mirror import end_run
 from bp_lcz.registry.naming import model_name
 from bp_lcz.registry.package import Package, Patches, code_folder, example_patches, log_package
@@ -70,7 +70,7 @@ def register_best(workspace: Path, params: Params, runs: Mapping[str, str]) -> R
         version = _find_version(client, name, tags["lock_hash"])
         if version is None or not _gives(f"models:/{name}/{version}", example, expected):
             evaluation = Evaluation.read(workspace / EVALUATIONS / trial / "evaluation.json")
-            card = model_card(_description(workspace, trial), evaluation, read_json(workspace / SUMMARY), tags)
+            card = model_card(_description(workspace, trial), evaluation, GateSummary.read(workspace / SUMMARY), tags)
             code = code_folder(workspace)
             with tempfile.TemporaryDirectory() as scratch:
                 file = Path(scratch) / CARD
@@ -105,7 +105,8 @@ def _make_version(
     client: "MlflowClient", name: str, run_id: str, package: Package, tags: dict[str, str], description: str
 ) -> str:
     if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name, description=HONESTY.get(tags["kind"], ""))
+        kind = DataKind(tags["kind"])
+        client.create_registered_model(name, description=f"{kind.heading}: {kind.sentence}")
     version = client.create_model_version(
         name, package.uri, run_id, tags, description=description, model_id=package.model_id
     )

@@ -16,10 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationErro
 from bp_lcz.errors import UserError, first_mistake
 from bp_lcz.params import Variant, read_sections
 from bp_lcz.paths import PAPER
+from bp_lcz.records import GateSummary
 from bp_lcz.scoring.results import METRICS, Group, TrialResult, check_same_patches, group_seeds, value_text
 from bp_lcz.scoring.score import fraction
-from bp_lcz.so2sat.provenance import is_comparable, leak_mark
-from bp_lcz.so2sat.releases import SO2SAT_V2
 
 Direction = Literal["holds", "fails", "undecided"]
 Verdict = Literal["holds", "fails", "undecided", "not accessible", "not comparable"]
@@ -179,7 +178,7 @@ class CheckedClaim:
         ]
 
 
-def check_claims(paper: Paper, summary: Mapping[str, Any], results: Sequence[TrialResult]) -> list[CheckedClaim]:
+def check_claims(paper: Paper, summary: GateSummary, results: Sequence[TrialResult]) -> list[CheckedClaim]:
     """One outcome for each claim, in the order of ``paper.yaml``.
 
     Args:
@@ -201,7 +200,7 @@ def failures(outcomes: Sequence[CheckedClaim]) -> list[CheckedClaim]:
     return [outcome for outcome in outcomes if outcome.verdict == "fails"]
 
 
-def claims_text(outcomes: Sequence[CheckedClaim], summary: Mapping[str, Any]) -> str:
+def claims_text(outcomes: Sequence[CheckedClaim], summary: GateSummary) -> str:
     """The table as plain text, headed by what the data are."""
     rows = [list(HEADER), *(outcome.entries() for outcome in outcomes)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
@@ -210,11 +209,11 @@ def claims_text(outcomes: Sequence[CheckedClaim], summary: Mapping[str, Any]) ->
     return "\n".join([data_text(summary), "", lines[0], rule, *lines[1:]])
 
 
-def claims_json(outcomes: Sequence[CheckedClaim], summary: Mapping[str, Any]) -> str:
+def claims_json(outcomes: Sequence[CheckedClaim], summary: GateSummary) -> str:
     """The outcomes as JSON, the same bytes for the same inputs."""
     content = {
-        **{key: summary[key] for key in ("dataset", "kind", "leakage", "release", "source")},
-        "comparable": is_comparable(summary),
+        **summary.model_dump(mode="json", include={"dataset", "kind", "leakage", "release", "source"}),
+        "comparable": summary.is_comparable,
         "claims": {outcome.name: {**asdict(outcome), "name": None} for outcome in outcomes},
     }
     for claim in content["claims"].values():
@@ -222,12 +221,12 @@ def claims_json(outcomes: Sequence[CheckedClaim], summary: Mapping[str, Any]) ->
     return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
-def data_text(summary: Mapping[str, Any]) -> str:
+def data_text(summary: GateSummary) -> str:
     """One line that says whether the data allow a verdict against the paper."""
-    patches = f"{summary['splits']['testing']['patches']:,} patches of the testing split of {summary['dataset']}"
-    if is_comparable(summary):
+    patches = f"{summary.splits['testing'].patches:,} patches of the testing split of {summary.dataset}"
+    if summary.is_comparable:
         return f"{patches}: So2Sat LCZ42 v2, comparable with the paper as far as its split is known"
-    return f"{patches}: {_why_not_comparable(summary)}, never comparable with the paper; only directions are tested"
+    return f"{patches}: {summary.heading}, never comparable with the paper; only directions are tested"
 
 
 def difference_text(difference: float | None, interval: Sequence[float] | None, lower_bound: bool = False) -> str:
@@ -249,9 +248,7 @@ def signed(value: float) -> str:
     return text if text.startswith("-") or float(text) == 0 else f"+{text}"
 
 
-def _check(
-    name: str, claim: Claim, summary: Mapping[str, Any], groups: Mapping[tuple[str, Variant], Group]
-) -> CheckedClaim:
+def _check(name: str, claim: Claim, summary: GateSummary, groups: Mapping[tuple[str, Variant], Group]) -> CheckedClaim:
     check = claim.check
     selectors = [] if check is None else [each for each in (check.trials, check.than) if each is not None]
     found = [groups.get((each.backbone, each.variant)) for each in selectors]
@@ -278,8 +275,8 @@ def _check(
     if is_comparison:
         direction = _direction(None if is_narrow else interval)
 
-    if not is_comparable(summary):
-        differing.insert(0, _why_not_comparable(summary))
+    if summary.caution:
+        differing.insert(0, summary.caution)
     blocked = ", ".join(dict.fromkeys(differing))
     verdict: Verdict
     if blocked:
@@ -352,13 +349,6 @@ def _differing(claim: str, selector: Selector, group: Group | None) -> list[str]
         for key, value in selector.options.items()
         if options[key] != value
     ]
-
-
-def _why_not_comparable(summary: Mapping[str, Any]) -> str:
-    reasons = {"simulated": "simulated data", "weak labels": "weak labels"}
-    if summary["release"] != SO2SAT_V2:
-        reasons["unstated"] = "not the official So2Sat v2"
-    return ", ".join(filter(None, [leak_mark(summary["leakage"]), reasons.get(summary["kind"])]))
 
 
 def _reproduced(label: str, values: Sequence[float]) -> Reproduced:

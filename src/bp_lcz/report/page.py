@@ -5,11 +5,9 @@ and ``paper.yaml``: no clock, no host, no order of a folder listing. Equal input
 """
 
 import base64
-import hashlib
-import json
 import re
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -21,11 +19,12 @@ import numpy as np
 from tqdm import tqdm
 
 from bp_lcz.drawing import Note, class_histogram
+from bp_lcz.params import SPLITS
+from bp_lcz.records import GateSummary, PackManifest
 from bp_lcz.report import figures, tables
 from bp_lcz.report.claims import CheckedClaim, data_text
 from bp_lcz.scoring.metrics import reliability
 from bp_lcz.scoring.results import METRICS, Group, Matrix, TrialResult, check_same_patches, group_seeds
-from bp_lcz.so2sat.provenance import is_comparable, leak_mark, warning
 
 PAGE, MARKDOWN, FIGURES = "index.html", "report.md", "figures"
 SECTIONS = ("overview", "data", "recall", "confusion", "curves", "groups", "prompts", "embedding", "calibration")
@@ -39,7 +38,7 @@ def write_report(
     matrix: Matrix,
     *,
     outcomes: Sequence[CheckedClaim],
-    manifest: Mapping[str, Any],
+    manifest: PackManifest,
     command: str,
 ) -> None:
     """Write ``index.html``, ``report.md`` and ``figures/*.png`` into an empty folder.
@@ -106,17 +105,17 @@ class PlannedFigure(NamedTuple):
     draw: Callable[[], bytes]
 
 
-def _draw(summary: Mapping[str, Any], groups: Sequence[Group]) -> dict[str, list[DrawnFigure]]:
+def _draw(summary: GateSummary, groups: Sequence[Group]) -> dict[str, list[DrawnFigure]]:
     drawn: dict[str, list[DrawnFigure]] = {section: [] for section in SECTIONS}
     for plan in tqdm(_plan(summary, groups), desc="figures", unit="figure"):
         drawn[plan.section].append(DrawnFigure(plan.file, plan.alternative, plan.draw()))
     return drawn
 
 
-def _plan(summary: Mapping[str, Any], groups: Sequence[Group]) -> list[PlannedFigure]:
-    note = Note(f"{summary['dataset']}, testing split, {tables.patches(summary):,} patches", warning(summary))
-    data_note = Note(str(summary["dataset"]), warning(summary))
-    class_counts = {split: content["class_counts"] for split, content in tables.splits(summary).items()}
+def _plan(summary: GateSummary, groups: Sequence[Group]) -> list[PlannedFigure]:
+    note = Note(f"{summary.dataset}, testing split, {tables.patches(summary):,} patches", summary.caution)
+    data_note = Note(summary.dataset, summary.caution)
+    class_counts: dict[str, tuple[int, ...]] = {split: summary.splits[split].class_counts for split in SPLITS}
     plan = [
         PlannedFigure(
             "data",
@@ -243,28 +242,20 @@ def _embedding(result: TrialResult) -> figures.Embedding:
 
 
 def _context(
-    matrix: Matrix, groups: Sequence[Group], outcomes: Sequence[CheckedClaim], manifest: Mapping[str, Any], command: str
+    matrix: Matrix, groups: Sequence[Group], outcomes: Sequence[CheckedClaim], manifest: PackManifest, command: str
 ) -> dict[str, Any]:
     summary, results = matrix
-    expectations = summary["expectations"]
     return {
-        "dataset": summary["dataset"],
-        "kind": summary["kind"],
-        "leak_mark": leak_mark(summary["leakage"]),
-        "leakage": summary["leakage"],
-        "is_official": is_comparable(summary),
-        "source": " ".join(summary["source"].split()) if summary["source"] else None,
-        "channels": summary["channels"],
+        "data": summary,
+        "source": " ".join(summary.source.split()) if summary.source else None,
         "patches": tables.patches(summary),
-        "expectations": len(expectations),
-        "expectations_met": sum(bool(expectation["success"]) for expectation in expectations),
-        "warnings": summary.get("warnings", []),
+        "expectations_met": sum(expectation.success for expectation in summary.expectations),
         "interval_notes": tables.interval_notes(results),
         "claims_note": data_text(summary),
         "text": next((result.model.text for result in results if result.model.text), None),
         "trial_count": len(results),
         "is_long": len(results) > FEW_TRIALS,
-        "checksum": checksum(manifest),
+        "checksum": manifest.digest(),
         "command": command,
         "tables": {
             "data": tables.data_table(summary),
@@ -279,11 +270,6 @@ def _context(
         },
         "class_tables": {group.label: tables.class_table(summary, group) for group in groups},
     }
-
-
-def checksum(manifest: Mapping[str, Any]) -> str:
-    """One SHA-256 for all packed arrays, from those of its files."""
-    return hashlib.sha256(json.dumps(manifest["sha256"], sort_keys=True).encode()).hexdigest()
 
 
 def _by_backbone(groups: Iterable[Group]) -> list[tuple[str, list[Group]]]:

@@ -1,17 +1,16 @@
 """Tables of the report: functions of the trials' files alone, as rows of text."""
 
 import statistics
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bp_lcz.params import SPLITS
-from bp_lcz.records import ClassScores
+from bp_lcz.records import ClassScores, GateSummary
 from bp_lcz.report.claims import HEADER, CheckedClaim, interval_text, signed
 from bp_lcz.scoring.results import METRICS, Group, TrialResult, overrides_text, value_text
 from bp_lcz.scoring.score import fraction
 from bp_lcz.scoring.significance import LEVEL, mcnemar
-from bp_lcz.so2sat import provenance
 
 
 class Entry(NamedTuple):
@@ -43,19 +42,21 @@ class Table:
         return [(name, i > 0 and name not in self.text) for i, name in enumerate(self.header)]
 
 
-def data_table(summary: Mapping[str, Any]) -> Table:
+def data_table(summary: GateSummary) -> Table:
     """Patches, cities and classes of each split."""
     rows = []
-    for split, content in splits(summary).items():
-        cities = "not stated" if content["cities"] is None else f"{content['cities']:,}"
-        classes = sum(count > 0 for count in content["class_counts"])
-        smallest = min(count for count in content["class_counts"] if count) if classes else 0
-        rows.append(_row(split, f"{content['patches']:,}", cities, f"{classes} of 17", f"{smallest:,}"))
+    for split in SPLITS:
+        content = summary.splits[split]
+        cities = "not stated" if content.cities is None else f"{content.cities:,}"
+        present = [count for count in content.class_counts if count]
+        rows.append(
+            _row(split, f"{content.patches:,}", cities, f"{len(present)} of 17", f"{min(present, default=0):,}")
+        )
     header = ("split", "patches", "cities", "classes present", "smallest class present")
     return Table(f"Splits of {_data(summary)}", header, rows)
 
 
-def results_table(summary: Mapping[str, Any], groups: Sequence[Group]) -> Table:
+def results_table(summary: GateSummary, groups: Sequence[Group]) -> Table:
     """Mean and deviation over seeds with intervals."""
     rows = []
     for group in groups:
@@ -73,7 +74,7 @@ def results_table(summary: Mapping[str, Any], groups: Sequence[Group]) -> Table:
     return Table(_caption(subject, summary), header, rows, text=("backbone", "variant", "overrides"))
 
 
-def trials_table(summary: Mapping[str, Any], results: Sequence[TrialResult]) -> Table:
+def trials_table(summary: GateSummary, results: Sequence[TrialResult]) -> Table:
     """Each trial by itself."""
     rows = []
     for result in results:
@@ -87,7 +88,7 @@ def trials_table(summary: Mapping[str, Any], results: Sequence[TrialResult]) -> 
     return Table(_caption("Each trial", summary), ("trial", *METRICS.values(), "seed"), rows)
 
 
-def comparison_table(summary: Mapping[str, Any], groups: Sequence[Group]) -> Table | None:
+def comparison_table(summary: GateSummary, groups: Sequence[Group]) -> Table | None:
     """Each group of trials against the plain backbone with the same seeds."""
     rows = []
     for group in groups:
@@ -104,7 +105,7 @@ def comparison_table(summary: Mapping[str, Any], groups: Sequence[Group]) -> Tab
     return Table(caption, (*header, "McNemar p by seed", "against"), rows, text=("against",)) if rows else None
 
 
-def ablation_table(summary: Mapping[str, Any], groups: Sequence[Group]) -> Table | None:
+def ablation_table(summary: GateSummary, groups: Sequence[Group]) -> Table | None:
     """Every factor that some trials override, one after the other, with differences from the default setting."""
     rows = []
     for title, members, default in _factors(groups):
@@ -122,13 +123,13 @@ def ablation_table(summary: Mapping[str, Any], groups: Sequence[Group]) -> Table
     return Table(caption, header, rows, text=("setting", "trials")) if rows else None
 
 
-def claims_table(summary: Mapping[str, Any], outcomes: Sequence[CheckedClaim]) -> Table:
+def claims_table(summary: GateSummary, outcomes: Sequence[CheckedClaim]) -> Table:
     """The paper's claims and what this run says of each."""
     rows = [[Entry(entry) for entry in outcome.entries()] for outcome in outcomes]
     return Table(_caption("Claims of the paper", summary), HEADER, rows, text=HEADER)
 
 
-def zones_table(summary: Mapping[str, Any], groups: Sequence[Group]) -> Table:
+def zones_table(summary: GateSummary, groups: Sequence[Group]) -> Table:
     """Accuracy of built and natural zones, and calibration."""
     keys = ("oa_built", "oa_natural", "ece")
     rows = [_row(group.label, *(mean_text(group, key) for key in keys)) for group in groups]
@@ -136,7 +137,7 @@ def zones_table(summary: Mapping[str, Any], groups: Sequence[Group]) -> Table:
     return Table(_caption("Built zones (1 to 10), land cover (A to G), calibration", summary), header, rows)
 
 
-def class_table(summary: Mapping[str, Any], group: Group) -> Table:
+def class_table(summary: GateSummary, group: Group) -> Table:
     """Precision, recall and F1 of each class, as means over seeds."""
     rows = [
         _row(
@@ -151,7 +152,7 @@ def class_table(summary: Mapping[str, Any], group: Group) -> Table:
     return Table(_caption(f"Classes, {group.label}", summary), header, rows, text=("name",))
 
 
-def cost_table(summary: Mapping[str, Any], results: Sequence[TrialResult]) -> Table:
+def cost_table(summary: GateSummary, results: Sequence[TrialResult]) -> Table:
     """What training each trial took."""
     rows = []
     for result in results:
@@ -164,7 +165,7 @@ def cost_table(summary: Mapping[str, Any], results: Sequence[TrialResult]) -> Ta
     return Table(f"Cost of training on {_data(summary)}, training split", header, rows)
 
 
-def environment_table(summary: Mapping[str, Any], results: Sequence[TrialResult]) -> Table:
+def environment_table(summary: GateSummary, results: Sequence[TrialResult]) -> Table:
     """One row for all trials that were trained in the same way on the same machine."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for result in results:
@@ -225,19 +226,9 @@ def per_class(group: Group) -> list[ClassScores]:
     return rows
 
 
-def splits(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The gate's account of each split."""
-    return {split: summary["splits"][split] for split in SPLITS}
-
-
-def patches(summary: Mapping[str, Any]) -> int:
+def patches(summary: GateSummary) -> int:
     """Patches of the testing split."""
-    return int(summary["splits"]["testing"]["patches"])
-
-
-def warning(summary: Mapping[str, Any]) -> str:
-    """What to bear in mind of the data, in a few words."""
-    return provenance.warning(summary) or "So2Sat LCZ42 v2"
+    return summary.splits["testing"].patches
 
 
 def _differences(group: Group, other: Group) -> list[Entry]:
@@ -301,11 +292,11 @@ def _mark(group: Group) -> str:
     return "†" if group.members[0].evaluation.interval.lower_bound else ""
 
 
-def _data(summary: Mapping[str, Any]) -> str:
-    return f"{summary['dataset']} ({warning(summary)})"
+def _data(summary: GateSummary) -> str:
+    return f"{summary.dataset} ({summary.heading})"
 
 
-def _caption(subject: str, summary: Mapping[str, Any]) -> str:
+def _caption(subject: str, summary: GateSummary) -> str:
     return f"{subject}: testing split of {_data(summary)}, {patches(summary):,} patches"
 
 

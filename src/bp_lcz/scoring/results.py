@@ -17,14 +17,13 @@ from jaxtyping import Integer
 from bp_lcz import paths
 from bp_lcz.errors import UserError, one_line
 from bp_lcz.params import Params, Variant
-from bp_lcz.records import Evaluation, Interval, Metric, ModelDescription, Timings
+from bp_lcz.records import Evaluation, GateSummary, Interval, Metric, ModelDescription, Timings
 from bp_lcz.scoring.significance import bootstrap_differences, bootstrap_intervals
 
 METRICS: dict[Metric, str] = {"oa": "OA", "aa": "AA", "kappa": "kappa", "macro_f1": "macro-F1"}
 
 _HISTORY_KEYS = ("epoch", "training_loss", "training_alignment", "validation_loss", "validation_kappa")
 _PREDICTION_KEYS = ("y_true", "y_pred", "probability", "block", "embedding", "embedding_share")
-_SUMMARY_KEYS = ("dataset", "source", "kind", "leakage", "release", "channels", "splits", "expectations")
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class Matrix(NamedTuple):
         results: the trials, in the order of ``params.yaml``.
     """
 
-    summary: Mapping[str, Any]
+    summary: GateSummary
     results: Sequence[TrialResult]
 
 
@@ -135,11 +134,11 @@ def read_matrix(params: Params) -> Matrix:
     """
     for folder, stage in ((paths.MODELS, "train"), (paths.EVALUATIONS, "evaluate")):
         _check_trials(folder, stage, params)
-    summary = read_summary(paths.SUMMARY)
+    summary = GateSummary.read(paths.SUMMARY)
     results = []
     for name in params.trials:
         result = read_result(paths.EVALUATIONS / name, paths.MODELS / name, overrides(params, name))
-        _check_identity(name, result, params, str(summary["dataset"]))
+        _check_identity(name, result, params, summary.dataset)
         _check_settings(name, result, params)
         results.append(result)
     return Matrix(summary, results)
@@ -164,24 +163,6 @@ def read_result(evaluation: Path, model: Path, overrides: Mapping[str, Any]) -> 
         timings=Timings.read(model / "timings.json"),
         overrides=overrides,
     )
-
-
-def read_summary(path: Path) -> dict[str, Any]:
-    """Read the gate's summary.
-
-    Raises:
-        UserError: if it is missing or unreadable or lacks a value that the report shows.
-    """
-    return _read(path, _json, _SUMMARY_KEYS)
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Read the manifest of the packed arrays.
-
-    Raises:
-        UserError: if it is missing or unreadable or lacks the checksums.
-    """
-    return _read(path, _json, ("sha256",))
 
 
 def overrides(params: Params, trial: str) -> dict[str, Any]:
@@ -322,13 +303,6 @@ def _read(path: Path, parse: Callable[[Path], dict[str, Any]], keys: Sequence[st
     missing = [key for key in keys if key not in content]
     if missing:
         raise UserError(path, f"lacks {', '.join(missing)}; run `dvc repro -f` for the stage that wrote it")
-    return content
-
-
-def _json(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise ValueError("expected a JSON object")
     return content
 
 

@@ -47,7 +47,7 @@ def run(params: Params, trial: str) -> None:
     predictions = _predict(classifier, store, trial)
     true, predicted = predictions["y_true"], predictions["y_pred"]
     sampling = params.evaluate
-    unit = store.manifest["blocks"]["unit"]
+    unit = store.manifest.blocks.unit
     description = ModelDescription.read(MODELS / trial / DESCRIPTION)
     evaluation = Evaluation(
         **{key: value for key, value in description if key in Evaluation.model_fields and key != "format"},

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from bp_lcz import files, paths
 from bp_lcz.params import Params, backbone_names
+from bp_lcz.records import PackManifest
 from bp_lcz.report.claims import check_claims, interval_text, load_paper
 from bp_lcz.report.page import PAGE, write_report
-from bp_lcz.scoring.results import TrialResult, read_manifest, read_matrix
+from bp_lcz.scoring.results import TrialResult, read_matrix
 from bp_lcz.scoring.score import fraction
-from bp_lcz.so2sat.provenance import leak_mark
 
 _OWN_TARGETS = ("tables", "ablation", "ablation-template", "paper")
 """Profiles that have a target in the Makefile."""
@@ -27,14 +27,13 @@ def run(params: Params) -> None:
     paper = load_paper(paths.PAPER, backbone_names())
     matrix = read_matrix(params)
     outcomes = check_claims(paper, matrix.summary, matrix.results)
-    manifest = read_manifest(paths.PACKED / "manifest.json")
+    manifest = PackManifest.read(paths.PACKED / "manifest.json")
     command = rebuild_command(params.profile, params.dataset.root)
     with files.staged_folder(paths.REPORTS) as folder:
         write_report(folder, matrix, outcomes=outcomes, manifest=manifest, command=command)
     print(_short_table(matrix.results))
     summary = matrix.summary
-    kind = ", ".join(filter(None, [summary["kind"], leak_mark(summary["leakage"])]))
-    print(f"\n{summary['dataset']} ({kind}), testing split: {paths.REPORTS / PAGE}")
+    print(f"\n{summary.dataset} ({summary.heading}), testing split: {paths.REPORTS / PAGE}")
 
 
 def rebuild_command(profile: str | None, root: str) -> str:

@@ -29,9 +29,9 @@ def run(params: Params) -> None:
         zeros_max=params.validation.zeros_max,
         leakage=params.validation.leakage,
     )
-    for warning in summary["warnings"]:
+    for warning in summary.warnings:
         print(f"warning: {params.dataset.root}: {warning}", file=sys.stderr)
-    if few := summary["too_few_patches"]:
+    if few := summary.too_few_patches:
         files, expectations = ", ".join(f"{split}.h5" for split in few), next(iter(few.values()))
         print(
             f"warning: {params.dataset.root}: not checked in {files} (fewer than {ENOUGH} patches): "
