@@ -183,12 +183,12 @@ MAKER = """
 import sys
 from pathlib import Path
 import bp_lcz.workspace
-share = bp_lcz.workspace._share_dvc_settings
+share = bp_lcz.workspace.share_dvc_settings
 def stop_in_the_middle(main: Path, folder: Path) -> None:
     share(main, folder)
     print("in the middle", flush=True)
     sys.stdin.read()
-bp_lcz.workspace._share_dvc_settings = stop_in_the_middle
+bp_lcz.workspace.share_dvc_settings = stop_in_the_middle
 print(bp_lcz.workspace.make_workspace("one", profile="quick"))
 """
 RENEWER = "from bp_lcz.workspace import make_workspace; print(make_workspace('one', profile='quick'))"
