@@ -1,6 +1,7 @@
 """Stage ``evaluate``: what it writes, and that it is training's own number."""
 
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,14 @@ def test_dvc_is_shown_the_numbers_and_the_classes_of_the_evaluation(workspace: P
     counts = np.zeros((17, 17), int)
     np.add.at(counts, (table["true_class"], table["predicted"]), 1)
     assert counts.tolist() == result["confusion"]
+
+
+def test_predictions_are_written_in_the_same_bytes_by_every_release_of_python(workspace: Params) -> None:
+    evaluate.run(workspace, "plain")
+    content = (EVALUATIONS / "plain" / "predictions.npz").read_bytes()
+    version, flags, method = struct.unpack("<4x3H", content[:10])
+    assert (version, flags, method) == (20, 0, 0), "stored whole, without the fields for files of 4 GiB"
+    assert struct.unpack("<H", content[28:30]) == (0,)
 
 
 def test_a_plain_trial_has_no_similarities(workspace: Params) -> None:

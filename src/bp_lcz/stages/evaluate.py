@@ -1,6 +1,9 @@
 """Stage ``evaluate``: one trained trial on the testing split."""
 
+import io
 import json
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,7 +70,7 @@ def run(params: Params, trial: str) -> None:
     )
     with staged_folder(EVALUATIONS / trial) as folder:
         evaluation.write(folder / "evaluation.json")
-        np.savez(folder / "predictions.npz", allow_pickle=False, **predictions)
+        _write_npz(folder / "predictions.npz", predictions)
         metrics = evaluation.model_dump(include=SHOWN_METRICS, exclude_none=True)
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
         classes = [f"LCZ {code}" for code in CODES]
@@ -75,6 +78,15 @@ def run(params: Params, trial: str) -> None:
         (folder / "confusion.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     oa, kappa = fraction(evaluation.oa, 4), fraction(evaluation.kappa, 4)
     print(f"{trial}: OA {oa}, kappa {kappa} on {len(true)} testing patches")
+
+
+def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """As `numpy.savez`, which leaves sizes open that releases of Python then write in different bytes."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue())
 
 
 def _predict(classifier: Classifier, store: PackedStore, trial: str) -> dict[str, np.ndarray]:
