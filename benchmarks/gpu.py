@@ -6,8 +6,6 @@ gets them easily.
 
 import argparse
 import gc
-import hashlib
-import json
 import multiprocessing
 import re
 import subprocess
@@ -32,13 +30,13 @@ from benchmarks.machine import file_stem, measuring
 from benchmarks.networks import PARAMS, TEXT_WIDTH, NoiseStore, trial_of
 from benchmarks.rows.gpu import BATCH, TRAINING, VALIDATION, epoch_seconds, repeatable, resident_step
 from benchmarks.run import result_of, table
-from benchmarks.speed import BENCHMARKS, FORMAT, figure, machine_line
+from benchmarks.speed import BENCHMARKS, FORMAT, figure, machine_line, write_results
 from bp_lcz.bands import GROUPS, PATCH_SIDE
 from bp_lcz.errors import UserError, one_line
-from bp_lcz.files import staged_file
+from bp_lcz.model.checkpoint import DESCRIPTION
 from bp_lcz.model.training import train_trial
 from bp_lcz.params import SPLITS, Params, Tier, TrialParams, read_sections
-from bp_lcz.records import Blocks, DataKind, Leakage, PackManifest
+from bp_lcz.records import Blocks, DataKind, Leakage, ModelDescription, PackManifest, Timings
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.text.prompts import prompt_texts
 from bp_lcz.text.table import PromptTable
@@ -79,8 +77,7 @@ def measure_gpu(out: Path | None = None, *, quick: bool = False) -> Path | None:
             content[name] = measure(setup)
             print(as_text(content[name]), flush=True)
             if out is not None:  # after each part: a lease may end before the last
-                with staged_file(out) as file:
-                    file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+                write_results(out, content)
     print(f"\n{machine_line(machine)}\nall of it took {time.perf_counter() - start:.0f} s")
     return out
 
@@ -103,7 +100,7 @@ def run_tests(setup: Setup, root: Path = ROOT) -> dict[str, int]:
         UserError: if pytest does not run.
     """
     report = setup.folder / "tests.xml"
-    tests = sorted({file for file in (root / "tests").rglob("test_*.py") if "mark.gpu" in file.read_text("utf-8")})
+    tests = sorted(file for file in (root / "tests").rglob("test_*.py") if "mark.gpu" in file.read_text("utf-8"))
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-o", "addopts=", f"--junitxml={report}"]
     subprocess.run([*command, *map(str, tests)], cwd=root, check=False)
     if not report.exists():
@@ -132,20 +129,19 @@ def full_size_trainings(setup: Setup) -> list[dict[str, Any]]:
             torch.cuda.reset_peak_memory_stats()
         start = time.perf_counter()
         train_trial(trial, packed, prompts, setup.folder / "scratch", out, tier=tier)
-        timings = json.loads((out / "timings.json").read_text(encoding="utf-8"))
+        spent = time.perf_counter() - start
+        timings = Timings.read(out / "timings.json")
         history = pd.read_csv(out / "history.csv")
-        with (out / "model.safetensors").open("rb") as weights:
-            digest = hashlib.file_digest(weights, "sha256").hexdigest()
         found.append(
             {
                 "store": tier,
                 "patches": patches,
                 "batch": trial.train.batch_size,
-                "epoch_seconds": timings["seconds"] / timings["epochs"],
-                "loading_seconds": time.perf_counter() - start - timings["seconds"],
+                "epoch_seconds": timings.seconds / timings.epochs,
+                "loading_seconds": spent - timings.seconds,
                 "gpu_gib": torch.cuda.max_memory_allocated() / 2**30 if setup.device == "cuda" else None,
                 "training_loss": history["training_loss"].tolist(),
-                "sha256": digest,
+                "sha256": ModelDescription.read(out / DESCRIPTION).weights_sha256,
             }
         )
     return found

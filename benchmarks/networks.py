@@ -89,16 +89,23 @@ def batch_of(
 def training_step(
     network: BPLCZ, trial: TrialParams, batch: Batch, precision: str = "32-true"
 ) -> Callable[[int], Tensor]:
-    """One step as training does it: augmentation, both losses, gradient, optimiser, on a batch in memory.
+    """One step as training does it, always on the same batch in memory; otherwise as `step_over`."""
+    return step_over(lambda: batch, batch[0].device.type, network, trial, precision)
+
+
+def step_over(
+    next_batch: Callable[[], Batch], device: str, network: BPLCZ, trial: TrialParams, precision: str
+) -> Callable[[int], Tensor]:
+    """One step as training does it: a batch, augmentation, both losses, gradient, optimiser.
 
     Returns:
         The step, to be called with its number; it gives the loss.
     """
-    device = batch[0].device.type
     task = LczTask(network, trial, torch.ones(CLASS_COUNT), steps=1).to(device)
     optimizer = task.configure_optimizers()["optimizer"]
 
     def step(number: int) -> Tensor:
+        batch = next_batch()
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
             loss = task.training_step(batch, number)
         loss.backward()

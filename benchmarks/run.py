@@ -1,6 +1,5 @@
 """Measure rows one after the other, print the table, write the results of this machine."""
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,9 +12,8 @@ from tqdm import tqdm
 from benchmarks.harness import NotMeasuredError, Row, Setup, find_rows, ratio_of, verdict
 from benchmarks.machine import file_stem, measuring
 from benchmarks.memory import as_in_a_new_process
-from benchmarks.speed import BENCHMARKS, FORMAT, HEADER, entries, machine_line, read_latest, remarks
+from benchmarks.speed import BENCHMARKS, FORMAT, HEADER, entries, machine_line, read_latest, remarks, write_results
 from bp_lcz.errors import UserError
-from bp_lcz.files import staged_file
 
 
 def measure_rows(
@@ -57,9 +55,7 @@ def measure_rows(
             print("of a quick run or of some rows only nothing is kept; --out FILE writes it")
             return None
         out = BENCHMARKS / f"{file_stem(machine)}.json"
-    content = {"format": FORMAT, "quick": quick, "machine": machine, "rows": results}
-    with staged_file(out) as file:
-        file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_results(out, {"format": FORMAT, "quick": quick, "machine": machine, "rows": results})
     print(f"-> {out}")
     return out
 

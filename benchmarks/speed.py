@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bp_lcz.errors import UserError
+from bp_lcz.files import staged_file
 
 BENCHMARKS = Path("benchmarks/results")
 """Folder of the results, one file a machine."""
@@ -25,6 +26,12 @@ def read_latest(folder: Path) -> dict[str, Any] | None:
     """
     found = [_read(path) for path in sorted(folder.glob("*.json")) if len(path.suffixes) == 1]
     return max(found, key=lambda content: content["machine"]["date"], default=None)
+
+
+def write_results(out: Path, content: Mapping[str, Any]) -> None:
+    """Write the results of a run, whole."""
+    with staged_file(out) as file:
+        file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _read(path: Path) -> dict[str, Any]:

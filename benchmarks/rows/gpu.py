@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import QUICK_REPEATS, REPEATS, Goal, Measured, NotMeasuredError, Row, Setup, Side, timed
-from benchmarks.networks import NoiseStore, batch_of, network_of, trial_of
+from benchmarks.networks import NoiseStore, batch_of, network_of, step_over, trial_of
 from benchmarks.speed import figure
 from bp_lcz.model.task import LczTask
 from bp_lcz.params import TrialParams, backbone_names
@@ -81,20 +81,12 @@ def resident_step(trial: TrialParams, size: int, setup: Setup) -> Callable[[int]
     """A training step in bfloat16, its batch gathered from patches that lie on the device."""
     device = torch.device(setup.device)
     store = MemoryStore(NoiseStore(4 * size if setup.quick else RESIDENT, device), device)
-    task = LczTask(network_of(trial), trial, torch.ones(CLASS_COUNT), steps=1).to(device)
-    optimizer = task.configure_optimizers()["optimizer"]
     random = np.random.default_rng(1)
 
-    def step(number: int) -> Tensor:
-        batch = store.gather(random.integers(len(store), size=size))
-        with torch.autocast(setup.device, torch.bfloat16):
-            loss = task.training_step(batch, number)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.detach()
+    def next_batch() -> Batch:
+        return store.gather(random.integers(len(store), size=size))
 
-    return step
+    return step_over(next_batch, setup.device, network_of(trial), trial, "bf16-mixed")
 
 
 def epoch_seconds(trial: TrialParams, setup: Setup) -> float:
