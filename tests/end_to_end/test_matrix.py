@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -62,6 +64,27 @@ SCRIPT = (
 )
 
 
+@contextmanager
+def running_matrix(
+    site: Site,  # noqa: F811
+    workspace: Path,
+    log: Path,
+    workers: list[subprocess.Popen[bytes]],
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The flow over a workspace; in the end nothing of it or of the workers, such as come meanwhile, is left."""
+    command = [sys.executable, "-c", SCRIPT, str(workspace)]
+    with log.open("wb") as file:
+        matrix = subprocess.Popen(command, cwd=site.checkout.folder, env=site.environment, stdout=file, stderr=file)
+    try:
+        yield matrix
+    finally:
+        for worker in workers:
+            if worker.poll() is None:
+                power_off(worker)
+        if matrix.poll() is None:
+            matrix.kill()
+
+
 def test_a_worker_at_another_commit_takes_nothing(
     site: Site,  # noqa: F811
     clones: list[Path],
@@ -74,19 +97,10 @@ def test_a_worker_at_another_commit_takes_nothing(
     logs = [tmp_path / f"{clone.name}.log" for clone in clones]
     workers = [start_worker(site, clones[1], logs[1])]
     matrix_log = tmp_path / "matrix.log"
-    with matrix_log.open("wb") as file:
-        command = [sys.executable, "-c", SCRIPT, str(workspace)]
-        matrix = subprocess.Popen(command, cwd=site.checkout.folder, env=site.environment, stdout=file, stderr=file)
-    try:
+    with running_matrix(site, workspace, matrix_log, workers) as matrix:
         wait_for(lambda: "no worker takes trials of commit" in matrix_log.read_text(), matrix, seconds=1200)
         workers.append(start_worker(site, clones[0], logs[0]))
         assert matrix.wait(1200) == 0, matrix_log.read_text()[-4000:]
-    finally:
-        for worker in workers:
-            if worker.poll() is None:
-                power_off(worker)
-        if matrix.poll() is None:
-            matrix.kill()
     assert "epoch 1/1" in logs[0].read_text()
     assert "epoch 1/1" not in logs[1].read_text()
 
@@ -103,25 +117,11 @@ def test_each_trial_runs_once_and_a_lost_machine_loses_nothing(
     logs = [tmp_path / f"{clone.name}.log" for clone in clones]
     workers = [start_worker(site, clone, log) for clone, log in zip(clones, logs, strict=True)]
     matrix_log = tmp_path / "matrix.log"
-    with matrix_log.open("wb") as file:
-        matrix = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(workspace)],
-            cwd=site.checkout.folder,
-            env=site.environment,
-            stdout=file,
-            stderr=file,
-        )
-    try:
+    with running_matrix(site, workspace, matrix_log, workers) as matrix:
         wait_for(lambda: "epoch 2/30" in logs[0].read_text(), matrix, seconds=1800)
         lost = next(trial for trial in trials if f"{trial}: epoch 2/30" in logs[0].read_text())
         power_off(workers[0])
         assert matrix.wait(2400) == 0, matrix_log.read_text()[-4000:]
-    finally:
-        for worker in workers:
-            if worker.poll() is None:
-                power_off(worker)
-        if matrix.poll() is None:
-            matrix.kill()
     printed = [log.read_text() for log in logs]
     assert f"{lost}: epoch 30/30" not in printed[0]
     for trial in trials:
