@@ -21,7 +21,8 @@ from bp_lcz.errors import BusyError, UserError
 _OLD, _SUFFIX, _LOCK = "old", ".part", ".lock"
 _NO_PLACE = {errno.EEXIST, errno.ENOTDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 """Of a path under which nothing can be made, as opposed to one that the system refuses or has no space for."""
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+"""Of a file system that has no locks."""
 _PAUSE = 0.05
 
 
@@ -117,7 +118,7 @@ def try_lock(descriptor: int, file: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno not in NO_LOCKS:
             raise
         reason = (error.strerror or str(error)).lower()
         raise UserError(

@@ -408,6 +408,10 @@ class Scores(Part):
     )
 
 
+SCORES = tuple(name for name in Scores.model_fields if name not in ("per_class", "confusion"))
+"""Of `Scores`, those that are one number."""
+
+
 class Resampling(Part):
     """What intervals resample.
 

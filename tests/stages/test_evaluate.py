@@ -13,6 +13,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.model.training import train_trial
 from bp_lcz.params import Params, load_params
 from bp_lcz.paths import EVALUATIONS, MODELS, PACKED
+from bp_lcz.records import SCORES
 from bp_lcz.scheme import CODES
 from bp_lcz.stages import evaluate
 from tests.conftest import ROOT
@@ -63,7 +64,7 @@ def test_dvc_is_shown_the_numbers_and_the_classes_of_the_evaluation(workspace: P
     folder = EVALUATIONS / "plain"
     result = json.loads((folder / "evaluation.json").read_text())
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics == {key: result[key] for key in evaluate.SHOWN_METRICS if result[key] is not None}
+    assert metrics == {key: result[key] for key in SCORES if result[key] is not None}
     table = pd.read_csv(folder / "confusion.csv").map(lambda name: CODES.index(name.removeprefix("LCZ ")))
     counts = np.zeros((17, 17), int)
     np.add.at(counts, (table["true_class"], table["predicted"]), 1)

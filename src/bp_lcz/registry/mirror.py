@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bp_lcz.errors import UserError
 from bp_lcz.params import Params
 from bp_lcz.paths import EVALUATIONS, MODELS, REPORTS
-from bp_lcz.records import Evaluation, Timings
+from bp_lcz.records import SCORES, Evaluation, Timings
 from bp_lcz.registry.connection import open_experiment, open_store
 from bp_lcz.registry.lineage import file_sha256, trial_tags
 from bp_lcz.registry.naming import model_name
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 PREDICTIONS = "predictions.npz"
 """Of each testing patch the true and the predicted class and the resampling unit: what a promotion compares."""
 
-_SCORES = ("oa", "aa", "kappa", "macro_f1", "oa_built", "oa_natural", "ece")
 _BATCH = 1000
 """Most metrics that MLflow takes at once."""
 
@@ -153,7 +152,7 @@ def _make_run(
 
 
 def _evaluation_metrics(evaluation: Evaluation) -> Iterator["Metric"]:
-    numbers = {key: getattr(evaluation, key) for key in _SCORES}
+    numbers = {key: getattr(evaluation, key) for key in SCORES}
     for key, bounds in evaluation.intervals.items():
         numbers[f"{key}_low"], numbers[f"{key}_high"] = bounds or (None, None)
     numbers |= {f"f1_{row.code}": row.f1 for row in evaluation.per_class}

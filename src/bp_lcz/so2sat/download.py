@@ -191,21 +191,25 @@ def _bring(file: ReleaseFile, folder: Path, mirrors: Sequence[str], retries: int
     """One file from the first mirror that delivers it, verified under its final name."""
     with _Part(_part_path(folder, file), file) as part:
         causes: list[str] = []
+
+        def is_brought_from(mirror: str) -> bool:
+            try:
+                _bring_from(mirror, part, file, retries, pause)
+                part.check()
+            except RefusedError as error:
+                _say(f"{file.name}: {error}")
+                causes.append(str(error))
+                return False
+            return True
+
         is_complete = part.size == file.size and part.has_right_md5
         for mirror in mirrors:
             if is_complete:
                 break
-            for _ in range(2 if part.size else 1):  # bytes of others may be to blame; then once more from the start
-                try:
-                    _bring_from(mirror, part, file, retries, pause)
-                    part.check()
-                    is_complete = True
-                    break
-                except RefusedError as error:
-                    _say(f"{file.name}: {error}")
-                    causes.append(str(error))
-                    if part.size:
-                        break
+            had_bytes = part.size > 0
+            is_complete = is_brought_from(mirror)
+            if not is_complete and had_bytes and part.size == 0:
+                is_complete = is_brought_from(mirror)  # what was here before is to blame, and removed
         if not is_complete:
             advice = "run again to go on" + ", or remove it to start anew" * part.is_other
             kept = f"; {gigabytes(part.size)} are kept in {part.path}, {advice}" if part.size else ""

@@ -1,6 +1,5 @@
 """HDF5 files as they are met: on mounts without locks, with parts in other files, and with reasons not to be read."""
 
-import errno
 import os
 import re
 from collections.abc import Iterator
@@ -10,8 +9,7 @@ from pathlib import Path
 import h5py
 
 from bp_lcz.errors import UserError, one_line
-
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+from bp_lcz.files import NO_LOCKS
 
 
 @contextmanager
@@ -33,7 +31,7 @@ def _open(path: Path) -> h5py.File:
     try:
         return h5py.File(path, mode="r")  # files linked from DVC's cache are read-only
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno not in NO_LOCKS:
             raise
         return h5py.File(path, mode="r", locking=False)  # on a mount without locks nobody can hold one
 

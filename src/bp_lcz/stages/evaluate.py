@@ -20,14 +20,11 @@ from bp_lcz.params import Params
 from bp_lcz.patches.loader import EVALUATION_BATCH, BatchOrder
 from bp_lcz.patches.store import PackedStore
 from bp_lcz.paths import EVALUATIONS, MODELS, PACKED
-from bp_lcz.records import Evaluation, ModelDescription, Resampling
+from bp_lcz.records import SCORES, Evaluation, ModelDescription, Resampling
 from bp_lcz.scheme import CLASS_COUNT, CODES
 from bp_lcz.scoring.metrics import evaluate_predictions
 from bp_lcz.scoring.score import fraction
 from bp_lcz.scoring.significance import LEVEL, bootstrap_intervals
-
-SHOWN_METRICS = {"oa", "aa", "kappa", "macro_f1", "oa_built", "oa_natural", "ece"}
-"""Of ``evaluation.json``, in ``metrics.json``."""
 
 
 def run(params: Params, trial: str) -> None:
@@ -71,7 +68,7 @@ def run(params: Params, trial: str) -> None:
     with staged_folder(EVALUATIONS / trial) as folder:
         evaluation.write(folder / "evaluation.json")
         _write_npz(folder / "predictions.npz", predictions)
-        metrics = evaluation.model_dump(include=SHOWN_METRICS, exclude_none=True)
+        metrics = evaluation.model_dump(include=set(SCORES), exclude_none=True)
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
         classes = [f"LCZ {code}" for code in CODES]
         lines = ["true_class,predicted", *(f"{classes[t]},{classes[p]}" for t, p in zip(true, predicted, strict=True))]
