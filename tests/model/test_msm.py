@@ -123,7 +123,7 @@ def test_absent_classes_have_no_gradient() -> None:
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
 def test_alpha_outside_the_unit_interval_is_refused(alpha: float) -> None:
     logits, label = batch_of(2, 2, 2, seed=0)
-    with pytest.raises(ValueError, match="expected 0 <= alpha <= 1"):
+    with pytest.raises(ValueError, match="alpha"):
         msm_loss(logits, label, target="graded", loss="softmax", alpha=alpha)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from bp_lcz.bands import SEN2_BANDS
-from bp_lcz.errors import UserError
 from bp_lcz.model.checkpoint import load_classifier
 from bp_lcz.model.sen2lcz_weights import convert_sen2lcz
+from tests.refusals import refuses
 
 Arrays = dict[str, np.ndarray]
 WIDTHS = (16, 32, 64, 128)
@@ -128,7 +128,7 @@ def test_the_checkpoint_tells_its_channels_size_and_origin(weights: Path, tmp_pa
 def test_sentinel_1_is_refused_since_the_network_never_saw_it(weights: Path, tmp_path: Path) -> None:
     classifier = load_classifier(convert_sen2lcz(weights, tmp_path / "out"))
     sen2 = reflectance(1)
-    with pytest.raises(UserError, match=r"sen1: shape \(1, 32, 32, 8\); expected \(N, 32, 32, 0\)"):
+    with refuses("sen1", "(1, 32, 32, 8)", "(N, 32, 32, 0)"):
         classifier.predict_proba(np.zeros((1, 32, 32, 8)), sen2)
 
 
@@ -138,56 +138,47 @@ def changed(name: str, array: np.ndarray | None) -> Arrays:
 
 
 @pytest.mark.parametrize(
-    ("arrays", "message"),
+    ("arrays", "key", "fact"),
     [
-        (
-            changed("conv2d_7/kernel", None),
-            "lacks conv2d_7/conv2d_7/kernel:0; expected the Keras weights of Sen2LCZ-MF",
-        ),
-        (changed("dense_5/bias", None), "lacks dense_5/dense_5/bias:0"),
-        (changed("dense_4/kernel", np.zeros((64, 17))), r"dense_4/.*has shape \(64, 17\); expected \(128, 17\)"),
-        (changed("conv2d_1/kernel", np.zeros((3, 3, 13, 16))), r"conv2d_1/.*expected \(3, 3, 10, 16\)"),
-        (changed("conv2d_17/bias", np.zeros(4)), "holds conv2d_17/conv2d_17/bias:0, which Sen2LCZ-MF does not have"),
-        (changed("dense_1/bias", np.full(17, np.nan)), "dense_1/dense_1/bias:0 holds values that are not finite"),
-        ({}, "lacks conv2d_1/conv2d_1/kernel:0"),
+        (changed("conv2d_7/kernel", None), "conv2d_7/conv2d_7/kernel:0", "lacks"),
+        (changed("dense_5/bias", None), "dense_5/dense_5/bias:0", "lacks"),
+        (changed("dense_4/kernel", np.zeros((64, 17))), "dense_4/dense_4/kernel:0", "(128, 17)"),
+        (changed("conv2d_1/kernel", np.zeros((3, 3, 13, 16))), "conv2d_1/conv2d_1/kernel:0", "(3, 3, 10, 16)"),
+        (changed("conv2d_17/bias", np.zeros(4)), "conv2d_17/conv2d_17/bias:0", "Sen2LCZ-MF"),
+        (changed("dense_1/bias", np.full(17, np.nan)), "dense_1/dense_1/bias:0", "finite"),
+        ({}, "conv2d_1/conv2d_1/kernel:0", "lacks"),
     ],
 )
 def test_weights_of_another_network_are_named_and_nothing_is_written(
-    arrays: Arrays, message: str, tmp_path: Path
+    arrays: Arrays, key: str, fact: str, tmp_path: Path
 ) -> None:
     file = write_keras(tmp_path / "w.hdf5", arrays)
-    with pytest.raises(UserError, match=f"w.hdf5: .*{message}"):
+    with refuses(file, key, fact):
         convert_sen2lcz(file, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["w.hdf5"]
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("spoil", "fact"),
     [
-        (lambda file: file.unlink(), "w.hdf5: not found"),
-        (lambda file: file.write_text("no weights"), "w.hdf5: HDF5 cannot read it"),
-        (lambda file: file.write_bytes(file.read_bytes()[:5000]), "w.hdf5: HDF5 cannot read it"),
-        (
-            lambda file: file.write_bytes(file.read_bytes().replace(b"HEAP", b"HEAX")),
-            "w.hdf5: not a readable HDF5 file",
-        ),
+        (lambda file: file.unlink(), "not found"),
+        (lambda file: file.write_text("no weights"), "HDF5"),
+        (lambda file: file.write_bytes(file.read_bytes()[:5000]), "HDF5"),
+        (lambda file: file.write_bytes(file.read_bytes().replace(b"HEAP", b"HEAX")), "HDF5"),
     ],
 )
-def test_an_unreadable_file_is_named(
-    weights: Path, spoil: Callable[[Path], object], message: str, tmp_path: Path
-) -> None:
+def test_an_unreadable_file_is_named(weights: Path, spoil: Callable[[Path], object], fact: str, tmp_path: Path) -> None:
     file = tmp_path / "w.hdf5"
     file.write_bytes(weights.read_bytes())
     spoil(file)
-    with pytest.raises(UserError, match=message) as caught:
+    with refuses(file, fact):
         convert_sen2lcz(file, tmp_path / "out")
-    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_that_exists_is_left_as_it_is(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "diary.txt").write_text("mine")
-    with pytest.raises(UserError, match="out: exists already"):
+    with refuses(tmp_path / "out", "exists"):
         convert_sen2lcz(weights, tmp_path / "out")
     assert (tmp_path / "out" / "diary.txt").read_text() == "mine"
 

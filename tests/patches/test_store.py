@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from bp_lcz.bands import ALL_CHANNELS, Channels
-from bp_lcz.errors import UserError
 from bp_lcz.patches.pack import pack
 from bp_lcz.patches.store import PackedStore, epoch_order
 from bp_lcz.patches.transform import transform
 from tests.patches.test_pack import summary
+from tests.refusals import refuses
 from tests.so2sat.patches import write_dataset
 
 FEW_CHANNELS = Channels(("VV_lee_intensity", "VH_lee_intensity"), ("B04", "B11", "B02"))
@@ -93,7 +93,7 @@ def own(tmp_path) -> Path:
 @pytest.mark.parametrize("name", ["manifest.json", "testing.images.npy", "testing.labels.npy", "testing.blocks.npy"])
 def test_a_missing_file_is_named(own, name):
     (own / name).unlink()
-    with pytest.raises(UserError, match=rf"{name}: not found; run `(dvc repro|bp-lcz pack)`"):
+    with refuses(own / name, "not found"):
         PackedStore(own, "testing")
 
 
@@ -101,29 +101,21 @@ def test_a_missing_file_is_named(own, name):
 def test_a_truncated_array_is_named(own, size):
     path = own / "testing.images.npy"
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(UserError, match=r"testing\.images\.npy: not a readable array") as caught:
+    with refuses(path, "`bp-lcz pack`"):
         PackedStore(own, "testing")
-    assert "\n" not in str(caught.value)
 
 
 def test_a_header_that_is_no_literal_is_named(own):
     path = own / "testing.images.npy"
     path.write_bytes(path.read_bytes().replace(b"'descr'", b"((((((("))
-    with pytest.raises(UserError, match=r"testing\.images\.npy: not a readable array"):
+    with refuses(path, "`bp-lcz pack`"):
         PackedStore(own, "testing")
 
 
-@pytest.mark.parametrize("content", ["{}", '{"channels": {"sen1": 1, "sen2": []}}'])
-def test_a_manifest_without_its_values_is_named(own, content):
+@pytest.mark.parametrize("content", ["{", "{}", '{"channels": {"sen1": 1, "sen2": []}}'])
+def test_a_damaged_manifest_is_named(own, content):
     (own / "manifest.json").write_text(content)
-    with pytest.raises(UserError) as caught:
-        PackedStore(own, "testing")
-    assert caught.value.where == str(own / "manifest.json")
-
-
-def test_a_manifest_that_is_no_json_is_named(own):
-    (own / "manifest.json").write_text("{")
-    with pytest.raises(UserError, match=r"manifest\.json: damaged"):
+    with refuses(own / "manifest.json", "`dvc repro`"):
         PackedStore(own, "testing")
 
 
@@ -131,5 +123,5 @@ def test_arrays_that_contradict_the_manifest_are_named(own):
     manifest = json.loads((own / "manifest.json").read_text())
     manifest["class_counts"]["testing"][0] += 1
     (own / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match=r"testing\.images\.npy: shape \(17, 18432\); manifest.json says \(18,"):
+    with refuses(own / "testing.images.npy", "(17, 18432)", "(18, 18432)"):
         PackedStore(own, "testing")

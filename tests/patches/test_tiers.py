@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bp_lcz.bands import ALL_CHANNELS, Channels
-from bp_lcz.errors import UserError
 from bp_lcz.params import Tier
 from bp_lcz.patches import store as store_module
 from bp_lcz.patches import tiers
@@ -21,6 +20,7 @@ from bp_lcz.patches.pack import pack
 from bp_lcz.patches.store import MemoryStore, PackedStore, PatchStore, PinnedStore, ReadAhead
 from bp_lcz.patches.tiers import choose_tier, open_store
 from tests.patches.test_pack import summary
+from tests.refusals import refuses
 from tests.so2sat.patches import edit, write_dataset
 
 CPU = torch.device("cpu")
@@ -114,7 +114,7 @@ def own(tmp_path: Path) -> Path:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the GPU that the test wants missing")
 def test_pinned_without_a_gpu_is_an_error_not_a_fallback(own: Path) -> None:
-    with pytest.raises(UserError, match=r"params\.yaml: store: pinned needs a GPU"):
+    with refuses("params.yaml", "store: pinned", "GPU"):
         opened(own, "pinned")
 
 
@@ -135,19 +135,19 @@ def test_a_split_that_does_not_fit_is_an_error_that_says_how_much(own: Path, mon
         available = 1000
 
     monkeypatch.setattr(tiers.psutil, "virtual_memory", Memory)
-    with pytest.raises(UserError, match=r"store: device: training has .* GiB and cpu .* GiB free; use auto"):
+    with refuses("params.yaml", "store: device", "GiB", "auto"):
         opened(own, "device")
 
 
 def test_a_compressed_file_cannot_be_mapped(tmp_path: Path) -> None:
     root = write_dataset(tmp_path / "mine", storage="gzip")
-    with pytest.raises(UserError, match=r"training\.h5: sen1 is no plain run of bytes .*; set store to packed or auto"):
+    with refuses(root / "training.h5", "sen1", "packed", "auto"):
         Hdf5Store(root, "training")
 
 
 def test_a_file_other_than_the_packed_one_is_named(own: Path) -> None:
     edit(own / "mine", "training", "label", np.eye(17)[np.zeros(34, int)])
-    with pytest.raises(UserError, match=r"training\.h5: not the file that .*packed was packed from; run `bp-lcz pack`"):
+    with refuses(own / "mine/training.h5", own / "packed", "`bp-lcz pack`"):
         opened(own, "hdf5")
 
 

@@ -137,7 +137,7 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
         network = _empty_network(form, channels, text_width)
         network.load_state_dict(load_file(weights_file, device="cpu"))
     except UserError as error:  # of the backbone, which takes its options for those of params.yaml
-        raise UserError(description_file, f"{str(error).removeprefix('params.yaml: ')}") from None
+        raise UserError(description_file, error.what) from None
     except (SafetensorError, RuntimeError, OSError, ValueError, IndexError) as error:
         reason = one_line(error)
         raise UserError(weights_file, f"not a readable checkpoint ({reason})") from None
