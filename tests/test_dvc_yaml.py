@@ -13,8 +13,9 @@ from bp_lcz.model.training import code_of
 from tests.conftest import ROOT
 
 # Not part of what a stage computes: how it is called, what an error is, where files lie.
-# params.py decides through params.yaml, records.py through the formats that it names: DVC watches both by value.
-CARRIED_FILES = ("cli", "errors", "files", "params", "paths", "progress", "records")
+# params.py decides through params.yaml, records through the formats that they name: DVC watches both by value.
+RECORDS = sorted(ROOT.glob("src/bp_lcz/records/[a-z]*.py"))
+CARRIED_FILES = ("errors", "files", "params", "paths", "progress", "records", *(f"records.{p.stem}" for p in RECORDS))
 CARRIERS = {"bp_lcz", *(f"bp_lcz.{name}" for name in CARRIED_FILES)}
 STAGES: dict[str, dict[str, object]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 BACKBONES = sorted(p.stem for p in (ROOT / "src/bp_lcz/model/backbones").glob("[a-z]*.py"))
@@ -80,13 +81,15 @@ def test_training_is_rerun_and_resumed_by_the_same_code(backbone: str) -> None:
 
 
 def test_a_stage_is_run_again_when_the_format_of_a_record_that_it_writes_changes() -> None:
-    watched: list[str] = []
+    watched: dict[str, list[str]] = {}
     for stage in STAGES.values():
         for params in (stage.get("do") or stage).get("params", []):
-            watched += params["src/bp_lcz/records.py"] if isinstance(params, dict) else []
-    named = load_py(str(ROOT / "src/bp_lcz/records.py"))
-    formats = {f"{name}.format" for name, content in named.items() if isinstance(content, dict) and "format" in content}
-    assert sorted(watched) == sorted(formats)
+            for file, names in (params if isinstance(params, dict) else {}).items():
+                watched.setdefault(file, []).extend(names)
+    for file, names in watched.items():
+        content = load_py(str(ROOT / file))
+        formats = [f"{name}.format" for name, value in content.items() if isinstance(value, dict) and "format" in value]
+        assert sorted(names) == sorted(formats)
 
 
 def test_python_caches_are_invisible_to_dvc() -> None:

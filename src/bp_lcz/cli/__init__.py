@@ -1,0 +1,96 @@
+"""``bp-lcz``: one command for each stage of the pipeline, and a few beside it; a file for each family of commands.
+
+Imports of libraries happen inside the commands: ``bp-lcz --help`` must not load torch.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+import bp_lcz
+from bp_lcz.addresses import keep_loopback_direct
+from bp_lcz.cli import checkout, datasets, models, results, stages
+from bp_lcz.errors import FAULT_STATUS, Ending, UserError, is_disk_full, is_refused_by_system, one_line
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Local climate zones from Sentinel-1 and Sentinel-2 with band group prompting. "
+    "Stages read params.yaml in the current folder; `dvc repro` runs those that are out of date.",
+)
+
+for _family in (results, datasets, checkout, stages, models):
+    app.add_typer(_family.commands)
+
+
+def _print_version(asked: bool) -> bool:
+    if asked:
+        typer.echo(f"bp-lcz {bp_lcz.__version__}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
+def _die_with_parent() -> None:
+    """Let the kernel end a stage when the `dvc repro` that started it ends.
+
+    DVC removes the lock of a killed `dvc repro` and would start a second trainer beside an orphan.
+    """
+    if sys.platform == "linux" and "DVC_ROOT" in os.environ:
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def main() -> None:
+    """Entry point of the console script: an error becomes one line and the exit status of its type."""
+    _die_with_parent()
+    keep_loopback_direct()
+    # As an exception, so that half-written outputs are removed on the way out.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    if not sys.stderr.isatty():
+        # A progress bar in a log: a line every ten seconds.
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
+    Ending.write(None)
+    try:
+        app()
+    except UserError as error:
+        _end(str(error), error.status)
+    except SystemExit as end:
+        if end.code == 128 + signal.SIGINT:  # what typer makes of a KeyboardInterrupt, without a word
+            typer.echo("interrupted", err=True)
+        Ending.write(end.code if isinstance(end.code, int) else int(end.code is not None))
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and is_refused_by_system(error):
+            _end(f"{error.filename}: {(error.strerror or str(error)).lower()}")
+        if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+            _end(f"{error.object[:200]}: a name with bytes that are not UTF-8, which a library here refuses; rename it")
+        if not is_disk_full(error):
+            traceback.print_exc()
+            Ending.write(
+                FAULT_STATUS, f"{type(error).__name__}: {one_line(error)} (a fault of the program, see the log)"
+            )
+            sys.exit(FAULT_STATUS)
+        _end(f"{Path.cwd()}: no space left on the disk; free some and run again")
+
+
+def _end(line: str, status: int = UserError.status) -> NoReturn:
+    Ending.write(status, line)
+    typer.echo(f"error: {line}", err=True)
+    sys.exit(status)

@@ -1,0 +1,3 @@
+from bp_lcz.cli import main
+
+main()

@@ -1,0 +1,65 @@
+"""Commands on a checkout of the project."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bp_lcz.errors import UserError
+
+commands = typer.Typer()
+
+
+@commands.command()
+def bench(
+    rows: Annotated[list[str] | None, typer.Option(help="Row to measure; repeat for more. All without.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes: shows that the rows run.")] = False,
+    large: Annotated[bool, typer.Option("--large", help="Also rows on files larger than memory.")] = False,
+    growth: Annotated[bool, typer.Option("--growth", help="Growth of cost with size instead of the rows.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; all cores without.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File of the results, instead of benchmarks/results/...")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the latest committed results, measure nothing.")] = False,
+) -> None:
+    """Measure speed against peers and against the machine's limits, with a goal and a verdict for each row.
+
+    Example: bp-lcz bench
+
+    Example: bp-lcz bench --rows gather --rows packed
+
+    Example: bp-lcz bench --show
+    """
+    if not Path("benchmarks/run.py").is_file():
+        raise UserError("benchmarks", "not found; run inside a BP-LCZ checkout")
+    if growth and (rows or large):
+        raise UserError("bench", "--growth takes neither --rows nor --large")
+    if threads is not None and threads > (cores := os.cpu_count() or 1):
+        raise UserError("bench", f"--threads {threads}: this machine has {cores} cores")
+    sys.path.insert(0, str(Path.cwd()))
+    from benchmarks.growth import measure_growth
+    from benchmarks.run import measure_rows, show_latest
+
+    if show:
+        show_latest()
+    elif growth:
+        measure_growth(quick=quick, threads=threads, out=out)
+    else:
+        measure_rows(rows or (), quick=quick, large=large, threads=threads, out=out)
+
+
+@commands.command()
+def workspace(
+    name: Annotated[str, typer.Argument(help="Name of the folder under .workspaces.")],
+    profile: Annotated[str | None, typer.Option(help="A file of profiles/, merged into params.yaml.")] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="Folder with So2Sat files to run on instead of the demo data.")
+    ] = None,
+) -> None:
+    """Make or renew a git worktree with its own params.yaml, and print its path.
+
+    Example: bp-lcz workspace mydata --dataset /data/my_patches
+    """
+    from bp_lcz.workspace import make_workspace
+
+    typer.echo(make_workspace(name, profile=profile, dataset=dataset))

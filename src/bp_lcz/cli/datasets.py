@@ -1,0 +1,144 @@
+"""Commands that make a data set or bring one here."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bp_lcz.errors import UserError
+
+commands = typer.Typer()
+Gap = Annotated[float, typer.Option(help="Distance between splits in m.")]
+Shares = Annotated[tuple[float, float, float], typer.Option(help="Shares of training, validation and testing.")]
+
+
+@commands.command()
+def split(
+    folders: Annotated[list[Path], typer.Argument(help="Folders with files of patches and their _geo.h5.")],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    by: Annotated[str, typer.Option(help="What stays together: city or block.")] = "block",
+    block_size: Annotated[
+        float | None, typer.Option(help="Side of a block in m; without it a sixth of the largest city, 640 to 5000.")
+    ] = None,
+    gap: Gap = 320.0,
+    shares: Shares = (0.7, 0.1, 0.2),
+    seed: Annotated[int, typer.Option(min=0, help="Of the order in which cities or blocks are dealt out.")] = 1,
+) -> None:
+    """Divide patches with geo files into splits that do not show the same ground.
+
+    Example: bp-lcz split /data/berlin /data/paris --out /data/mine --by block --shares 0.7 0.1 0.2
+    """
+    from bp_lcz.scenes.split import rule_from, split_folders
+
+    typer.echo("\n".join(split_folders(folders, out, rule_from(by, shares, block_size, gap, seed))))
+
+
+@commands.command()
+def tile(
+    s1: Annotated[Path, typer.Option(help="Sentinel-1 GeoTIFF: VV and VH, or So2Sat's eight channels.")],
+    s2: Annotated[Path, typer.Option(help="Sentinel-2 GeoTIFF of 10, 12 or 13 bands, or with band names.")],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="GeoTIFF of local climate zones, one band or one called lcz; without it no labels."),
+    ] = None,
+    label_map: Annotated[
+        Path | None, typer.Option(help='JSON from values of another raster to LCZ codes, {"1": "G", "9": null}.')
+    ] = None,
+    city: Annotated[str | None, typer.Option(help="Name in the geo file; without it that of the folder.")] = None,
+    stride: Annotated[int, typer.Option(help="Between neighbouring patches, in m.")] = 100,
+    min_share: Annotated[float, typer.Option(help="Of the 100 m cell in a patch's middle for its class.")] = 0.5,
+    s1_units: Annotated[str, typer.Option(help="auto, db, linear or amplitude, which is squared.")] = "auto",
+    s1_bands: Annotated[str | None, typer.Option(help="Names in stored order, such as VH,VV.")] = None,
+    s2_units: Annotated[str, typer.Option(help="auto, dn or reflectance.")] = "auto",
+    s2_offset: Annotated[
+        float | None, typer.Option(help="To take off, in digital numbers: 0 or 1000; without it, it is looked for.")
+    ] = None,
+    s2_bands: Annotated[str | None, typer.Option(help="Names in stored order, such as B02,B03,...")] = None,
+    by: Annotated[str, typer.Option("--split", help="block, or none: all patches in one file.")] = "block",
+    block_size: Annotated[float | None, typer.Option(help="See `bp-lcz split`.")] = None,
+    gap: Gap = 320.0,
+    shares: Shares = (0.7, 0.1, 0.2),
+    seed: Annotated[int, typer.Option(min=0, help="See `bp-lcz split`.")] = 1,
+) -> None:
+    """Cut co-registered Sentinel scenes into a data set of patches.
+
+    Example: bp-lcz tile --s1 S1.tif --s2 S2.tif --labels LCZ.tif --out /data/berlin
+    """
+    from bp_lcz.scenes.split import rule_from
+    from bp_lcz.scenes.tile import TileOptions, cut_scenes
+
+    if by not in ("block", "none"):
+        raise UserError(f"--split {by}", "expected block or none")
+    options = TileOptions(
+        city=city,
+        stride_m=stride,
+        s1_units=s1_units,
+        s2_units=s2_units,
+        s2_offset=s2_offset,
+        s1_bands=None if s1_bands is None else tuple(s1_bands.split(",")),
+        s2_bands=None if s2_bands is None else tuple(s2_bands.split(",")),
+        min_share=min_share,
+        split=None if by == "none" else rule_from("block", shares, block_size, gap, seed),
+    )
+    typer.echo("\n".join(cut_scenes(s1, s2, out, labels, label_map, options)))
+
+
+@commands.command()
+def releases(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="As JSON, in the form that --release-file takes one of.")
+    ] = False,
+) -> None:
+    """List the published releases of So2Sat LCZ42: files, sizes, checksums, licence, mirrors.
+
+    Example: bp-lcz releases
+    """
+    from bp_lcz.so2sat.releases import releases_json, releases_table
+
+    typer.echo(json.dumps(releases_json(), indent=1) if as_json else releases_table())
+
+
+@commands.command()
+def download(
+    release: Annotated[str | None, typer.Argument(help="A name of `bp-lcz releases`; default so2sat-v2.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the files; default data/so2sat, data/so2sat-v3-... for v3.")
+    ] = None,
+    mirror: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder on an ftp, http, https or rsync server that holds the files; may be repeated."),
+    ] = None,
+    release_file: Annotated[
+        Path | None, typer.Option(help="A release of your own as JSON (docs/data.md) instead of a published one.")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Download nothing; check the files that are there.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Remove files of these names that are not those of the release.")
+    ] = False,
+) -> None:
+    """Download a release, verified by size and md5; run again after any failure, it goes on where it stopped.
+
+    Example: bp-lcz download
+
+    Example: bp-lcz download so2sat-v3-block --out /data/block
+
+    Example: bp-lcz download --mirror https://files.example.org/so2sat
+
+    Example: bp-lcz download --verify --out /data/so2sat
+    """
+    from bp_lcz.so2sat.download import download_release, verify_release
+    from bp_lcz.so2sat.pinned import check_pins, remember_pins
+    from bp_lcz.so2sat.releases import SO2SAT_V2, known_release, read_release
+
+    if release is not None and release_file is not None:
+        raise UserError("download", "give the name of a release or --release-file, not both")
+    wanted = read_release(release_file) if release_file else known_release(release or SO2SAT_V2)
+    folder = out or Path("data") / (wanted.folder or wanted.name)
+    if verify:
+        verify_release(wanted, folder)
+        return
+    check_pins(wanted, folder)
+    download_release(wanted, folder, mirror or (), replace=replace)
+    remember_pins(wanted, folder)

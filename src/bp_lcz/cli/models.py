@@ -1,0 +1,111 @@
+"""Commands on registered models."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bp_lcz.errors import UserError
+from bp_lcz.params import load_params
+
+commands = typer.Typer()
+registry = commands.command(rich_help_panel="Registered models")
+ModelName = Annotated[
+    str | None,
+    typer.Argument(metavar="[NAME]", help="Registered model; by default that of params.yaml's data set."),
+]
+
+
+def _model_name(name: str | None) -> str:
+    from bp_lcz.registry.naming import model_name
+
+    return name or model_name(Path.cwd(), load_params().dataset.root)
+
+
+@registry
+def models(
+    name: ModelName = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with all that is known.")] = False,
+) -> None:
+    """List the versions of a registered model with their numbers on the testing split.
+
+    Example: bp-lcz models bp-lcz-demo
+    """
+    from bp_lcz.registry.models import list_models, models_table
+
+    rows = list_models(Path.cwd(), _model_name(name))
+    typer.echo(json.dumps(rows, indent=1) if as_json else models_table(rows))
+
+
+@registry
+def promote(
+    name: ModelName = None,
+    version: Annotated[int | None, typer.Option(help="Version to promote; by default @challenger.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide, and change nothing.")] = False,
+) -> None:
+    """Make a version the champion if it exceeds the floor and surely leads the champion; else say why not.
+
+    Example: bp-lcz promote bp-lcz-demo --dry-run
+    """
+    from bp_lcz.registry.promote import promote_version
+
+    decision = promote_version(Path.cwd(), _model_name(name), version, dry_run)
+    typer.echo("\n".join(decision.lines()))
+    if not decision.accepted:
+        raise UserError(f"{decision.name} version {decision.version}", f"not promoted: {decision.reason}")
+
+
+@registry
+def rollback(name: ModelName = None) -> None:
+    """Give the alias champion back to the version that had it before.
+
+    Example: bp-lcz rollback bp-lcz-demo
+    """
+    from bp_lcz.registry.promote import restore_champion
+
+    typer.echo("\n".join(restore_champion(Path.cwd(), _model_name(name)).lines()))
+
+
+@registry
+def serve(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="Name of a registered model, by default that of params.yaml's data set; or, as of `predict`, "
+            "models:/<name>/<version> or the folder of a checkpoint (with a slash in it, such as ./model).",
+        ),
+    ] = None,
+    alias: Annotated[str, typer.Option(help="Of the version to serve, with a name.")] = "champion",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 5001,
+    max_body: Annotated[int, typer.Option(min=1, help="MiB that a request may have.")] = 64,
+) -> None:
+    """Serve a model over HTTP until interrupted.
+
+    Example: bp-lcz serve bp-lcz-demo --port 5001
+
+    Example: bp-lcz serve outputs/models/eb_cnn-bp-lcz
+    """
+    from bp_lcz.serving.server import serve_model
+
+    address = model if model and "/" in model else f"models:/{_model_name(model)}@{alias}"
+    serve_model(Path.cwd(), address, host, port, max_body * 2**20)
+
+
+@registry
+def predict(
+    model: Annotated[str, typer.Argument(help="Folder of a checkpoint, or models:/<name>@<alias>.")],
+    file: Annotated[Path, typer.Argument(help="HDF5 file with sen1 and sen2 as So2Sat stores them.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+) -> None:
+    """Class probabilities of every patch of a file; labels are not needed.
+
+    Example: bp-lcz predict models:/bp-lcz-demo@champion data/demo/testing.h5 --out predictions.parquet
+    """
+    from bp_lcz.serving.predict import predict_file
+
+    done = predict_file(Path.cwd(), model, file, out)
+    agreement = "" if done.agreement is None else f"; {done.agreement:.3f} of those with a label agree with it"
+    typer.echo(f"{out}: {done.patches} patches{agreement}")

@@ -1,0 +1,95 @@
+"""A command for each stage of dvc.yaml."""
+
+import importlib
+from typing import Annotated
+
+import typer
+
+from bp_lcz.params import load_params
+
+commands = typer.Typer()
+stage = commands.command(rich_help_panel="Stages of dvc.yaml")
+TrialName = Annotated[str, typer.Argument(help="Name of an entry of `trials` in params.yaml.")]
+
+
+def _run_stage(name: str, *trials: str) -> None:
+    params = load_params()
+    for trial in trials:
+        params.trial(trial)  # a mistyped name is told before the seconds that torch takes to load
+    importlib.import_module(f"bp_lcz.stages.{name}").run(params, *trials)
+
+
+@stage
+def simulate() -> None:
+    """Make the demo data from a seed, in So2Sat's own HDF5 layout.
+
+    Example: bp-lcz simulate
+    """
+    _run_stage("simulate")
+
+
+@stage
+def validate() -> None:
+    """Check the data set of params.yaml; stop with the failed expectation and the first offending patches.
+
+    Patches of your own: make a workspace whose params.yaml names their folder, and validate there.
+
+    Example: bp-lcz validate
+
+    Example: bp-lcz workspace NAME --dataset DIR && cd .workspaces/NAME && bp-lcz validate
+    """
+    _run_stage("validate")
+
+
+@stage
+def pack() -> None:
+    """Write the arrays that training reads, and the statistics of the training split.
+
+    Example: bp-lcz pack
+    """
+    _run_stage("pack")
+
+
+@stage
+def prompts() -> None:
+    """Embed the class x group texts with the frozen encoder.
+
+    Example: bp-lcz prompts
+    """
+    _run_stage("prompts")
+
+
+@stage
+def train(trial: TrialName) -> None:
+    """Train one trial; resumes by itself where a killed run of the same inputs stopped.
+
+    Example: bp-lcz train eb_cnn-bp-lcz
+    """
+    _run_stage("train", trial)
+
+
+@stage
+def evaluate(trial: TrialName) -> None:
+    """Metrics of one trained trial on the testing split.
+
+    Example: bp-lcz evaluate eb_cnn-bp-lcz
+    """
+    _run_stage("evaluate", trial)
+
+
+@stage
+def report() -> None:
+    """Write reports/index.html and reports/report.md from the evaluations of all trials.
+
+    Example: bp-lcz report
+    """
+    _run_stage("report")
+
+
+@stage
+def verify() -> None:
+    """Print each claim of paper.yaml with what this run's trials say of it; fail if a comparable one fails.
+
+    Example: bp-lcz verify
+    """
+    _run_stage("verify")

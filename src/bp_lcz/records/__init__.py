@@ -1,0 +1,22 @@
+"""Every JSON file that one room leaves for another: frozen models with one reader and one writer.
+
+``format`` rises with each change of what a file holds. `dvc.yaml` names it among the parameters of the stage that
+writes the file, so that DVC runs the stage again.
+"""
+
+from bp_lcz.records.base import MOST_BYTES, Part, Record
+from bp_lcz.records.data import (
+    LEAKY_SPLIT,
+    BandSummary,
+    Blocks,
+    DataKind,
+    ExpectationSummary,
+    GateSummary,
+    Leakage,
+    Overlap,
+    PackManifest,
+    SplitSummary,
+    Unit,
+)
+from bp_lcz.records.model import Checkpoint, ModelDescription, TextOrigin, Timings, Validation
+from bp_lcz.records.scores import SCORES, ClassScores, Evaluation, Interval, Metric, Resampling, Scores

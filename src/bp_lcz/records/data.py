@@ -1,0 +1,218 @@
+"""What the gate and the packing leave of a data set."""
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from bp_lcz.bands import Channels, resolve_bands
+from bp_lcz.errors import UserError
+from bp_lcz.params import Split
+from bp_lcz.records.base import Part, Record
+
+Overlap = Literal["none", "overlap", "near-duplicates"]
+Unit = Literal["city", "spatial block", "patch"]
+
+
+class DataKind(StrEnum):
+    """What a data set is, by which results are headed; the words for it stand here alone."""
+
+    SIMULATED = "simulated"
+    WEAK_LABELS = "weak labels"
+    UNSTATED = "unstated"
+    SO2SAT = "So2Sat"
+    """So2Sat LCZ42 v2 itself, known by its labels: alone comparable with the paper."""
+
+    @property
+    def heading(self) -> str:
+        """In a few words."""
+        return _KINDS[self][0]
+
+    @property
+    def sentence(self) -> str:
+        """What a reader must know first."""
+        return _KINDS[self][1]
+
+
+_KINDS = {
+    DataKind.SIMULATED: (
+        "simulated data",
+        "Made by code, not measured: such numbers show that the workflow runs and how its variants differ on a "
+        "simulation. They say nothing about real images and are never comparable with the paper. "
+        "Do not use a model of such data for a map.",
+    ),
+    DataKind.WEAK_LABELS: (
+        "weak labels",
+        "Not ground truth: such numbers measure agreement with whatever made the labels. They say nothing about "
+        "accuracy on the ground and are never comparable with the paper.",
+    ),
+    DataKind.UNSTATED: (
+        "provenance not stated",
+        "Nothing in the files tells measured from simulated or weak labels. "
+        "Compare such numbers with others only if you know where the data come from.",
+    ),
+    DataKind.SO2SAT: (
+        "So2Sat LCZ42 v2",
+        "The labels are those of So2Sat LCZ42 v2: these numbers may be set against published ones of the same testing "
+        "split.",
+    ),
+}
+
+LEAKY_SPLIT = "leaky split"
+"""Patches of two splits show the same ground."""
+
+
+def _known(channels: Channels) -> Channels:
+    for key, bands in (("sen1", channels.sen1), ("sen2", channels.sen2)):
+        try:
+            resolve_bands(key, len(bands), bands, key)
+        except UserError as error:
+            raise ValueError(error.what) from None
+    return channels
+
+
+KnownChannels = Annotated[Channels, AfterValidator(_known)]
+
+
+class Leakage(Part):
+    """Whether patches of two splits show the same ground.
+
+    Attributes:
+        status: how that was seen.
+        pairs: of patches that overlap; without geo files a lower bound.
+        distance: smallest one between two splits in m; None where no two share a projection or nothing is known of it.
+    """
+
+    status: Overlap
+    pairs: int
+    distance: float | None
+
+    @property
+    def mark(self) -> str:
+        """What heads every result, if splits overlap; else nothing."""
+        return LEAKY_SPLIT if self.status != "none" else ""
+
+
+class OfData(Record):
+    """What results say of the data that they are about.
+
+    Attributes:
+        dataset: its name.
+        source: where its files say that they come from.
+        kind: what it is.
+        leakage: between its splits.
+    """
+
+    dataset: str
+    source: str | None
+    kind: DataKind
+    leakage: Leakage
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether results may be set against the paper's: only on the official So2Sat v2."""
+        return self.kind is DataKind.SO2SAT and not self.leakage.mark
+
+    @property
+    def heading(self) -> str:
+        """What to bear in mind of the data, in a few words."""
+        return ", ".join(filter(None, [self.leakage.mark, self.kind.heading]))
+
+    @property
+    def caution(self) -> str:
+        """The same, but empty for comparable data."""
+        return "" if self.is_comparable else self.heading
+
+    @property
+    def sentence(self) -> str:
+        """What a reader must know first, beside an overlap of splits."""
+        return "" if self.leakage.mark and self.kind is DataKind.SO2SAT else self.kind.sentence
+
+
+class SplitSummary(Part):
+    """Of one split.
+
+    Attributes:
+        patches: how many.
+        class_counts: patches of each class.
+        cities: how many; None without a geo file.
+    """
+
+    patches: int
+    class_counts: tuple[int, ...]
+    cities: int | None
+
+
+class BandSummary(Part):
+    """Of the values of one channel in one split, in stored units."""
+
+    mean: float
+    std: float
+    min: float
+    max: float
+
+
+class ExpectationSummary(Part):
+    """What became of an expectation: how many rows violate it, and the names of the first of them."""
+
+    expectation: str
+    target: str
+    success: bool
+    status: Literal["passed", "warning", "failed", "not checked"]
+    violations: int
+    examples: tuple[str, ...]
+
+
+class GateSummary(OfData):
+    """``summary.json``: what the quality gate found.
+
+    Attributes:
+        release: of So2Sat, known by its labels; None where it is none.
+        not_checked: expectations that nothing could be said of.
+        too_few_patches: splits whose patches are too few for some expectations, with these.
+        warnings: of expectations that do not stop.
+    """
+
+    format: Literal[2] = 2
+    release: str | None
+    channels: KnownChannels
+    splits: dict[Split, SplitSummary] = Field(min_length=3)
+    bands: dict[Split, dict[str, BandSummary]]
+    expectations: tuple[ExpectationSummary, ...]
+    not_checked: tuple[str, ...]
+    too_few_patches: dict[Split, tuple[str, ...]]
+    warnings: tuple[str, ...]
+
+
+class Blocks(Part):
+    """What intervals resample, and how many of them each split has."""
+
+    unit: Unit
+    description: str
+    count: dict[Split, int]
+
+
+class PackManifest(OfData):
+    """``manifest.json`` of the packed arrays.
+
+    Attributes:
+        mean: of each channel after the transformation, in the training split.
+        std: likewise.
+        class_counts: patches of each class.
+        sha256: of each file.
+    """
+
+    format: Literal[2] = 2
+    channels: KnownChannels
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_counts: dict[Split, tuple[int, ...]] = Field(min_length=3)
+    blocks: Blocks
+    sha256: dict[str, str]
+
+    def digest(self, start: str = "") -> str:
+        """One SHA-256 for all files whose names start so, from theirs."""
+        chosen = {name: value for name, value in self.sha256.items() if name.startswith(start)}
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()

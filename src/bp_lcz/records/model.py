@@ -1,0 +1,81 @@
+"""What training leaves beside the weights."""
+
+from typing import Literal
+
+from bp_lcz.params import Model, NetworkParams, Train
+from bp_lcz.records.base import Part, Record
+from bp_lcz.records.data import DataKind, KnownChannels, Leakage
+
+
+class TextOrigin(Part):
+    """What made the prompts of a network."""
+
+    encoder: str
+    revision: str | None
+    sha256: str
+    template: str
+
+
+class Validation(Part):
+    """Numbers of the validation split after the epoch that was kept; kappa may be undefined."""
+
+    oa: float
+    kappa: float | None
+    loss: float
+
+
+class Checkpoint(NetworkParams, Record):
+    """``model.json`` of any network; of one that was trained elsewhere only what is known.
+
+    Attributes:
+        trial: name of the trial.
+        channels: that the network takes.
+        parameters: how many it has.
+        best_epoch: whose weights were kept, counted from 1.
+        text: what made its prompts, if it has any.
+        device: ``cpu`` or the name of the GPU that trained it.
+        weights_sha256: of the file beside it; `write_checkpoint` fills it in.
+    """
+
+    format: Literal[2] = 2
+    trial: str
+    channels: KnownChannels
+    parameters: int
+    source: str | None
+    versions: dict[str, str]
+    text: TextOrigin | None = None
+    weights_sha256: str = ""
+    seed: int | None = None
+    train: Train | None = None
+    best_epoch: int | None = None
+    validation: Validation | None = None
+    dataset: str | None = None
+    kind: DataKind | None = None
+    leakage: Leakage | None = None
+    device: str | None = None
+
+
+class ModelDescription(Checkpoint):
+    """``model.json`` of a trained trial, of which all is known."""
+
+    model: Model
+    seed: int
+    train: Train
+    best_epoch: int
+    validation: Validation
+    dataset: str
+    kind: DataKind
+    leakage: Leakage
+    device: str
+
+
+class Timings(Record):
+    """``timings.json``: what training took, which differs from run to run."""
+
+    format: Literal[2] = 2
+    seconds: float
+    epochs: int
+    patches_per_second: float
+    peak_memory_mib: float
+    threads: int
+    machine: str

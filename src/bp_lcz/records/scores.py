@@ -1,0 +1,92 @@
+"""What an evaluation leaves."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bp_lcz.params import Variant
+from bp_lcz.records.base import Part
+from bp_lcz.records.data import OfData, Unit
+
+Metric = Literal["oa", "aa", "kappa", "macro_f1"]
+Interval = tuple[float, float] | None
+
+
+class ClassScores(Part):
+    """Of one class; None where undefined."""
+
+    code: str
+    name: str
+    support: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+class Scores(Part):
+    """All metrics of one classifier on one split; None where undefined.
+
+    Attributes:
+        oa: overall accuracy.
+        aa: mean recall over the classes present.
+        kappa: Cohen's.
+        macro_f1: mean F1 over the classes present.
+        oa_built: overall accuracy of the patches whose true class is 1..10.
+        oa_natural: of those whose true class is A..G.
+        ece: expected calibration error of the top label, 15 bins of equal width.
+        per_class: in So2Sat's order.
+        confusion: 17 x 17 counts, rows are true classes.
+    """
+
+    oa: float
+    aa: float
+    kappa: float | None
+    macro_f1: float
+    oa_built: float | None
+    oa_natural: float | None
+    ece: float | None
+    per_class: tuple[ClassScores, ...]
+    confusion: tuple[Annotated[tuple[int, ...], Field(min_length=17, max_length=17)], ...] = Field(
+        min_length=17, max_length=17
+    )
+
+
+SCORES = tuple(name for name in Scores.model_fields if name not in ("per_class", "confusion"))
+"""Of `Scores`, those that are one number."""
+
+
+class Resampling(Part):
+    """What intervals resample.
+
+    Attributes:
+        level: of the intervals.
+        unit: that is drawn with replacement.
+        blocks: number of units.
+        samples: number of resamples.
+        seed: of the drawing.
+        lower_bound: whether the true intervals are wider.
+    """
+
+    level: float
+    unit: Unit
+    blocks: int
+    samples: int
+    seed: int
+    lower_bound: bool
+
+
+class Evaluation(Scores, OfData):
+    """``evaluation.json``: a trained trial on the testing split."""
+
+    format: Literal[2] = 2
+    trial: str
+    backbone: str
+    variant: Variant
+    seed: int
+    parameters: int
+    best_epoch: int
+    validation_kappa: float | None
+    split: Literal["testing"] = "testing"
+    patches: int
+    intervals: dict[Metric, Interval] = Field(min_length=4)
+    interval: Resampling
