@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 STAGES = ("simulate", "validate", "pack", "prompts", "train", "evaluate", "report", "verify")
 
 OTHERS = (
-    *("bytes", "score", "import-sen2lcz", "judge", "split", "tile", "releases", "download", "workspace", "bench"),
+    *("bytes", "score", "pretrained", "judge", "split", "tile", "releases", "download", "workspace", "bench"),
     *("models", "promote", "rollback", "serve", "predict"),
 )
 
@@ -123,12 +123,6 @@ def test_an_unknown_trial_is_a_user_error(tmp_path: Path) -> None:
     result = bp_lcz("train", "nothing", folder=tmp_path)
     assert result.returncode == 1
     assert result.stderr.startswith("error: params.yaml: no trial 'nothing'; known: ")
-
-
-def test_an_import_without_its_file_is_a_user_error(tmp_path: Path) -> None:
-    result = bp_lcz("import-sen2lcz", "nothing.hdf5", "--out", "model", folder=tmp_path)
-    assert result.returncode == 1
-    assert result.stderr == "error: nothing.hdf5: not found\n"
 
 
 @pytest.mark.parametrize("switch", ["DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DVC_NO_ANALYTICS"])

@@ -40,17 +40,19 @@ def score(
 
 
 @commands.command()
-def import_sen2lcz(
-    weights: Annotated[Path, typer.Argument(help="Keras weights of Sen2LCZ-MF, an HDF5 file.")],
+def pretrained(
+    name: Annotated[str, typer.Argument(help="sen2lcz-mf: Sen2LCZ-MF of Qiu et al. 2020, Sentinel-2 L1C alone.")],
     out: Annotated[Path, typer.Option(help="Folder to make: a checkpoint of this project.")],
+    url: Annotated[str | None, typer.Option(help="Another address of the same file.")] = None,
+    file: Annotated[Path | None, typer.Option(help="The same file on this machine; nothing is downloaded.")] = None,
 ) -> None:
-    """Turn the published weights of Sen2LCZ-MF into a checkpoint, and print its path.
+    """Turn published weights, trained on real So2Sat, into a checkpoint, and print its path.
 
-    Example: bp-lcz import-sen2lcz sen2lcz.hdf5 --out outputs/sen2lcz
+    Example: bp-lcz pretrained sen2lcz-mf --out models/sen2lcz-mf
     """
-    from bp_lcz.model.sen2lcz_weights import convert_sen2lcz
+    from bp_lcz.model.pretrained import write_pretrained
 
-    typer.echo(convert_sen2lcz(weights, out))
+    typer.echo(write_pretrained(name, out, url, file))
 
 
 @commands.command()

@@ -1,7 +1,7 @@
 """Sen2LCZ-MF: four blocks of convolutions, and a classifier at each resolution whose probabilities are averaged.
 
 Source: Qiu et al., IEEE JSTARS 2020, and its published code and weights (MIT licence). The published network sees
-Sentinel-2 reflectance alone; ``bp-lcz import-sen2lcz`` reads its weights.
+Sentinel-2 reflectance alone; ``bp-lcz pretrained`` brings its weights.
 """
 
 from typing import Annotated, Literal
