@@ -8,8 +8,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from bp_lcz.params import SPLITS, Params
 from bp_lcz.paths import CLAIMS, EVALUATIONS, GATE, REPORTS, SUMMARY
-from bp_lcz.records import Evaluation, GateSummary
-from bp_lcz.registry.lineage import read_json
+from bp_lcz.records import Claims, Evaluation, GateSummary
 
 FIGURES = ("overview",)
 """Figures small enough to live in Prefect's database; the report has all."""
@@ -68,8 +67,8 @@ def show_figures(workspace: Path) -> None:
 
 def show_claims(workspace: Path) -> None:
     """What the run says of each claim of the paper."""
-    claims = read_json(workspace / CLAIMS)["claims"]
-    rows = [{"claim": each["claim"], "verdict": each["verdict"], "note": each["note"]} for each in claims.values()]
+    claims = Claims.read(workspace / CLAIMS).claims
+    rows = [{"claim": each.claim, "verdict": each.verdict, "note": each.note} for each in claims]
     create_table_artifact(rows, key=artifact_key(workspace, "claims"), description="claims of the paper")
 
 

@@ -1,6 +1,5 @@
 """Real processes killed with -9 and real full disks: the next run goes on, and nothing half-made is left."""
 
-import json
 import os
 import shutil
 import signal
@@ -14,6 +13,7 @@ import psutil
 import pytest
 import yaml
 
+from bp_lcz.records import Claims
 from tests.end_to_end.test_smoke import Checkout, set_train
 from tests.integration.test_flow import is_alive, wait_for
 
@@ -215,7 +215,7 @@ def test_a_full_disk_stops_each_stage_with_one_line_and_leaves_nothing(checkout:
         for output in outputs:
             assert (small_disk / output).exists(), stage
     assert not list(small_disk.rglob("*.part"))
-    assert json.loads((small_disk / "outputs/claims.json").read_text())["comparable"] is False
+    assert not Claims.read(small_disk / "outputs/claims.json").is_comparable
 
 
 def test_a_disk_that_fills_under_dvc_is_mended_by_the_next_flow(

@@ -11,6 +11,7 @@ import h5py
 import pytest
 import yaml
 
+from bp_lcz.records import Claims
 from tests.end_to_end.checkout import copy_checkout
 
 
@@ -83,7 +84,7 @@ def test_the_flow_ends_with_a_table_a_report_and_a_registered_model(smoke: tuple
     page = (workspace / "reports/index.html").read_text()
     assert "Simulated data" in page
     assert "bp-lcz workspace smoke --profile smoke" in page
-    assert json.loads((workspace / "outputs/claims.json").read_text())["comparable"] is False
+    assert not Claims.read(workspace / "outputs/claims.json").is_comparable
     assert "not comparable" in printed
 
 

@@ -21,7 +21,7 @@ from bp_lcz.model.sen2lcz_weights import convert_sen2lcz
 from bp_lcz.params import NetworkParams, backbone_names, load_params, read_sections
 from bp_lcz.patches.store import PackedStore
 from bp_lcz.records import Checkpoint
-from bp_lcz.registry.lineage import file_sha256, read_json
+from bp_lcz.registry.lineage import file_sha256
 from bp_lcz.report.claims import load_paper
 from bp_lcz.scenes.tile import TileOptions, cut_scenes
 from bp_lcz.scoring.score import score_file
@@ -217,7 +217,6 @@ TARGETS = {
     "profile": Target(_copy_of("profiles/ablation.yaml"), _sections, is_text=True),
     "paper": Target(_copy_of("paper.yaml"), lambda path: load_paper(path, backbone_names()) and None, is_text=True),
     "release": Target(_release, lambda path: read_release(path) and None, is_text=True),
-    "record": Target(_packed("manifest.json"), lambda path: read_json(path) and None, is_text=True),
     "manifest": Target(
         _packed("manifest.json"), lambda path: PackedStore(path.parent, "testing") and None, is_text=True
     ),

@@ -1,6 +1,5 @@
 """Stage ``verify``: what it prints, writes and how it ends."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,8 @@ import yaml
 
 from bp_lcz.errors import UserError
 from bp_lcz.params import load_params
+from bp_lcz.paths import CLAIMS as CLAIMS_FILE
+from bp_lcz.records import Claims
 from bp_lcz.stages import verify
 from tests.report.test_claims import COMPARISON, OFFICIAL, SKILL, TRIALS, swapped
 from tests.scoring.results import write_params, write_results
@@ -35,10 +36,8 @@ def test_a_comparable_claim_that_fails_ends_with_status_1_after_table_and_file(w
     assert done.returncode == 1
     assert done.stderr == "error: paper.yaml: 1 of 2 claims fail on comparable data: bad\n"
     assert [line.count("fails") for line in done.stdout.splitlines()[4:]] == [0, 2]
-    verdicts = {
-        name: claim["verdict"] for name, claim in json.loads(Path("outputs/claims.json").read_text())["claims"].items()
-    }
-    assert verdicts == {"good": "holds", "bad": "fails"}
+    verdicts = [(claim.name, claim.verdict) for claim in Claims.read(CLAIMS_FILE).claims]
+    assert verdicts == [("good", "holds"), ("bad", "fails")]
 
 
 def test_the_same_claim_on_simulated_data_is_not_comparable_and_ends_with_status_0(workspace):

@@ -5,6 +5,7 @@ writes the file, so that DVC runs the stage again.
 """
 
 from bp_lcz.records.base import MOST_BYTES, Part, Record
+from bp_lcz.records.claims import CheckedClaim, Claims, Direction, Reproduced, Verdict
 from bp_lcz.records.data import (
     LEAKY_SPLIT,
     BandSummary,

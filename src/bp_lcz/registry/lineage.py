@@ -49,21 +49,6 @@ def trial_tags(workspace: Path, params: Params, trial: str) -> dict[str, str]:
     }
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """Content of one of the pipeline's JSON files.
-
-    Raises:
-        UserError: if it is missing or damaged.
-    """
-    try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(file, "not found; run `dvc repro` first") from None
-    except (ValueError, RecursionError):
-        raise UserError(file, "not valid JSON") from None
-    return content
-
-
 def file_sha256(file: Path) -> str:
     """Digest of a file of any size."""
     with file.open("rb") as content:

@@ -4,52 +4,44 @@
 judged only on the official data. On all other data the direction of a claim is still tested, and shown as that.
 """
 
-import json
 import statistics
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
 from bp_lcz.errors import UserError, first_mistake
 from bp_lcz.params import Variant, read_sections
 from bp_lcz.paths import PAPER
-from bp_lcz.records import GateSummary
+from bp_lcz.records import CheckedClaim, Direction, GateSummary, Interval, Metric, Part, Reproduced, Verdict
 from bp_lcz.scoring.results import METRICS, Group, TrialResult, check_same_patches, group_seeds, value_text
 from bp_lcz.scoring.score import fraction
 
-Direction = Literal["holds", "fails", "undecided"]
-Verdict = Literal["holds", "fails", "undecided", "not accessible", "not comparable"]
 HEADER = ("claim", "paper", "reproduced", "difference [95 % interval]", "verdict", "direction here", "note")
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Selector(_Entry):
+class Selector(Part):
     """Trials without overrides, over all seeds."""
 
     backbone: str
     variant: Variant
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     """Options of the backbone in the paper; a trial with others is not comparable."""
 
 
-class Check(_Entry):
+class Check(Part):
     """What decides a claim: a number of the trials, or how far it is above that of other trials."""
 
     stage: Literal["evaluate"]
-    key: Literal["oa", "aa", "kappa", "macro_f1"]
+    key: Metric
     """Of ``evaluation.json``, on the testing split."""
     trials: Selector
     than: Selector | None = None
     """The trials that the claim calls worse; without them the claim is a number."""
 
 
-class Claim(_Entry):
+class Claim(Part):
     """One statement or number of the paper."""
 
     claim: str = Field(min_length=1)
@@ -74,7 +66,7 @@ class Claim(_Entry):
         return self
 
 
-class Paper(_Entry):
+class Paper(Part):
     """All of ``paper.yaml``."""
 
     title: str
@@ -113,71 +105,6 @@ def load_paper(path: Path, backbones: Collection[str]) -> Paper:
     return paper
 
 
-@dataclass(frozen=True)
-class Reproduced:
-    """A metric of trials that differ in the seed alone.
-
-    Attributes:
-        trials: what their names have in common.
-        mean: over seeds.
-        deviation: standard deviation over seeds; None with one seed.
-        seeds: how many.
-    """
-
-    trials: str
-    mean: float
-    deviation: float | None
-    seeds: int
-
-
-@dataclass(frozen=True)
-class CheckedClaim:
-    """What this run says of a claim.
-
-    Attributes:
-        name: key in ``paper.yaml``.
-        claim: the claim in words.
-        where: table or section of the paper.
-        metric: key of ``evaluation.json``; None where nothing here decides the claim.
-        paper: the paper's number, if accessible.
-        reproduced: the trials that the claim is about and, in a comparison, those it calls worse.
-        difference: of the two, or of the number and the paper's where the two compare.
-        interval: 95 % interval of the difference.
-        lower_bound: whether the true interval is wider.
-        verdict: against the paper.
-        direction: of a comparison, on the data of this run; None for a number.
-        note: why the verdict is no better.
-    """
-
-    name: str
-    claim: str
-    where: str | None
-    metric: str | None
-    paper: float | None
-    reproduced: Sequence[Reproduced]
-    difference: float | None
-    interval: Sequence[float] | None
-    lower_bound: bool
-    verdict: Verdict
-    direction: Direction | None
-    note: str
-
-    def entries(self) -> list[str]:
-        """The columns of ``HEADER``."""
-        paper = "not accessible" if self.paper is None else fraction(self.paper, 3)
-        if self.direction is not None:
-            paper = "higher, by how much not accessible" if self.paper is None else f"higher by {paper}"
-        return [
-            self.claim,
-            paper,
-            _reproduced_text(self.reproduced),
-            difference_text(self.difference, self.interval, self.lower_bound),
-            self.verdict,
-            self.direction or "-",
-            self.note,
-        ]
-
-
 def check_claims(paper: Paper, summary: GateSummary, results: Sequence[TrialResult]) -> list[CheckedClaim]:
     """One outcome for each claim, in the order of ``paper.yaml``.
 
@@ -202,23 +129,27 @@ def failures(outcomes: Sequence[CheckedClaim]) -> list[CheckedClaim]:
 
 def claims_text(outcomes: Sequence[CheckedClaim], summary: GateSummary) -> str:
     """The table as plain text, headed by what the data are."""
-    rows = [list(HEADER), *(outcome.entries() for outcome in outcomes)]
+    rows = [list(HEADER), *map(entries, outcomes)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines = [" | ".join(entry.ljust(width) for entry, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     rule = "-+-".join("-" * width for width in widths)
     return "\n".join([data_text(summary), "", lines[0], rule, *lines[1:]])
 
 
-def claims_json(outcomes: Sequence[CheckedClaim], summary: GateSummary) -> str:
-    """The outcomes as JSON, the same bytes for the same inputs."""
-    content = {
-        **summary.model_dump(mode="json", include={"dataset", "kind", "leakage", "release", "source"}),
-        "comparable": summary.is_comparable,
-        "claims": {outcome.name: {**asdict(outcome), "name": None} for outcome in outcomes},
-    }
-    for claim in content["claims"].values():
-        del claim["name"]
-    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+def entries(claim: CheckedClaim) -> list[str]:
+    """The columns of ``HEADER``."""
+    paper = "not accessible" if claim.paper is None else fraction(claim.paper, 3)
+    if claim.direction is not None:
+        paper = "higher, by how much not accessible" if claim.paper is None else f"higher by {paper}"
+    return [
+        claim.claim,
+        paper,
+        _reproduced_text(claim.reproduced),
+        difference_text(claim.difference, claim.interval, claim.lower_bound),
+        claim.verdict,
+        claim.direction or "-",
+        claim.note,
+    ]
 
 
 def data_text(summary: GateSummary) -> str:
@@ -229,7 +160,7 @@ def data_text(summary: GateSummary) -> str:
     return f"{patches}: {summary.heading}, never comparable with the paper; only directions are tested"
 
 
-def difference_text(difference: float | None, interval: Sequence[float] | None, lower_bound: bool = False) -> str:
+def difference_text(difference: float | None, interval: Interval, lower_bound: bool = False) -> str:
     """A difference and its interval as ``+.012 [.003, .021]``; a dagger marks a lower bound of the width."""
     if difference is None:
         return "-"
@@ -237,7 +168,7 @@ def difference_text(difference: float | None, interval: Sequence[float] | None, 
     return signed(difference) + (f" {interval_text(interval)}{mark}" if interval is not None else "")
 
 
-def interval_text(interval: Sequence[float] | None) -> str:
+def interval_text(interval: Interval) -> str:
     """An interval as ``[.571, .650]``; empty for None."""
     return "" if interval is None else f"[{', '.join(fraction(end, 3) for end in interval)}]"
 
@@ -300,7 +231,7 @@ def _check(name: str, claim: Claim, summary: GateSummary, groups: Mapping[tuple[
         where=claim.where,
         metric=None if check is None else check.key,
         paper=claim.value,
-        reproduced=[_reproduced(label, each) for label, each in values.items() if each is not None],
+        reproduced=tuple(_reproduced(label, each) for label, each in values.items() if each is not None),
         difference=difference,
         interval=interval,
         lower_bound=interval is not None and is_narrow,
@@ -310,7 +241,7 @@ def _check(name: str, claim: Claim, summary: GateSummary, groups: Mapping[tuple[
     )
 
 
-def _difference(claim: Claim, check: Check, trials: Sequence[Group]) -> tuple[float | None, Sequence[float] | None]:
+def _difference(claim: Claim, check: Check, trials: Sequence[Group]) -> tuple[float | None, Interval]:
     """Lead of the first trials over the second, or distance of their mean from the paper's number."""
     means = [statistics.fmean(group.values(check.key) or ()) for group in trials]
     if check.than is not None:
@@ -318,16 +249,16 @@ def _difference(claim: Claim, check: Check, trials: Sequence[Group]) -> tuple[fl
     if claim.value is None:
         return None, None
     interval = trials[0].intervals()[check.key]
-    return means[0] - claim.value, None if interval is None else [end - claim.value for end in interval]
+    return means[0] - claim.value, None if interval is None else (interval[0] - claim.value, interval[1] - claim.value)
 
 
-def _direction(interval: Sequence[float] | None) -> Direction:
+def _direction(interval: Interval) -> Direction:
     if interval is None or interval[0] <= 0 <= interval[1]:
         return "undecided"
     return "holds" if interval[0] > 0 else "fails"
 
 
-def _within(difference: float | None, interval: Sequence[float] | None, tolerance: float, is_narrow: bool) -> Verdict:
+def _within(difference: float | None, interval: Interval, tolerance: float, is_narrow: bool) -> Verdict:
     """Whether a number is reproduced; it fails only where chance does not explain the distance."""
     if difference is None or interval is None:
         return "undecided"
@@ -353,7 +284,7 @@ def _differing(claim: str, selector: Selector, group: Group | None) -> list[str]
 
 def _reproduced(label: str, values: Sequence[float]) -> Reproduced:
     deviation = statistics.stdev(values) if len(values) > 1 else None
-    return Reproduced(label, statistics.fmean(values), deviation, len(values))
+    return Reproduced(trials=label, mean=statistics.fmean(values), deviation=deviation, seeds=len(values))
 
 
 def _reproduced_text(reproduced: Sequence[Reproduced]) -> str:

@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from bp_lcz.drawing import Note, class_histogram
 from bp_lcz.params import SPLITS
-from bp_lcz.records import GateSummary, PackManifest
+from bp_lcz.records import CheckedClaim, GateSummary, PackManifest
 from bp_lcz.report import figures, tables
-from bp_lcz.report.claims import CheckedClaim, data_text
+from bp_lcz.report.claims import data_text
 from bp_lcz.scoring.metrics import reliability
 from bp_lcz.scoring.results import METRICS, Group, Matrix, TrialResult, check_same_patches, group_seeds
 

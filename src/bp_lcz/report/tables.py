@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bp_lcz.params import SPLITS
-from bp_lcz.records import ClassScores, GateSummary
-from bp_lcz.report.claims import HEADER, CheckedClaim, interval_text, signed
+from bp_lcz.records import CheckedClaim, ClassScores, GateSummary
+from bp_lcz.report.claims import HEADER, entries, interval_text, signed
 from bp_lcz.scoring.results import METRICS, Group, TrialResult, overrides_text, value_text
 from bp_lcz.scoring.score import fraction
 from bp_lcz.scoring.significance import LEVEL, mcnemar
@@ -125,7 +125,7 @@ def ablation_table(summary: GateSummary, groups: Sequence[Group]) -> Table | Non
 
 def claims_table(summary: GateSummary, outcomes: Sequence[CheckedClaim]) -> Table:
     """The paper's claims and what this run says of each."""
-    rows = [[Entry(entry) for entry in outcome.entries()] for outcome in outcomes]
+    rows = [[Entry(entry) for entry in entries(outcome)] for outcome in outcomes]
     return Table(_caption("Claims of the paper", summary), HEADER, rows, text=HEADER)
 
 

@@ -1,9 +1,10 @@
 """Stage ``verify``: the paper's claims against the trials of this run."""
 
-from bp_lcz import files, paths
+from bp_lcz import paths
 from bp_lcz.errors import UserError
 from bp_lcz.params import Params, backbone_names
-from bp_lcz.report.claims import check_claims, claims_json, claims_text, failures, load_paper
+from bp_lcz.records import Claims
+from bp_lcz.report.claims import check_claims, claims_text, failures, load_paper
 from bp_lcz.scoring.results import read_matrix
 
 
@@ -17,8 +18,8 @@ def run(params: Params) -> None:
     paper = load_paper(paths.PAPER, backbone_names())
     summary, results = read_matrix(params)
     outcomes = check_claims(paper, summary, results)
-    with files.staged_file(paths.CLAIMS) as file:
-        file.write_text(claims_json(outcomes, summary), encoding="utf-8")
+    about = summary.model_dump(include={"dataset", "source", "kind", "leakage", "release"})
+    Claims(**about, claims=tuple(outcomes)).write(paths.CLAIMS)
     print(claims_text(outcomes, summary), flush=True)
     failed = failures(outcomes)
     if failed:
