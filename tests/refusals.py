@@ -10,13 +10,15 @@ from bp_lcz.errors import UserError
 
 
 @contextmanager
-def refuses(where: object, *facts: object, kind: type[UserError] = UserError) -> Iterator[None]:
+def refuses(
+    where: object, *facts: object, kind: type[UserError] = UserError
+) -> Iterator[pytest.ExceptionInfo[UserError]]:
     """The block ends with one line of an error of exactly this type, at this place, that states these facts.
 
     A fact is a number, a name, an option or a command that a reader needs; it stands as a word of its own.
     """
     with pytest.raises(kind) as caught:
-        yield
+        yield caught
     assert (type(caught.value), caught.value.where) == (kind, str(where)), caught.value
     assert "\n" not in str(caught.value)
     assert not [fact for fact in facts if not states(caught.value.what, fact)], caught.value

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import yaml
 
-from bp_lcz.errors import TemporaryError, UserError
+from bp_lcz.errors import TemporaryError
 from bp_lcz.registry import promote as promotion
 from bp_lcz.registry.connection import open_store
 from bp_lcz.registry.mirror import mirror_trials
 from bp_lcz.registry.models import list_models, models_table
 from bp_lcz.registry.promote import Decision, promote_version, restore_champion
 from bp_lcz.registry.register import register_best
+from tests.refusals import refuses
 from tests.registry.conftest import FinishedWorkspace
 
 NAME = "bp-lcz-demo"
@@ -162,7 +163,7 @@ def test_a_champion_is_replaced_only_by_a_sure_lead_and_rollbacks_walk_back(regi
     assert restore_champion(registry.folder, NAME).version == registry.champion == first
     assert registry.tags(best)["rolled_back_at"]
     assert [record["action"] for record in registry.records(best)] == ["promote", "rollback"]
-    with pytest.raises(UserError, match="no champion before version 1 can be restored"):
+    with refuses(NAME, "before version 1"):
         restore_champion(registry.folder, NAME)
     assert registry.champion == first
 
@@ -233,7 +234,7 @@ def test_a_damaged_evaluation_is_a_refusal(led: Registry) -> None:
 def test_a_candidate_whose_run_was_removed_is_a_user_error(registry: Registry) -> None:
     registry.register(right=0.9, seed=1)
     remove_run(registry, 1)
-    with pytest.raises(UserError, match=f"^{NAME} version 1: its run .* was removed from MLflow"):
+    with refuses(f"{NAME} version 1", "removed"):
         registry.promote()
     assert registry.champion is None
     assert list_models(registry.folder, NAME)[0]["kappa"] is None
@@ -244,7 +245,7 @@ def test_a_champion_whose_run_was_removed_can_neither_be_led_nor_rolled_back(led
     refused = led.promote()
     assert not refused.accepted
     assert refused.reason.startswith(f"{NAME} version 2: its run ")
-    with pytest.raises(UserError, match=f"^{NAME} version 2: its run .* was removed from MLflow"):
+    with refuses(f"{NAME} version 2", "removed"):
         restore_champion(led.folder, NAME)
     assert led.champion == 2
 
@@ -264,7 +265,7 @@ def test_a_store_that_does_not_answer_decides_nothing(led: Registry, monkeypatch
         with monkeypatch.context() as patch:
             patch.setattr(MlflowClient, method, fail)
             for act in (promote_version, restore_champion, list_models):
-                with pytest.raises(TemporaryError, match=r"mlflow\.db: MLflow does not answer \(Connection refused\)$"):
+                with refuses(f"sqlite:///{led.folder}/mlflow.db", "(Connection refused)", kind=TemporaryError):
                     act(led.folder, NAME)
     assert led.champion == 2
     assert led.tags(3) == before
@@ -281,21 +282,20 @@ def test_an_artifact_store_that_does_not_answer_refuses_and_passes_over_nothing(
 
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", fail)
     for act in (promote_version, restore_champion):
-        with pytest.raises(TemporaryError, match=r"the artifact store does not answer \(timed out\)$"):
+        with pytest.raises(TemporaryError, match=r"artifact store .*\(timed out\)$"):
             act(led.folder, NAME)
     assert led.champion == 2
     assert led.records(3) == []
 
 
 def test_an_unknown_model_or_version_is_a_user_error(registry: Registry) -> None:
-    with pytest.raises(UserError, match="no-model: no such registered model"):
-        promote_version(registry.folder, "no-model")
-    with pytest.raises(UserError, match="no-model: no such registered model"):
-        promote_version(registry.folder, "no-model", version=7)
+    for version in (None, 7):
+        with refuses("no-model", "`make reproduce`"):
+            promote_version(registry.folder, "no-model", version=version)
     registry.register(right=0.6, seed=1)
-    with pytest.raises(UserError, match="bp-lcz-demo: no version 7; `bp-lcz models bp-lcz-demo` lists them"):
+    with refuses(NAME, "version 7", f"`bp-lcz models {NAME}`"):
         registry.promote(7)
-    with pytest.raises(UserError, match="no champion to roll back from"):
+    with refuses(NAME, f"`bp-lcz promote {NAME}`"):
         restore_champion(registry.folder, NAME)
 
 

@@ -83,9 +83,9 @@ def test_a_wrong_shape_and_another_type_are_refused(workspace: FinishedWorkspace
     example = example_patches(workspace.folder / "data/demo")
     with open_store(workspace.folder):
         model = mlflow.pyfunc.load_model("models:/bp-lcz-demo/1")
-    with pytest.raises(mlflow.MlflowException, match="does not match expected shape"):
+    with pytest.raises(mlflow.MlflowException, match="shape"):
         model.predict(example | {"sen1": example["sen1"][..., :7]})
-    with pytest.raises(mlflow.MlflowException, match="does not match expected dtype float64"):
+    with pytest.raises(mlflow.MlflowException, match="float64"):
         model.predict(example | {"sen1": example["sen1"].astype(np.float32)})
 
 

@@ -24,7 +24,6 @@ import torch
 import uvicorn
 
 from bp_lcz.bands import ALL_CHANNELS
-from bp_lcz.errors import UserError
 from bp_lcz.model import checkpoint
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import Classifier, load_classifier, write_checkpoint
@@ -37,6 +36,7 @@ from bp_lcz.serving.server import JSON, MOST_JSON, application
 from bp_lcz.serving.wire import NPY, decode_arrays, encode_arrays
 from tests.conftest import ROOT
 from tests.records import described
+from tests.refusals import refuses, states
 
 LIMIT = 2**20
 LOCAL = "127.0.0.1:5001"
@@ -201,7 +201,8 @@ def test_what_is_no_patch_gets_400_with_a_reason(body: bytes, content_type: str,
 def test_a_body_over_the_limit_is_refused_before_it_is_read() -> None:
     refused = Asked(b"x", length=LIMIT + 1)
     assert (refused.status, refused.parts_read) == (413, 0)
-    assert f"{LIMIT + 1:,} bytes; at most {LIMIT:,}" in refused.error
+    assert states(refused.error, f"{LIMIT + 1:,}")
+    assert states(refused.error, f"{LIMIT:,}")
     assert Asked(b"x", content_type=JSON, length=MOST_JSON + 1).status == 413
     longer = Asked([bytes(1000)] * 100, length=1500)
     assert (longer.status, longer.parts_read) == (400, 2)
@@ -336,9 +337,9 @@ def test_the_client_gives_the_probabilities_of_the_network(url: str) -> None:
     for sen1 in (SEN1, SEN1.tolist(), SEN1.astype(">f8"), SEN1.astype(np.longdouble), SEN1[::-1][::-1]):
         np.testing.assert_array_equal(Client(url).predict_proba(sen1, SEN2), expected)
     assert Client(url).predict_proba(SEN1[:0], SEN2[:0]).shape == (0, CLASS_COUNT)
-    with pytest.raises(UserError, match="400: sen1: shape"):
+    with refuses(url, 400, "sen1", "(2, 32, 32, 7)"):
         Client(url).predict_proba(SEN1[..., :7], SEN2)
-    with pytest.raises(UserError, match="413: body of"):
+    with refuses(url, 413):
         Client(url).predict_proba(np.repeat(SEN1, 20, axis=0), np.repeat(SEN2, 20, axis=0))
 
 
@@ -350,7 +351,7 @@ def test_the_client_asks_for_a_loopback_address_through_no_proxy(url: str, monke
     for address in (url, url.replace("127.0.0.1", "localhost")):
         assert Client(address).is_healthy()
         assert Client(address).predict_proba(SEN1, SEN2).shape == (2, CLASS_COUNT)
-    with pytest.raises(UserError, match="no answer"):
+    with refuses("http://lcz.invalid:5001", "no answer"):
         Client("http://lcz.invalid:5001").predict_proba(SEN1, SEN2)
 
 
@@ -361,11 +362,11 @@ def test_the_client_imports_little() -> None:
 
 def test_the_client_says_what_is_wrong() -> None:
     for address in ("ftp://x", "x:5001", "http://", "http://[::1"):
-        with pytest.raises(UserError, match="expected http://host:port"):
+        with refuses(address, "http://host:port"):
             Client(address)
-    with pytest.raises(UserError, match="sen1: has 2 patches, sen2 1"):
+    with refuses("sen1", 2, "sen2", 1):
         Client("http://127.0.0.1:1").predict_proba(SEN1, SEN2[:1])
-    with pytest.raises(UserError, match=r"http://127.0.0.1:1: no answer \(.*refused"):
+    with refuses("http://127.0.0.1:1", "no answer", "refused"):
         Client("http://127.0.0.1:1").predict_proba(SEN1, SEN2)
     assert not Client("http://127.0.0.1:1").is_healthy()
 
@@ -403,20 +404,20 @@ def http(content: bytes, status: str = "200 OK", header: str = "") -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("answer", "facts"),
     [
-        (b"SSH-2.0-OpenSSH_9.2\r\n", r"no answer \(.*SSH-2.0"),
-        (http(b"[]")[:-1], r"no answer \(.*IncompleteRead"),
-        (http(b"<html>"), "an answer without predictions; is this a scoring server"),
-        (http(encode_arrays(SEN1)), "an answer without predictions; is this a scoring server"),
-        (http(encode_arrays(np.zeros((1, CLASS_COUNT)))), "1 predictions for 2 patches"),
-        (http(b"<html>", "404 Not Found"), "404: Not Found"),
-        (http(b"[]", "500 Oops"), "500: Oops"),
-        (http(b"", "302 Found", "Location: http://lcz.invalid/\r\n"), "302: Found"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", ["no answer", "SSH-2.0"]),
+        (http(b"[]")[:-1], ["no answer", "IncompleteRead"]),
+        (http(b"<html>"), ["without predictions"]),
+        (http(encode_arrays(SEN1)), ["without predictions"]),
+        (http(encode_arrays(np.zeros((1, CLASS_COUNT)))), ["1 predictions", "2 patches"]),
+        (http(b"<html>", "404 Not Found"), ["404: Not Found"]),
+        (http(b"[]", "500 Oops"), ["500: Oops"]),
+        (http(b"", "302 Found", "Location: http://lcz.invalid/\r\n"), ["302: Found"]),
     ],
 )
-def test_the_client_says_that_it_is_no_scoring_server(answer: bytes, reason: str) -> None:
-    with answering(answer) as url, pytest.raises(UserError, match=f"^{url}: {reason}"):
+def test_the_client_says_that_it_is_no_scoring_server(answer: bytes, facts: list[str]) -> None:
+    with answering(answer) as url, refuses(url, *facts):
         Client(url).predict_proba(SEN1, SEN2)
 
 
@@ -425,7 +426,7 @@ def test_what_speaks_no_http_is_not_healthy() -> None:
         assert not Client(url).is_healthy()
     for url in ("http://localhost:port", "http://a..b"):
         assert not Client(url).is_healthy()
-        with pytest.raises(UserError, match=f"^{url}: no answer"):
+        with refuses(url, "no answer"):
             Client(url).predict_proba(SEN1, SEN2)
 
 
@@ -433,22 +434,22 @@ def test_what_speaks_no_http_is_not_healthy() -> None:
 def test_the_client_names_the_patch_by_the_callers_number(value: float) -> None:
     sen1, sen2 = np.zeros((120, 32, 32, 8)), np.zeros((120, 32, 32, 10), np.float64)
     sen2[100, 1, 2, 3] = value
-    with pytest.raises(UserError, match="^sen2: patch 100 has values that are not finite$"):
+    with refuses("sen2", "patch 100", "finite"):
         Client("http://127.0.0.1:1").predict_proba(sen1, sen2)
 
 
 @pytest.mark.parametrize(
-    ("sen1", "reason"),
+    ("sen1", "fact"),
     [
-        ([], r"shape \(0,\); expected \(N, 32, 32, channels\)"),
-        ([[1.0], [2.0, 3.0]], "not a rectangular array"),
-        (SEN1[:, :16], r"shape \(2, 16, 32, 8\); expected \(N, 32, 32, channels\)"),
-        (SEN1.astype(np.int64), "holds int64; expected floating-point numbers"),
-        (SEN1.astype(bool), "holds bool; expected"),
-        (SEN1.astype(str), "holds <U32; expected"),
-        (SEN1.astype(object), "holds object; expected"),
+        ([], "(0,)"),
+        ([[1.0], [2.0, 3.0]], "rectangular"),
+        (SEN1[:, :16], "(2, 16, 32, 8)"),
+        (SEN1.astype(np.int64), "int64"),
+        (SEN1.astype(bool), "bool"),
+        (SEN1.astype(str), "<U32"),
+        (SEN1.astype(object), "object"),
     ],
 )
-def test_the_client_refuses_what_is_no_array_of_patches(sen1: Any, reason: str) -> None:
-    with pytest.raises(UserError, match=f"^sen1: {reason}"):
+def test_the_client_refuses_what_is_no_array_of_patches(sen1: Any, fact: str) -> None:
+    with refuses("sen1", fact):
         Client("http://127.0.0.1:1").predict_proba(sen1, SEN2)

@@ -8,6 +8,7 @@ import pytest
 
 from bp_lcz.errors import UserError
 from bp_lcz.serving.wire import decode_arrays, encode_arrays
+from tests.refusals import refuses
 
 ONE = np.random.default_rng(1).random((3, 2, 4)).astype(np.float32)
 TWO = np.random.default_rng(2).random((3, 5))
@@ -63,9 +64,8 @@ def test_arrays_come_back_as_they_were_and_numpy_writes_the_same() -> None:
     ],
 )
 def test_what_is_no_array_of_the_form_is_refused(body: bytes, where: str) -> None:
-    with pytest.raises(UserError) as caught:
+    with refuses(where):
         decode_arrays(body, **FORM)
-    assert caught.value.where == where
 
 
 def test_no_header_does_anything_but_describe_the_array() -> None:
@@ -84,7 +84,7 @@ def test_no_header_does_anything_but_describe_the_array() -> None:
 def test_a_header_that_promises_much_takes_no_memory() -> None:
     body = with_header(f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({10**12}, 5)}}\n") + bytes(1000)
     tracemalloc.start()
-    with pytest.raises(UserError, match="its header promises 40,000,000,000,000 bytes; 1,000 follow"):
+    with refuses("two", "40,000,000,000,000", "1,000"):
         decode_arrays(body, two=(5,))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -91,7 +91,7 @@ def fetch_classifier(client: "MlflowClient", version: "ModelVersion", device: st
         try:
             classifier = load_classifier(folder, device)
         except UserError as error:
-            raise UserError(where, f"{str(error).removeprefix(f'{folder}/')}") from None
+            raise UserError(where, f"{Path(error.where).name}: {error.what}") from None
     registered = version.tags.get("weights_sha256")
     if registered != classifier.description.weights_sha256:
         raise UserError(where, "its weights are not those that were registered (another sha256)")
