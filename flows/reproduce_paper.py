@@ -13,6 +13,7 @@ from prefect.states import Completed, Failed
 from pydantic import PositiveInt
 
 from bp_lcz.errors import UserError
+from bp_lcz.so2sat.pinned import verify_pins
 from bp_lcz.workspace import make_workspace
 from flows.stages import CHECKOUT
 from flows.train_bp_lcz import train_bp_lcz
@@ -31,6 +32,8 @@ def reproduce_paper(
     """
     try:
         with contextlib.chdir(CHECKOUT):
+            if dataset is not None:
+                verify_pins(dataset)
             workspace = make_workspace(profile, profile=profile, dataset=dataset)
     except UserError as error:
         return Failed(message=str(error))

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from bp_lcz.errors import UserError
-from bp_lcz.so2sat.pinned import check_pins, remember_pins
+from bp_lcz.so2sat.pinned import check_pins, remember_pins, verify_pins
 from bp_lcz.so2sat.releases import RELEASES, read_release
+from tests.conftest import ROOT
 from tests.so2sat.servers import Manners, http_server
 from tests.test_cli import bp_lcz
 
@@ -43,9 +46,10 @@ def checkout(tmp_path: Path, source: Path) -> Path:
     for name in NAMES:
         content = (source / name).read_bytes()
         md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        pins += f"- md5: {md5}\n  size: {len(content)}\n  hash: md5\n  cache: false\n  path: data/so2sat/{name}\n"
+        pins += f"- md5: {md5}\n  size: {len(content)}\n  hash: md5\n  path: data/so2sat/{name}\n"
         files.append({"name": name, "size": len(content), "md5": md5})
     (folder / "data.dvc").write_text(pins)
+    shutil.copy(ROOT / ".dvcignore", folder)
     (tmp_path / "small.json").write_text(json.dumps({"name": "small", "folder": "so2sat", "files": files}))
     return folder
 
@@ -56,31 +60,29 @@ def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_plain_commands_of_dvc_do_not_ask_for_files_that_most_clones_have_no_use_for(
+def test_plain_commands_of_dvc_are_clean_without_files_that_most_clones_have_no_use_for(
     checkout: Path, tmp_path: Path
 ) -> None:
     (checkout / "dvc.yaml").write_text("stages: {make: {cmd: echo made > made.txt, outs: [made.txt]}}\n")
     clone = tmp_path / "clone"
-    for folder, commands in ((checkout, ("repro", "push")), (clone, ("pull", "status", "checkout", "push"))):
-        for command in commands:
+    for folder, commands in ((checkout, ("repro", "push")), (clone, ("fetch", "pull", "checkout", "push"))):
+        for command in (*commands, "status"):
             done = dvc(folder, command)
             assert done.returncode == 0, done.stderr
-            assert "not in cache" not in done.stdout
+        assert done.stdout.strip() == "Data and pipelines are up to date."
         if folder == checkout:
             shutil.copytree(checkout, clone, ignore=shutil.ignore_patterns("cache", "tmp", "made.txt"))
     assert (clone / "made.txt").read_text() == "made\n"
 
 
-def test_after_a_download_dvc_is_up_to_date_and_no_byte_lies_on_the_disk_twice(
-    checkout: Path, source: Path, tmp_path: Path
+def test_a_download_goes_where_data_dvc_pins_it_and_other_files_there_stop_a_workspace(
+    checkout: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = (checkout / "data.dvc").read_text()
     release = ("--release-file", str(tmp_path / "small.json"))
     with http_server(source, Manners(breaks=1)) as url:
         result = bp_lcz("download", *release, "--mirror", url, folder=checkout)
     assert result.returncode == 0, result.stderr
-    status = dvc(checkout, "status", "data.dvc")
-    assert status.stdout.strip() == "Data and pipelines are up to date.", status.stdout + status.stderr
     assert (checkout / "data.dvc").read_text() == before
     assert not (checkout / ".dvc/cache").exists()
     for name in NAMES:
@@ -95,8 +97,28 @@ def test_after_a_download_dvc_is_up_to_date_and_no_byte_lies_on_the_disk_twice(
     assert checked.returncode == 0, checked.stderr
     assert checked.stderr.count("verified, md5") == 3
 
-    (checkout / "data/so2sat/testing.h5").write_bytes(b"damaged")
-    assert "modified:" in dvc(checkout, "status", "data.dvc").stdout
+    monkeypatch.chdir(checkout)
+    with monkeypatch.context() as patch:  # nothing is hashed again
+        patch.setattr("dvc_data.hashfile.hash._hash_file", lambda *_, **__: pytest.fail("hashed"))
+        verify_pins(Path("data/so2sat"))
+    verify_pins(source)  # a folder of which data.dvc says nothing
+    Path("data/so2sat/testing.h5").write_bytes(b"damaged")
+    refused = bp_lcz("workspace", "mine", "--dataset", "data/so2sat", folder=checkout)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: data/so2sat/testing.h5: "), refused.stderr
+    assert not (checkout / ".workspaces").exists()
+
+
+def test_a_team_lets_dvc_keep_the_files(checkout: Path, source: Path, tmp_path: Path) -> None:
+    (recipe,) = re.findall(r"`(sed -i .*)`,$", (ROOT / "docs/data.md").read_text(), re.MULTILINE)
+    shutil.copytree(source, checkout / "data/so2sat")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(["sh", "-c", recipe], cwd=checkout, check=True, env={**os.environ, "PATH": path})
+    assert "data.dvc" not in (checkout / ".dvcignore").read_text()
+    clone = tmp_path / "clone"
+    shutil.copytree(checkout, clone, ignore=shutil.ignore_patterns("cache", "tmp", "so2sat"))
+    assert dvc(clone, "pull").returncode == 0
+    assert (clone / "data/so2sat/training.h5").read_bytes() == (source / "training.h5").read_bytes()
 
 
 def test_another_release_does_not_go_where_data_dvc_pins_one(checkout: Path) -> None:

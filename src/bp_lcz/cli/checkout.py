@@ -60,6 +60,9 @@ def workspace(
 
     Example: bp-lcz workspace mydata --dataset /data/my_patches
     """
+    from bp_lcz.so2sat.pinned import verify_pins
     from bp_lcz.workspace import make_workspace
 
+    if dataset is not None:
+        verify_pins(dataset)
     typer.echo(make_workspace(name, profile=profile, dataset=dataset))

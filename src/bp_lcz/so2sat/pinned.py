@@ -1,4 +1,4 @@
-"""`data.dvc` and the files that it pins, from the side of `bp-lcz download`."""
+"""`data.dvc` and the files that it pins; `.dvcignore` hides it from DVC, which would miss 59 GB in every clone."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from bp_lcz.dvc_internals import remember_md5
+from bp_lcz.dvc_internals import have_md5, remember_md5
 from bp_lcz.errors import UserError
 from bp_lcz.so2sat.releases import Release
 
@@ -27,6 +27,23 @@ def check_pins(release: Release, folder: Path) -> None:
                 folder,
                 f"{checkout / PINS} pins another {name} (md5 {md5}) than that of {release.name}; "
                 "choose another folder with --out",
+            )
+
+
+def verify_pins(folder: Path) -> None:
+    """Stop where the files that `data.dvc` pins in a folder are others; what DVC has hashed before is not read again.
+
+    Raises:
+        UserError: that names the file.
+    """
+    checkout, pins = _pins_in(folder)
+    for name, md5 in pins.items():
+        file = _absolute(folder) / name
+        if file.is_file() and not have_md5(checkout, {file: md5}):
+            raise UserError(
+                folder / name,
+                f"not the file that {checkout / PINS} pins (md5 {md5}): `bp-lcz download --replace` brings that one; "
+                "other data go into another folder",
             )
 
 
