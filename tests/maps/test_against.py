@@ -28,11 +28,12 @@ def test_a_map_agrees_with_itself(lcz, tmp_path):
     assert CEILING not in result.lines
 
 
-def test_what_differs_is_counted_in_cells_that_both_maps_have(lcz, tmp_path):
+@pytest.mark.parametrize("nothing", [0, -999, np.nan])
+def test_what_differs_is_counted_in_cells_that_both_maps_have(lcz, tmp_path, nothing):
     other = patchy()
     other[:6, :6] = other[0, 0] % 17 + 1
-    other[30:, :] = 0
-    result = compare_maps(lcz, write_cells(tmp_path / "other.tif", other, nodata=0))
+    stored = np.where(np.arange(60)[:, None] < 30, other.astype(np.float32), nothing)[:50]
+    result = compare_maps(lcz, write_cells(tmp_path / "other.tif", stored, nodata=nothing))
     assert (result.cells, result.here_alone, result.there_alone) == (1800, 1800, 0)
     assert result.scores.oa == pytest.approx(1 - 36 / 1800)
     assert result.scores.confusion[other[0, 0] - 1][patchy()[0, 0] - 1] == 36

@@ -35,6 +35,7 @@ def test_both_files_name_and_colour_every_value(tmp_path, values):
         assert rows[i] == [str(value), label, *(str(int(zone.color[k : k + 2], 16)) for k in (1, 3, 5))]
         assert names[value] == label
     assert [name for name in names if name] == [row[1] for row in rows]
+    assert (tmp_path / "some.tif.aux.xml").read_bytes().startswith(b"<PAMDataset>"), "GDAL looks for nothing else"
 
 
 def test_a_raster_is_read_as_before_with_the_files_beside_it(tmp_path):

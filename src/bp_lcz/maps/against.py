@@ -113,18 +113,19 @@ def _band(path: Path, there: Any) -> tuple[int, str]:
 def _nearest(path: Path, there: Any, number: int, here: Any) -> Num[np.ndarray, "row column"]:
     """Values of the other map in the middle of each cell; 0 beyond it and where it has no data."""
     values = np.zeros((here.height, here.width), np.float64)
+    nothing = there.nodata if there.nodata is not None else 0
     with reading(path):
         reproject(
             rasterio.band(there, number),
             values,
             dst_transform=here.transform,
             dst_crs=here.crs,
-            src_nodata=there.nodata if there.nodata is not None else 0,
-            dst_nodata=0,
+            src_nodata=nothing,
+            dst_nodata=nothing,  # rasterio takes a 0 for not given
             resampling=Resampling.nearest,
             tolerance=0,
         )
-    return values
+    return np.where(values == nothing, 0, values)
 
 
 def _indices(path: Path, values: Num[np.ndarray, "row column"]) -> Int[np.ndarray, "row column"]:

@@ -32,7 +32,7 @@ def write_symbology(raster: Path, values: Sequence[int] = VALUES) -> None:
         (raster.with_name(f"{raster.name}.aux.xml"), _attributes(values)),
     ):
         ET.indent(tree)
-        path.write_bytes(ET.tostring(tree, encoding="utf-8", xml_declaration=True) + b"\n")
+        path.write_bytes(ET.tostring(tree) + b"\n")  # without a declaration, under which GDAL looks for nothing
 
 
 def labels() -> list[str]:
