@@ -44,6 +44,6 @@ def test_equal_inputs_give_equal_bytes(
 def test_the_cpu_computes_the_same_from_the_weights(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     train_trial(gpu_trial("eb_cnn", "32-true"), *inputs, tmp_path / "scratch", tmp_path / "out")
     sen1, sen2, _ = PackedStore(inputs[0], "testing").gather(np.arange(34))
-    images = torch.cat([sen1, sen2], 1).permute(0, 2, 3, 1).numpy()
+    images = torch.cat([sen1, sen2], 1).permute(0, 2, 3, 1)
     on_gpu, on_cpu = (load_classifier(tmp_path / "out", device).run(images).logits.cpu() for device in ("cuda", "cpu"))
     torch.testing.assert_close(on_gpu, on_cpu, atol=1e-2, rtol=1e-2)  # products in TF32 pass, other weights do not

@@ -1,6 +1,7 @@
 """A trained trial on disk: safetensors and JSON, nothing that could be executed."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 import bp_lcz
 from bp_lcz.bands import PATCH_SIDE, Channels
@@ -72,14 +74,32 @@ class Classifier:
                 raise UserError(key, f"patch {first + patch} has values that are not finite")
         if len(sen1) != len(sen2):
             raise UserError("sen1", f"has {len(sen1)} patches, sen2 {len(sen2)}")
-        batches = [
-            self.run(transform(sen1[start : start + BATCH], sen2[start : start + BATCH], self.channels))
-            .logits.softmax(1)
-            .cpu()
-            .numpy()
-            for start in range(0, len(sen1), BATCH)
-        ]
-        probability = np.concatenate([*batches, np.empty((0, CLASS_COUNT), np.float32)])
+        parts = [slice(start, start + BATCH) for start in range(0, len(sen1), BATCH)]
+        batches = (torch.from_numpy(transform(sen1[part], sen2[part], self.channels)) for part in parts)
+        return self._probability(batches, first)
+
+    def predict_alike(
+        self, images: Float[Tensor, "patch 32 32 channel"], first: int = 0
+    ) -> Float[np.ndarray, "patch 17"]:
+        """Class probabilities of transformed patches in batches of one size.
+
+        In which order a library adds up depends on the size of a batch, and with some networks on the place in it. So
+        the last batch is filled up with copies of its first patch: the same place in a batch gives the same bits,
+        whatever patches come with it, and however few.
+
+        Args:
+            images: finite, Sentinel-1 channels first, as `transform` gives them; on any device.
+            first: number of the first patch in messages.
+
+        Raises:
+            UserError: for values so far out of range that the network gives no probabilities.
+        """
+        batches = (_filled(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
+        return self._probability(batches, first)[: len(images)]
+
+    def _probability(self, batches: Iterable[Tensor], first: int) -> Float[np.ndarray, "patch 17"]:
+        found = [self.run(batch).logits.softmax(1).cpu().numpy() for batch in batches]
+        probability = np.concatenate([*found, np.empty((0, CLASS_COUNT), np.float32)])
         if (patch := first_not_finite(probability)) is not None:
             raise UserError(
                 f"patch {first + patch}", "values so far out of range that the network gives no probabilities"
@@ -87,10 +107,15 @@ class Classifier:
         return probability
 
     @torch.inference_mode()
-    def run(self, images: Float[np.ndarray, "patch 32 32 channel"]) -> Output:
+    def run(self, images: Float[Tensor, "patch 32 32 channel"]) -> Output:
         """Output of the network for transformed patches, Sentinel-1 channels first."""
-        batch = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
+        batch = images.to(self.device).permute(0, 3, 1, 2)
         return self.network(*batch.split([len(self.channels.sen1), len(self.channels.sen2)], dim=1))
+
+
+def _filled(images: Tensor) -> Tensor:
+    missing = BATCH - len(images)
+    return torch.cat([images, images[:1].expand(missing, -1, -1, -1)]) if missing else images
 
 
 def write_checkpoint(folder: Path, network: BPLCZ, description: Checkpoint) -> None:

@@ -19,7 +19,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.files import staged_file
 from bp_lcz.model.checkpoint import BATCH, DESCRIPTION, Classifier, load_classifier
 from bp_lcz.model.memory import keep_freed_memory
-from bp_lcz.patches.transform import first_not_finite
+from bp_lcz.patches.transform import first_not_finite, transform
 from bp_lcz.scheme import CLASS_COUNT, ZONES
 from bp_lcz.so2sat.geo import Geo, geo_file_of, read_geo_of
 from bp_lcz.so2sat.layout import SplitReader, open_patches
@@ -149,7 +149,8 @@ def _predictions(
                 if (patch := first_not_finite(images)) is not None:
                     raise UserError(reader.path, f"{key} of patch {start + patch} has values that are not finite")
             try:
-                probability = classifier.predict_proba(sen1[..., positions[0]], sen2[..., positions[1]], start)
+                images = transform(sen1[..., positions[0]], sen2[..., positions[1]], classifier.channels)
+                probability = classifier.predict_alike(torch.from_numpy(images), start)
             except UserError as error:
                 raise UserError(reader.path, f"{error}") from None
             yield start, probability, _classes(label[0]) if label else None

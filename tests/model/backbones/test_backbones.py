@@ -12,7 +12,7 @@ import torch
 from bp_lcz.bands import ALL_CHANNELS, SEN1_BANDS, SEN2_BANDS, Channels
 from bp_lcz.model import backbones
 from bp_lcz.model.backbones import build_backbone
-from bp_lcz.model.checkpoint import load_classifier, write_checkpoint
+from bp_lcz.model.checkpoint import BATCH, Classifier, load_classifier, write_checkpoint
 from bp_lcz.params import load_params
 from bp_lcz.patches.transform import transform
 from tests.conftest import ROOT
@@ -113,6 +113,17 @@ def test_a_checkpoint_gives_back_the_network(backbone: str, variant: str, tmp_pa
     probability = load_classifier(tmp_path).predict_proba(sen1, sen2)
     np.testing.assert_allclose(probability, expected.numpy(), atol=1e-6)
     assert np.ptp(probability, axis=0).max() > 1e-6
+
+
+@pytest.mark.parametrize("backbone", ["eb_cnn", "sen2lcz_mf", "vit"])
+def test_the_same_place_in_a_batch_gives_the_same_bits(backbone: str) -> None:
+    classifier = Classifier(network_of(backbone).eval(), ALL_CHANNELS, described(trial_of(backbone)), "cpu")
+    images = torch.from_numpy(transform(*random_patches(BATCH + 70)[:2], ALL_CHANNELS))
+    together = classifier.predict_alike(images)
+    for part in (slice(0, 1), slice(0, 40), slice(BATCH, BATCH + 7)):
+        assert classifier.predict_alike(images[part]).tobytes() == together[part].tobytes()
+    elsewhere = classifier.predict_alike(torch.cat([images[:20], images[:1].expand(BATCH - 20, -1, -1, -1)]))
+    assert elsewhere[:20].tobytes() == together[:20].tobytes()
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
