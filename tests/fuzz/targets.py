@@ -23,6 +23,7 @@ from bp_lcz.patches.store import PackedStore
 from bp_lcz.records import Checkpoint
 from bp_lcz.registry.lineage import file_sha256
 from bp_lcz.report.claims import load_paper
+from bp_lcz.scenes.scene import SceneOptions
 from bp_lcz.scenes.tile import TileOptions, cut_scenes
 from bp_lcz.scoring.score import score_file
 from bp_lcz.serving.server import _decode_json
@@ -119,9 +120,8 @@ def _scenes(folder: Path) -> Path:
 
 def _cut(path: Path) -> None:
     out = path.with_name("out")
-    cut_scenes(
-        path.with_name("s1.tif"), path.with_name("s2.tif"), out, None, None, TileOptions(split=None, s2_offset=0.0)
-    )
+    scenes = SceneOptions((path.with_name("s2.tif"),), (path.with_name("s1.tif"),), s2_offset=0.0)
+    cut_scenes(scenes, out, None, None, TileOptions(split=None))
     shutil.rmtree(out)
 
 

@@ -8,9 +8,11 @@ import numpy as np
 import rasterio
 from rasterio.transform import from_origin
 
+from bp_lcz.scenes.scene import SceneOptions
 from bp_lcz.scenes.tile import TileOptions, cut_scenes
 
-WEST, NORTH, UTM = 390_000.0, 5_820_000.0, "EPSG:32633"
+# 110 m beyond a cell of 100 m: the first pixel of a patch.
+WEST, NORTH, UTM = 389_890.0, 5_820_110.0, "EPSG:32633"
 ONE_FILE = TileOptions(split=None)
 
 
@@ -48,8 +50,15 @@ def zones(side: int = 92) -> np.ndarray:
     return np.tile(np.where(np.arange(side) < side // 2, 17, 2), (side, 1)).astype(np.uint8)[None]
 
 
-def run(scene: dict[str, Path], out: Path, options: TileOptions = ONE_FILE, label_map: Path | None = None) -> list[str]:
-    return cut_scenes(scene["s1"], scene["s2"], out, scene.get("labels"), label_map, options)
+def run(
+    scene: dict[str, Path],
+    out: Path,
+    options: TileOptions = ONE_FILE,
+    label_map: Path | None = None,
+    **said: Any,
+) -> list[str]:
+    s1 = (scene["s1"],) if "s1" in scene else ()
+    return cut_scenes(SceneOptions((scene["s2"],), s1, **said), out, scene.get("labels"), label_map, options)
 
 
 def arrays(out: Path, name: str = "patches.h5") -> dict[str, np.ndarray]:

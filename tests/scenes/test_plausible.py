@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.tile import TileOptions
 from tests.scenes.rasters import optical, radar, run, write_tif
 
 
@@ -26,7 +25,7 @@ def test_stored_values_are_shown_beside_those_of_so2sat(scene, tmp_path):
 def test_an_offset_that_is_told_and_cannot_be_leaves_nothing(scene, tmp_path):
     scene["s2"] = write_tif(tmp_path / "dark.tif", (optical() // 2).astype(np.uint16))
     with pytest.raises(UserError) as caught:
-        run(scene, tmp_path / "out", TileOptions(split=None, s2_offset=1000.0))
+        run(scene, tmp_path / "out", s2_offset=1000.0)
     assert caught.value.where == str(tmp_path / "dark.tif")
     assert not (tmp_path / "out").exists()
 

@@ -29,7 +29,7 @@ def test_values_just_below_0_are_linear_power_without_noise(tmp_path, units, sha
     values[0][np.random.default_rng(0).random(values[0].shape) < share] = -0.0002
     scene = found(write_tif(tmp_path / "s1.tif", values), units=units)
     assert scene.unit == "linear"
-    kept, known = scene.power(values)
+    kept, known = scene.values(values)
     assert known.all()
     np.testing.assert_allclose(kept, np.maximum(values, 0))
 
@@ -42,7 +42,7 @@ def test_a_fill_that_no_tag_declares_is_no_data(tmp_path, fill, unit, columns):
     values[:, :, :columns] = fill
     scene = found(write_tif(tmp_path / "s1.tif", values))
     assert (scene.unit, scene.fill) == (unit, np.float32(fill))
-    _, known = scene.power(values)
+    _, known = scene.values(values)
     assert not known[:, :columns].any()
     assert known[:, columns:].all()
 
@@ -52,14 +52,14 @@ def test_equal_values_by_chance_are_no_fill(tmp_path):
     values[1, 5, 5] = values[0, 5, 5]
     scene = found(write_tif(tmp_path / "s1.tif", values))
     assert scene.fill is None
-    assert scene.power(values[::-1])[1].all()
+    assert scene.values(values[::-1])[1].all()
 
 
 def test_cross_polarised_0_in_decibels_is_no_data(tmp_path):
     values = radar()
     values[1, :5] = 0
     scene = found(write_tif(tmp_path / "s1.tif", values))
-    known = scene.power(values[::-1])[1]
+    known = scene.values(values[::-1])[1]
     assert not known[:5].any()
     assert known[5:].all()
 
@@ -96,14 +96,14 @@ def test_a_declared_scale_is_used(tmp_path):
         file.scales = (0.01, 0.01)
     scene = found(path)
     assert scene.unit == "db"
-    kept, _ = scene.power(np.round(radar() * 100).astype(np.int16))
+    kept, _ = scene.values(np.round(radar() * 100).astype(np.int16))
     np.testing.assert_allclose(kept, power(), rtol=2e-3)
 
 
 def test_amplitudes_are_squared_when_told_so(tmp_path):
     values = np.sqrt(power())
     scene = found(write_tif(tmp_path / "s1.tif", values), units="amplitude")
-    np.testing.assert_allclose(scene.power(values)[0], power(), rtol=1e-5)
+    np.testing.assert_allclose(scene.values(values)[0], power(), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_eight_channels_are_found_by_name_in_any_order_and_checked(tmp_path):
     backwards = write_tif(tmp_path / "s1.tif", values[::-1], names=list(SEN1_BANDS[::-1]))
     scene = found(backwards)
     assert scene.bands == {band: 8 - number for number, band in enumerate(SEN1_BANDS)}
-    kept, known = scene.power(values)
+    kept, known = scene.values(values)
     assert (~known).sum() == 2
     np.testing.assert_array_equal(kept[:, 1:], values[:, 1:])
     with pytest.raises(UserError):

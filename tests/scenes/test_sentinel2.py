@@ -77,7 +77,7 @@ def test_a_declared_scale_and_offset_are_used_where_the_pixels_agree(tmp_path):
         (tagged(tmp_path / "plain.tif", plain, 1e-4), plain),
         (tagged(tmp_path / "offset.tif", plain + 1000, 1e-4, -0.1), plain + 1000),
     ):
-        np.testing.assert_allclose(found(path).reflectance(stored)[0], plain / 1e4, atol=1e-9)
+        np.testing.assert_allclose(found(path).values(stored)[0], plain / 1e4, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_tags_that_the_pixels_contradict_are_refused_with_both(tmp_path, values,
     assert "darkest pixels" in caught.value.what
     right = 1000.0 if offset == 0 else 0.0
     settled = found(path, offset=right)
-    np.testing.assert_allclose(settled.reflectance(values)[0], optical() / 1e4, atol=1e-9)
+    np.testing.assert_allclose(settled.values(values)[0], optical() / 1e4, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_fill_that_no_tag_declares_hides_no_offset_and_becomes_no_reflectance(tm
         values[3, :5, 20:] = fill  # and in one band alone
     scene = found(write_tif(tmp_path / "s2.tif", values, names=NAMES))
     assert scene.has_offset == bool(offset)
-    reflectance, known = scene.reflectance(values)
+    reflectance, known = scene.values(values)
     assert not known[:, :20].any()
     assert known[:5, 20:].any() == (fill == -1)
     assert known[5:, 20:].all()
@@ -162,11 +162,11 @@ def test_zeros_of_dark_water_at_long_wavelengths_are_measured(tmp_path):
     lake = np.array([400, 300, 150, 60, 20, 10, 5, 0, 0, 0])
     values[:, :20] = lake[:, None, None]
     scene = found(write_tif(tmp_path / "s2.tif", values, names=NAMES))
-    assert scene.reflectance(values)[1].all()
+    assert scene.values(values)[1].all()
     for band in (0, 2):  # a visible band that is dark where longer ones are not: another detector's edge
         torn = values.copy()
         torn[band, 40:45] = 0
-        assert not scene.reflectance(torn)[1][40:45].any()
+        assert not scene.values(torn)[1][40:45].any()
 
 
 def test_zeros_of_turbid_water_are_measured_and_those_of_land_are_not(tmp_path):
@@ -175,12 +175,12 @@ def test_zeros_of_turbid_water_are_measured_and_those_of_land_are_not(tmp_path):
     values[:, :, 20:40] = np.array([600, 900, 1300, 1250, 700, 650, 600, 500, 0, 0])[:, None, None]  # river
     values[:, :, 40:] = np.array([500, 700, 600, 1000, 2200, 2600, 2700, 2900, 0, 0])[:, None, None]  # fields
     values[9, :, :10] = 1
-    known = scene.reflectance(values)[1]
+    known = scene.values(values)[1]
     assert not known[:, :20].any()
     assert not known[:, 40:].any()
     values[:, :, :10] = 1500 + np.arange(10)[:, None, None]
     values[:, :, 10:20] = 1000 + np.arange(10)[:, None, None]
-    assert scene.reflectance(values)[1][:, 20:40].all()
+    assert scene.values(values)[1][:, 20:40].all()
 
 
 def test_a_slanted_edge_of_views_over_dark_ground_is_no_water(tmp_path):
@@ -191,7 +191,7 @@ def test_a_slanted_edge_of_views_over_dark_ground_is_no_water(tmp_path):
     )
     for number in range(10):
         values[number, :, : 4 + number] = 0
-    known = scene.reflectance(values.astype(np.uint16))[1]
+    known = scene.values(values.astype(np.uint16))[1]
     assert not known[:, :13].any()
     assert known[:, 13:].all()
 
@@ -200,7 +200,7 @@ def test_zeros_of_level_1c_are_never_measured(tmp_path):
     values = optical()
     values[9, :5] = 0
     scene = found(write_tif(tmp_path / "S2A_MSIL1C_x.tif", values, names=NAMES))
-    assert not scene.reflectance(values // 10)[1][:5].any()
+    assert not scene.values(values // 10)[1][:5].any()
 
 
 def test_a_dark_band_counts_although_another_has_zeros(tmp_path):

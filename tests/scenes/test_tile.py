@@ -1,16 +1,18 @@
 """Own scenes into patches, on small GeoTIFFs whose content is known."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 
-from bp_lcz.bands import SEN2_BANDS
+from bp_lcz.bands import SEN2_BANDS, Channels
 from bp_lcz.errors import UserError
 from bp_lcz.gate.leakage import find_neighbours
 from bp_lcz.params import SPLITS
+from bp_lcz.scenes.scene import SceneOptions
 from bp_lcz.scenes.split import SplitRule
 from bp_lcz.scenes.tile import TileOptions, cut_scenes
 from bp_lcz.so2sat.geo import read_geo_of
@@ -64,6 +66,29 @@ def test_without_labels_there_is_no_label_key(scene, tmp_path):
     run(scene, tmp_path / "out", TileOptions())
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["patches.h5", "patches_geo.h5"]
     assert sorted(arrays(tmp_path / "out")) == ["sen1", "sen2"]
+
+
+def test_without_radar_nothing_of_it_is_in_the_files(scene, tmp_path):
+    run(scene, tmp_path / "both")
+    del scene["s1"]
+    run(scene, tmp_path / "out")
+    assert sorted(arrays(tmp_path / "out")) == ["label", "sen2"]
+    np.testing.assert_array_equal(arrays(tmp_path / "out")["sen2"], arrays(tmp_path / "both")["sen2"])
+    with open_patches(tmp_path / "out/patches.h5") as reader:
+        assert reader.channels == Channels((), SEN2_BANDS)
+
+
+@pytest.mark.parametrize(("west", "north"), [(0, 0), (-30, 70), (110, -40)])
+def test_cells_stand_on_multiples_of_100_m_wherever_the_scene_begins(scene, tmp_path, west, north):
+    place = from_origin(WEST + west, NORTH + north, 10, 10)
+    scene = {"s2": write_tif(tmp_path / "moved.tif", optical(), transform=place)}
+    run(scene, tmp_path / "out")
+    geo = read_geo_of(tmp_path / "out/patches.h5")
+    assert geo is not None
+    assert set((geo.easting + 110) % 100) == set((geo.northing - 110) % 100) == {0}
+    row, column = round((NORTH + north - geo.northing[0]) / 10), round((geo.easting[0] - WEST - west) / 10)
+    expected = optical()[:, row : row + 32, column : column + 32].transpose(1, 2, 0) / 1e4
+    np.testing.assert_allclose(arrays(tmp_path / "out")["sen2"][0], expected, rtol=1e-6)
 
 
 def test_splits_of_a_scene_do_not_overlap(tmp_path):
@@ -122,7 +147,7 @@ def test_the_offset_of_newer_products_is_found_said_and_removed(scene, tmp_path,
 
 def test_the_offset_can_be_told(scene, tmp_path):
     run(scene, tmp_path / "none")
-    lines = run(scene, tmp_path / "told", TileOptions(split=None, s2_offset=1000.0))
+    lines = run(scene, tmp_path / "told", s2_offset=1000.0)
     assert "s2.tif: digital numbers, offset 1000 as asked" in lines
     before, after = (arrays(tmp_path / name)["sen2"] for name in ("none", "told"))
     np.testing.assert_allclose(after, np.maximum(before - 0.1, 0), atol=1e-7)
@@ -238,7 +263,7 @@ def test_natural_zones_may_be_numbered_from_101(scene, tmp_path):
     ],
 )
 def test_scenes_that_do_not_fit_are_one_line_and_leave_nothing(scene, tmp_path, damage, message):
-    options, label_map = ONE_FILE, None
+    said, label_map = {}, None
     if damage == "no crs":
         write_tif(scene["s1"], radar(), crs=None, transform=None)
     elif damage == "elsewhere":
@@ -270,10 +295,10 @@ def test_scenes_that_do_not_fit_are_one_line_and_leave_nothing(scene, tmp_path, 
     elif damage == "empty":
         write_tif(scene["s2"], np.zeros_like(optical()))
     else:
-        options = TileOptions(split=None, s1_units="linear")
+        said = {"s1_units": "linear"}
     before = sorted(path.name for path in tmp_path.iterdir())
     with pytest.raises(UserError, match=message) as caught:
-        run(scene, tmp_path / "out", options, label_map)
+        run(scene, tmp_path / "out", ONE_FILE, label_map, **said)
     assert "\n" not in str(caught.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
@@ -300,13 +325,18 @@ def test_of_several_scenes_the_truncated_one_is_named_with_the_cause(scene, tmp_
     [
         *(({"min_share": share}, "above 0, at most 1") for share in (0.0, 1.5, float("nan"), float("inf"))),
         *(({"stride_m": stride}, "positive multiple of 10 m") for stride in (0, -100, 15)),
-        *(({"s2_offset": offset}, "0 or 1000") for offset in (500.0, -1000.0, float("nan"), float("inf"))),
         *(({"city": city}, "--city: expected a name") for city in ("", "  ")),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         TileOptions(**options)
+
+
+@pytest.mark.parametrize("offset", [500.0, -1000.0, float("nan"), float("inf")])
+def test_another_offset_than_that_of_the_baseline_is_refused(offset):
+    with pytest.raises(UserError, match="0 or 1000"):
+        SceneOptions((Path("s2.tif"),), s2_offset=offset)
 
 
 SCENES = ("282D_485L_3_3", "38D_378R_2_3", "433D_629L_3_1")
@@ -319,15 +349,14 @@ CARRY_OFFSET = {("282D_485L_3_3", "l1c_13"), ("433D_629L_3_1", "l1c_13"), ("433D
 def test_the_offset_of_real_scenes_is_found_where_their_values_carry_it(tmp_path, shared_data, name, product):
     folder = shared_data / "scenes" / name
     lines = cut_scenes(
-        folder / "s1_rtc_vv_vh_db.tif",
-        folder / f"s2_{product}bands_dn.tif",
+        SceneOptions((folder / f"s2_{product}bands_dn.tif",), (folder / "s1_rtc_vv_vh_db.tif",)),
         tmp_path / "out",
         None,
         None,
         TileOptions(stride_m=640),
     )
     assert any("+1000" in line for line in lines) == ((name, product) in CARRY_OFFSET)
-    assert arrays(tmp_path / "out")["sen2"].shape == (16, 32, 32, 10)
+    assert arrays(tmp_path / "out")["sen2"].shape == (9, 32, 32, 10)
     assert arrays(tmp_path / "out")["sen2"].min() < 0.1
 
 
@@ -338,12 +367,11 @@ def test_a_real_scene_passes_the_gate(tmp_path, shared_data):
     folder = shared_data / "scenes/282D_485L_3_3"
     (tmp_path / "map.json").write_text(json.dumps({"1": "G", "2": "A", "6": "6", "9": "C"}))
     cut_scenes(
-        folder / "s1_rtc_vv_vh_db.tif",
-        folder / "s2_l1c_13bands_dn.tif",
+        SceneOptions((folder / "s2_l1c_13bands_dn.tif",), (folder / "s1_rtc_vv_vh_db.tif",)),
         tmp_path / "manaus",
         folder / "lulc.tif",
         tmp_path / "map.json",
-        TileOptions(),
+        TileOptions(split=SplitRule(seed=2)),
     )
     summary = gate(tmp_path / "manaus", tmp_path / "gate", reflectance_max=3.0, zeros_max=0.5)
     assert summary.kind == "weak labels"

@@ -6,6 +6,7 @@ import pytest
 
 from bp_lcz.bands import ALL_CHANNELS, Channels
 from bp_lcz.errors import UserError
+from bp_lcz.params import SPLITS
 from bp_lcz.so2sat.layout import check_dataset, dataset_name, open_split
 from tests.so2sat.patches import edit, random_patches, write_dataset
 
@@ -103,7 +104,28 @@ def test_a_missing_file_is_refused(root):
     assert complaint(root).startswith("data/validation.h5: not found")
 
 
-@pytest.mark.parametrize("key", ["sen1", "sen2", "label"])
+@pytest.mark.parametrize("storage", ["contiguous", "gzip"])
+def test_a_data_set_of_sentinel_2_alone_has_no_radar(tmp_path, storage):
+    write_dataset(tmp_path, storage=storage)
+    for split in SPLITS:
+        with h5py.File(tmp_path / f"{split}.h5", "a") as file:
+            del file["sen1"]
+    assert check_dataset(tmp_path) == Channels((), ALL_CHANNELS.sen2)
+    with open_split(tmp_path, "testing") as reader:
+        ((_, sen1, sen2, label),) = reader.chunks(17)
+        assert [len(sen1), len(sen2), len(label), sen1.shape[-1]] == [17, 17, 17, 0]
+        assert next(reader.pick(np.array([3])))[1].shape == (32, 32, 0)
+        if storage == "contiguous":
+            assert reader.mapped()[0].shape == (17, 32, 32, 0)
+
+
+def test_radar_in_some_splits_only_is_refused(root):
+    with h5py.File(root / "training.h5", "a") as file:
+        del file["sen1"]
+    assert complaint(root).endswith("but training.h5 has none")
+
+
+@pytest.mark.parametrize("key", ["sen2", "label"])
 def test_a_missing_key_is_refused(root, key):
     with h5py.File(root / "training.h5", "a") as file:
         del file[key]

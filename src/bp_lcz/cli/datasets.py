@@ -36,9 +36,11 @@ def split(
 
 @commands.command()
 def tile(
-    s1: Annotated[Path, typer.Option(help="Sentinel-1 GeoTIFF: VV and VH, or So2Sat's eight channels.")],
-    s2: Annotated[Path, typer.Option(help="Sentinel-2 GeoTIFF of 10, 12 or 13 bands, or with band names.")],
+    s2: Annotated[list[Path], typer.Option(help="Sentinel-2 GeoTIFF of 10, 12 or 13 bands, or with band names.")],
     out: Annotated[Path, typer.Option(help="Folder to make.")],
+    s1: Annotated[
+        list[Path] | None, typer.Option(help="Sentinel-1 GeoTIFF: VV and VH, or So2Sat's eight channels.")
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(help="GeoTIFF of local climate zones, one band or one called lcz; without it no labels."),
@@ -56,33 +58,45 @@ def tile(
         float | None, typer.Option(help="To take off, in digital numbers: 0 or 1000; without it, it is looked for.")
     ] = None,
     s2_bands: Annotated[str | None, typer.Option(help="Names in stored order, such as B02,B03,...")] = None,
+    crs: Annotated[
+        str | None,
+        typer.Option(help="Of the grid, such as EPSG:32633; without it that of the first file, or its zone."),
+    ] = None,
     by: Annotated[str, typer.Option("--split", help="block, or none: all patches in one file.")] = "block",
     block_size: Annotated[float | None, typer.Option(help="See `bp-lcz split`.")] = None,
     gap: Gap = 320.0,
     shares: Shares = (0.7, 0.1, 0.2),
     seed: Annotated[int, typer.Option(min=0, help="See `bp-lcz split`.")] = 1,
 ) -> None:
-    """Cut co-registered Sentinel scenes into a data set of patches.
+    """Cut co-registered Sentinel scenes into a data set of patches, with Sentinel-1 or without.
+
+    Example: bp-lcz tile --s2 S2.tif --out /data/berlin
 
     Example: bp-lcz tile --s1 S1.tif --s2 S2.tif --labels LCZ.tif --out /data/berlin
     """
+    from bp_lcz.scenes.scene import SceneOptions
     from bp_lcz.scenes.split import rule_from
     from bp_lcz.scenes.tile import TileOptions, cut_scenes
 
     if by not in ("block", "none"):
         raise UserError(f"--split {by}", "expected block or none")
+    scenes = SceneOptions(
+        tuple(s2),
+        tuple(s1 or ()),
+        s2_units=s2_units,
+        s2_offset=s2_offset,
+        s2_bands=None if s2_bands is None else tuple(s2_bands.split(",")),
+        s1_units=s1_units,
+        s1_bands=None if s1_bands is None else tuple(s1_bands.split(",")),
+        crs=crs,
+    )
     options = TileOptions(
         city=city,
         stride_m=stride,
-        s1_units=s1_units,
-        s2_units=s2_units,
-        s2_offset=s2_offset,
-        s1_bands=None if s1_bands is None else tuple(s1_bands.split(",")),
-        s2_bands=None if s2_bands is None else tuple(s2_bands.split(",")),
         min_share=min_share,
         split=None if by == "none" else rule_from("block", shares, block_size, gap, seed),
     )
-    typer.echo("\n".join(cut_scenes(s1, s2, out, labels, label_map, options)))
+    typer.echo("\n".join(cut_scenes(scenes, out, labels, label_map, options)))
 
 
 @commands.command()

@@ -20,4 +20,5 @@ from bp_lcz.records.data import (
     Unit,
 )
 from bp_lcz.records.model import Checkpoint, ModelDescription, TextOrigin, Timings, Validation
+from bp_lcz.records.scene import FileFindings, SceneFindings
 from bp_lcz.records.scores import SCORES, ClassScores, Evaluation, Interval, Metric, Resampling, Scores

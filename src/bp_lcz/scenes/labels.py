@@ -11,9 +11,6 @@ from bp_lcz.errors import UserError
 from bp_lcz.scenes.raster import naming_texts, sample
 from bp_lcz.scheme import CLASS_COUNT, CODES
 
-CELL = slice(11, 21)
-"""The 100 m cell in the middle of a patch, in pixels: what its label is about."""
-
 
 def label_band(path: Path, zones: Any) -> tuple[int, list[str]]:
     """Number, from 1 on, of the band of zones, and what is to be said of it.

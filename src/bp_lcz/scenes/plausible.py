@@ -7,7 +7,7 @@ from jaxtyping import Float, Float32
 
 from bp_lcz.bands import SEN2_BANDS, Channels
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.labels import CELL
+from bp_lcz.scenes.raster import CELL
 from bp_lcz.scenes.sentinel1 import INTENSITIES, MEDIAN_LINEAR
 from bp_lcz.scenes.sentinel2 import BRIGHTEST_MEDIAN
 from bp_lcz.scheme import CODES, NAMES

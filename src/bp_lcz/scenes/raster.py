@@ -1,9 +1,10 @@
 """Rasters as people have them, read on one grid: whatever projection, resolution and direction they are stored in."""
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from jaxtyping import Bool, Float, Num
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
-from rasterio.warp import calculate_default_transform, transform, transform_bounds
+from rasterio.warp import transform, transform_bounds
 from rasterio.windows import Window
+from shapely import Polygon
 
 from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.errors import UserError
@@ -28,7 +30,14 @@ _NO_PLACE = "its coordinates are no place on Earth; georeference it first (gdal_
 _HALF_TURN = np.pi * 6378137  # of its easting
 _SAMPLE_VALUES = 2_000_000
 """Read of a scene to find out what it holds, in all bands together."""
-_CLOSE_M = 1e-5
+_CLOSE = 1e-4
+"""Of a pixel or a cell: what counts as the same place."""
+_SIDE_POINTS = 64
+_UTM = re.compile(r"32[67]\d\d")
+CELL_PIXELS = 10
+CELL_M = CELL_PIXELS * PIXEL_M
+CELL = slice((PATCH_SIDE - CELL_PIXELS) // 2, (PATCH_SIDE + CELL_PIXELS) // 2)
+"""The 100 m cell in the middle of a patch, in pixels: what its class is about."""
 
 
 @dataclass(frozen=True)
@@ -42,24 +51,47 @@ class Grid:
 
 
 class Layer:
-    """A raster on the grid, read in strips of 32 rows."""
+    """Bands of a raster on the grid, wherever on it the raster lies."""
 
-    def __init__(self, path: Path, dataset: Any, bands: Sequence[int], steps: tuple[int, int], alpha: bool) -> None:
-        self._path, self._dataset, self._bands = path, dataset, list(bands)
+    def __init__(
+        self,
+        path: Path,
+        dataset: Any,
+        bands: Sequence[int],
+        width: int,
+        corner: tuple[int, int] = (0, 0),
+        steps: tuple[int, int] = (1, 1),
+        alpha: bool = False,
+    ) -> None:
+        self._path, self._dataset, self._bands, self._width = path, dataset, list(bands), width
+        self._top, self._left = corner
         self._down, self._right = steps
         self._alpha = alpha
 
-    def strip(self, row: int) -> tuple[Num[np.ndarray, "band 32 width"], Bool[np.ndarray, "32 width"]]:
-        """Values, and where the file does not say that one of them is unknown."""
-        first = row if self._down > 0 else self._dataset.height - row - PATCH_SIDE
-        window = Window(0, first, self._dataset.width, PATCH_SIDE)
+    def read(self, row: int, rows: int) -> tuple[Num[np.ndarray, "band row width"], Bool[np.ndarray, "row width"]]:
+        """Values, and where the file does not say that one of them is unknown: nowhere beyond the raster."""
+        file = self._dataset
+        values = np.zeros(
+            (len(self._bands), rows, self._width), np.result_type(*(file.dtypes[band - 1] for band in self._bands))
+        )
+        known = np.zeros((rows, self._width), dtype=bool)
+        top, bottom = max(row, self._top), min(row + rows, self._top + file.height)
+        left, right = max(0, self._left), min(self._width, self._left + file.width)
+        if top >= bottom or left >= right:
+            return values, known
+        first = top - self._top if self._down > 0 else self._top + file.height - bottom
+        begin = left - self._left if self._right > 0 else self._left + file.width - right
+        window = Window(begin, first, right - left, bottom - top)
+        here = np.s_[top - row : bottom - row, left:right]
         with reading(self._path):
-            values = self._dataset.read(self._bands, window=window)
-            known = (self._dataset.read_masks(self._bands, window=window) != 0).all(axis=0)
+            read = file.read(self._bands, window=window)
+            is_known = (file.read_masks(self._bands, window=window) != 0).all(axis=0)
             if self._alpha:  # which read_masks does not look at
-                known &= self._dataset.read(self._dataset.count, window=window) != 0
-        known &= np.isfinite(values).all(axis=0)
-        return values[:, :: self._down, :: self._right], known[:: self._down, :: self._right]
+                is_known &= file.read(file.count, window=window) != 0
+        is_known &= np.isfinite(read).all(axis=0)
+        values[:, *here] = read[:, :: self._down, :: self._right]
+        known[here] = is_known[:: self._down, :: self._right]
+        return values, known
 
 
 @contextmanager
@@ -126,30 +158,92 @@ def _degrees(dataset: Any) -> tuple[float, float, float, float]:
     return west, south, east + 360 if east < west else east, north
 
 
-def local_grid(path: Path, optical: Any) -> tuple[Grid, list[str]]:
-    """The grid of the patches, and what had to be done for it: Sentinel-2's own, or that of its UTM zone.
+def grid_crs(path: Path, dataset: Any, asked: str | None) -> tuple[CRS, list[str]]:
+    """Coordinates of the grid, and what is to be said of them: those asked for, the raster's own, or its UTM zone.
 
     Raises:
-        UserError: if it has no room for one patch.
+        UserError: if those asked for are no metres of the ground with a number of EPSG.
     """
-    west, south, east, north = _bounds(optical)
-    if _steps(optical) and optical.crs.is_projected and optical.crs.to_epsg() not in (None, _WEB_MERCATOR):
-        own = Affine(PIXEL_M, 0, west, 0, -PIXEL_M, north)
-        grid, notes = Grid(optical.crs, own, optical.width, optical.height), []
-    else:
-        (longitude,), (latitude,) = transform(optical.crs, "EPSG:4326", [(west + east) / 2], [(south + north) / 2])
-        if not np.isfinite([longitude, latitude]).all():
-            raise UserError(path, _NO_PLACE)
-        zone = int((longitude + 180) // 6) % 60 + 1
-        utm = CRS.from_epsg((32600 if latitude >= 0 else 32700) + zone)
-        size, box = (optical.width, optical.height), (west, south, east, north)
+    if asked is not None:
+        try:
+            crs = CRS.from_user_input(asked)
+        except CRSError:
+            crs = CRS()
+        if not _is_metric(crs):
+            raise UserError(f"--crs {asked}", "expected a projection in metres such as EPSG:32633, a UTM zone")
+        return crs, []
+    if _is_metric(dataset.crs) and (_steps(dataset) or _UTM.fullmatch(str(dataset.crs.to_epsg()))):
+        return dataset.crs, []
+    west, south, east, north = _bounds(dataset)
+    (longitude,), (latitude,) = transform(dataset.crs, "EPSG:4326", [(west + east) / 2], [(south + north) / 2])
+    if not np.isfinite([longitude, latitude]).all():
+        raise UserError(path, _NO_PLACE)
+    zone = int((longitude + 180) // 6) % 60 + 1
+    utm = CRS.from_epsg((32600 if latitude >= 0 else 32700) + zone)
+    return utm, [f"{path.name}: warped to 10 m in {utm.to_string()}"]
+
+
+def _is_metric(crs: CRS) -> bool:
+    return bool(
+        crs.is_projected and crs.to_epsg() not in (None, _WEB_MERCATOR) and np.isclose(crs.linear_units_factor[1], 1)
+    )
+
+
+def outline(path: Path, dataset: Any, crs: CRS) -> Polygon:
+    """The rectangle of a raster, in other coordinates a figure with bent sides.
+
+    Raises:
+        UserError: if those coordinates do not reach it.
+    """
+    steps = np.linspace(0, 1, _SIDE_POINTS, endpoint=False)
+    ones = np.ones_like(steps)
+    across = np.concatenate([steps, ones, 1 - steps, 0 * ones]) * dataset.width
+    down = np.concatenate([0 * ones, steps, ones, 1 - steps]) * dataset.height
+    place = dataset.transform
+    x, y = place.a * across + place.b * down + place.c, place.d * across + place.e * down + place.f
+    if dataset.crs != crs:
         with reading(path):
-            place, width, height = calculate_default_transform(optical.crs, utm, *size, *box, resolution=PIXEL_M)
-        grid = Grid(utm, place, int(width), int(height))
-        notes = [f"{path.name}: warped to 10 m in {utm.to_string()}"]
-    if min(grid.width, grid.height) < PATCH_SIDE:
-        raise UserError(path, f"{grid.width} x {grid.height} pixels of 10 m are less than one patch of {PATCH_SIDE}")
-    return grid, notes
+            x, y = transform(dataset.crs, crs, x, y)
+    corners = np.column_stack([x, y])
+    if not np.isfinite(corners).all():
+        raise UserError(path, f"does not lie within {crs.to_string()}")
+    return Polygon(corners)
+
+
+def cell_grid(crs: CRS, bounds: tuple[float, float, float, float]) -> Grid:
+    """The grid on which each cell of 100 m that touches these bounds has its whole patch.
+
+    Args:
+        crs: its coordinates.
+        bounds: west, south, east, north in them.
+    """
+    west, south, east, north = bounds
+    left, bottom = (np.floor(low / CELL_M + _CLOSE) for low in (west, south))
+    right, top = (np.ceil(high / CELL_M - _CLOSE) for high in (east, north))
+    rim = CELL.start * PIXEL_M
+    corner = Affine(PIXEL_M, 0, left * CELL_M - rim, 0, -PIXEL_M, top * CELL_M + rim)
+    rest = PATCH_SIDE - CELL_PIXELS
+    return Grid(crs, corner, int(right - left) * CELL_PIXELS + rest, int(top - bottom) * CELL_PIXELS + rest)
+
+
+def pixel_grid(path: Path, dataset: Any, grid: Grid) -> tuple[Grid, list[str]]:
+    """The grid moved by less than a pixel onto the pixels of a raster of 10 m, and what is to be said of that.
+
+    Pixels that are taken as they are keep their noise and contrast, which interpolated ones lose; the places of cells
+    are then wrong by 5 m at most, less than the geolocation of Sentinel-2.
+    """
+    if _steps(dataset) is None or dataset.crs != grid.crs:
+        return grid, []
+    west, _, _, north = _bounds(dataset)
+    place = grid.transform
+    east, up = (
+        (there - here + PIXEL_M / 2) % PIXEL_M - PIXEL_M / 2 for there, here in ((west, place.c), (north, place.f))
+    )
+    if max(abs(east), abs(up)) < _CLOSE * PIXEL_M:
+        return grid, []
+    moved = replace(grid, transform=Affine.translation(east, up) @ place)
+    said = f"pixels stand {east:+.1f} m east and {up:+.1f} m north of multiples of {PIXEL_M:g} m"
+    return moved, [f"{path.name}: {said}, and are taken as they are"]
 
 
 def _steps(dataset: Any) -> tuple[int, int] | None:
@@ -171,7 +265,7 @@ def on_grid(
     fill: float | None = None,
     fill_alone: bool = True,
 ) -> Layer:
-    """A raster on the grid: as stored where that is its own grid, warped elsewhere.
+    """A raster on the grid: as stored where its pixels are those of the grid, warped elsewhere.
 
     Args:
         stack: closes the warped raster.
@@ -185,13 +279,10 @@ def on_grid(
     """
     west, _, _, north = _bounds(dataset)
     steps = _steps(dataset)
-    is_same = (
-        dataset.crs == grid.crs
-        and np.allclose([west, north], [grid.transform.c, grid.transform.f], atol=_CLOSE_M, rtol=0)
-        and (dataset.width, dataset.height) == (grid.width, grid.height)
-    )
-    if steps and is_same:
-        return Layer(path, dataset, bands, steps, alpha=False)
+    corner = np.array([grid.transform.f - north, west - grid.transform.c]) / PIXEL_M
+    if steps and dataset.crs == grid.crs and np.allclose(corner, np.round(corner), atol=_CLOSE, rtol=0):
+        top, left = np.round(corner).astype(int).tolist()
+        return Layer(path, dataset, bands, grid.width, (top, left), steps)
     options: dict[str, Any] = {"src_crs": _unbroken(dataset)}
     has_mask = dataset.nodata is not None or ColorInterp.alpha in dataset.colorinterp
     if not has_mask and fill is not None:
@@ -211,7 +302,7 @@ def on_grid(
             **options,
         )
     )
-    return Layer(path, warped, bands, (1, 1), alpha=not has_mask)
+    return Layer(path, warped, bands, grid.width, alpha=not has_mask)
 
 
 def _unbroken(dataset: Any) -> CRS:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Num
 
 from bp_lcz.bands import SEN1_BANDS
 from bp_lcz.errors import UserError
+from bp_lcz.records import FileFindings
 from bp_lcz.scenes.raster import majority, naming_texts, sample
 
 INTENSITIES = ("VH_lee_intensity", "VV_lee_intensity")
@@ -54,12 +55,26 @@ class Radar:
     fill: float | None
     notes: list[str]
 
+    def findings(self, path: Path) -> FileFindings:
+        """For the record."""
+        return FileFindings(
+            name=path.name,
+            size=path.stat().st_size,
+            quantity="backscatter",
+            bands={band: str(number) for band, number in self.bands.items()},
+            units=self.unit,
+            scale=self.scale,
+            shift=self.shift,
+            level=None,
+            evidence=tuple(self.notes),
+        )
+
     @property
     def fill_alone(self) -> bool:
         """Whether the fill means no data in a single band, too: 0 is power that noise removal took away."""
         return self.fill != 0
 
-    def power(
+    def values(
         self, stored: Num[np.ndarray, "band row column"]
     ) -> tuple[Float[np.ndarray, "band row column"], Bool[np.ndarray, "row column"]]:
         """Linear channels, and where all of them are what backscatter can be."""
@@ -123,7 +138,7 @@ def read_radar(path: Path, dataset: Any, named: tuple[str, ...] | None, asked: s
     if below:
         said.append(f"{path.name}: {below:.2g} of its values lie just below 0, as without thermal noise; stored as 0")
     radar = Radar(bands, unit, scale, shift, fill, said)
-    power, known = radar.power(stored[:, None])
+    power, known = radar.values(stored[:, None])
     _check_polarisations(path, power[:, known], asked)
     return radar
 

@@ -15,6 +15,7 @@ from scipy.ndimage import label
 
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UserError
+from bp_lcz.records import FileFindings
 from bp_lcz.scenes.raster import majority, naming_texts, sample
 
 OFFSET_DN = 1000.0
@@ -48,6 +49,7 @@ class Optical:
 
     Attributes:
         bands: number, from 1 on, of each of So2Sat's ten bands.
+        unit: ``digital numbers`` or ``reflectance``.
         scale: reflectance of a stored 1.
         shift: reflectance of a stored 0.
         has_offset: whether stored values carry the offset, so that 0 is never a measured value.
@@ -57,6 +59,7 @@ class Optical:
     """
 
     bands: dict[str, int]
+    unit: str
     scale: float
     shift: float
     has_offset: bool
@@ -64,12 +67,26 @@ class Optical:
     level: str | None
     notes: list[str]
 
+    def findings(self, path: Path) -> FileFindings:
+        """For the record."""
+        return FileFindings(
+            name=path.name,
+            size=path.stat().st_size,
+            quantity="reflectance",
+            bands={band: str(number) for band, number in self.bands.items()},
+            units=self.unit,
+            scale=self.scale,
+            shift=self.shift,
+            level=self.level,
+            evidence=tuple(self.notes),
+        )
+
     @property
     def fill_alone(self) -> bool:
         """Whether the fill means no data in a single band, too: 0 may be water of Level 2A without the offset."""
         return self.has_offset or self.level == "L1C" or self.fill != 0
 
-    def reflectance(
+    def values(
         self, stored: Num[np.ndarray, "10 row column"]
     ) -> tuple[Float[np.ndarray, "10 row column"], Bool[np.ndarray, "row column"]]:
         """Reflectance, and where all bands hold what a reflectance can be."""
@@ -162,7 +179,7 @@ def read_optical(
         fill = 0.0
     if fill:
         said.append(f"{path.name}: {fill:g} in all bands is taken for no data")
-    return Optical(bands, slope / DN, (start - offset) / DN, offset != 0, fill, level, said)
+    return Optical(bands, found, slope / DN, (start - offset) / DN, offset != 0, fill, level, said)
 
 
 def _names(path: Path, dataset: Any, named: tuple[str, ...] | None) -> tuple[list[str], list[str]]:

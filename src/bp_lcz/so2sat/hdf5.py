@@ -37,7 +37,7 @@ def _open(path: Path) -> h5py.File:
 
 
 @contextmanager
-def readable(path: Path, *datasets: h5py.Dataset) -> Iterator[None]:
+def readable(path: Path, *datasets: object) -> Iterator[None]:
     """HDF5's errors of several lines as one that gives its reason, such as a filter of the arrays that is not here."""
     try:
         yield
@@ -46,7 +46,8 @@ def readable(path: Path, *datasets: h5py.Dataset) -> Iterator[None]:
     except BlockingIOError:
         raise UserError(path, "locked by a program that writes it") from None
     except (OSError, RuntimeError, ValueError, TypeError) as error:  # the last two: types that NumPy does not have
-        if missing := ", ".join(sorted({name for dataset in datasets for name in _missing_filters(dataset)})):
+        stored = [dataset for dataset in datasets if isinstance(dataset, h5py.Dataset)]
+        if missing := ", ".join(sorted({name for dataset in stored for name in _missing_filters(dataset)})):
             raise UserError(
                 path,
                 f"HDF5 has no filter {missing} here (HDF5_PLUGIN_PATH names a folder of them); "

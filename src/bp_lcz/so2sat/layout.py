@@ -3,7 +3,8 @@
 A data set is a folder::
 
     training.h5  validation.h5  testing.h5
-        sen1   (N, 32, 32, C1)  Sentinel-1, linear; names of the channels in the attribute ``bands``
+        sen1   (N, 32, 32, C1)  Sentinel-1, linear; names of the channels in the attribute ``bands``;
+                                absent from a data set of Sentinel-2 alone
         sen2   (N, 32, 32, C2)  Sentinel-2, top-of-atmosphere reflectance; attribute ``bands`` likewise; the
                                 processing level, ``L1C`` or ``L2A``, in ``level`` where it is known
         label  (N, 17)          one-hot; attribute ``source`` says where labels and pixels come from
@@ -110,7 +111,11 @@ class SplitReader:
         self.path = path
         self.has_labels = needs_labels or "label" in file
         needed = KEYS if needs_labels else KEYS[:2]
-        self._sen1, self._sen2 = (_dataset(path, file, key, needed) for key in KEYS[:2])
+        self._sen2 = _dataset(path, file, "sen2", needed)
+        has_sen1 = file.get("sen1", getlink=True) is not None
+        # Without channels there is nothing to store, and HDF5 has no room of that shape.
+        self._sen1: Any
+        self._sen1 = _dataset(path, file, "sen1", needed) if has_sen1 else np.empty((*self._sen2.shape[:3], 0), "f4")
         self._label = _dataset(path, file, "label", needed) if self.has_labels else None
         counted = self._sen1 if self._label is None else self._label
         images = (self._sen1, self._sen2)
@@ -120,7 +125,7 @@ class SplitReader:
         )
         self._descriptor = descriptor
         self.count: int = counted.shape[0]
-        self.channels = Channels(_bands(path, "sen1", self._sen1), _bands(path, "sen2", self._sen2))
+        self.channels = Channels(_bands(path, "sen1", self._sen1) if has_sen1 else (), _bands(path, "sen2", self._sen2))
         source = counted.attrs.get("source")
         self.source: str | None = None if source is None else text(source)
         level = self._sen2.attrs.get("level")
@@ -181,7 +186,7 @@ class SplitReader:
                 yield first, self._contiguous(first, min(first + rows, self.count), count)
             return
         # A chunk is decompressed as a whole: read whole chunks and hand them out in pieces.
-        step = max([rows] + [dataset.chunks[0] for dataset in (self._sen1, self._sen2) if dataset.chunks])
+        step = max([rows] + [_chunks(dataset)[0] for dataset in (self._sen1, self._sen2) if _chunks(dataset)])
         patch_bytes = sum(int(np.prod(d.shape[1:])) * d.dtype.itemsize for d in (self._sen1, self._sen2))
         step = max(rows, min(step, _SLAB_BYTES // patch_bytes))
         for first in range(0, self.count, step):
@@ -217,7 +222,7 @@ class SplitReader:
         images = (self._sen1, self._sen2)
         is_plain = all(array.offset is not None for array in self.arrays[:2])
         # A chunk is decompressed as a whole: read those of the wanted patches that share one together.
-        shared = 1 if is_plain else max(dataset.chunks[0] if dataset.chunks else 1 for dataset in images)
+        shared = 1 if is_plain else max((_chunks(dataset) or (1,))[0] for dataset in images)
         for _, group in groupby(indices.tolist(), lambda index: index // shared):
             members = list(group)
             first, last = members[0], members[-1] + 1
@@ -320,10 +325,8 @@ def check_dataset(root: Path) -> Channels:
             for key in ("sen1", "sen2"):
                 here, first = getattr(reader.channels, key), getattr(channels, key)
                 if here != first:
-                    raise UserError(
-                        reader.path,
-                        f"{key} has the channels {', '.join(here)} but {SPLITS[0]}.h5 has {', '.join(first)}",
-                    )
+                    found, expected = (", ".join(names) or "none" for names in (here, first))
+                    raise UserError(reader.path, f"{key} has the channels {found} but {SPLITS[0]}.h5 has {expected}")
             read_geo(root, split, reader.count)
     assert channels is not None
     return channels
@@ -352,8 +355,12 @@ def _dataset(path: Path, file: h5py.File, key: str, needed: tuple[str, ...]) -> 
     return dataset
 
 
-def _array(path: Path, key: str, dataset: h5py.Dataset, descriptor: int) -> StoredArray:
-    offset = offset_in(descriptor, dataset)
+def _chunks(dataset: h5py.Dataset | np.ndarray) -> tuple[int, ...]:
+    return (isinstance(dataset, h5py.Dataset) and dataset.chunks) or ()
+
+
+def _array(path: Path, key: str, dataset: h5py.Dataset | np.ndarray, descriptor: int) -> StoredArray:
+    offset = 0 if isinstance(dataset, np.ndarray) else offset_in(descriptor, dataset)
     if offset is not None and offset + dataset.nbytes > path.stat().st_size:
         raise UserError(path, f"{key} extends past the end of the file (truncated?)")
     return StoredArray(key, dataset.shape, dataset.dtype, offset)

@@ -32,7 +32,7 @@ class PatchWriter:
 
     def add(self, **values: Shaped[np.ndarray, "patch ..."]) -> None:
         """The next patches: all of ``sen1``, ``sen2``, ``label``, ``epsg``, ``tfw``, ``city`` that the files hold."""
-        total = self.count + len(values["sen1"])
+        total = self.count + len(values["sen2"])
         for key, dataset in self._sets.items():
             if self._is_growing:
                 dataset.resize(total, axis=0)
@@ -57,7 +57,8 @@ def new_patches(
 
     Args:
         path: of the patches.
-        channels: named in the attributes ``bands`` where they are not the official ones.
+        channels: named in the attributes ``bands`` where they are not the official ones; without those of Sentinel-1
+            there is no ``sen1``.
         count: of the patches, stored as one plain run of bytes like So2Sat's own; None stores them in chunks that
             grow.
         dtype: of ``sen1``, ``sen2`` and ``label``; float64, as So2Sat's own, where it says nothing.
@@ -70,6 +71,7 @@ def new_patches(
     forms: dict[str, tuple[tuple[int, ...], DTypeLike]] = {
         key: ((PATCH_SIDE, PATCH_SIDE, len(getattr(channels, key))), (dtype or {}).get(key, "f8"))
         for key in ("sen1", "sen2")
+        if getattr(channels, key)
     }
     if has_labels:
         forms["label"] = ((CLASS_COUNT,), (dtype or {}).get("label", "f8"))
@@ -96,6 +98,8 @@ def new_patches(
         if level is not None:
             sets["sen2"].attrs["level"] = np.bytes_(level)
         for key in ("sen1", "sen2"):
+            if key not in sets:
+                continue
             bands = getattr(channels, key)
             if bands != getattr(ALL_CHANNELS, key):
                 sets[key].attrs["bands"] = list(bands)

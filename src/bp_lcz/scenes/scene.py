@@ -1,0 +1,267 @@
+"""Scenes on one grid of 10 m: what tiles and maps are made of, read in strips.
+
+The grid is snapped to cells of 100 m in a UTM zone, so that cells of two tiles, dates or crops are the same ground.
+A strip has the same values whatever rows were asked for before, and memory grows with the width of a scene only.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from affine import Affine
+from jaxtyping import Bool, Float32
+from rasterio.enums import Resampling
+from rasterio.features import rasterize
+from shapely import Polygon, union_all
+from shapely.geometry.base import BaseGeometry
+
+from bp_lcz.bands import PATCH_SIDE, SEN2_BANDS, Channels
+from bp_lcz.errors import UserError
+from bp_lcz.records import SceneFindings
+from bp_lcz.scenes.raster import (
+    CELL_PIXELS,
+    Grid,
+    Layer,
+    cell_grid,
+    check_overlap,
+    grid_crs,
+    on_grid,
+    opened,
+    outline,
+    pixel_grid,
+)
+from bp_lcz.scenes.sentinel1 import UNITS as S1_UNITS
+from bp_lcz.scenes.sentinel1 import Radar, read_radar
+from bp_lcz.scenes.sentinel2 import OFFSET_DN, Optical, read_optical
+from bp_lcz.so2sat.geo import PIXEL_M
+
+_CHUNK = 64
+"""Rows that are worked on together, at fixed northings."""
+_MARGIN = 8
+"""Rows beyond them that their values may depend on."""
+_CACHE_MIB = 384
+"""Of decoded blocks of files: a row of blocks of 1024 x 1024 of all bands of a tile of Sentinel-2."""
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """Files, and what they do not say, or say wrongly.
+
+    Attributes:
+        s2: Sentinel-2.
+        s1: Sentinel-1, if there is any.
+        s2_units: ``dn``, ``reflectance`` or ``auto``, which takes whole numbers, or a median above 10, for
+            digital numbers.
+        s2_offset: in digital numbers; None looks for it.
+        s2_bands: names in stored order, such as ``B02``; None reads the bands' descriptions.
+        s1_units: of intensities: ``db``, ``linear``, ``amplitude`` or ``auto``, which takes the one of the first
+            two to which nearly all values belong.
+        s1_bands: ``VV`` and ``VH`` in stored order; None reads the bands' descriptions.
+        crs: of the grid, a projection in metres; None takes that of the first file, or its UTM zone.
+    """
+
+    s2: tuple[Path, ...]
+    s1: tuple[Path, ...] = ()
+    s2_units: str = "auto"
+    s2_offset: float | None = None
+    s2_bands: tuple[str, ...] | None = None
+    s1_units: str = "auto"
+    s1_bands: tuple[str, ...] | None = None
+    crs: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.s2:
+            raise UserError("--s2", "expected a scene of Sentinel-2")
+        if self.s2_offset not in (None, 0.0, OFFSET_DN):
+            raise UserError(f"--s2-offset {self.s2_offset:g}", f"expected 0 or {OFFSET_DN:g}")
+        for option, value, known in (
+            ("--s1-units", self.s1_units, S1_UNITS),
+            ("--s2-units", self.s2_units, ("auto", "dn", "reflectance")),
+        ):
+            if value not in known:
+                raise UserError(f"{option} {value}", f"expected {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Rows of a scene on its grid.
+
+    Attributes:
+        sen1: linear power; no channels without Sentinel-1.
+        sen2: reflectance.
+        sen1_known: where it is; everywhere without Sentinel-1.
+        sen2_known: likewise.
+        masked: by the mask.
+        outside: beyond all rasters of Sentinel-2.
+    """
+
+    sen1: Float32[np.ndarray, "channel row width"]
+    sen2: Float32[np.ndarray, "band row width"]
+    sen1_known: Bool[np.ndarray, "row width"]
+    sen2_known: Bool[np.ndarray, "row width"]
+    masked: Bool[np.ndarray, "row width"]
+    outside: Bool[np.ndarray, "row width"]
+
+
+@dataclass
+class _Part:
+    """A file on the grid, and how its stored values become a quantity."""
+
+    path: Path
+    layer: Layer
+    form: Optical | Radar
+    shape: Polygon
+    strange: int = field(default=0)
+
+    def read(self, row: int, rows: int) -> tuple[np.ndarray, Bool[np.ndarray, "row width"], np.ndarray]:
+        """Values, where they are known, and where the file says so of values that cannot be."""
+        stored, declared = self.layer.read(row, rows)
+        values, possible = self.form.values(stored)
+        return values, declared & possible, declared & ~possible & (stored != 0).any(axis=0)
+
+
+class Scene:
+    """Open scenes on one grid; `opened_scene` makes it.
+
+    Attributes:
+        grid: pixels of 10 m. Its corner is 110 m west and north of a multiple of 100 m, so that the cell (i, j), 100 m
+            square, is the pixels 10 i + 11 to 10 i + 20 and its patch the rows 10 i to 10 i + 31, columns likewise.
+            Every cell that the scene touches is in it.
+        channels: those present.
+        level: ``L1C`` or ``L2A``, None where nothing tells.
+        area: to which the scene is cut, in the grid's coordinates.
+        findings: what was found in each file.
+        lines: the same for people.
+        first: the first file of Sentinel-2 and its open raster.
+        ground: the grid on which files are read: moved by less than a pixel where the first raster's pixels are.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        ground: Grid,
+        sen1: Sequence[_Part],
+        sen2: Sequence[_Part],
+        lines: list[str],
+        first: tuple[Path, Any],
+    ) -> None:
+        self.ground, self.first = ground, first
+        self.grid, self._parts, self.lines = grid, {"sen1": list(sen1), "sen2": list(sen2)}, lines
+        self.channels = Channels(tuple(sen1[0].form.bands) if sen1 else (), SEN2_BANDS)
+        self.level = sen2[0].form.level if isinstance(sen2[0].form, Optical) else None
+        self.area: BaseGeometry | None = None
+        files = [part for parts in self._parts.values() for part in parts]
+        self.findings = SceneFindings(
+            crs=grid.crs.to_string(), level=self.level, files=tuple(part.form.findings(part.path) for part in files)
+        )
+        self._first = round(-grid.transform.f / PIXEL_M) % _CHUNK
+        self._chunks: dict[int, Strip] = {}
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Cells of 100 m down and across."""
+        down, across = ((side - PATCH_SIDE) // CELL_PIXELS + 1 for side in (self.grid.height, self.grid.width))
+        return down, across
+
+    def strip(self, row: int, rows: int = PATCH_SIDE) -> Strip:
+        """Rows of the grid.
+
+        Raises:
+            UserError: if a file cannot be read there.
+        """
+        first, last = (at + self._first for at in (row, row + rows))
+        pieces = []
+        for number in range(first // _CHUNK, (last - 1) // _CHUNK + 1):
+            start = number * _CHUNK
+            within = slice(max(first - start, 0), min(last - start, _CHUNK))
+            pieces.append([values[..., within, :] for values in vars(self._chunk(number)).values()])
+        return Strip(*(np.concatenate(values, axis=-2) for values in zip(*pieces, strict=True)))
+
+    def losses(self) -> list[str]:
+        """Values that were read and cannot be, which count as unknown, in lines."""
+        return [
+            f"{part.path.name}: {part.strange:,} pixel{'s' * (part.strange != 1)} with values that no {quantity} has, "
+            "taken for no data"
+            for key, quantity in (("sen1", "backscatter"), ("sen2", "reflectance"))
+            for part in self._parts[key]
+            if part.strange
+        ]
+
+    def _chunk(self, number: int) -> Strip:
+        if number not in self._chunks:
+            for old in [key for key in self._chunks if abs(key - number) > 1]:
+                del self._chunks[old]
+            self._chunks[number] = self._read(number * _CHUNK - self._first)
+        return self._chunks[number]
+
+    def _read(self, row: int) -> Strip:
+        inner = slice(_MARGIN, _MARGIN + _CHUNK)
+        values, known = {}, {}
+        for key, bands in (("sen1", self.channels.sen1), ("sen2", self.channels.sen2)):
+            values[key] = np.zeros((len(bands), _CHUNK, self.grid.width), np.float32)
+            known[key] = np.zeros(values[key].shape[1:], dtype=bool) if bands else np.ones(values[key].shape[1:], bool)
+            for part in self._parts[key]:
+                there, is_known, is_strange = part.read(row - _MARGIN, _CHUNK + 2 * _MARGIN)
+                part.strange += int(is_strange[inner].sum())
+                fresh = is_known[inner] & ~known[key]
+                np.copyto(values[key], there[:, inner], casting="same_kind", where=fresh)
+                known[key] |= fresh
+        outside = ~self._inside(row)
+        return Strip(values["sen1"], values["sen2"], known["sen1"], known["sen2"], np.zeros_like(outside), outside)
+
+    def _inside(self, row: int) -> Bool[np.ndarray, "row width"]:
+        place = self.ground.transform @ Affine.translation(0, row)
+        shapes = [part.shape for part in self._parts["sen2"]]
+        shape = (_CHUNK, self.grid.width)
+        return rasterize(shapes, shape, transform=place, dtype=np.uint8).astype(bool)
+
+
+@contextmanager
+def opened_scene(options: SceneOptions) -> Iterator[Scene]:
+    """Open files and find out what they hold.
+
+    Raises:
+        UserError: if a file is unreadable, has no coordinates or other bands than expected, the files do not
+            overlap, VV and VH seem swapped, or units, level or offset are not clear.
+    """
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_MIB), ExitStack() as stack:
+        optical, radar = (
+            [(path, stack.enter_context(opened(path))) for path in paths] for paths in (options.s2, options.s1)
+        )
+        for path, dataset in radar:
+            check_overlap(path, dataset, *optical[0])
+        crs, lines = grid_crs(*optical[0], options.crs)
+        shapes = [outline(path, dataset, crs) for path, dataset in optical]
+        bounds = union_all(shapes).bounds
+        width, height = (round((high - low) / PIXEL_M) for low, high in zip(bounds[:2], bounds[2:], strict=True))
+        if min(width, height) < PATCH_SIDE:
+            raise UserError(optical[0][0], f"{width} x {height} pixels of 10 m are less than one patch of {PATCH_SIDE}")
+        grid = cell_grid(crs, bounds)
+        ground, said = pixel_grid(*optical[0], grid)
+        lines += said
+        sen2 = [
+            _on(
+                stack,
+                path,
+                dataset,
+                ground,
+                read_optical(path, dataset, options.s2_bands, options.s2_units, options.s2_offset),
+            )
+            for path, dataset in optical
+        ]
+        sen1 = [
+            _on(stack, path, dataset, ground, read_radar(path, dataset, options.s1_bands, options.s1_units))
+            for path, dataset in radar
+        ]
+        lines += [note for part in (*sen2, *sen1) for note in part.form.notes]
+        yield Scene(grid, ground, sen1, sen2, lines, optical[0])
+
+
+def _on(stack: ExitStack, path: Path, dataset: Any, grid: Grid, form: Optical | Radar) -> _Part:
+    bands = list(form.bands.values())
+    layer = on_grid(stack, path, dataset, grid, bands, Resampling.bilinear, form.fill, form.fill_alone)
+    return _Part(path, layer, form, outline(path, dataset, grid.crs))
