@@ -1,0 +1,233 @@
+"""The map as one page that opens from a disk, on a phone too, and asks no server for anything.
+
+Leaflet is part of it. The zones and the probabilities of each cell are packed into the page, which draws them itself.
+"""
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import rasterio
+from affine import Affine
+from jaxtyping import Float64, UInt8
+from PIL import Image
+from rasterio.warp import transform
+
+from bp_lcz.scheme import ZONES
+
+PAGE = "map.html"
+MOST_CELLS = 1_500_000
+"""That a page holds; a full tile of Sentinel-2 has 1.2 million. Of a larger map it shows every second, third, ..."""
+SHOWN = 4
+"""Zones of a cell whose probabilities are told."""
+REASONS = {
+    2: "rim: their patch of 320 m reaches beyond the scene",
+    3: "Sentinel-2 has gaps in their patch",
+    4: "Sentinel-1 has gaps in their patch",
+    5: "masked, such as clouds",
+    6: "unlike the training data",
+}
+"""Of ``quality.tif``; a cell with the last one has a zone all the same."""
+UNLIKE = 6
+_NODE_M, _MOST_NODES = 3_500, 41
+"""Between points at which longitude and latitude are exact; the page interpolates, to a metre up to 140 km."""
+_JPEG_QUALITY = 85
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a page tells besides its pictures, as plain text.
+
+    Attributes:
+        title: name of the map.
+        model: lines about the model.
+        notices: heading and sentence of each thing that a reader must know first.
+        agreement: lines about accuracy, or agreement with another map.
+        findings: lines about the inputs, and by what evidence.
+        files: name and content of each file beside the page.
+    """
+
+    title: str
+    model: Sequence[str] = ()
+    notices: Sequence[tuple[str, str]] = ()
+    agreement: Sequence[str] = ()
+    findings: Sequence[str] = ()
+    files: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """What a page shows of each cell; of a large map only of every n-th.
+
+    Attributes:
+        step: n.
+        lcz: 1..17, 0 where there is none.
+        reason: as in ``quality.tif``.
+        ranked: the most probable zones, and after each its percent.
+    """
+
+    step: int
+    lcz: UInt8[np.ndarray, "row column"]
+    reason: UInt8[np.ndarray, "row column"]
+    ranked: UInt8[np.ndarray, "plane row column"]
+
+
+def write_page(folder: Path, true_colour: UInt8[np.ndarray, "line sample 3"], story: Story) -> Path:
+    """Write ``map.html`` into the folder of a map.
+
+    Args:
+        folder: with ``lcz.tif``, ``probability.tif`` and ``quality.tif``.
+        true_colour: picture of the same ground, of any resolution.
+        story: the words.
+
+    Returns:
+        The page; equal inputs give equal bytes.
+    """
+    with rasterio.open(folder / "lcz.tif") as file:
+        lcz, crs, place = file.read(1), file.crs, file.transform
+    with rasterio.open(folder / "quality.tif") as file:
+        reason = file.read(file.descriptions.index("reason") + 1)
+    cells = _cells(folder, lcz, reason)
+    scripts = [_text("leaflet-1.9.4/leaflet.js"), _text("map.js")]
+    page = (
+        _environment()
+        .get_template(f"{PAGE}.j2")
+        .render(
+            story=story,
+            step=cells.step,
+            zones=_zones(lcz, place),
+            absent=[zone for number, zone in enumerate(ZONES, start=1) if not (lcz == number).any()],
+            reasons=_reasons(reason, lcz),
+            mapped=_share(int((lcz > 0).sum()), lcz.size),
+            km2=(lcz > 0).sum() * abs(place.determinant) / 1e6,
+            cell=place.a,
+            crs=crs.to_string(),
+            scripts=scripts,
+            hashes=" ".join(map(_hash, scripts)),
+            styles=[_text("leaflet-1.9.4/leaflet.css"), _text("map.css")],
+            licence=_text("leaflet-1.9.4/LICENSE"),
+            facts=_facts(lcz, cells, place, crs),
+            cells=_packed(cells),
+            true_colour=_jpeg(true_colour),
+        )
+    )
+    target = folder / PAGE
+    target.write_text(page, encoding="utf-8")
+    return target
+
+
+def _cells(folder: Path, lcz: UInt8[np.ndarray, "row column"], reason: UInt8[np.ndarray, "row column"]) -> _Cells:
+    step = int(np.ceil(np.sqrt(lcz.size / MOST_CELLS)))
+    every = (slice(step // 2, None, step),) * 2
+    shape = lcz[every].shape
+    with rasterio.open(folder / "probability.tif") as file:
+        percent = np.zeros((file.count, *shape), np.uint8)
+        for band, values in zip(file.indexes, percent, strict=True):
+            values[:] = file.read(band)[every]
+    percent[:, lcz[every] == 0] = 0
+    best = np.argsort(-percent.astype(np.int16), axis=0, kind="stable")[:SHOWN]
+    ranked = np.stack([best + 1, np.take_along_axis(percent, best, axis=0)], axis=1).astype(np.uint8)
+    ranked[:, 0][ranked[:, 1] == 0] = 0
+    return _Cells(step, lcz[every], reason[every], ranked.reshape(-1, *shape))
+
+
+def _packed(cells: _Cells) -> str:
+    planes = np.concatenate([cells.lcz[None], cells.reason[None], cells.ranked])
+    return base64.b64encode(gzip.compress(planes.tobytes(), 6, mtime=0)).decode("ascii")
+
+
+def _degrees(shape: tuple[int, int], place: Affine, crs: Any) -> Float64[np.ndarray, "coordinate node node"]:
+    """Longitude and latitude of points that divide the map's sides evenly, from its north-west corner on."""
+    nodes = min(2 + int(max(shape) * place.a / _NODE_M), _MOST_NODES)
+    across, down = np.meshgrid(np.linspace(0, shape[1], nodes), np.linspace(0, shape[0], nodes))
+    east, north = place.c + place.a * across, place.f + place.e * down
+    return np.array(transform(crs, "EPSG:4326", east.ravel(), north.ravel())[:2]).reshape(2, nodes, nodes)
+
+
+def _facts(lcz: UInt8[np.ndarray, "row column"], cells: _Cells, place: Affine, crs: Any) -> str:
+    """What the page's own code needs to know, as JSON that may stand in HTML."""
+    (height, width), (rows, columns) = lcz.shape, cells.lcz.shape
+    degrees = _degrees(lcz.shape, place, crs).round(6).tolist()
+    facts = {
+        "crs": crs.to_string(),
+        "west": place.c,
+        "north": place.f,
+        "width": width * place.a,
+        "height": height * -place.e,
+        "cell": place.a * cells.step,
+        "rows": rows,
+        "columns": columns,
+        "degrees": dict(zip(("east", "north"), degrees, strict=True)),
+        "zones": [[zone.code, zone.name, zone.color] for zone in ZONES],
+        "reasons": REASONS,
+        "unlike": UNLIKE,
+        "shown": SHOWN,
+    }
+    return json.dumps(facts).replace("<", "\\u003c")
+
+
+def _zones(lcz: UInt8[np.ndarray, "row column"], place: Affine) -> list[dict[str, Any]]:
+    """Each zone of the map with its area and its share of the cells that have one."""
+    counts = np.bincount(lcz.ravel(), minlength=len(ZONES) + 1)[1:].tolist()
+    most = max(*counts, 1)
+    return [
+        {
+            "number": number,
+            "zone": zone,
+            "km2": count * abs(place.determinant) / 1e6,
+            "share": _share(count, sum(counts)),
+            "bar": round(100 * count / most, 1),
+        }
+        for number, (zone, count) in enumerate(zip(ZONES, counts, strict=True), start=1)
+        if count
+    ]
+
+
+def _reasons(reason: UInt8[np.ndarray, "row column"], lcz: UInt8[np.ndarray, "row column"]) -> list[dict[str, Any]]:
+    counts = np.bincount(reason.ravel(), minlength=UNLIKE + 1).tolist()
+    return [
+        {"text": text, "cells": counts[number], "share": _share(counts[number], lcz.size)}
+        for number, text in REASONS.items()
+        if counts[number]
+    ]
+
+
+def _share(part: int, whole: int) -> str:
+    """Percent with one decimal; what is there at all is never 0.0."""
+    percent = 100 * part / max(whole, 1)
+    return "< 0.1 %" if 0 < percent < 0.05 else f"{percent:.1f} %"
+
+
+def _jpeg(picture: UInt8[np.ndarray, "line sample 3"]) -> str:
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, "JPEG", quality=_JPEG_QUALITY)
+    return base64.b64encode(content.getvalue()).decode("ascii")
+
+
+def _hash(script: str) -> str:
+    """By which the page's policy lets a script of ours run, and no other."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}'"
+
+
+def _text(name: str) -> str:
+    return files("bp_lcz.maps").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("bp_lcz.maps"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
