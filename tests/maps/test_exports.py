@@ -68,7 +68,7 @@ def test_wrf_has_the_zones_on_the_grid_of_the_map(folder):
 def test_wrf_tells_the_share_of_holes(folder, tmp_path):
     (line,) = write_exports(folder, ["wrf"])
     share = 100 * (read(folder / "lcz.tif") == 0).mean()
-    assert f"{share:.1f} % of the cells are holes; " in line
+    assert f"{share:.1f} % of the cells are holes, " in line
     (line,) = write_exports(write_map(tmp_path / "whole", patchy()), ["wrf"])
     assert line.endswith("0.0 % of the cells are holes")
 

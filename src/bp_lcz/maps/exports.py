@@ -94,11 +94,11 @@ def _write_wrf(source: _Map, path: Path) -> str:
     _write(path, source.lcz[None], ["LCZ"], source.crs, source.transform, palette())
     write_symbology(path)
     west, south, east, north = _inner_degrees(source)
-    holes = float((source.lcz == 0).mean())
-    lost = "; w2w takes a hole for not urban and says nothing, so cities lose about that share of them" if holes else ""
+    holes = 100 * float((source.lcz == 0).mean())
+    silent = ", which w2w takes for not urban without saying so" if holes else ""
     return (
         f"for w2w, whose WRF domain must lie within {west:.4f} to {east:.4f} degrees east and "
-        f"{south:.4f} to {north:.4f} north; {100 * holes:.1f} % of the cells are holes{lost}"
+        f"{south:.4f} to {north:.4f} north; {holes:.1f} % of the cells are holes{silent}"
     )
 
 
