@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,12 +16,14 @@ import torch
 from bp_lcz.bands import SEN1_BANDS, SEN2_BANDS, Channels
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import load_classifier, write_checkpoint
+from bp_lcz.model.pretrained import PRETRAINED, Published
 from bp_lcz.params import load_params
 from bp_lcz.scheme import CLASS_COUNT, ZONES
-from bp_lcz.serving.predict import predict_file
+from bp_lcz.serving.predict import load_model, predict_file
 from tests.conftest import ROOT
 from tests.records import described
 from tests.refusals import refuses
+from tests.so2sat.servers import Manners, http_server
 
 CHANNELS = Channels(("VH_lee_intensity", "VV_lee_intensity"), SEN2_BANDS)
 COUNT = 300
@@ -256,3 +259,22 @@ def test_a_description_nested_without_end_is_one_line(checkpoint: Path, tmp_path
     (folder / "model.json").write_text("[" * 200_000)
     with refuses(folder / "model.json", "damaged"):
         load_classifier(folder)
+
+
+def test_a_published_model_is_downloaded_by_its_name_unless_a_folder_has_it(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weights.hdf5").write_bytes(b"weights")
+    monkeypatch.chdir(tmp_path)
+    with http_server(tmp_path, Manners()) as address:
+        published = Published(
+            f"{address}/weights.hdf5",
+            hashlib.sha256(b"weights").hexdigest(),
+            lambda _, out: shutil.copytree(checkpoint, out),
+        )
+        monkeypatch.setitem(PRETRAINED, "sen2lcz-mf", published)
+        classifier, name = load_model(tmp_path, "sen2lcz-mf")
+        assert (classifier.channels, name) == (CHANNELS, "sen2lcz-mf")
+        (tmp_path / "sen2lcz-mf").mkdir()
+        with refuses("sen2lcz-mf", "model.json"):
+            load_model(tmp_path, "sen2lcz-mf")

@@ -71,7 +71,7 @@ def write_pretrained(name: str, out: Path, url: str | None = None, file: Path | 
 
 
 def _bring(url: str, target: Path) -> None:
-    elsewhere = "fetch the file by other means and name it with --file"
+    elsewhere = "fetch the file by other means and give it to `bp-lcz pretrained --file`"
     try:
         with target.open("wb") as file, open_at(url, 0, file) as stream:
             for block in stream.blocks:

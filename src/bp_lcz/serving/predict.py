@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.files import staged_file
 from bp_lcz.model.checkpoint import BATCH, DESCRIPTION, Classifier, load_classifier
 from bp_lcz.model.memory import keep_freed_memory
+from bp_lcz.model.pretrained import PRETRAINED, write_pretrained
 from bp_lcz.patches.transform import first_not_finite, transform
 from bp_lcz.scheme import CLASS_COUNT, ZONES
 from bp_lcz.so2sat.geo import Geo, geo_file_of, read_geo_of
@@ -112,22 +114,26 @@ def load_model(workspace: Path, model: str) -> tuple[Classifier, str]:
 
     Args:
         workspace: checkout or workspace, whose store holds a registered model.
-        model: folder of a checkpoint, or ``models:/<name>@<alias>`` or ``models:/<name>/<version>``.
+        model: folder of a checkpoint, or ``models:/<name>@<alias>`` or ``models:/<name>/<version>``, or a name of
+            `PRETRAINED`, whose weights are then downloaded.
 
     Returns:
-        The network and its name: that of the folder, or ``<name>/<version>``.
+        The network and its name: that of the folder, ``<name>/<version>``, or of `PRETRAINED`.
 
     Raises:
         UserError: if there is no such model, or its files are missing, damaged, or not those that were registered.
     """
     keep_freed_memory()  # each batch uses the pages of the last one
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if model in PRETRAINED and not Path(model).exists():
+        with tempfile.TemporaryDirectory() as scratch:
+            return load_classifier(write_pretrained(model, Path(scratch) / model), device), model
     if not model.startswith("models:"):
         if not (Path(model) / DESCRIPTION).is_file():
             raise UserError(
                 model,
                 f"no folder with {DESCRIPTION}; expected that of a checkpoint, such as outputs/models/<trial>, "
-                "or models:/<name>@<alias>",
+                f"models:/<name>@<alias>, or {', '.join(PRETRAINED)}, which is downloaded",
             )
         return load_classifier(Path(model), device), Path(model).resolve().name
     from bp_lcz.registry.connection import open_store
