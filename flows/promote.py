@@ -14,7 +14,7 @@ from flows.artifacts import show_lines
 from flows.stages import CHECKOUT, SERVER_TASK, failure
 
 if TYPE_CHECKING:
-    from bp_lcz.registry.promote import Decision
+    from bp_lcz.records import Decision
 
 
 @task(task_run_name="decide", **SERVER_TASK)
@@ -41,6 +41,8 @@ def promote(
         version: of the candidate; None is the challenger.
         dry_run: decide and say so, but change nothing.
     """
+    from bp_lcz.registry.promote import decision_lines
+
     workspace = (CHECKOUT / workspace).resolve()
     try:
         name = name or model_name(workspace, load_params(workspace / PARAMS_FILE).dataset.root)
@@ -50,7 +52,7 @@ def promote(
     if decided.is_failed():
         return Failed(message=decided.message)
     decision = decided.result()
-    lines = decision.lines()
+    lines = decision_lines(decision)
     get_run_logger().info("\n%s", "\n".join(lines))
     show_lines(workspace, "promotion", lines, f"promotion of {name}")
     return (Completed if decision.accepted else Failed)(message=decision.reason)

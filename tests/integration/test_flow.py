@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bp_lcz.errors import TemporaryError, UserError
-from bp_lcz.registry.promote import Decision
+from bp_lcz.records import Decision
 from bp_lcz.registry.register import Registration
 from tests.integration.conftest import ROOT, ToyProject
 
@@ -157,6 +157,11 @@ def test_what_fails_a_claim_is_shown(finished: ToyProject, shown: list[str]) -> 
     assert shown == ["show_validation", "show_claims"]
 
 
+def decision(accepted: bool, reason: str, name: str) -> Decision:
+    told = {"action": "promote", "time": "now", "bp_lcz": "0", "version": 1, "run_id": "0"}
+    return Decision(**told, name=name, accepted=accepted, reason=reason)
+
+
 @pytest.mark.parametrize("failures", [2, 3])
 def test_a_promotion_without_an_answer_of_mlflow_is_tried_twice_more(
     project: ToyProject, monkeypatch: pytest.MonkeyPatch, failures: int
@@ -169,7 +174,7 @@ def test_a_promotion_without_an_answer_of_mlflow_is_tried_twice_more(
         calls.append(name)
         if len(calls) <= failures:
             raise TemporaryError("http://host", "MLflow does not answer (x)")
-        return Decision(True, "leads", name, version or 1, dry_run=dry_run)
+        return decision(True, "leads", name)
 
     monkeypatch.setattr("bp_lcz.registry.promote.promote_version", decide)
     monkeypatch.setattr(flows.promote.decide, "retry_delay_seconds", [0.1, 0.1])
@@ -190,7 +195,7 @@ def test_a_promotion_that_is_refused_or_cannot_be_judged_is_not_tried_again(
     def decide(_: Path, name: str, *__: object) -> Decision:
         calls.append(name)
         if refuses:
-            return Decision(False, "no lead", name, 1)
+            return decision(False, "no lead", name)
         raise UserError("no", "lead")
 
     monkeypatch.setattr("bp_lcz.registry.promote.promote_version", decide)

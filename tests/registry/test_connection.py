@@ -10,8 +10,8 @@ import pytest
 
 from bp_lcz.errors import BusyError, TemporaryError, UserError
 from bp_lcz.registry.connection import open_store, tracking_uri
-from bp_lcz.registry.fetch import find_version
 from bp_lcz.registry.models import list_models
+from bp_lcz.registry.versions import find_version
 from tests.refusals import refuses
 from tests.registry.conftest import FinishedWorkspace, server_that_answers
 

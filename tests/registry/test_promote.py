@@ -14,11 +14,12 @@ import pytest
 import yaml
 
 from bp_lcz.errors import TemporaryError
+from bp_lcz.records import Decision
 from bp_lcz.registry import promote as promotion
 from bp_lcz.registry.connection import open_store
 from bp_lcz.registry.mirror import mirror_trials
 from bp_lcz.registry.models import list_models, models_table
-from bp_lcz.registry.promote import Decision, promote_version, restore_champion
+from bp_lcz.registry.promote import decision_lines, promote_version, restore_champion
 from bp_lcz.registry.register import register_best
 from tests.refusals import refuses
 from tests.registry.conftest import FinishedWorkspace
@@ -49,12 +50,12 @@ class Registry(FinishedWorkspace):
             version = client.get_registered_model(NAME).aliases.get("champion")
         return None if version is None else int(version)
 
-    def records(self, version: int) -> list[dict[str, Any]]:
+    def records(self, version: int) -> list[Decision]:
         """The decision records with the run of a version, oldest first."""
         with open_store(self.folder) as client:
             run_id = client.get_model_version(NAME, str(version)).run_id
             files = sorted(file.path for file in client.list_artifacts(run_id, "decisions"))
-            return [json.loads(Path(client.download_artifacts(run_id, file)).read_text()) for file in files]
+            return [Decision.read(Path(client.download_artifacts(run_id, file))) for file in files]
 
     def tags(self, version: int) -> dict[str, str]:
         with open_store(self.folder) as client:
@@ -113,7 +114,7 @@ def test_the_first_champion_must_exceed_the_floor_alone(registry: Registry) -> N
     assert accepted.accepted
     assert "there was no champion" in accepted.reason
     assert registry.champion == 1
-    assert [record["accepted"] for record in registry.records(1)] == [False, True]
+    assert [record.accepted for record in registry.records(1)] == [False, True]
     assert registry.tags(1)["promotion"] == "accepted"
 
     again = registry.promote()
@@ -131,38 +132,38 @@ def test_a_champion_is_replaced_only_by_a_sure_lead_and_rollbacks_walk_back(regi
     assert "the lead in kappa over version 1, +0.000 [+0.000, +0.000], is not surely above zero" in refused.reason
     assert registry.champion == first
     [record] = registry.records(equal)
-    assert record["difference"]["kappa_interval"] == [0, 0]
+    assert record.lead.kappa_interval == (0, 0)
     assert registry.tags(equal)["promotion"] == "refused"
 
     better = registry.register(right=0.9, seed=3)
     planned = registry.promote(dry_run=True)
     assert planned.accepted
-    assert "dry run, nothing changed" in planned.lines()[0]
+    assert "dry run, nothing changed" in decision_lines(planned)[0]
     assert (registry.champion, "promotion" in registry.tags(better)) == (first, False)
     accepted = registry.promote()
     assert accepted.accepted
     [record] = registry.records(better)
-    low, high = record["difference"]["kappa_interval"]
-    assert 0 < low <= record["difference"]["kappa"] <= high
-    assert (record["difference"]["unit"], record["difference"]["blocks"]) == ("city", 8)
+    low, high = record.lead.kappa_interval
+    assert 0 < low <= record.lead.kappa <= high
+    assert (record.lead.interval.unit, record.lead.interval.blocks) == ("city", 8)
     best = registry.register(right=1.0, seed=4)
     assert registry.promote().accepted
     assert registry.champion == best
 
     rows = list_models(registry.folder, NAME)
-    assert [(row["version"], row["aliases"]) for row in rows] == [
-        (4, ["challenger", "champion"]),
-        (3, []),
-        (2, []),
-        (1, []),
+    assert [(row.version, row.aliases) for row in rows] == [
+        (4, ("challenger", "champion")),
+        (3, ()),
+        (2, ()),
+        (1, ()),
     ]
-    assert rows[0]["kappa"] == 1.0
+    assert rows[0].kappa == 1.0
     assert "4        @challenger,@champion  one-bp-lcz  1.000  1.000" in models_table(rows)
 
     assert restore_champion(registry.folder, NAME).version == registry.champion == better
     assert restore_champion(registry.folder, NAME).version == registry.champion == first
     assert registry.tags(best)["rolled_back_at"]
-    assert [record["action"] for record in registry.records(best)] == ["promote", "rollback"]
+    assert [record.action for record in registry.records(best)] == ["promote", "rollback"]
     with refuses(NAME, "before version 1"):
         restore_champion(registry.folder, NAME)
     assert registry.champion == first
@@ -177,7 +178,7 @@ def test_a_rollback_passes_over_versions_that_cannot_be_served(led: Registry) ->
         client.delete_model_version(NAME, "2")
     restored = restore_champion(led.folder, NAME)
     assert restored.version == led.champion == 1
-    assert list(restored.record["skipped"]) == [2]
+    assert list(restored.skipped) == [2]
 
 
 def test_other_test_data_are_never_compared(registry: Registry) -> None:
@@ -194,6 +195,19 @@ def test_other_test_data_are_never_compared(registry: Registry) -> None:
         client.set_model_version_tag(NAME, "2", "channels", json.dumps({"sen1": [], "sen2": ["B02"]}))
     assert registry.promote().reason == "the champion, version 1, has another channels: nothing to compare"
     assert registry.champion == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "cause"),
+    [("format", "1", "(format 1, this one reads 2)"), ("git_dirty", "perhaps", "git_dirty: ")],
+)
+def test_tags_of_another_format_or_damaged_ones_are_a_refusal(led: Registry, key: str, value: str, cause: str) -> None:
+    with open_store(led.folder) as client:
+        client.set_model_version_tag(NAME, "3", key, value)
+    refused = led.promote()
+    assert not refused.accepted
+    assert refused.reason.startswith(f"{NAME} version 3: ")
+    assert cause in refused.reason
 
 
 def test_predictions_that_were_changed_in_the_artifact_store_are_found_out(registry: Registry) -> None:
@@ -237,7 +251,7 @@ def test_a_candidate_whose_run_was_removed_is_a_user_error(registry: Registry) -
     with refuses(f"{NAME} version 1", "removed"):
         registry.promote()
     assert registry.champion is None
-    assert list_models(registry.folder, NAME)[0]["kappa"] is None
+    assert list_models(registry.folder, NAME)[0].kappa is None
 
 
 def test_a_champion_whose_run_was_removed_can_neither_be_led_nor_rolled_back(led: Registry) -> None:
@@ -293,7 +307,7 @@ def test_an_unknown_model_or_version_is_a_user_error(registry: Registry) -> None
         with refuses("no-model", "`make reproduce`"):
             promote_version(registry.folder, "no-model", version=version)
     registry.register(right=0.6, seed=1)
-    with refuses(NAME, "version 7", f"`bp-lcz models {NAME}`"):
+    with refuses(f"models:/{NAME}/7", f"`bp-lcz models {NAME}`"):
         registry.promote(7)
     with refuses(NAME, f"`bp-lcz promote {NAME}`"):
         restore_champion(registry.folder, NAME)
@@ -323,7 +337,7 @@ def test_a_champion_that_another_machine_made_meanwhile_is_not_overwritten(
     refused = registry.promote()
     assert (refused.accepted, refused.reason) == (False, "the champion changed meanwhile; run it again")
     assert registry.champion == 1
-    assert [record["accepted"] for record in registry.records(2)] == [False]
+    assert [record.accepted for record in registry.records(2)] == [False]
 
 
 @pytest.mark.slow

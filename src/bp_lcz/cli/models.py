@@ -35,7 +35,7 @@ def models(
     from bp_lcz.registry.models import list_models, models_table
 
     rows = list_models(Path.cwd(), _model_name(name))
-    typer.echo(json.dumps(rows, indent=1) if as_json else models_table(rows))
+    typer.echo(json.dumps([row.model_dump() for row in rows], indent=1) if as_json else models_table(rows))
 
 
 @registry
@@ -48,10 +48,10 @@ def promote(
 
     Example: bp-lcz promote bp-lcz-demo --dry-run
     """
-    from bp_lcz.registry.promote import promote_version
+    from bp_lcz.registry.promote import decision_lines, promote_version
 
     decision = promote_version(Path.cwd(), _model_name(name), version, dry_run)
-    typer.echo("\n".join(decision.lines()))
+    typer.echo("\n".join(decision_lines(decision)))
     if not decision.accepted:
         raise UserError(f"{decision.name} version {decision.version}", f"not promoted: {decision.reason}")
 
@@ -62,9 +62,9 @@ def rollback(name: ModelName = None) -> None:
 
     Example: bp-lcz rollback bp-lcz-demo
     """
-    from bp_lcz.registry.promote import restore_champion
+    from bp_lcz.registry.promote import decision_lines, restore_champion
 
-    typer.echo("\n".join(restore_champion(Path.cwd(), _model_name(name)).lines()))
+    typer.echo("\n".join(decision_lines(restore_champion(Path.cwd(), _model_name(name)))))
 
 
 @registry

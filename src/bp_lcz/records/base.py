@@ -77,8 +77,11 @@ class Record(Part):
         except (ValueError, RecursionError) as error:
             raise UserError(where, f"damaged: {one_line(error)}; {cls.remedy}") from None
 
+    def content(self) -> str:
+        """The content of the file."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
     def write(self, path: Path) -> None:
         """Write the file in one step."""
-        text = json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, allow_nan=False)
         with staged_file(path) as file:
-            file.write_text(text + "\n", encoding="utf-8")
+            file.write_text(self.content(), encoding="utf-8")

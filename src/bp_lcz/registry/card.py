@@ -3,10 +3,10 @@
 Every number is read from the files of the trial; none is written by hand.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from bp_lcz.params import SPLITS
-from bp_lcz.records import Evaluation, GateSummary, Interval, Metric, ModelDescription, TextOrigin
+from bp_lcz.records import Evaluation, GateSummary, Interval, Metric, ModelDescription, TextOrigin, TrialTags
 from bp_lcz.scoring.score import fraction
 
 MOST_DESCRIPTION = 5000
@@ -20,7 +20,7 @@ _METRICS: dict[Metric, str] = {
 }
 
 
-def model_card(model: ModelDescription, evaluation: Evaluation, summary: GateSummary, tags: Mapping[str, str]) -> str:
+def model_card(model: ModelDescription, evaluation: Evaluation, summary: GateSummary, tags: TrialTags) -> str:
     """The card as Markdown.
 
     Args:
@@ -31,7 +31,7 @@ def model_card(model: ModelDescription, evaluation: Evaluation, summary: GateSum
     """
     interval = evaluation.interval
     lines = [
-        f"# {tags['trial']}",
+        f"# {tags.trial}",
         "",
         f"**{evaluation.heading}**: {evaluation.sentence}".rstrip(": "),
         *(["", "Parts of the testing split were seen in training."] * bool(evaluation.leakage.mark)),
@@ -42,14 +42,14 @@ def model_card(model: ModelDescription, evaluation: Evaluation, summary: GateSum
         f"- sen1: {', '.join(model.channels.sen1) or 'none'}",
         f"- sen2: {', '.join(model.channels.sen2) or 'none'}",
         f"- text encoder: {_encoder(model.text)}",
-        f"- weights sha256 {tags['weights_sha256']}",
-        f"- commit {tags['git_commit']}{' with changes' if tags['git_dirty'] == 'true' else ''}; "
+        f"- weights sha256 {tags.weights_sha256}",
+        f"- commit {tags.git_commit}{' with changes' if tags.git_dirty == 'true' else ''}; "
         + ", ".join(f"{name} {value}" for name, value in sorted(model.versions.items())),
         "",
         "## Data",
         f"- data set {summary.dataset}, release {summary.release or 'none that is known'}, "
         f"source: {summary.source or 'not stated'}",
-        f"- md5 {tags['data_md5']}, testing split {tags['testing_digest'][:16]}",
+        f"- md5 {tags.data_md5}, testing split {tags.testing_digest[:16]}",
         "",
         "| split | patches | cities | classes |",
         "|---|---|---|---|",

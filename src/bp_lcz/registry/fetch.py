@@ -1,20 +1,17 @@
 """Files of runs and models out of MLflow's artifact store: data only, nothing of them is executed."""
 
 import hashlib
-import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bp_lcz.errors import UserError
 from bp_lcz.model.checkpoint import DESCRIPTION, WEIGHTS, Classifier, load_classifier
-from bp_lcz.registry.connection import is_missing, raise_unanswered, reason
+from bp_lcz.registry.connection import raise_unanswered, reason
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
-
-_MODEL_URI = re.compile(r"models:/(?P<name>[^/:@'\"\\]+)(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
 
 
 def fetch_artifact(client: "MlflowClient", run_id: str, file: str, sha256: str | None, where: str) -> bytes:
@@ -40,30 +37,6 @@ def fetch_artifact(client: "MlflowClient", run_id: str, file: str, sha256: str |
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise UserError(where, "not the file that was stored (another sha256)")
     return content
-
-
-def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
-    """The version that ``models:/<name>@<alias>`` or ``models:/<name>/<version>`` names.
-
-    Raises:
-        UserError: if it is no such address, or there is no such version.
-    """
-    from mlflow.exceptions import MlflowException
-
-    match = _MODEL_URI.fullmatch(uri)
-    if match is None:
-        raise UserError(uri, "expected models:/<name>@<alias> or models:/<name>/<version>")
-    name, alias, version = match["name"], match["alias"], match["version"]
-    try:
-        if version is not None:
-            return client.get_model_version(name, version)
-        return client.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        # A missing alias is an invalid parameter to MLflow.
-        if not is_missing(error) and not (alias and error.error_code == "INVALID_PARAMETER_VALUE"):
-            raise
-        hint = f"promote first: `bp-lcz promote {name}`" if alias == "champion" else f"see `bp-lcz models {name}`"
-        raise UserError(uri, f"no such model or version; {hint}") from None
 
 
 def fetch_classifier(client: "MlflowClient", version: "ModelVersion", device: str = "cpu") -> Classifier:

@@ -11,42 +11,38 @@ import yaml
 from bp_lcz.errors import UserError
 from bp_lcz.params import Params
 from bp_lcz.paths import MODELS, PACKED
-from bp_lcz.records import ModelDescription, PackManifest
+from bp_lcz.records import ModelDescription, PackManifest, TrialTags
 from bp_lcz.workspace import LOCK_FILE, git
 
 _CODE = ("src", "dvc.yaml", "constraints.txt", "constraints-runtime.txt")
 """What decides a result apart from parameters and data, which have tags of their own."""
 
 
-def trial_tags(workspace: Path, params: Params, trial: str) -> dict[str, str]:
-    """Everything by which a run or a model version of a trial can be found and traced, as text.
-
-    ``lock_hash`` names the trained and evaluated trial: equal hashes are the same inputs, command and outputs.
-    ``testing_digest`` names what it was evaluated on, whatever it was trained on.
+def trial_tags(workspace: Path, params: Params, trial: str) -> TrialTags:
+    """Everything by which a run or a model version of a trial can be found and traced.
 
     Raises:
         UserError: if DVC has no record of the trial or of the data, or the trial's files are not there.
     """
     description = ModelDescription.read(workspace / MODELS / trial / "model.json")
     lock = _read_lock(workspace)
-    commit, is_dirty = _git_state(workspace)
-    return {
-        "trial": trial,
-        "backbone": description.backbone,
-        "variant": description.variant,
-        "seed": str(description.seed),
-        "dataset": description.dataset,
-        "kind": str(description.kind),
-        "leakage": description.leakage.status,
-        "channels": json.dumps({"sen1": description.channels.sen1, "sen2": description.channels.sen2}),
-        "data_md5": _data_md5(workspace, lock, params.dataset.root),
-        "testing_digest": PackManifest.read(workspace / PACKED / "manifest.json").digest("testing."),
-        "git_commit": commit,
-        "git_dirty": str(is_dirty).lower(),
-        "lock_hash": _lock_hash(lock, trial),
-        "weights_sha256": description.weights_sha256,
-        "versions": json.dumps(description.versions, sort_keys=True),
-    }
+    return TrialTags(
+        trial=trial,
+        backbone=description.backbone,
+        variant=description.variant,
+        seed=str(description.seed),
+        dataset=description.dataset,
+        kind=description.kind,
+        leakage=description.leakage.status,
+        channels=json.dumps({"sen1": description.channels.sen1, "sen2": description.channels.sen2}),
+        data_md5=_data_md5(workspace, lock, params.dataset.root),
+        testing_digest=PackManifest.read(workspace / PACKED / "manifest.json").digest("testing."),
+        git_commit=git(workspace, "rev-parse", "HEAD"),
+        git_dirty="true" if git(workspace, "status", "--porcelain", "--", *_CODE) else "false",
+        lock_hash=_lock_hash(lock, trial),
+        weights_sha256=description.weights_sha256,
+        versions=json.dumps(description.versions, sort_keys=True),
+    )
 
 
 def file_sha256(file: Path) -> str:
@@ -82,8 +78,3 @@ def _data_md5(workspace: Path, lock: dict[str, Any], root: str) -> str:
         if os.path.normpath(workspace / dependency["path"]) == folder:
             return str(dependency["md5"])
     raise UserError(LOCK_FILE, f"no record of {root} under validate; run `dvc repro` first")
-
-
-def _git_state(workspace: Path) -> tuple[str, bool]:
-    changed = git(workspace, "status", "--porcelain", "--", *_CODE)
-    return git(workspace, "rev-parse", "HEAD"), bool(changed)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bp_lcz.errors import UserError
 from bp_lcz.params import Params
 from bp_lcz.paths import EVALUATIONS, MODELS, REPORTS
-from bp_lcz.records import SCORES, Evaluation, Timings
+from bp_lcz.records import SCORES, Evaluation, Timings, TrialTags
 from bp_lcz.registry.connection import open_experiment, open_store
 from bp_lcz.registry.lineage import file_sha256, trial_tags
 from bp_lcz.registry.naming import model_name
@@ -51,7 +51,7 @@ def mirror_trials(workspace: Path, params: Params) -> dict[str, str]:
     with open_store(workspace) as client:
         experiment = open_experiment(client, name, workspace)
         for trial in params.trials:
-            run = _find_run(client, experiment, tags[trial]["lock_hash"])
+            run = _find_run(client, experiment, tags[trial].lock_hash)
             runs[trial] = run or _make_run(client, experiment, workspace, params, trial, tags[trial])
     return runs
 
@@ -105,9 +105,9 @@ def _find_run(client: "MlflowClient", experiment: str, lock_hash: str) -> str | 
     return found
 
 
-def _find_live(client: "MlflowClient", experiment: str, tags: dict[str, str]) -> str | None:
+def _find_live(client: "MlflowClient", experiment: str, tags: TrialTags) -> str | None:
     """The run that has shown this very training, and waits for the rest."""
-    same = f"tags.weights_sha256 = '{tags['weights_sha256']}' and tags.trial = '{tags['trial']}'"
+    same = f"tags.weights_sha256 = '{tags.weights_sha256}' and tags.trial = '{tags.trial}'"
     runs = client.search_runs([experiment], same)
     return next((str(run.info.run_id) for run in runs if "lock_hash" not in run.data.tags), None)
 
@@ -118,7 +118,7 @@ def _make_run(
     workspace: Path,
     params: Params,
     trial: str,
-    tags: dict[str, str],
+    tags: TrialTags,
 ) -> str:
     from mlflow.entities import Dataset, DatasetInput, RunTag
 
@@ -132,21 +132,22 @@ def _make_run(
     if not predictions.is_file():
         raise UserError(predictions, "not found; run `dvc repro` first")
     # In the database: whoever changes the file in the artifact store is found out.
-    tags = tags | {"predictions_sha256": file_sha256(predictions), "mlflow.source.git.commit": tags["git_commit"]}
+    digest = {"predictions_sha256": file_sha256(predictions)}
+    texts = tags.texts() | digest | {"mlflow.source.git.commit": tags.git_commit}
     live = _find_live(client, experiment, tags)
-    run_id = live or start_run(client, experiment, params, trial, tags, timings.seconds)
+    run_id = live or start_run(client, experiment, params, trial, texts, timings.seconds)
     shown = {each.step for each in client.get_metric_history(run_id, "validation_kappa")} if live else set[int]()
     metrics += _history_metrics(model / "history.csv", shown)
     for start in range(0, len(metrics), _BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
     # MLflow's own digest would hash less than one patch.
-    dataset = Dataset(tags["dataset"], tags["data_md5"], "local", params.dataset.root)
+    dataset = Dataset(tags.dataset, tags.data_md5, "local", params.dataset.root)
     client.log_inputs(run_id, [DatasetInput(dataset)])
     for file in (evaluation / "evaluation.json", predictions, model / "model.json", model / "history.csv"):
         client.log_artifact(run_id, str(file))
     for figure in sorted((workspace / REPORTS / "figures").glob(f"*-{trial}.png")):
         client.log_artifact(run_id, str(figure), "figures")
-    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])  # from here on it is complete
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in texts.items()])  # from here on it is complete
     end_run(client, run_id, model)
     return run_id
 

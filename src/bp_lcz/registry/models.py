@@ -1,21 +1,18 @@
 """The versions of a registered model with their numbers."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from bp_lcz.records import VersionRow
 from bp_lcz.registry.connection import is_missing, open_store
-from bp_lcz.registry.promote import registered_model
+from bp_lcz.registry.versions import registered_model
 
 _COLUMNS = ("version", "alias", "trial", "OA", "kappa", "interval", "data", "kind", "date")
 
 
-def list_models(workspace: Path, name: str) -> list[dict[str, Any]]:
+def list_models(workspace: Path, name: str) -> list[VersionRow]:
     """One row for each version, newest first.
-
-    Returns:
-        ``version``, ``aliases``, ``trial``, ``oa``, ``kappa``, ``kappa_interval``, ``dataset``, ``data_md5``, ``kind``,
-        ``promotion``, ``created``; numbers on the testing split, None where the run is gone or has none.
 
     Raises:
         UserError: if there is no such model.
@@ -32,35 +29,35 @@ def list_models(workspace: Path, name: str) -> list[dict[str, Any]]:
                 if not is_missing(error):
                     raise
                 metrics = {}
-            bounds = [metrics.get(f"testing_kappa_{end}") for end in ("low", "high")]
+            low, high = (metrics.get(f"testing_kappa_{end}") for end in ("low", "high"))
             number = str(version.version)
             rows.append(
-                {
-                    "version": int(number),
-                    "aliases": sorted(alias for alias, target in aliases.items() if str(target) == number),
-                    "oa": metrics.get("testing_oa"),
-                    "kappa": metrics.get("testing_kappa"),
-                    "kappa_interval": None if None in bounds else bounds,
-                    "created": datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat("T", "seconds"),
+                VersionRow(
+                    version=int(number),
+                    aliases=tuple(sorted(alias for alias, target in aliases.items() if str(target) == number)),
+                    oa=metrics.get("testing_oa"),
+                    kappa=metrics.get("testing_kappa"),
+                    kappa_interval=None if low is None or high is None else (low, high),
+                    created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat("T", "seconds"),
                     **{key: version.tags.get(key) for key in ("trial", "dataset", "data_md5", "kind", "promotion")},
-                }
+                )
             )
-    return sorted(rows, key=lambda row: -row["version"])
+    return sorted(rows, key=lambda row: -row.version)
 
 
-def models_table(rows: list[dict[str, Any]]) -> str:
+def models_table(rows: Sequence[VersionRow]) -> str:
     """The versions as a table for a terminal."""
     texts = [
         [
-            str(row["version"]),
-            ",".join(f"@{alias}" for alias in row["aliases"]) or "-",
-            row["trial"] or "-",
-            _number(row["oa"]),
-            _number(row["kappa"]),
-            "-" if row["kappa_interval"] is None else "{:.3f}..{:.3f}".format(*row["kappa_interval"]),
-            f"{row['dataset']} {(row['data_md5'] or '-')[:8]}",
-            row["kind"] or "-",
-            row["created"][:10],
+            str(row.version),
+            ",".join(f"@{alias}" for alias in row.aliases) or "-",
+            row.trial or "-",
+            _number(row.oa),
+            _number(row.kappa),
+            "-" if row.kappa_interval is None else "{:.3f}..{:.3f}".format(*row.kappa_interval),
+            f"{row.dataset} {(row.data_md5 or '-')[:8]}",
+            row.kind or "-",
+            row.created[:10],
         ]
         for row in rows
     ]

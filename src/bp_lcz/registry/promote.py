@@ -11,32 +11,30 @@ Whatever a killed process leaves of the two, the list up to the alias is right.
 import io
 import json
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Integer
+from pydantic import TypeAdapter, ValidationError
 
 import bp_lcz
 from bp_lcz.errors import TemporaryError, UserError, one_line
-from bp_lcz.params import PARAMS_FILE, load_params
-from bp_lcz.records import Evaluation, Interval
-from bp_lcz.registry.connection import is_missing, open_store
+from bp_lcz.params import PARAMS_FILE, Params, load_params
+from bp_lcz.records import Contender, Decision, Evaluation, Interval, Lead, TrialTags
+from bp_lcz.registry.connection import open_store
 from bp_lcz.registry.fetch import fetch_artifact, fetch_classifier
 from bp_lcz.registry.mirror import PREDICTIONS
-from bp_lcz.registry.register import ALIAS as CHALLENGER
+from bp_lcz.registry.versions import CHALLENGER, CHAMPION, find_champion, find_version, run_of
 from bp_lcz.scoring.metrics import confusion_matrix, defined, kappa
-from bp_lcz.scoring.significance import LEVEL, bootstrap_differences, bootstrap_intervals
+from bp_lcz.scoring.significance import bootstrap_differences, bootstrap_intervals
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
-    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+    from mlflow.entities.model_registry import ModelVersion
 
-CHAMPION = "champion"
 RECORDS = "decisions"
 """Folder of the decision records among the artifacts of a run."""
 
@@ -48,52 +46,29 @@ _COMPARED = {"dataset": "data set", "channels": "channels", "testing_digest": "t
 
 
 @dataclass(frozen=True)
-class Decision:
-    """What a promotion or a rollback came to.
-
-    Attributes:
-        accepted: whether the version is the champion now, or would be without ``--dry-run``.
-        reason: why, in one line.
-        name: of the registered model.
-        version: that was judged or, by a rollback, restored.
-        record: what is kept as JSON; see docs/serving.md.
-        dry_run: nothing was changed.
-    """
-
-    accepted: bool
-    reason: str
-    name: str
-    version: int
-    record: Mapping[str, Any] = field(default_factory=dict)
-    dry_run: bool = False
-
-    def lines(self) -> list[str]:
-        """The decision as plain text."""
-        verdict = ("champion" if self.accepted else "refused") + " (dry run, nothing changed)" * self.dry_run
-        lines = [f"{self.name} version {self.version}: {verdict}", f"reason      {self.reason}"]
-        candidate, difference = self.record.get("candidate"), self.record.get("difference")
-        if candidate:
-            lines.append(f"kappa       {_number(candidate['kappa'])} {_interval(candidate['kappa_interval'])}")
-            lines.append(f"floor       {self.record['kappa_floor']:.3f}")
-        if difference:
-            champion = self.record["champion"]
-            lines.append(f"champion    version {champion['version']}, kappa {_number(champion['kappa'])}")
-            lines.append(
-                f"difference  {_number(difference['kappa'], '+')} {_interval(difference['kappa_interval'], '+')} "
-                f"by {difference['unit']}"
-            )
-        return lines
-
-
-@dataclass(frozen=True)
 class _Predictions:
     true: Integer[np.ndarray, "patch"]
     predicted: Integer[np.ndarray, "patch"]
     block: Integer[np.ndarray, "patch"]
 
+    @property
+    def kappa(self) -> float | None:
+        return defined(kappa(confusion_matrix(self.true, self.predicted)))
 
-class _RefusedError(Exception):
-    """Why a candidate does not become the champion."""
+
+def decision_lines(decision: Decision) -> list[str]:
+    """The decision as plain text."""
+    verdict = ("champion" if decision.accepted else "refused") + " (dry run, nothing changed)" * decision.dry_run
+    lines = [f"{decision.name} version {decision.version}: {verdict}", f"reason      {decision.reason}"]
+    candidate, champion, lead = decision.candidate, decision.champion, decision.lead
+    if candidate is not None:
+        lines.append(f"kappa       {_number(candidate.kappa)} {_interval(candidate.kappa_interval)}")
+        lines.append(f"floor       {decision.kappa_floor:.3f}")
+    if champion is not None and lead is not None:
+        lines.append(f"champion    version {champion.version}, kappa {_number(champion.kappa)}")
+        bounds = f"{_number(lead.kappa, '+')} {_interval(lead.kappa_interval, '+')}"
+        lines.append(f"difference  {bounds} by {lead.interval.unit}")
+    return lines
 
 
 def promote_version(workspace: Path, name: str, version: int | None = None, dry_run: bool = False) -> Decision:
@@ -118,34 +93,21 @@ def promote_version(workspace: Path, name: str, version: int | None = None, dry_
     """
     params = load_params(workspace / PARAMS_FILE)
     with open_store(workspace) as client:
-        candidate = _find(client, name, version)
-        number = int(candidate.version)
+        which = f"@{CHALLENGER}" if version is None else f"/{version}"
+        candidate = find_version(client, f"models:/{name}{which}")
         champion = find_champion(client, name)
-        if champion is not None and int(champion.version) == number:
-            return Decision(True, "is the champion already", name, number, dry_run=dry_run)
-        record: dict[str, Any] = {
-            "action": "promote",
-            "time": _now(),
-            "name": name,
-            "version": number,
-            "run_id": candidate.run_id,
-            "kappa_floor": params.promote.kappa_floor,
-            "bp_lcz": bp_lcz.__version__,
-        }
-        resampling = (params.evaluate.bootstrap_samples, params.evaluate.seed)
+        told = {"action": "promote", "name": name, "version": int(candidate.version), "dry_run": dry_run}
+        if champion is not None and champion.version == candidate.version:
+            return _decision(candidate, **told, accepted=True, reason="is the champion already")
+        found: dict[str, Any] = {"kappa_floor": params.promote.kappa_floor}
         try:
-            reason = _judge(client, candidate, champion, params.promote.kappa_floor, resampling, record)
-            accepted = True
+            accepted, reason = _judge(client, candidate, champion, params, found)
         except TemporaryError:
             raise
-        except (_RefusedError, UserError) as error:
+        except UserError as error:
             accepted, reason = False, str(error)
-        record |= {"accepted": accepted, "reason": reason}
-        decision = Decision(accepted, reason, name, number, record, dry_run)
-        if not dry_run:
-            before = None if champion is None else int(champion.version)
-            decision = _carry_out(client, candidate, before, decision)
-    return decision
+        decision = _decision(candidate, **told, **found, accepted=accepted, reason=reason)
+        return decision if dry_run else _carry_out(client, candidate, champion, decision)
 
 
 def restore_champion(workspace: Path, name: str) -> Decision:
@@ -169,7 +131,7 @@ def restore_champion(workspace: Path, name: str) -> Decision:
         for position in range(len(history) - 2, -1, -1):
             restored = history[position]
             try:
-                fetch_classifier(client, _find(client, name, restored))
+                fetch_classifier(client, find_version(client, f"models:/{name}/{restored}"))
                 break
             except TemporaryError:
                 raise
@@ -178,100 +140,73 @@ def restore_champion(workspace: Path, name: str) -> Decision:
         else:
             gone = "".join(f"; {reason}" for reason in skipped.values())
             raise UserError(name, f"no champion before version {left} can be restored{gone}")
-        reason = f"rolled back from version {left}"
-        record = {
-            "action": "rollback",
-            "time": _now(),
-            "name": name,
-            "version": restored,
-            "run_id": champion.run_id,
-            "from_version": left,
-            "skipped": skipped,
-            "accepted": True,
-            "reason": reason,
-            "bp_lcz": bp_lcz.__version__,
-        }
-        _write_record(client, champion, record)
+        told = {"action": "rollback", "name": name, "version": restored, "from_version": left, "skipped": skipped}
+        decision = _decision(champion, **told, accepted=True, reason=f"rolled back from version {left}")
+        _write(client, champion, decision)
         client.set_registered_model_alias(name, CHAMPION, str(restored))
         client.set_registered_model_tag(name, HISTORY_TAG, json.dumps(history[: position + 1]))
-        client.set_model_version_tag(name, str(left), "rolled_back_at", record["time"])
-    return Decision(True, reason, name, restored, record)
-
-
-def find_champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
-    """The version with the alias ``champion``, or None.
-
-    Raises:
-        UserError: if there is no such model.
-    """
-    return _by_alias(client, name, CHAMPION)
+        client.set_model_version_tag(name, str(left), "rolled_back_at", decision.time)
+    return decision
 
 
 def _judge(
     client: "MlflowClient",
     candidate: "ModelVersion",
     champion: "ModelVersion | None",
-    floor: float,
-    resampling: tuple[int, int],
-    record: dict[str, Any],
-) -> str:
-    """Why the candidate may become the champion; what was compared goes into the record.
+    params: Params,
+    found: dict[str, Any],
+) -> tuple[bool, str]:
+    """Whether the candidate may become the champion, and why; what was compared is left in ``found``.
 
     Raises:
-        _RefusedError: why it may not.
         UserError: if what decides cannot be read.
     """
+    floor, resampling = params.promote.kappa_floor, (params.evaluate.bootstrap_samples, params.evaluate.seed)
     fetch_classifier(client, candidate)  # what cannot be loaded cannot be served
     own = _predictions(client, candidate)
-    kappa = _kappa(own)
     interval = bootstrap_intervals(own.true, own.predicted, own.block, *resampling)["kappa"]
-    record["candidate"] = {"trial": candidate.tags.get("trial"), "kappa": kappa, "kappa_interval": interval}
-    record |= {key: candidate.tags.get(key) for key in (*_COMPARED, "data_md5", "kind", "leakage")}
-    if kappa is None or not kappa > floor:
-        raise _RefusedError(f"kappa {_number(kappa)} does not exceed the floor {floor:.3f} (promote.kappa_floor)")
+    found["candidate"] = _contender(candidate, own.kappa, interval)
+    if own.kappa is None or not own.kappa > floor:
+        return False, f"kappa {_number(own.kappa)} does not exceed the floor {floor:.3f} (promote.kappa_floor)"
     if champion is None:
-        return f"kappa {_number(kappa)} exceeds the floor {floor:.3f}; there was no champion"
+        return True, f"kappa {_number(own.kappa)} exceeds the floor {floor:.3f}; there was no champion"
 
-    record["champion"] = {"version": int(champion.version), "run_id": champion.run_id, "kappa": None}
+    found["champion"] = _contender(champion, None)
     for key, meaning in _COMPARED.items():
-        if candidate.tags.get(key) is None or candidate.tags.get(key) != champion.tags.get(key):
-            raise _RefusedError(f"the champion, version {champion.version}, has another {meaning}: nothing to compare")
+        if getattr(found["candidate"].tags, key) != getattr(found["champion"].tags, key):
+            return False, f"the champion, version {champion.version}, has another {meaning}: nothing to compare"
     other = _predictions(client, champion)
     if not (np.array_equal(own.true, other.true) and np.array_equal(own.block, other.block)):
-        raise _RefusedError(f"the champion, version {champion.version}, was evaluated on other patches")
-    lead = bootstrap_differences(own.true, own.predicted, other.predicted, own.block, *resampling)["kappa"]
-    before = _kappa(other)
-    record["champion"]["kappa"] = before
-    record["difference"] = {
-        "kappa": None if before is None else kappa - before,
-        "kappa_interval": lead,
-        "level": LEVEL,
-        "unit": _unit(client, candidate),
-        "blocks": len(np.unique(own.block)),
-        "samples": resampling[0],
-        "seed": resampling[1],
-    }
-    if lead is None or before is None:
-        raise _RefusedError(f"the lead over version {champion.version} has no interval: too few blocks or classes")
-    shown = f"{_number(kappa - before, '+')} {_interval(lead, '+')}"
-    if not lead[0] > 0:
-        raise _RefusedError(f"the lead in kappa over version {champion.version}, {shown}, is not surely above zero")
-    note = "; by single patches the interval is too narrow" * (record["difference"]["unit"] == "patch")
-    return f"leads version {champion.version} in kappa by {shown}{note}"
+        return False, f"the champion, version {champion.version}, was evaluated on other patches"
+    bounds = bootstrap_differences(own.true, own.predicted, other.predicted, own.block, *resampling)["kappa"]
+    found["champion"] = _contender(champion, other.kappa)
+    lead = None if other.kappa is None else own.kappa - other.kappa
+    drawn = _evaluation(client, candidate).interval.model_copy(
+        update={"blocks": len(np.unique(own.block)), "samples": resampling[0], "seed": resampling[1]}
+    )
+    found["lead"] = Lead(kappa=lead, kappa_interval=bounds, interval=drawn)
+    if bounds is None or lead is None:
+        return False, f"the lead over version {champion.version} has no interval: too few blocks or classes"
+    shown = f"{_number(lead, '+')} {_interval(bounds, '+')}"
+    if not bounds[0] > 0:
+        return False, f"the lead in kappa over version {champion.version}, {shown}, is not surely above zero"
+    note = "; by single patches the interval is too narrow" * drawn.lower_bound
+    return True, f"leads version {champion.version} in kappa by {shown}{note}"
 
 
-def _carry_out(client: "MlflowClient", candidate: "ModelVersion", before: int | None, decision: Decision) -> Decision:
+def _carry_out(
+    client: "MlflowClient", candidate: "ModelVersion", champion: "ModelVersion | None", decision: Decision
+) -> Decision:
     """Record the decision and, where accepted, move the alias: last, and in one step."""
-    name, version = candidate.name, str(candidate.version)
-    if decision.accepted and _champion_number(client, name) != before:
-        reason = "the champion changed meanwhile; run it again"
-        record = {**decision.record, "accepted": False, "reason": reason}
-        decision = Decision(False, reason, name, decision.version, record)
-    _write_record(client, candidate, decision.record)
+    name, version, now = candidate.name, str(candidate.version), find_champion(client, candidate.name)
+    if decision.accepted and (now and now.version) != (champion and champion.version):
+        meanwhile = {"accepted": False, "reason": "the champion changed meanwhile; run it again"}
+        decision = decision.model_copy(update=meanwhile)
+    _write(client, candidate, decision)
     tags = {"promotion": "accepted" if decision.accepted else "refused", "promotion_reason": decision.reason}
     if decision.accepted:
-        tags["promoted_at"] = decision.record["time"]
-        history = [] if before is None else _history(client, name, before)
+        tags["promoted_at"] = decision.time
+        history = [] if champion is None else _history(client, name, int(champion.version))
         kept = [*history, decision.version][-_MOST_HISTORY:]
         client.set_registered_model_tag(name, HISTORY_TAG, json.dumps(kept))
     for key, value in tags.items():
@@ -283,74 +218,19 @@ def _carry_out(client: "MlflowClient", candidate: "ModelVersion", before: int | 
 
 def _history(client: "MlflowClient", name: str, champion: int) -> list[int]:
     """The champions so far, of which the last is the one of now, whatever a killed process or a hand left."""
-    stored = json.loads(client.get_registered_model(name).tags.get(HISTORY_TAG, "[]"))
+    try:
+        stored = TypeAdapter(list[int]).validate_json(client.get_registered_model(name).tags.get(HISTORY_TAG, "[]"))
+    except ValidationError:
+        raise UserError(name, f"its tag {HISTORY_TAG} is no list of versions; remove it") from None
     for position in range(len(stored) - 1, -1, -1):
         if stored[position] == champion:
-            return [int(version) for version in stored[: position + 1]]
-    return [*(int(version) for version in stored), champion]
+            return stored[: position + 1]
+    return [*stored, champion]
 
 
-def _champion_number(client: "MlflowClient", name: str) -> int | None:
-    champion = find_champion(client, name)
-    return None if champion is None else int(champion.version)
-
-
-def _find(client: "MlflowClient", name: str, version: int | None) -> "ModelVersion":
-    from mlflow.exceptions import MlflowException
-
-    if version is not None:
-        try:
-            return client.get_model_version(name, str(version))
-        except MlflowException as error:
-            if not is_missing(error):
-                raise
-            registered_model(client, name)  # if even that does not exist, this says so
-            raise UserError(name, f"no version {version}; `bp-lcz models {name}` lists them") from None
-    found = _by_alias(client, name, CHALLENGER)
-    if found is None:
-        raise UserError(name, f"no version has the alias {CHALLENGER}; give --version")
-    return found
-
-
-def _by_alias(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | None":
-    number = registered_model(client, name).aliases.get(alias)
-    return None if number is None else client.get_model_version(name, str(number))
-
-
-def registered_model(client: "MlflowClient", name: str) -> "RegisteredModel":
-    """The model with this name.
-
-    Raises:
-        UserError: if there is none.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_registered_model(name)
-    except MlflowException as error:
-        if not is_missing(error):
-            raise
-        raise UserError(name, "no such registered model; `make reproduce` registers one") from None
-
-
-def _run(client: "MlflowClient", version: "ModelVersion") -> "Run":
-    """The run of a version.
-
-    Raises:
-        UserError: if it was removed for good, as `mlflow gc` does.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_run(str(version.run_id))
-    except MlflowException as error:
-        if not is_missing(error):
-            raise
-        raise UserError(
-            f"{version.name} version {version.version}",
-            f"its run {version.run_id} was removed from MLflow, "
-            "and with it what decides and where decisions are recorded",
-        ) from None
+def _contender(version: "ModelVersion", kappa: float | None, bounds: Interval = None) -> Contender:
+    number, tags = int(version.version), TrialTags.of(version.tags, f"{version.name} version {version.version}")
+    return Contender(version=number, run_id=str(version.run_id), tags=tags, kappa=kappa, kappa_interval=bounds)
 
 
 def _predictions(client: "MlflowClient", version: "ModelVersion") -> _Predictions:
@@ -360,7 +240,7 @@ def _predictions(client: "MlflowClient", version: "ModelVersion") -> _Prediction
         UserError: if they or the run are missing, or not those that were mirrored.
     """
     run_id = str(version.run_id)
-    expected = _run(client, version).data.tags.get("predictions_sha256")
+    expected = run_of(client, version).data.tags.get("predictions_sha256")
     where = f"version {version.version}, run {run_id}: {PREDICTIONS}"
     content = fetch_artifact(client, run_id, PREDICTIONS, expected, where)
     try:
@@ -371,29 +251,27 @@ def _predictions(client: "MlflowClient", version: "ModelVersion") -> _Prediction
     return _Predictions(true, predicted, block)
 
 
-def _unit(client: "MlflowClient", version: "ModelVersion") -> str:
-    """What the intervals resample, as the run's evaluation says.
+def _evaluation(client: "MlflowClient", version: "ModelVersion") -> Evaluation:
+    """The evaluation that was mirrored.
 
     Raises:
-        UserError: if the evaluation is missing or damaged.
+        UserError: if it is missing or damaged.
     """
     run_id = str(version.run_id)
     where = f"version {version.version}, run {run_id}: evaluation.json"
-    return Evaluation.parse(fetch_artifact(client, run_id, "evaluation.json", None, where), where).interval.unit
+    return Evaluation.parse(fetch_artifact(client, run_id, "evaluation.json", None, where), where)
 
 
-def _kappa(predictions: _Predictions) -> float | None:
-    return defined(kappa(confusion_matrix(predictions.true, predictions.predicted)))
+def _decision(of: "ModelVersion", **told: Any) -> Decision:
+    """What is recorded now with the run of a version."""
+    time = datetime.now(UTC).isoformat(timespec="microseconds")
+    return Decision(time=time, bp_lcz=bp_lcz.__version__, run_id=str(of.run_id), **told)
 
 
-def _write_record(client: "MlflowClient", version: "ModelVersion", record: Mapping[str, Any]) -> None:
-    stamp = record["time"].replace(":", "").replace("+0000", "Z")
-    file = f"{RECORDS}/{stamp}-{record['action']}-{record['version']}.json"
-    client.log_text(_run(client, version).info.run_id, json.dumps(record, indent=1, sort_keys=True) + "\n", file)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
+def _write(client: "MlflowClient", version: "ModelVersion", decision: Decision) -> None:
+    stamp = decision.time.replace(":", "").replace("+0000", "Z")
+    file = f"{RECORDS}/{stamp}-{decision.action}-{decision.version}.json"
+    client.log_text(run_of(client, version).info.run_id, decision.content(), file)
 
 
 def _number(value: float | None, sign: str = "") -> str:

@@ -20,11 +20,10 @@ from bp_lcz.registry.lineage import trial_tags
 from bp_lcz.registry.mirror import end_run
 from bp_lcz.registry.naming import model_name
 from bp_lcz.registry.package import Package, Patches, code_folder, example_patches, log_package
+from bp_lcz.registry.versions import CHALLENGER
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-ALIAS = "challenger"
 
 CARD = "model_card.md"
 
@@ -60,14 +59,13 @@ def register_best(workspace: Path, params: Params, runs: Mapping[str, str]) -> R
     if trial is None:
         return None
     tags = trial_tags(workspace, params, trial)
-    tags["validation_kappa"] = str(_description(workspace, trial).validation.kappa)
     name = model_name(workspace, params.dataset.root)
     example = example_patches(workspace / params.dataset.root)
     checkpoint = workspace / MODELS / trial
     classifier = load_classifier(checkpoint)
     expected = classifier.predict_proba(example["sen1"], example["sen2"])
     with open_store(workspace) as client:
-        version = _find_version(client, name, tags["lock_hash"])
+        version = _find_version(client, name, tags.lock_hash)
         if version is None or not _gives(f"models:/{name}/{version}", example, expected):
             evaluation = Evaluation.read(workspace / EVALUATIONS / trial / "evaluation.json")
             card = model_card(_description(workspace, trial), evaluation, GateSummary.read(workspace / SUMMARY), tags)
@@ -77,12 +75,13 @@ def register_best(workspace: Path, params: Params, runs: Mapping[str, str]) -> R
                 file.write_text(card, encoding="utf-8")
                 package = log_package(runs[trial], checkpoint, file, classifier.channels, example, code)
             end_run(client, runs[trial], checkpoint)  # logging a model has opened it again
-            version = _make_version(client, name, runs[trial], package, tags, description_of(card))
+            texts = tags.texts() | {"validation_kappa": str(_description(workspace, trial).validation.kappa)}
+            version = _make_version(client, name, runs[trial], package, texts, description_of(card))
             if not _gives(f"models:/{name}/{version}", example, expected):
                 client.delete_model_version(name, version)
                 raise RuntimeError(f"{name}: the registered model does not give the probabilities of {trial}")
-        client.set_registered_model_alias(name, ALIAS, version)
-    return Registration(name, version, ALIAS, trial)
+        client.set_registered_model_alias(name, CHALLENGER, version)
+    return Registration(name, version, CHALLENGER, trial)
 
 
 def best_trial(workspace: Path, params: Params) -> str | None:

@@ -137,7 +137,8 @@ def load_model(workspace: Path, model: str) -> tuple[Classifier, str]:
             )
         return load_classifier(Path(model), device), Path(model).resolve().name
     from bp_lcz.registry.connection import open_store
-    from bp_lcz.registry.fetch import fetch_classifier, find_version
+    from bp_lcz.registry.fetch import fetch_classifier
+    from bp_lcz.registry.versions import find_version
 
     with open_store(workspace) as client:
         version = find_version(client, model)
