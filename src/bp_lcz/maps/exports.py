@@ -84,6 +84,7 @@ def _write_wudapt(source: _Map, path: Path) -> str:
     for band, layer in zip(bands.values(), values, strict=True):
         _to_degrees(source, band, layer, place)
     _write(path, values, list(bands), _DEGREES, place)
+    write_symbology(path)
     return (
         "lcz, lczFilter and classProbability (%), as the LCZ Generator gives them, and 0 is declared as no data; "
         "w2w and LCZ4r read lczFilter, which is lcz after a Gaussian filter"
