@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from rasterio.transform import from_origin
+from rasterio.warp import transform
 
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.scene import SceneOptions, opened_scene
+from bp_lcz.scenes.scene import SceneOptions, Strip, opened_scene
 from tests.scenes.rasters import NORTH, WEST, optical, radar, write_tif
 
 
@@ -48,3 +49,113 @@ def test_a_grid_that_is_no_metres_of_the_ground_is_refused(tmp_path, crs):
     with pytest.raises(UserError) as caught, opened_scene(SceneOptions((s2,), crs=crs)):
         pass
     assert caught.value.where == f"--crs {crs}"
+
+
+def whole(*s2, **said) -> Strip:
+    with opened_scene(SceneOptions(s2, **said)) as scene:
+        return scene.strip(0, scene.grid.height)
+
+
+def refused(*s2, **said) -> UserError:
+    with pytest.raises(UserError) as caught, opened_scene(SceneOptions(s2, **said)):
+        pass
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_later_scenes_fill_gaps_of_those_before(tmp_path):
+    values = optical(100)
+    holed = values.copy()
+    holed[:, 30:40] = 0
+    one = write_tif(tmp_path / "one.tif", holed[:, :, :70])
+    other = write_tif(tmp_path / "other.tif", values[:, :, 40:] + 1, west=WEST + 400)
+    expected = values.astype(float)
+    expected[:, :, 70:] += 1
+    expected[:, 30:40, 40:] = values[:, 30:40, 40:] + 1
+    strip = whole(one, other, s2_offset=0.0)
+    known = strip.sen2_known[20:120, 20:120]
+    assert (~known).sum() == 400
+    np.testing.assert_allclose(strip.sen2[:, 20:120, 20:120][:, known], expected[:, known] / 1e4, rtol=1e-6)
+
+
+def test_a_scene_of_the_next_zone_fills_its_place_in_the_grid(tmp_path):
+    ramp = 2000 + 5 * np.arange(300)[None, :, None] + np.zeros((10, 1, 300)) + 10 * np.arange(10)[:, None, None]
+    ramp[:, :4, :4] = 20
+    west, north = 770_000.0, 5_500_000.0
+    zone = {"crs": "EPSG:32632", "transform": from_origin(west, north, 10, 10)}
+    first = write_tif(tmp_path / "first.tif", ramp[:, :, :150].astype(np.uint16), **zone)
+    (x,), (y,) = transform("EPSG:32632", "EPSG:32633", [west + 2250], [north - 1500])
+    place = from_origin(round(x - 1300, -1), round(y + 1400, -1), 10, 10)
+    across, down = np.meshgrid(place.c + 10 * np.arange(260) + 5, place.f - 10 * np.arange(280) - 5)
+    _, back = transform("EPSG:32633", "EPSG:32632", across.ravel(), down.ravel())
+    rows = (north - np.array(back).reshape(across.shape)) / 10 - 0.5
+    other = np.round(2000 + 5 * rows + 10 * np.arange(10)[:, None, None])
+    other[:, :4, :4] = 20
+    second = write_tif(tmp_path / "second.tif", other.astype(np.uint16), crs="EPSG:32633", transform=place)
+    with opened_scene(SceneOptions((first, second), s2_offset=0.0)) as scene:
+        assert scene.grid.crs.to_epsg() == 32632
+        strip, grid = scene.strip(0, scene.grid.height), scene.grid
+    rows = np.arange(grid.height) - (grid.transform.f - north) / 10
+    seen = strip.sen2_known.copy()
+    seen[: round((grid.transform.f - north) / 10) + 40] = False
+    beyond = np.arange(grid.width) > (west - grid.transform.c) / 10 + 160
+    assert seen[:, beyond].sum() > 10_000
+    error = np.abs(strip.sen2[0] * 1e4 - (2000 + 5 * rows[:, None]))[seen & beyond]  # of 5 a pixel
+    assert np.quantile(error, 0.95) < 1.5
+    assert error.max() < 3.5  # half a pixel beyond the last row
+
+
+@pytest.mark.parametrize("more", [200, 400])
+def test_parts_that_differ_are_refused(tmp_path, more):
+    one = write_tif(tmp_path / "one.tif", optical(100))
+    other = write_tif(tmp_path / "other.tif", optical(100) + np.uint16(more), west=WEST + 500)
+    if more > 300:
+        assert refused(one, other).where == str(other)
+    else:
+        assert whole(one, other).sen2_known.sum() == 15_000
+
+
+def test_radar_that_differs_is_refused(tmp_path):
+    s2 = write_tif(tmp_path / "s2.tif", optical(100))
+    one, other = (write_tif(tmp_path / f"{more}.tif", radar(100) + np.float32(more)) for more in (0, 3))
+    assert refused(s2, s1=(one, other)).where == str(other)
+
+
+def test_parts_that_lie_apart_and_parts_of_two_levels_are_refused(tmp_path):
+    one = write_tif(tmp_path / "S2A_MSIL1C_one.tif", optical(100))
+    apart = write_tif(tmp_path / "apart.tif", optical(100), west=WEST + 5000)
+    assert refused(one, apart).where == str(apart)
+    other = write_tif(tmp_path / "S2A_MSIL2A_other.tif", optical(100), west=WEST + 1000)
+    assert refused(one, other).where == str(other)
+
+
+def test_a_level_that_is_told_is_held_against_what_is_found(tmp_path):
+    path = write_tif(tmp_path / "S2A_MSIL1C_x.tif", optical())
+    error = refused(path, s2_level="L2A")
+    assert error.where == str(path)
+    assert "L1C" in error.what
+    with opened_scene(SceneOptions((write_tif(tmp_path / "x.tif", optical()),), s2_level="L2A")) as scene:
+        assert scene.level == scene.findings.level == "L2A"
+
+
+def test_pixels_of_unwanted_values_are_masked_and_so_is_what_the_mask_does_not_know(tmp_path):
+    s2 = write_tif(tmp_path / "s2.tif", optical(100))
+    classes = np.full((1, 50, 30), 4, np.uint8)
+    classes[0, 10:20] = 9
+    scl = write_tif(tmp_path / "scl.tif", classes, transform=from_origin(WEST, NORTH, 20, 20), nodata=0)
+    masked = whole(s2, mask=scl).masked[20:120, 20:120]
+    assert masked[20:40, :60].all()
+    assert masked[:, 60:].all()
+    assert not masked[40:, :60].any()
+    np.testing.assert_array_equal(whole(s2, mask=scl, mask_values=(4,)).masked[20:120, 20:80], ~masked[:, :60])
+
+
+def test_the_lee_filter_smooths_speckle_and_keeps_the_mean(tmp_path):
+    rng = np.random.default_rng(0)
+    power = np.array([0.2, 0.05])[:, None, None] * rng.gamma(4.4, 1 / 4.4, (2, 100, 100))
+    s2, s1 = write_tif(tmp_path / "s2.tif", optical(100)), write_tif(tmp_path / "s1.tif", power)
+    raw, filtered = (whole(s2, s1=(s1,), s1_filter=name).sen1[:, 20:120, 20:120] for name in ("none", "lee"))
+    np.testing.assert_allclose(filtered.mean(axis=(1, 2)), [0.05, 0.2], rtol=0.02)
+    assert (filtered.std(axis=(1, 2)) < 0.5 * raw.std(axis=(1, 2))).all()
+    eight = write_tif(tmp_path / "eight.tif", np.concatenate([power * 0.1] * 4).astype(np.float32))
+    assert refused(s2, s1=(eight,), s1_filter="lee").where == "--s1-filter lee"

@@ -34,13 +34,47 @@ def split(
     typer.echo("\n".join(split_folders(folders, out, rule_from(by, shares, block_size, gap, seed))))
 
 
+S2 = Annotated[list[Path], typer.Option(help="Sentinel-2; may be repeated: a mosaic, later ones fill gaps.")]
+S1 = Annotated[
+    list[Path] | None, typer.Option(help="Sentinel-1: VV and VH, or So2Sat's eight channels; may be repeated.")
+]
+S2Level = Annotated[str | None, typer.Option(help="L1C or L2A; without it, it is looked for.")]
+S2Units = Annotated[str, typer.Option(help="auto, dn or reflectance.")]
+S2Offset = Annotated[
+    float | None, typer.Option(help="To take off, in digital numbers: 0 or 1000; without it, it is looked for.")
+]
+S2Bands = Annotated[str | None, typer.Option(help="Names in stored order, such as B02,B03,...")]
+S1Units = Annotated[str, typer.Option(help="auto, db, linear or amplitude, which is squared.")]
+S1Bands = Annotated[str | None, typer.Option(help="Names in stored order, such as VH,VV.")]
+S1Filter = Annotated[str, typer.Option(help="none or lee (7 x 7 pixels), of two intensities.")]
+Mask = Annotated[Path | None, typer.Option(help="Raster whose pixels of some values are left out, such as SCL.")]
+MaskValues = Annotated[str, typer.Option(help="Those values; where the mask knows nothing counts as 0.")]
+Area = Annotated[str | None, typer.Option(help="File of polygons, or W,S,E,N in degrees, to which scenes are cut.")]
+Crs = Annotated[
+    str | None,
+    typer.Option(help="Of the grid, such as EPSG:32633; without it that of the first file, or its UTM zone."),
+]
+SCL = "0,1,3,8,9,10,11"
+
+
+def names(text: str | None) -> tuple[str, ...] | None:
+    """What an option lists with commas between."""
+    return None if text is None else tuple(text.split(","))
+
+
+def whole_numbers(option: str, text: str) -> tuple[int, ...]:
+    """The same of whole numbers."""
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        raise UserError(f"{option} {text}", "expected whole numbers with commas between") from None
+
+
 @commands.command()
 def tile(
-    s2: Annotated[list[Path], typer.Option(help="Sentinel-2 GeoTIFF of 10, 12 or 13 bands, or with band names.")],
+    s2: S2,
     out: Annotated[Path, typer.Option(help="Folder to make.")],
-    s1: Annotated[
-        list[Path] | None, typer.Option(help="Sentinel-1 GeoTIFF: VV and VH, or So2Sat's eight channels.")
-    ] = None,
+    s1: S1 = None,
     labels: Annotated[
         Path | None,
         typer.Option(help="GeoTIFF of local climate zones, one band or one called lcz; without it no labels."),
@@ -51,17 +85,17 @@ def tile(
     city: Annotated[str | None, typer.Option(help="Name in the geo file; without it that of the folder.")] = None,
     stride: Annotated[int, typer.Option(help="Between neighbouring patches, in m.")] = 100,
     min_share: Annotated[float, typer.Option(help="Of the 100 m cell in a patch's middle for its class.")] = 0.5,
-    s1_units: Annotated[str, typer.Option(help="auto, db, linear or amplitude, which is squared.")] = "auto",
-    s1_bands: Annotated[str | None, typer.Option(help="Names in stored order, such as VH,VV.")] = None,
-    s2_units: Annotated[str, typer.Option(help="auto, dn or reflectance.")] = "auto",
-    s2_offset: Annotated[
-        float | None, typer.Option(help="To take off, in digital numbers: 0 or 1000; without it, it is looked for.")
-    ] = None,
-    s2_bands: Annotated[str | None, typer.Option(help="Names in stored order, such as B02,B03,...")] = None,
-    crs: Annotated[
-        str | None,
-        typer.Option(help="Of the grid, such as EPSG:32633; without it that of the first file, or its zone."),
-    ] = None,
+    s2_level: S2Level = None,
+    s2_units: S2Units = "auto",
+    s2_offset: S2Offset = None,
+    s2_bands: S2Bands = None,
+    s1_units: S1Units = "auto",
+    s1_bands: S1Bands = None,
+    s1_filter: S1Filter = "none",
+    mask: Mask = None,
+    mask_values: MaskValues = SCL,
+    area: Area = None,
+    crs: Crs = None,
     by: Annotated[str, typer.Option("--split", help="block, or none: all patches in one file.")] = "block",
     block_size: Annotated[float | None, typer.Option(help="See `bp-lcz split`.")] = None,
     gap: Gap = 320.0,
@@ -85,9 +119,14 @@ def tile(
         tuple(s1 or ()),
         s2_units=s2_units,
         s2_offset=s2_offset,
-        s2_bands=None if s2_bands is None else tuple(s2_bands.split(",")),
+        s2_bands=names(s2_bands),
         s1_units=s1_units,
-        s1_bands=None if s1_bands is None else tuple(s1_bands.split(",")),
+        s1_bands=names(s1_bands),
+        s1_filter=s1_filter,
+        s2_level=s2_level,
+        mask=mask,
+        mask_values=whole_numbers("--mask-values", mask_values),
+        area=area,
         crs=crs,
     )
     options = TileOptions(

@@ -6,23 +6,29 @@ A strip has the same values whatever rows were asked for before, and memory grow
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
+import shapely
 from affine import Affine
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int
 from rasterio.enums import Resampling
 from rasterio.features import rasterize
-from shapely import Polygon, union_all
+from shapely import union_all
 from shapely.geometry.base import BaseGeometry
 
 from bp_lcz.bands import PATCH_SIDE, SEN2_BANDS, Channels
 from bp_lcz.errors import UserError
 from bp_lcz.records import SceneFindings
+from bp_lcz.scenes.areas import read_area
+from bp_lcz.scenes.lee import LEE_LOOKS, LEE_WINDOW
+from bp_lcz.scenes.mosaic import MosaicPart, check_parts, merged
 from bp_lcz.scenes.raster import (
+    CELL,
+    CELL_M,
     CELL_PIXELS,
     Grid,
     Layer,
@@ -34,17 +40,19 @@ from bp_lcz.scenes.raster import (
     outline,
     pixel_grid,
 )
+from bp_lcz.scenes.sentinel1 import INTENSITIES, Radar, read_radar
 from bp_lcz.scenes.sentinel1 import UNITS as S1_UNITS
-from bp_lcz.scenes.sentinel1 import Radar, read_radar
 from bp_lcz.scenes.sentinel2 import OFFSET_DN, Optical, read_optical
 from bp_lcz.so2sat.geo import PIXEL_M
 
 _CHUNK = 64
 """Rows that are worked on together, at fixed northings."""
-_MARGIN = 8
-"""Rows beyond them that their values may depend on."""
 _CACHE_MIB = 384
 """Of decoded blocks of files: a row of blocks of 1024 x 1024 of all bands of a tile of Sentinel-2."""
+
+
+SCL_UNUSABLE = (0, 1, 3, 8, 9, 10, 11)
+"""Of the scene classification: no data, defective, cloud shadow, clouds, cirrus, snow."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,11 @@ class SceneOptions:
         s1_units: of intensities: ``db``, ``linear``, ``amplitude`` or ``auto``, which takes the one of the first
             two to which nearly all values belong.
         s1_bands: ``VV`` and ``VH`` in stored order; None reads the bands' descriptions.
+        s1_filter: ``none`` or ``lee``, of intensities.
+        s2_level: ``L1C`` or ``L2A``; None looks for it.
+        mask: raster whose pixels of some values are left out, such as the scene classification (SCL) of Level 2A.
+        mask_values: those values; where the mask knows nothing counts as 0.
+        area: to which the scene is cut: a file of polygons, or ``W,S,E,N`` in degrees.
         crs: of the grid, a projection in metres; None takes that of the first file, or its UTM zone.
     """
 
@@ -71,6 +84,11 @@ class SceneOptions:
     s2_bands: tuple[str, ...] | None = None
     s1_units: str = "auto"
     s1_bands: tuple[str, ...] | None = None
+    s1_filter: str = "none"
+    s2_level: str | None = None
+    mask: Path | None = None
+    mask_values: tuple[int, ...] = SCL_UNUSABLE
+    area: str | None = None
     crs: str | None = None
 
     def __post_init__(self) -> None:
@@ -81,6 +99,8 @@ class SceneOptions:
         for option, value, known in (
             ("--s1-units", self.s1_units, S1_UNITS),
             ("--s2-units", self.s2_units, ("auto", "dn", "reflectance")),
+            ("--s1-filter", self.s1_filter, ("none", "lee")),
+            ("--s2-level", self.s2_level or "L1C", ("L1C", "L2A")),
         ):
             if value not in known:
                 raise UserError(f"{option} {value}", f"expected {', '.join(known)}")
@@ -107,23 +127,6 @@ class Strip:
     outside: Bool[np.ndarray, "row width"]
 
 
-@dataclass
-class _Part:
-    """A file on the grid, and how its stored values become a quantity."""
-
-    path: Path
-    layer: Layer
-    form: Optical | Radar
-    shape: Polygon
-    strange: int = field(default=0)
-
-    def read(self, row: int, rows: int) -> tuple[np.ndarray, Bool[np.ndarray, "row width"], np.ndarray]:
-        """Values, where they are known, and where the file says so of values that cannot be."""
-        stored, declared = self.layer.read(row, rows)
-        values, possible = self.form.values(stored)
-        return values, declared & possible, declared & ~possible & (stored != 0).any(axis=0)
-
-
 class Scene:
     """Open scenes on one grid; `opened_scene` makes it.
 
@@ -144,16 +147,18 @@ class Scene:
         self,
         grid: Grid,
         ground: Grid,
-        sen1: Sequence[_Part],
-        sen2: Sequence[_Part],
+        sen1: Sequence[MosaicPart],
+        sen2: Sequence[MosaicPart],
         lines: list[str],
         first: tuple[Path, Any],
+        area: BaseGeometry | None = None,
+        mask: tuple[Layer, tuple[int, ...]] | None = None,
     ) -> None:
-        self.ground, self.first = ground, first
+        self.ground, self.first, self.area, self._mask = ground, first, area, mask
         self.grid, self._parts, self.lines = grid, {"sen1": list(sen1), "sen2": list(sen2)}, lines
         self.channels = Channels(tuple(sen1[0].form.bands) if sen1 else (), SEN2_BANDS)
-        self.level = sen2[0].form.level if isinstance(sen2[0].form, Optical) else None
-        self.area: BaseGeometry | None = None
+        levels = {part.form.level for part in sen2}
+        self.level = levels.pop() if len(levels) == 1 else None
         files = [part for parts in self._parts.values() for part in parts]
         self.findings = SceneFindings(
             crs=grid.crs.to_string(), level=self.level, files=tuple(part.form.findings(part.path) for part in files)
@@ -181,6 +186,15 @@ class Scene:
             pieces.append([values[..., within, :] for values in vars(self._chunk(number)).values()])
         return Strip(*(np.concatenate(values, axis=-2) for values in zip(*pieces, strict=True)))
 
+    def touches(self, row: int, columns: Int[np.ndarray, " patch"]) -> Bool[np.ndarray, " patch"]:
+        """Whether the cells of the patches whose corners these pixels are lie in the area at least in part."""
+        if self.area is None:
+            return np.ones(len(columns), dtype=bool)
+        place = self.grid.transform
+        west = place.c + PIXEL_M * (columns + CELL.start)
+        north = place.f - PIXEL_M * (row + CELL.start)
+        return shapely.intersects(self.area, shapely.box(west, north - CELL_M, west + CELL_M, north))
+
     def losses(self) -> list[str]:
         """Values that were read and cannot be, which count as unknown, in lines."""
         return [
@@ -199,19 +213,16 @@ class Scene:
         return self._chunks[number]
 
     def _read(self, row: int) -> Strip:
-        inner = slice(_MARGIN, _MARGIN + _CHUNK)
-        values, known = {}, {}
-        for key, bands in (("sen1", self.channels.sen1), ("sen2", self.channels.sen2)):
-            values[key] = np.zeros((len(bands), _CHUNK, self.grid.width), np.float32)
-            known[key] = np.zeros(values[key].shape[1:], dtype=bool) if bands else np.ones(values[key].shape[1:], bool)
-            for part in self._parts[key]:
-                there, is_known, is_strange = part.read(row - _MARGIN, _CHUNK + 2 * _MARGIN)
-                part.strange += int(is_strange[inner].sum())
-                fresh = is_known[inner] & ~known[key]
-                np.copyto(values[key], there[:, inner], casting="same_kind", where=fresh)
-                known[key] |= fresh
-        outside = ~self._inside(row)
-        return Strip(values["sen1"], values["sen2"], known["sen1"], known["sen2"], np.zeros_like(outside), outside)
+        (sen1, sen1_known), (sen2, sen2_known) = (
+            merged(self._parts[key], self.ground, len(getattr(self.channels, key)), row, _CHUNK)
+            for key in ("sen1", "sen2")
+        )
+        masked = np.zeros((_CHUNK, self.grid.width), dtype=bool)
+        if self._mask is not None:
+            layer, unwanted = self._mask
+            values, is_known = layer.read(row, _CHUNK)
+            masked = np.isin(np.where(is_known, values[0], 0), unwanted)
+        return Strip(sen1, sen2, sen1_known, sen2_known, masked, ~self._inside(row))
 
     def _inside(self, row: int) -> Bool[np.ndarray, "row width"]:
         place = self.ground.transform @ Affine.translation(0, row)
@@ -235,33 +246,55 @@ def opened_scene(options: SceneOptions) -> Iterator[Scene]:
         for path, dataset in radar:
             check_overlap(path, dataset, *optical[0])
         crs, lines = grid_crs(*optical[0], options.crs)
-        shapes = [outline(path, dataset, crs) for path, dataset in optical]
-        bounds = union_all(shapes).bounds
-        width, height = (round((high - low) / PIXEL_M) for low, high in zip(bounds[:2], bounds[2:], strict=True))
+        shapes = union_all([outline(path, dataset, crs) for path, dataset in optical])
+        west, south, east, north = shapes.bounds
+        width, height = round((east - west) / PIXEL_M), round((north - south) / PIXEL_M)
         if min(width, height) < PATCH_SIDE:
             raise UserError(optical[0][0], f"{width} x {height} pixels of 10 m are less than one patch of {PATCH_SIDE}")
-        grid = cell_grid(crs, bounds)
+        area = None if options.area is None else read_area(options.area, crs)
+        wanted = shapes if area is None else area.intersection(shapes)
+        if not wanted.area:
+            raise UserError(options.area, f"lies outside {options.s2[0]}")
+        grid = cell_grid(crs, wanted.bounds)
         ground, said = pixel_grid(*optical[0], grid)
         lines += said
-        sen2 = [
-            _on(
-                stack,
-                path,
-                dataset,
-                ground,
-                read_optical(path, dataset, options.s2_bands, options.s2_units, options.s2_offset),
-            )
-            for path, dataset in optical
-        ]
-        sen1 = [
-            _on(stack, path, dataset, ground, read_radar(path, dataset, options.s1_bands, options.s1_units))
-            for path, dataset in radar
-        ]
+        sen2 = [_optical(stack, path, dataset, ground, options) for path, dataset in optical]
+        sen1 = [_radar(stack, path, dataset, ground, options) for path, dataset in radar]
         lines += [note for part in (*sen2, *sen1) for note in part.form.notes]
-        yield Scene(grid, ground, sen1, sen2, lines, optical[0])
+        for parts in (sen2, sen1):
+            if len(parts) > 1:
+                check_parts(parts, ground)
+        mask = None if options.mask is None else _mask(stack, options.mask, optical[0], ground, options, lines)
+        yield Scene(grid, ground, sen1, sen2, lines, optical[0], area, mask)
 
 
-def _on(stack: ExitStack, path: Path, dataset: Any, grid: Grid, form: Optical | Radar) -> _Part:
+def _optical(stack: ExitStack, path: Path, dataset: Any, grid: Grid, options: SceneOptions) -> MosaicPart:
+    form = read_optical(path, dataset, options.s2_bands, options.s2_units, options.s2_offset, options.s2_level)
+    return MosaicPart(path, _layer(stack, path, dataset, form, grid), form, outline(path, dataset, grid.crs))
+
+
+def _radar(stack: ExitStack, path: Path, dataset: Any, grid: Grid, options: SceneOptions) -> MosaicPart:
+    form = read_radar(path, dataset, options.s1_bands, options.s1_units)
+    is_filtered = options.s1_filter == "lee"
+    if is_filtered and tuple(form.bands) != INTENSITIES:
+        raise UserError("--s1-filter lee", f"is for two intensities; {path} holds So2Sat's filtered channels")
+    if is_filtered:
+        form.notes.append(f"{path.name}: Lee filter of {LEE_WINDOW} x {LEE_WINDOW} pixels and {LEE_LOOKS:g} looks")
+    shape = outline(path, dataset, grid.crs)
+    return MosaicPart(path, _layer(stack, path, dataset, form, grid), form, shape, is_filtered)
+
+
+def _layer(stack: ExitStack, path: Path, dataset: Any, form: Optical | Radar, grid: Grid) -> Layer:
     bands = list(form.bands.values())
-    layer = on_grid(stack, path, dataset, grid, bands, Resampling.bilinear, form.fill, form.fill_alone)
-    return _Part(path, layer, form, outline(path, dataset, grid.crs))
+    return on_grid(stack, path, dataset, grid, bands, Resampling.bilinear, form.fill, form.fill_alone)
+
+
+def _mask(
+    stack: ExitStack, path: Path, first: tuple[Path, Any], grid: Grid, options: SceneOptions, lines: list[str]
+) -> tuple[Layer, tuple[int, ...]]:
+    dataset = stack.enter_context(opened(path))
+    check_overlap(path, dataset, *first)
+    if dataset.count > 1 or np.dtype(dataset.dtypes[0]).kind not in "iu":
+        raise UserError(path, "expected a mask of one band of whole numbers, such as SCL")
+    lines.append(f"{path.name}: pixels of {', '.join(map(str, options.mask_values))} are masked")
+    return on_grid(stack, path, dataset, grid, [1], Resampling.nearest), options.mask_values

@@ -70,6 +70,10 @@ class Radar:
         )
 
     @property
+    def level(self) -> None:
+        """None: levels are those of Sentinel-2."""
+
+    @property
     def fill_alone(self) -> bool:
         """Whether the fill means no data in a single band, too: 0 is power that noise removal took away."""
         return self.fill != 0

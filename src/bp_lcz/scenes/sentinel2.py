@@ -125,7 +125,12 @@ def _is_water(
 
 
 def read_optical(
-    path: Path, dataset: Any, named: tuple[str, ...] | None, units: str, asked_offset: float | None
+    path: Path,
+    dataset: Any,
+    named: tuple[str, ...] | None,
+    units: str,
+    asked_offset: float | None,
+    asked_level: str | None = None,
 ) -> Optical:
     """Find out what a scene holds.
 
@@ -135,6 +140,7 @@ def read_optical(
         named: bands in stored order; None reads their descriptions.
         units: ``dn``, ``reflectance`` or ``auto``.
         asked_offset: in digital numbers; None looks for it.
+        asked_level: ``L1C`` or ``L2A``; None looks for it.
 
     Raises:
         UserError: if bands, units or offset are not clear, or metadata and pixels contradict each other.
@@ -173,6 +179,10 @@ def read_optical(
         known = f"the +{OFFSET_DN:g} offset of processing baseline 04.00 found and removed" if offset else "no offset"
         said.append(f"{path.name}: {found}, {known}")
     level, by = _level(path, dataset, names)
+    if asked_level is not None:
+        if level not in (None, asked_level):
+            raise UserError(path, f"is of level {level}, {by}, but --s2-level says {asked_level}")
+        level, by = asked_level, "by --s2-level"
     said += [f"{path.name}: {evidence}", f"{path.name}: level {level or 'unknown'}, {by}"]
     fill = majority(fills)
     if fill is None and offset:

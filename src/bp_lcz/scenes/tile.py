@@ -128,7 +128,7 @@ class _Strips:
         """How many patches were dropped, and why."""
         lines = [
             f"{counted(self._no_data, 'patch')} without data in some pixel dropped",
-            f"{counted(self._rim, 'patch')} beyond the rim of the scene dropped",
+            f"{counted(self._rim, 'patch')} beyond the rim of scene or area dropped",
             *self._scene.losses(),
         ]
         if self._lookup is not None:
@@ -169,6 +169,9 @@ class _Strips:
         strip = self._scene.strip(row)
         is_beyond = np.asarray(self._cut(strip.outside).any(axis=(1, 2)))
         keep = ~is_beyond & self._cut(strip.sen1_known & strip.sen2_known & ~strip.masked).all(axis=(1, 2))
+        is_wanted = self._scene.touches(row, self._left + self._step * np.arange(len(keep)))
+        keep &= is_wanted
+        is_beyond |= ~is_wanted
         self._rim += int(is_beyond.sum())
         self._no_data += int((~keep & ~is_beyond).sum())
         arrays: dict[str, np.ndarray] = {}
