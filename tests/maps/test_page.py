@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from rasterio.warp import transform
 
 from bp_lcz.maps import page as page_module
-from bp_lcz.maps.page import PAGE, REASONS, UNLIKE, Story, write_page
+from bp_lcz.maps.page import OUTSIDE, PAGE, REASONS, UNLIKE, Story, write_page
 from bp_lcz.scheme import CODES, NAMES
 from tests.maps.rasters import write_cells, write_map
 from tests.scenes.rasters import NORTH, UTM, WEST
@@ -78,8 +78,7 @@ def zones_that_tell_their_place() -> np.ndarray:
 def write_folder(folder: Path, lcz: np.ndarray, story: Story = STORY) -> Path:
     write_map(folder, lcz)
     reason = np.where(lcz > 0, 1, 2).astype(np.uint8)
-    reason[4, 5] = 5
-    reason[8, 13] = UNLIKE
+    reason[0, 0], reason[4, 5], reason[8, 13] = OUTSIDE, 5, UNLIKE
     names = ("probability", "margin", "entropy", "reason")
     write_cells(folder / "quality.tif", np.stack([reason] * 4), names=names)
     picture = np.zeros((10 * lcz.shape[0], 10 * lcz.shape[1], 3), np.uint8)
@@ -202,6 +201,9 @@ def test_what_is_said_of_model_inputs_agreement_and_cells_is_there(wide: Page) -
         ("#reasons", REASONS[5]),
     ):
         assert text in wide.inner_text(selector)
+    assert REASONS[OUTSIDE] not in wide.inner_text("#reasons")
+    lcz = zones_that_tell_their_place()
+    assert f"{100 * (lcz > 0).sum() / (lcz.size - 1):.1f} %" in wide.inner_text("header")
     wide.click("#findings summary")
     assert "S2.tif: offset 1000" in wide.inner_text("#findings ul")
 

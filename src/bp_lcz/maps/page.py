@@ -29,15 +29,16 @@ MOST_CELLS = 1_500_000
 """That a page holds; a full tile of Sentinel-2 has 1.2 million. Of a larger map it shows every second, third, ..."""
 SHOWN = 4
 """Zones of a cell whose probabilities are told."""
+OUTSIDE, UNLIKE = 0, 6
 REASONS = {
+    OUTSIDE: "outside the area",
     2: "rim: their patch of 320 m reaches beyond the scene",
     3: "Sentinel-2 has gaps in their patch",
     4: "Sentinel-1 has gaps in their patch",
     5: "masked, such as clouds",
-    6: "unlike the training data",
+    UNLIKE: "unlike the training data",
 }
 """Of ``quality.tif``; a cell with the last one has a zone all the same."""
-UNLIKE = 6
 _NODE_M, _MOST_NODES = 3_500, 41
 """Between points at which longitude and latitude are exact; the page interpolates, to a metre up to 140 km."""
 _JPEG_QUALITY = 85
@@ -97,6 +98,7 @@ def write_page(folder: Path, true_colour: UInt8[np.ndarray, "line sample 3"], st
     with rasterio.open(folder / "quality.tif") as file:
         reason = file.read(file.descriptions.index("reason") + 1)
     cells = _cells(folder, lcz, reason)
+    within = int((reason != OUTSIDE).sum())
     scripts = [_text("leaflet-1.9.4/leaflet.js"), _text("map.js")]
     page = (
         _environment()
@@ -106,8 +108,8 @@ def write_page(folder: Path, true_colour: UInt8[np.ndarray, "line sample 3"], st
             step=cells.step,
             zones=_zones(lcz, place),
             absent=[zone for number, zone in enumerate(ZONES, start=1) if not (lcz == number).any()],
-            reasons=_reasons(reason, lcz),
-            mapped=_share(int((lcz > 0).sum()), lcz.size),
+            reasons=_reasons(reason, within),
+            mapped=_share(int((lcz > 0).sum()), within),
             km2=(lcz > 0).sum() * abs(place.determinant) / 1e6,
             cell=place.a,
             crs=crs.to_string(),
@@ -192,12 +194,12 @@ def _zones(lcz: UInt8[np.ndarray, "row column"], place: Affine) -> list[dict[str
     ]
 
 
-def _reasons(reason: UInt8[np.ndarray, "row column"], lcz: UInt8[np.ndarray, "row column"]) -> list[dict[str, Any]]:
+def _reasons(reason: UInt8[np.ndarray, "row column"], within: int) -> list[dict[str, Any]]:
     counts = np.bincount(reason.ravel(), minlength=UNLIKE + 1).tolist()
     return [
-        {"text": text, "cells": counts[number], "share": _share(counts[number], lcz.size)}
+        {"text": text, "cells": counts[number], "share": _share(counts[number], within)}
         for number, text in REASONS.items()
-        if counts[number]
+        if counts[number] and number != OUTSIDE
     ]
 
 
