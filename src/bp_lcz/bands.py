@@ -6,6 +6,7 @@ to NIR rather than to the red edge is a choice of this project.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from bp_lcz.errors import UserError
 
@@ -30,6 +31,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "NIR": ("B08", "B8A"),
     "SWIR": ("B11", "B12"),
 }
+
+Level = Literal["L1C", "L2A"]
+"""Processing level of Sentinel-2: reflectance at the top or at the bottom of the atmosphere."""
 
 PATCH_SIDE = 32
 """Pixels of 10 m along a side of a patch."""

@@ -79,6 +79,7 @@ def test_files_have_the_layout_and_the_size_of_so2sat(demo: Path, split: str) ->
             assert dataset.chunks is None
             assert dataset.compression is None
         assert file["label"].attrs["source"].decode().startswith("simulated")
+        assert file["sen2"].attrs["level"] == b"L1C"
         label = file["label"][:]
     assert (demo / f"{split}.h5").stat().st_size == count * PATCH_BYTES + HEADER_BYTES
     assert set(np.unique(label)) == {0.0, 1.0}

@@ -9,8 +9,9 @@ import pytest
 from bp_lcz.bands import ALL_CHANNELS, Channels
 from bp_lcz.errors import UserError
 from bp_lcz.gate.expectations import suite
-from bp_lcz.gate.quality import data_kind, gate, leakage_suite
+from bp_lcz.gate.quality import data_kind, data_level, gate, leakage_suite
 from bp_lcz.records import GateSummary, SplitSummary
+from bp_lcz.so2sat.releases import SO2SAT_V2
 from tests.so2sat.patches import COUNTS, edit, random_patches, write_dataset
 
 INTENSITIES = Channels(("VH_lee_intensity", "VV_lee_intensity"), ALL_CHANNELS.sen2)
@@ -140,6 +141,20 @@ def test_the_kind_of_a_data_set_follows_from_its_source(source, kind):
 
 
 # ---- what stops the pipeline
+
+
+@pytest.mark.parametrize(
+    ("stated", "release", "level"),
+    [
+        ({"L2A"}, None, "L2A"),
+        ({None}, None, None),
+        ({None}, SO2SAT_V2, "L1C"),
+        ({"L2A"}, SO2SAT_V2, "L2A"),
+        ({"L1C", None}, None, None),
+    ],
+)
+def test_the_level_is_what_all_splits_state_or_that_of_so2sat(stated, release, level):
+    assert data_level(stated, release) == level
 
 
 def test_values_that_are_not_finite_are_refused(root):

@@ -119,6 +119,7 @@ def test_the_checkpoint_tells_its_channels_size_and_origin(weights: Path, tmp_pa
     classifier = load_classifier(convert_sen2lcz(weights, tmp_path / "out"))
     assert classifier.channels.sen1 == ()
     assert classifier.channels.sen2 == SEN2_BANDS
+    assert classifier.description.level == "L1C"
     description = json.loads((tmp_path / "out" / "model.json").read_text())
     assert description["parameters"] == 793_348 - 2 * 4 * sum(WIDTHS)  # without the statistics of normalisation
     assert "origin and licence unknown; imported from weights.hdf5, sha256 " in description["source"]

@@ -73,6 +73,11 @@ def test_statistics_do_not_see_the_other_splits(tmp_path):
     assert after.sha256["testing.images.npy"] != before.sha256["testing.images.npy"]
 
 
+def test_manifest_has_the_level_of_the_summary(tmp_path):
+    pack(write_dataset(tmp_path / "mine"), small_summary(COUNTS, level="L2A"), tmp_path / "packed")
+    assert PackManifest.read(tmp_path / "packed/manifest.json").level == "L2A"
+
+
 def test_manifest_names_the_data_set_and_the_hash_of_each_file(tmp_path):
     folder, manifest = packed(tmp_path)
     for key in ("dataset", "source", "kind", "leakage", "channels"):

@@ -19,6 +19,7 @@ from bp_lcz.model.checkpoint import load_classifier, write_checkpoint
 from bp_lcz.model.pretrained import PRETRAINED, Published
 from bp_lcz.params import load_params
 from bp_lcz.scheme import CLASS_COUNT, ZONES
+from bp_lcz.scoring.score import score_file
 from bp_lcz.serving.predict import load_model, predict_file
 from tests.conftest import ROOT
 from tests.records import described
@@ -101,6 +102,27 @@ def test_labels_and_places_are_optional(checkpoint: Path, patches: Path, tmp_pat
     (tmp_path / "city_geo.h5").unlink()
     assert predict_file(tmp_path, str(checkpoint), patches, tmp_path / "p.parquet").agreement is None
     assert pq.read_schema(tmp_path / "p.parquet").names == ["patch", "code", "name", *(f"p_{n}" for n in range(1, 18))]
+
+
+@pytest.mark.parametrize(
+    ("trained", "found", "warns"),
+    [("L1C", "L2A", True), ("L2A", "L1C", True), ("L1C", "L1C", False), ("L1C", None, False), (None, "L2A", False)],
+)
+def test_a_file_of_another_level_than_the_model_is_predicted_with_a_warning(
+    checkpoint: Path, patches: Path, tmp_path: Path, trained: str | None, found: str | None, warns: bool
+) -> None:
+    model = hostile(checkpoint, tmp_path / "model", level=trained)
+    with h5py.File(patches, "a") as file:
+        if found is not None:
+            file["sen2"].attrs["level"] = found
+    done = predict_file(tmp_path, str(model), patches, tmp_path / "p.parquet")
+    metadata = pq.read_schema(tmp_path / "p.parquet").metadata
+    assert (metadata[b"model_level"].decode(), metadata[b"level"].decode()) == (
+        trained or "not stated",
+        found or "not stated",
+    )
+    assert [("level L2A" in line or "level L1C" in line) for line in done.warnings] == [True] * warns
+    assert ("of level" in score_file(tmp_path / "p.parquet")) == warns
 
 
 @pytest.mark.parametrize(("key", "value"), [("sen1", np.nan), ("sen2", np.inf), ("sen2", 1e300)])

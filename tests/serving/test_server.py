@@ -103,7 +103,7 @@ class Asked:
         self.status = sent[0]["status"]
         self.headers = dict(sent[0]["headers"])
         self.content = b"".join(message.get("body", b"") for message in sent[1:])
-        assert self.headers[b"x-model"] == b"demo/1"
+        assert (self.headers[b"x-model"], self.headers[b"x-level"]) == (b"demo/1", b"unknown")
 
     async def _receive(self) -> dict[str, Any]:
         if not self._comes:

@@ -39,6 +39,7 @@ def write_dataset(
     channels: Channels = ALL_CHANNELS,
     cities: Mapping[str, int] | None = None,
     source: str | None = None,
+    levels: Mapping[str, str] | None = None,
     seed: int = 0,
     dtype: Any = np.float64,
     storage: Literal["contiguous", "gzip"] = "contiguous",
@@ -51,6 +52,7 @@ def write_dataset(
         channels: channels to write; other than the official ones are named in the attribute ``bands``.
         cities: number of cities of each split, for which geo files are written; none without.
         source: attribute ``source`` of the labels.
+        levels: of Sentinel-2, of the splits that state one.
         seed: of the values.
         dtype: of the values.
         storage: ``contiguous``, or ``gzip`` in chunks of one patch.
@@ -69,6 +71,8 @@ def write_dataset(
                 bands = getattr(channels, key, None)
                 if bands is not None and bands != getattr(ALL_CHANNELS, key):
                     dataset.attrs["bands"] = list(bands)
+            if levels and split in levels:
+                file["sen2"].attrs["level"] = levels[split]
             if source is not None:
                 file["label"].attrs["source"] = source
         if cities is not None:

@@ -8,7 +8,7 @@ from bp_lcz.bands import ALL_CHANNELS, Channels
 from bp_lcz.errors import UserError
 from bp_lcz.params import SPLITS
 from bp_lcz.so2sat.layout import check_dataset, dataset_name, open_split
-from tests.so2sat.patches import edit, random_patches, write_dataset
+from tests.so2sat.patches import COUNTS, edit, random_patches, write_dataset
 
 INTENSITIES = Channels(("VH_lee_intensity", "VV_lee_intensity"), ALL_CHANNELS.sen2)
 
@@ -72,6 +72,27 @@ def test_source_is_the_attribute_of_the_labels(tmp_path):
         assert reader.source == "simulated from seed 1"
     with open_split(tmp_path / "b", "training") as reader:
         assert reader.source is None
+
+
+def test_the_level_is_the_attribute_of_sentinel_2(tmp_path):
+    write_dataset(tmp_path, levels={"training": "L2A"})
+    for split, level in (("training", "L2A"), ("testing", None)):
+        with open_split(tmp_path, split) as reader:
+            assert reader.level == level
+
+
+def test_splits_of_two_levels_are_refused(tmp_path):
+    write_dataset(tmp_path / "alike", levels=dict.fromkeys(COUNTS, "L2A"))
+    assert check_dataset(tmp_path / "alike") == ALL_CHANNELS
+    write_dataset(tmp_path / "mixed", levels={"validation": "L1C", "testing": "L2A"})
+    with pytest.raises(UserError) as caught:
+        check_dataset(tmp_path / "mixed")
+    assert caught.value.where == str(tmp_path / "mixed/testing.h5")
+
+
+def test_an_unknown_level_is_refused(tmp_path):
+    write_dataset(tmp_path, levels={"training": "Level-2A"})
+    assert complaint(tmp_path) == "data/training.h5: level of sen2 is 'Level-2A'; expected L1C or L2A"
 
 
 def test_labels_are_those_stored(root):

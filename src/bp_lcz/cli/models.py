@@ -107,5 +107,7 @@ def predict(
     from bp_lcz.serving.predict import predict_file
 
     done = predict_file(Path.cwd(), model, file, out)
+    for warning in done.warnings:
+        typer.echo(f"warning: {file}: {warning}", err=True)
     agreement = "" if done.agreement is None else f"; {done.agreement:.3f} of those with a label agree with it"
     typer.echo(f"{out}: {done.patches} patches{agreement}")

@@ -310,7 +310,9 @@ def _write_split(
     positions = [SEN1_BANDS.index(band) for band in bands]
     source = f"simulated by bp-lcz simulate, seed {seed}: not measured data"
     channels = Channels(bands, SEN2_BANDS)
-    with new_patches(folder / f"{split}.h5", channels, count, source=source, extra=("intended",)) as writer:
+    with new_patches(
+        folder / f"{split}.h5", channels, count, source=source, level="L1C", extra=("intended",)
+    ) as writer:
         for batch in batches:
             writer.add(**{**vars(batch), "sen1": batch.sen1[..., positions]})
             advance(len(batch.label))

@@ -4,13 +4,14 @@ Great Expectations sees tables only, never pixels, and is imported where it runs
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
+from bp_lcz.bands import Level
 from bp_lcz.errors import UserError
 from bp_lcz.files import staged_file, staged_folder
 from bp_lcz.gate.data_docs import make_self_contained
@@ -20,6 +21,7 @@ from bp_lcz.gate.statistics import patch_statistics
 from bp_lcz.params import SPLITS, Split
 from bp_lcz.records import BandSummary, DataKind, ExpectationSummary, GateSummary, Leakage, SplitSummary
 from bp_lcz.so2sat.layout import check_dataset, dataset_name, open_split
+from bp_lcz.so2sat.published import PUBLISHED
 from bp_lcz.so2sat.releases import FIRST_LABELS, SO2SAT_V2, is_random_split, release
 
 EXAMPLES = 5
@@ -227,10 +229,11 @@ def _run(
 
 def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[ExpectationResult], leakage: Leakage) -> GateSummary:
     """What later stages need to know of the data set; no times, no absolute paths."""
-    sources = set()
+    sources, levels = set(), set()
     for split in SPLITS:
         with open_split(root, split) as reader:
             sources.add(reader.source)
+            levels.add(reader.level)
             channels = reader.channels
     source = "; ".join(sorted(text for text in sources if text)) or None
     counts = class_counts(statistics)
@@ -253,6 +256,7 @@ def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[ExpectationRes
         leakage=leakage,
         release=release,
         channels=channels,
+        level=data_level(levels, release),
         splits=splits,
         bands=bands,
         expectations=tuple(
@@ -280,6 +284,13 @@ def data_kind(source: str | None, release: str | None) -> DataKind:
     if source is not None and "weak label" in source:
         return DataKind.WEAK_LABELS
     return DataKind.SO2SAT if release == SO2SAT_V2 else DataKind.UNSTATED
+
+
+def data_level(stated: Set[Level | None], release: str | None) -> Level | None:
+    """Level of Sentinel-2 of a data set, by what its splits state; the files of So2Sat state none."""
+    if stated == {None}:
+        return PUBLISHED.level if release else None
+    return next(iter(stated)) if len(stated) == 1 else None
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:

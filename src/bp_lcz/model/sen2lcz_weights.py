@@ -19,6 +19,7 @@ from bp_lcz.model.checkpoint import versions, write_checkpoint
 from bp_lcz.params import NetworkParams
 from bp_lcz.records import Checkpoint
 from bp_lcz.scheme import CLASS_COUNT
+from bp_lcz.so2sat import published
 from bp_lcz.so2sat.hdf5 import opened
 
 CHANNELS = Channels((), SEN2_BANDS)
@@ -66,6 +67,7 @@ def convert_sen2lcz(weights: Path, out: Path) -> Path:
         **dict(form),
         trial="sen2lcz_mf-imported",
         channels=CHANNELS,
+        level=published.PUBLISHED.level,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         source=f"{origin}; imported from {weights.name}, sha256 {digest}",
         versions=versions(),

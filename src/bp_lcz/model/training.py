@@ -150,6 +150,7 @@ def train_trial(
             **{key: value for key, value in trial if key != "name"},
             trial=trial.name,
             channels=channels,
+            level=manifest.level,
             parameters=parameters,
             best_epoch=int(kept["epoch"]),
             validation=Validation(

@@ -132,6 +132,7 @@ def pack(root: Path, summary: GateSummary, out: Path) -> None:
             kind=summary.kind,
             leakage=summary.leakage,
             channels=channels,
+            level=summary.level,
             mean=tuple(moments.mean.tolist()),
             std=tuple(moments.std.tolist()),
             class_counts=class_counts,

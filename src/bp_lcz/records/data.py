@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from bp_lcz.bands import Channels, resolve_bands
+from bp_lcz.bands import Channels, Level, resolve_bands
 from bp_lcz.errors import UserError
 from bp_lcz.params import Split
 from bp_lcz.records.base import Part, Record
@@ -170,14 +170,16 @@ class GateSummary(OfData):
 
     Attributes:
         release: of So2Sat, known by its labels; None where it is none.
+        level: of Sentinel-2 in all splits, as they state it or as that release has it; None where it is not known.
         not_checked: expectations that nothing could be said of.
         too_few_patches: splits whose patches are too few for some expectations, with these.
         warnings: of expectations that do not stop.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     release: str | None
     channels: KnownChannels
+    level: Level | None = None
     splits: dict[Split, SplitSummary] = Field(min_length=3)
     bands: dict[Split, dict[str, BandSummary]]
     expectations: tuple[ExpectationSummary, ...]
@@ -198,14 +200,16 @@ class PackManifest(OfData):
     """``manifest.json`` of the packed arrays.
 
     Attributes:
+        level: of Sentinel-2, from the gate's summary.
         mean: of each channel after the transformation, in the training split.
         std: likewise.
         class_counts: patches of each class.
         sha256: of each file.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     channels: KnownChannels
+    level: Level | None = None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_counts: dict[Split, tuple[int, ...]] = Field(min_length=3)

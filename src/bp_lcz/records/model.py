@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from bp_lcz.bands import Level
 from bp_lcz.params import Model, NetworkParams, Train
 from bp_lcz.records.base import Part, Record
 from bp_lcz.records.data import DataKind, KnownChannels, Leakage
@@ -30,6 +31,7 @@ class Checkpoint(NetworkParams, Record):
     Attributes:
         trial: name of the trial.
         channels: that the network takes.
+        level: of the Sentinel-2 that it was trained on, as much a part of what it takes; None where it is not known.
         parameters: how many it has.
         best_epoch: whose weights were kept, counted from 1.
         text: what made its prompts, if it has any.
@@ -37,9 +39,10 @@ class Checkpoint(NetworkParams, Record):
         weights_sha256: of the file beside it; `write_checkpoint` fills it in.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     trial: str
     channels: KnownChannels
+    level: Level | None = None
     parameters: int
     source: str | None
     versions: dict[str, str]

@@ -15,6 +15,7 @@ class TrialTags(Record):
 
     Attributes:
         channels: as JSON.
+        level: of Sentinel-2, or ``not stated``.
         data_md5: of the folder of the data set, as DVC counts it.
         testing_digest: of what it was evaluated on, whatever it was trained on.
         lock_hash: names the trained and evaluated trial: equal hashes are the same inputs, command and outputs.
@@ -22,7 +23,7 @@ class TrialTags(Record):
     """
 
     remedy: ClassVar[str] = "register it again"
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     trial: str
     backbone: str
     variant: Variant
@@ -31,6 +32,7 @@ class TrialTags(Record):
     kind: DataKind
     leakage: Overlap
     channels: str
+    level: str
     data_md5: str
     testing_digest: str
     git_commit: str

@@ -40,7 +40,7 @@ def model_card(model: ModelDescription, evaluation: Evaluation, summary: GateSum
         f"- backbone {model.backbone}, variant {model.variant}, seed {model.seed}, "
         f"{model.parameters:,} parameters, best epoch {model.best_epoch}",
         f"- sen1: {', '.join(model.channels.sen1) or 'none'}",
-        f"- sen2: {', '.join(model.channels.sen2) or 'none'}",
+        f"- sen2: {', '.join(model.channels.sen2) or 'none'}; level {model.level or 'not stated'}",
         f"- text encoder: {_encoder(model.text)}",
         f"- weights sha256 {tags.weights_sha256}",
         f"- commit {tags.git_commit}{' with changes' if tags.git_dirty == 'true' else ''}; "

@@ -35,6 +35,7 @@ def trial_tags(workspace: Path, params: Params, trial: str) -> TrialTags:
         kind=description.kind,
         leakage=description.leakage.status,
         channels=json.dumps({"sen1": description.channels.sen1, "sen2": description.channels.sen2}),
+        level=description.level or "not stated",
         data_md5=_data_md5(workspace, lock, params.dataset.root),
         testing_digest=PackManifest.read(workspace / PACKED / "manifest.json").digest("testing."),
         git_commit=git(workspace, "rev-parse", "HEAD"),

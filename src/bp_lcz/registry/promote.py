@@ -41,7 +41,7 @@ RECORDS = "decisions"
 HISTORY_TAG = "champions"
 _MOST_HISTORY = 200
 
-_COMPARED = {"dataset": "data set", "channels": "channels", "testing_digest": "testing split"}
+_COMPARED = {"dataset": "data set", "channels": "channels", "level": "level", "testing_digest": "testing split"}
 """Tags that must agree before two versions are compared."""
 
 

@@ -11,6 +11,9 @@ from bp_lcz.errors import UserError, one_line
 from bp_lcz.scheme import CLASS_COUNT, CODES
 from bp_lcz.scoring.metrics import evaluate_predictions
 
+_Classes = tuple[Int[np.ndarray, "patch"], Int[np.ndarray, "patch"], list[str]]
+"""True and predicted classes 1..17, and what to bear in mind of them."""
+
 
 def score_file(path: Path) -> str:
     """Metrics and a table of classes as text.
@@ -27,7 +30,7 @@ def score_file(path: Path) -> str:
         >>> print(score_file(Path("predictions.npz")).splitlines()[0])
         OA .75000, AA .83333, kappa .66667, macro-F1 .88889
     """
-    y_true, y_pred = _read(path)
+    y_true, y_pred, cautions = _read(path)
     result = evaluate_predictions(y_true - 1, y_pred - 1)
     named = {"OA": result.oa, "AA": result.aa, "kappa": result.kappa, "macro-F1": result.macro_f1}
     headline = ", ".join(f"{name} {fraction(value, 5)}" for name, value in named.items())
@@ -36,7 +39,7 @@ def score_file(path: Path) -> str:
         for row in result.per_class
     ]
     heading = f"{'LCZ':>3}  {'name':<20} {'patches':>8} {'precision':>10} {'recall':>8}"
-    return "\n".join([headline, f"{len(y_true):,} patches", "", heading, *rows])
+    return "\n".join([headline, f"{len(y_true):,} patches", *cautions, "", heading, *rows])
 
 
 def fraction(value: float | None, digits: int) -> str:
@@ -49,7 +52,7 @@ def fraction(value: float | None, digits: int) -> str:
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
-def _read(path: Path) -> tuple[Int[np.ndarray, "patch"], Int[np.ndarray, "patch"]]:
+def _read(path: Path) -> _Classes:
     if path.is_dir():
         raise UserError(path, "a folder; expected a NumPy .npz file or predictions in parquet")
     if not path.is_file():
@@ -71,11 +74,11 @@ def _read(path: Path) -> tuple[Int[np.ndarray, "patch"], Int[np.ndarray, "patch"
     y_true, y_pred = (_classes(path, key, array) for key, array in arrays.items())
     if len(y_true) != len(y_pred):
         raise UserError(path, f"y_true has {len(y_true)} patches but y_pred {len(y_pred)}")
-    return y_true, y_pred
+    return y_true, y_pred, []
 
 
-def _read_predictions(path: Path) -> tuple[Int[np.ndarray, "patch"], Int[np.ndarray, "patch"]]:
-    """Classes 1..17 of the rows that have a label."""
+def _read_predictions(path: Path) -> _Classes:
+    """Classes of the rows that have a label."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -87,6 +90,7 @@ def _read_predictions(path: Path) -> tuple[Int[np.ndarray, "patch"], Int[np.ndar
                     path, f"no column {' or '.join(missing)}; `bp-lcz predict` writes label for labelled patches"
                 )
             columns = file.read(["label", "code"]).drop_null().to_pydict()
+            said = file.schema_arrow.metadata or {}
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a text that is not UTF-8
         raise UserError(path, f"not readable parquet: {one_line(error)}") from None
     if not columns["label"]:
@@ -95,7 +99,9 @@ def _read_predictions(path: Path) -> tuple[Int[np.ndarray, "patch"], Int[np.ndar
     if unknown is not None:
         raise UserError(path, f"{unknown!r} is no code of a class; expected {', '.join(CODES)}")
     true, predicted = (np.array([CODES.index(code) + 1 for code in columns[name]]) for name in ("label", "code"))
-    return true, predicted
+    level, trained = (said.get(key, b"not stated").decode(errors="replace") for key in (b"level", b"model_level"))
+    differs = level != trained and "not stated" not in (level, trained)
+    return true, predicted, [f"of level {level}, by a model that was trained on {trained}"] * differs
 
 
 def _classes(path: Path, key: str, array: np.ndarray) -> Int[np.ndarray, "patch"]:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float32
 from tqdm import tqdm
 
-from bp_lcz.bands import Channels
+from bp_lcz.bands import Channels, Level
 from bp_lcz.errors import UserError
 from bp_lcz.files import staged_file
 from bp_lcz.model.checkpoint import BATCH, DESCRIPTION, Classifier, load_classifier
@@ -37,10 +37,12 @@ class Prediction:
     Attributes:
         patches: number of them.
         agreement: share whose label is the predicted class; None without labels.
+        warnings: why the classes may be wrong, in lines.
     """
 
     patches: int
     agreement: float | None
+    warnings: tuple[str, ...] = ()
 
 
 def predict_file(workspace: Path, model: str, file: Path, out: Path) -> Prediction:
@@ -106,7 +108,18 @@ def _write(workspace: Path, model: str, file: Path, out: Path) -> Prediction:
                     right += int((label == probability.argmax(1)).sum())
             if waiting:
                 writer.write_table(pa.concat_tables(waiting))
-        return Prediction(reader.count, right / labelled if labelled else None)
+        warning = other_level(classifier.description.level, reader.level)
+        return Prediction(reader.count, right / labelled if labelled else None, (warning,) if warning else ())
+
+
+def other_level(model: Level | None, found: Level | None) -> str | None:
+    """Why not to trust a model on Sentinel-2 of another level than it was trained on; None where that is not known."""
+    if model is None or found is None or model == found:
+        return None
+    return (
+        f"Sentinel-2 is of level {found}, but the model was trained on {model}; that gives a third to a half of all "
+        "patches another class"
+    )
 
 
 def load_model(workspace: Path, model: str) -> tuple[Classifier, str]:
@@ -199,7 +212,9 @@ def _schema(classifier: Classifier, model: str, reader: SplitReader, has_geo: bo
         "weights_sha256": description.weights_sha256,
         "trained_on": str(description.dataset),
         "kind": str(description.kind),
+        "model_level": description.level or "not stated",
         "file": reader.path.name,
+        "level": reader.level or "not stated",
         "source": reader.source or "not stated",
         "classes": json.dumps({f"p_{number}": zone.code for number, zone in enumerate(ZONES, 1)}),
     }

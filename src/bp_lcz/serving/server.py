@@ -79,13 +79,13 @@ def application(classifier: Classifier, name: str, max_body: int, *, only_local_
 
     Args:
         classifier: of the model.
-        name: of the model, sent as the header ``x-model``.
+        name: of the model, sent as the header ``x-model``, beside the level of Sentinel-2 that it takes.
         max_body: most bytes of a request.
         only_local_names: refuse requests whose Host is another than this machine's: a page in a browser could reach
             a local server under a name of its own.
     """
     network = ThreadPoolExecutor(1)  # a request has all cores, and memory holds the arrays of one at a time
-    headers = {"x-model": quote(name)}
+    headers = {"x-model": quote(name), "x-level": classifier.description.level or "unknown"}
     shapes = {
         key: (PATCH_SIDE, PATCH_SIDE, len(bands))
         for key, bands in (("sen1", classifier.channels.sen1), ("sen2", classifier.channels.sen2))

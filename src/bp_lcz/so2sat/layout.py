@@ -26,13 +26,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import h5py
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from bp_lcz.bands import PATCH_SIDE, Channels, resolve_bands
+from bp_lcz.bands import PATCH_SIDE, Channels, Level, resolve_bands
 from bp_lcz.errors import UserError
 from bp_lcz.params import SPLITS, Split
 from bp_lcz.scheme import CLASS_COUNT
@@ -128,8 +128,7 @@ class SplitReader:
         self.channels = Channels(_bands(path, "sen1", self._sen1) if has_sen1 else (), _bands(path, "sen2", self._sen2))
         source = counted.attrs.get("source")
         self.source: str | None = None if source is None else text(source)
-        level = self._sen2.attrs.get("level")
-        self.level: str | None = None if level is None else text(level)
+        self.level = _level(path, self._sen2)
         for array in self.arrays[:2]:
             if array.shape[0] != self.count:
                 name = "sen1" if self._label is None else "label"
@@ -316,9 +315,10 @@ def check_dataset(root: Path) -> Channels:
         The channels, the same in all splits.
 
     Raises:
-        UserError: as `open_split` and `read_geo`, or if two splits differ in their channels.
+        UserError: as `open_split` and `read_geo`, or if two splits differ in their channels or state two levels.
     """
     channels: Channels | None = None
+    stated: tuple[Path, Level] | None = None
     for split in SPLITS:
         with open_split(root, split) as reader:
             channels = channels or reader.channels
@@ -327,6 +327,12 @@ def check_dataset(root: Path) -> Channels:
                 if here != first:
                     found, expected = (", ".join(names) or "none" for names in (here, first))
                     raise UserError(reader.path, f"{key} has the channels {found} but {SPLITS[0]}.h5 has {expected}")
+            if reader.level is not None:
+                stated = stated or (reader.path, reader.level)
+                if reader.level != stated[1]:
+                    raise UserError(
+                        reader.path, f"sen2 is of level {reader.level}, but that of {stated[0].name} of {stated[1]}"
+                    )
             read_geo(root, split, reader.count)
     assert channels is not None
     return channels
@@ -353,6 +359,17 @@ def _dataset(path: Path, file: h5py.File, key: str, needed: tuple[str, ...]) -> 
     if dataset.dtype.kind not in ("fiub" if key == "label" else "f"):
         raise UserError(path, f"{key} holds {dataset.dtype}; expected floating-point numbers")
     return dataset
+
+
+def _level(path: Path, dataset: h5py.Dataset) -> Level | None:
+    """The level that a file states; it need not state one, as So2Sat's own do not."""
+    stated = dataset.attrs.get("level")
+    if stated is None:
+        return None
+    for level in get_args(Level):
+        if text(stated) == level:
+            return level
+    raise UserError(path, f"level of sen2 is {text(stated)[:40]!r}; expected {' or '.join(get_args(Level))}")
 
 
 def _chunks(dataset: h5py.Dataset | np.ndarray) -> tuple[int, ...]:

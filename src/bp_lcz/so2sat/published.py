@@ -8,7 +8,7 @@ the same eight digits: so these are over all pixels of a split, with float64 sum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bp_lcz.bands import ALL_CHANNELS
+from bp_lcz.bands import ALL_CHANNELS, Level
 from bp_lcz.so2sat.releases import SO2SAT_V2, V2_CLASS_COUNTS, V2_FIRST_TESTING
 
 
@@ -22,6 +22,7 @@ class Published:
         first_testing: classes 0..16 of the first patches of testing.
         mean: of each channel by split, in stored units.
         std: population standard deviation likewise.
+        level: of its Sentinel-2, which its files do not state.
         patch_bytes: of a file, for each patch.
         header_bytes: of a file, before them.
     """
@@ -31,6 +32,7 @@ class Published:
     first_testing: Sequence[int]
     mean: Mapping[str, Mapping[str, float]]
     std: Mapping[str, Mapping[str, float]]
+    level: Level = "L1C"
     patch_bytes: int = 8 * (32 * 32 * 18 + 17)
     header_bytes: int = 2048
 
