@@ -36,7 +36,7 @@ from bp_lcz.errors import UserError, one_line
 from bp_lcz.model.checkpoint import DESCRIPTION
 from bp_lcz.model.training import train_trial
 from bp_lcz.params import SPLITS, Params, Tier, TrialParams, read_sections
-from bp_lcz.records import Blocks, DataKind, Leakage, ModelDescription, PackManifest, Timings
+from bp_lcz.records import Blocks, DataKind, Leakage, ModelDescription, PackManifest, PromptOrigin, Timings
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.text.prompts import prompt_texts
 from bp_lcz.text.table import PromptTable
@@ -183,9 +183,15 @@ def write_prompts(path: Path) -> None:
     """A prompt table of random unit vectors, since a bare machine has no text encoder; the speed is that of texts."""
     embedding = normalize(torch.randn(CLASS_COUNT, len(GROUPS), TEXT_WIDTH), dim=-1)
     template = "a photo of a {class} with {group} bands"
-    texts = prompt_texts(template)
-    table = PromptTable(embedding, embedding[:, 0], texts, template, "{class}", "random vectors", None, "0" * 64)
-    table.write(path)
+    origin = PromptOrigin(
+        texts=prompt_texts(template),
+        template=template,
+        class_template="{class}",
+        encoder="random vectors",
+        revision=None,
+        sha256="0" * 64,
+    )
+    PromptTable(embedding, embedding[:, 0], origin).write(path)
 
 
 def paper_hours(setup: Setup) -> list[dict[str, Any]]:

@@ -16,12 +16,21 @@ from bp_lcz.records import (
     GateSummary,
     Leakage,
     PackManifest,
+    PromptOrigin,
     Resampling,
     SplitSummary,
 )
 from bp_lcz.scoring.metrics import evaluate_predictions
+from bp_lcz.text.prompts import prompt_texts
 
 NO_LEAKAGE = Leakage(status="none", pairs=0, distance=None)
+
+
+def random_origin() -> PromptOrigin:
+    """Of prompts that no text encoder made."""
+    template, made = "a photo of a {class} with {group} bands", {"encoder": "random vectors", "sha256": "0" * 64}
+    texts = prompt_texts(template)
+    return PromptOrigin(texts=texts, template=template, class_template="a photo of a {class}", revision=None, **made)
 
 
 def small_evaluation(**changes: Any) -> Evaluation:

@@ -6,10 +6,9 @@ import torch
 
 from bp_lcz.params import TrialParams
 from bp_lcz.patches.pack import pack
-from bp_lcz.text.prompts import prompt_texts
 from bp_lcz.text.table import PromptTable
 from tests.model.test_bp_lcz import trial
-from tests.records import small_summary
+from tests.records import random_origin, small_summary
 from tests.so2sat.patches import write_dataset
 
 PATCHES = {"training": 68, "validation": 34, "testing": 34}
@@ -30,10 +29,6 @@ def write_inputs(folder: Path, patches: dict[str, int] = PATCHES) -> tuple[Path,
     embedding = torch.nn.functional.normalize(
         torch.randn(17, 7, 12, generator=torch.Generator().manual_seed(0)), dim=-1
     )
-    template = "a photo of a {class} with {group} bands"
     classes = torch.nn.functional.normalize(embedding.mean(1), dim=-1)
-    table = PromptTable(
-        embedding, classes, prompt_texts(template), template, "a photo of a {class}", "random vectors", None, "0" * 64
-    )
-    table.write(folder / "prompts.safetensors")
+    PromptTable(embedding, classes, random_origin()).write(folder / "prompts.safetensors")
     return folder / "packed", folder / "prompts.safetensors"

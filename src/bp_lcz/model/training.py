@@ -222,7 +222,8 @@ def code_of(backbone: str) -> list[Path]:
     backbones = [package / "model/backbones" / f"{name}.py" for name in ("__init__", backbone)]
     so2sat = [package / "so2sat" / f"{name}.py" for name in ("geo", "hdf5", "layout")]
     alone = [package / name for name in ("scoring/metrics.py", "text/table.py", "scheme.py", "bands.py")]
-    model = [file for file in (package / "model").glob("[a-z]*.py") if file.stem != "sen2lcz_weights"]
+    published = ("pretrained", "sen2lcz_weights")
+    model = [file for file in (package / "model").glob("[a-z]*.py") if file.stem not in published]
     return sorted([*patches, *backbones, *so2sat, *alone, *model])
 
 
@@ -272,8 +273,9 @@ def _quieten() -> None:
 
 
 def _text(table: PromptTable, trial: TrialParams) -> TextOrigin:
-    template = table.class_template if trial.variant == "msm" else table.template
-    return TextOrigin(encoder=table.encoder, revision=table.revision, sha256=table.sha256, template=template)
+    made = table.origin
+    template = made.class_template if trial.variant == "msm" else made.template
+    return TextOrigin(encoder=made.encoder, revision=made.revision, sha256=made.sha256, template=template)
 
 
 def _publish(out: Path, network: BPLCZ, description: ModelDescription, history: History, clock: "_Clock") -> None:

@@ -1,11 +1,33 @@
 """What training leaves beside the weights."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from bp_lcz.bands import Level
 from bp_lcz.params import Model, NetworkParams, Train
 from bp_lcz.records.base import Part, Record
 from bp_lcz.records.data import DataKind, KnownChannels, Leakage
+
+
+class PromptOrigin(Record):
+    """What is told in the file of the prompt table beside the embeddings.
+
+    Attributes:
+        texts: the text of each embedding, ``texts[class][group]``.
+        template: the template that the texts were made from.
+        class_template: the template of the classes without a group.
+        encoder: name of the text encoder.
+        revision: its commit on the model hub, if it came from there.
+        sha256: of its weights.
+    """
+
+    remedy: ClassVar[str] = "run `bp-lcz prompts`"
+    format: Literal[2] = 2
+    texts: tuple[tuple[str, ...], ...]
+    template: str
+    class_template: str
+    encoder: str
+    revision: str | None
+    sha256: str
 
 
 class TextOrigin(Part):

@@ -14,7 +14,7 @@ def class_texts(template: str) -> list[str]:
     return [template.replace("{class}", zone.name.lower()) for zone in ZONES]
 
 
-def prompt_texts(template: str) -> list[list[str]]:
+def prompt_texts(template: str) -> tuple[tuple[str, ...], ...]:
     """Fill the template for every class and every band group.
 
     All seven groups are written whatever channels a data set has: a trial later takes the columns of its own
@@ -24,7 +24,7 @@ def prompt_texts(template: str) -> list[list[str]]:
         template: text with the fields ``{class}`` and ``{group}``.
 
     Returns:
-        17 lists (classes in So2Sat's order) of 7 texts (groups in the order of ``bands.GROUPS``).
+        17 tuples (classes in So2Sat's order) of 7 texts (groups in the order of ``bands.GROUPS``).
 
     Example:
         >>> prompt_texts("a photo of a {class} with {group} bands")[16][3]
@@ -32,6 +32,5 @@ def prompt_texts(template: str) -> list[list[str]]:
 
     Source: the template is the paper's (Lan et al. 2025); class names are lower case inside a sentence.
     """
-    return [
-        [template.replace("{class}", zone.name.lower()).replace("{group}", group) for group in GROUPS] for zone in ZONES
-    ]
+    of_class = (template.replace("{class}", zone.name.lower()) for zone in ZONES)
+    return tuple(tuple(text.replace("{group}", group) for group in GROUPS) for text in of_class)

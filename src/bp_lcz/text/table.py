@@ -1,6 +1,5 @@
 """The prompt table: embeddings of all class x group texts in one safetensors file."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from bp_lcz.bands import GROUPS
 from bp_lcz.errors import UserError
 from bp_lcz.files import staged_file
+from bp_lcz.records import PromptOrigin
 from bp_lcz.scheme import CLASS_COUNT
 
 
@@ -23,22 +23,12 @@ class PromptTable:
     Attributes:
         embedding: unit vectors, classes in So2Sat's order, groups in the order of ``bands.GROUPS``.
         class_embedding: unit vectors of the classes without a group.
-        texts: the text of each embedding, ``texts[class][group]``.
-        template: the template that the texts were made from.
-        class_template: the template of the classes without a group.
-        encoder: name of the text encoder.
-        revision: its commit on the model hub, if it came from there.
-        sha256: of its weights.
+        origin: their texts, and what made them.
     """
 
     embedding: Float[Tensor, "class group width"]
     class_embedding: Float[Tensor, "class width"]
-    texts: list[list[str]]
-    template: str
-    class_template: str
-    encoder: str
-    revision: str | None
-    sha256: str
+    origin: PromptOrigin
 
     def of_groups(self, groups: list[str]) -> Float[Tensor, "class group width"]:
         """The embeddings of the named groups only, in the order given."""
@@ -48,15 +38,7 @@ class PromptTable:
     def write(self, path: Path) -> None:
         """Write the table in one step; equal tables give equal bytes."""
         # One JSON string: safetensors keeps several metadata entries in an order that varies by process.
-        description = {
-            "texts": self.texts,
-            "template": self.template,
-            "class_template": self.class_template,
-            "encoder": self.encoder,
-            "revision": self.revision,
-            "sha256": self.sha256,
-        }
-        metadata = {"bp_lcz": json.dumps(description, sort_keys=True)}
+        metadata = {"bp_lcz": self.origin.content()}
         with staged_file(path) as file:
             tensors = {"embedding": self.embedding, "class_embedding": self.class_embedding}
             file.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata))
@@ -66,16 +48,16 @@ def read_prompt_table(path: Path) -> PromptTable:
     """Read a prompt table.
 
     Raises:
-        UserError: if the file is missing, damaged, or not a table of 17 classes and 7 groups.
+        UserError: if the file is missing, damaged, of another format, or not a table of 17 classes and 7 groups.
     """
     if not path.is_file():
-        raise UserError(path, "not found; run `bp-lcz prompts` first")
+        raise UserError(path, f"not found; {PromptOrigin.remedy}")
     try:
         with safe_open(path, "pt") as file:
             embedding, class_embedding = file.get_tensor("embedding"), file.get_tensor("class_embedding")
-            description = json.loads(file.metadata()["bp_lcz"])
+            origin = file.metadata()["bp_lcz"]
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(path, f"not a readable prompt table ({error})") from None
     if embedding.shape[:2] != (CLASS_COUNT, len(GROUPS)) or not torch.isfinite(embedding).all():
         raise UserError(path, f"embeddings of shape {tuple(embedding.shape)}; expected (17, 7, width)")
-    return PromptTable(embedding, class_embedding, **description)
+    return PromptTable(embedding, class_embedding, PromptOrigin.parse(origin.encode(), path))
