@@ -63,7 +63,7 @@ def opened(browser: Browser) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     assert thrown == []
-    assert {url for url in asked if not url.startswith("data:image/jpeg;base64,")} == {
+    assert {url for url in asked if not url.startswith("data:image/webp;base64,")} == {
         url for url in asked if re.fullmatch(rf"file://.*/{PAGE}", url)
     }
 

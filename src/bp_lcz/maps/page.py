@@ -41,7 +41,8 @@ REASONS = {
 """Of ``quality.tif``; a cell with the last one has a zone all the same."""
 _NODE_M, _MOST_NODES = 3_500, 41
 """Between points at which longitude and latitude are exact; the page interpolates, to a metre up to 140 km."""
-_JPEG_QUALITY = 85
+_QUALITY = 80
+"""Of the picture, as WebP counts it."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def write_page(folder: Path, true_colour: UInt8[np.ndarray, "line sample 3"], st
 
     Args:
         folder: with ``lcz.tif``, ``probability.tif`` and ``quality.tif``.
-        true_colour: picture of the same ground, of any resolution.
+        true_colour: picture of the same ground, of any resolution; black where nothing is known.
         story: the words.
 
     Returns:
@@ -119,7 +120,7 @@ def write_page(folder: Path, true_colour: UInt8[np.ndarray, "line sample 3"], st
             licence=_text("leaflet-1.9.4/LICENSE"),
             facts=_facts(lcz, cells, place, crs),
             cells=_packed(cells),
-            true_colour=_jpeg(true_colour),
+            true_colour=_image(true_colour),
         )
     )
     target = folder / PAGE
@@ -209,9 +210,10 @@ def _share(part: int, whole: int) -> str:
     return "< 0.1 %" if 0 < percent < 0.05 else f"{percent:.1f} %"
 
 
-def _jpeg(picture: UInt8[np.ndarray, "line sample 3"]) -> str:
+def _image(picture: UInt8[np.ndarray, "line sample 3"]) -> str:
+    known = np.where(picture.any(axis=2, keepdims=True), 255, 0).astype(np.uint8)
     content = io.BytesIO()
-    Image.fromarray(picture).save(content, "JPEG", quality=_JPEG_QUALITY)
+    Image.fromarray(np.concatenate([picture, known], axis=2)).save(content, "WEBP", quality=_QUALITY)
     return base64.b64encode(content.getvalue()).decode("ascii")
 
 

@@ -19,7 +19,7 @@
   L.control.scale({ imperial: false, maxWidth: 120, position: "topleft" }).addTo(map);
   map.fitBounds(bounds);
   map.setMinZoom(map.getZoom() - 1.5).setMaxBounds(L.latLngBounds(bounds).pad(0.5));
-  L.imageOverlay(`data:image/jpeg;base64,${element("picture").textContent}`, bounds, { className: "picture" }).addTo(map);
+  L.imageOverlay(`data:image/webp;base64,${element("picture").textContent}`, bounds, { className: "picture" }).addTo(map);
 
   let cells;
   try {
