@@ -62,7 +62,9 @@ def test_a_user_error_is_one_line_without_traceback(tmp_path: Path) -> None:
 
 
 def command_that_raises(error: str) -> subprocess.CompletedProcess[str]:
-    program = f"import errno\nfrom bp_lcz import cli, errors\ndef app(): raise {error}\ncli.app = app\ncli.main()"
+    program = (
+        f"import atexit, errno, os\nfrom bp_lcz import cli, errors\ndef app(): raise {error}\ncli.app = app\ncli.main()"
+    )
     return subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ
     )
@@ -82,6 +84,12 @@ def command_that_raises(error: str) -> subprocess.CompletedProcess[str]:
 def test_what_the_system_refuses_is_one_line(error: str, line: str) -> None:
     result = command_that_raises(error)
     assert (result.returncode, result.stderr.splitlines()) == (1, [line])
+
+
+def test_a_full_disk_is_one_line_even_if_hdf5_cannot_end_with_it() -> None:
+    result = command_that_raises("(atexit.register(os.abort), OSError(errno.ENOSPC, 'No space left on device'))[1]")
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [f"error: {ROOT}: no space left on the disk; free some and run again"]
 
 
 @pytest.mark.parametrize(("kind", "status"), [("UserError", 1), ("BusyError", 69), ("TemporaryError", 75)])

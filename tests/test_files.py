@@ -75,6 +75,22 @@ def test_a_staged_folder_replaces_the_old_one_as_a_whole(tmp_path):
     assert left_in(tmp_path) == ["out", "out/packed", "out/packed/second"]
 
 
+def test_a_staged_folder_replaces_one_of_an_image_which_cannot_be_renamed(tmp_path, monkeypatch):
+    target, rename = tmp_path / "packed", os.rename
+    target.mkdir()
+    (target / "first").touch()
+
+    def refuse(path: Path, new: Path) -> None:
+        if path == target:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        rename(path, new)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    with staged_folder(target) as folder:
+        (folder / "second").touch()
+    assert left_in(tmp_path) == ["packed", "packed/second"]
+
+
 def test_a_staged_folder_that_fails_leaves_the_old_one(tmp_path):
     target = tmp_path / "packed"
     target.mkdir()

@@ -1,5 +1,6 @@
 """Workspaces in a small git repository that has this project's parameters."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -434,6 +435,17 @@ def test_a_folder_that_is_no_workspace_is_left_alone(checkout: Path) -> None:
 def test_outside_a_git_repository_there_is_no_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="not a git repository"):
+        make_workspace("one")
+
+
+def test_a_disk_that_is_full_for_git_is_told_as_that(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "error: unable to write file code.py: No space left on device\nfatal: Could not reset index file"
+    (tmp_path / "git").write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 128\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         make_workspace("one")
 
 

@@ -42,7 +42,7 @@ def staged_folder(target: Path) -> Iterator[Path]:
         new.mkdir()
         yield new
         if target.exists():
-            target.rename(scratch / _OLD)
+            _put_away(target, scratch / _OLD)
         new.rename(target)
 
 
@@ -148,6 +148,15 @@ def _staging(target: Path, is_folder: bool) -> Iterator[Path]:
             found, expected = ("file", "folder") if is_folder else ("folder", "file")
             raise UserError(target, f"is a {found}; expected the name of a {expected}")
         yield scratch
+
+
+def _put_away(folder: Path, old: Path) -> None:
+    try:
+        folder.rename(old)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.move(folder, old)  # in a container a folder of the image cannot be renamed, only copied
 
 
 def _make_scratch(target: Path, held: ExitStack) -> Path:

@@ -12,6 +12,7 @@ are gone. In its place a profile may have a ``matrix`` (``bp_lcz.params.Matrix``
 ``profile`` is set to the profile's name, so that the report can say how it was made.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -136,6 +137,8 @@ def git(folder: Path, *arguments: str) -> str:
         raise UserError("git", "command not found; BP-LCZ runs inside a git checkout") from None
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"git {arguments[0]}: exit status {error.returncode}"]
+        if os.strerror(errno.ENOSPC) in error.stderr:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from None
         if "dubious ownership" in lines[0]:
             raise UserError(folder, f"belongs to another user; if you trust it, `{lines[-1].strip()}`") from None
         advice = "; BP-LCZ runs in a git clone, not in an unpacked archive" if "not a git rep" in lines[-1] else ""

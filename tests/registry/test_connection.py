@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -118,6 +120,12 @@ def of_another_program(folder: Path, store: Path) -> None:
         database.execute("CREATE TABLE experiments (name)")
 
 
+def without_a_column(folder: Path, store: Path) -> None:
+    shutil.copy(store, folder / "mlflow.db")
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
+        database.execute("ALTER TABLE experiments RENAME COLUMN lifecycle_stage TO stage")
+
+
 def of_another_version(folder: Path, store: Path) -> None:
     shutil.copy(store, folder / "mlflow.db")
     with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
@@ -131,11 +139,17 @@ def of_another_version(folder: Path, store: Path) -> None:
         (another_file, False, "not a database"),
         (a_folder, False, "SQLite cannot use it"),
         (of_another_program, True, "'name'"),
+        (without_a_column, True, "no such column"),
         (of_another_version, True, "`mlflow db upgrade {address}`"),
     ],
 )
 def test_a_store_that_cannot_be_used_is_one_line_and_waiting_does_not_help(
-    tmp_path: Path, empty_store: Path, make: Callable[[Path, Path], None], by_mlflow: bool, fact: str
+    tmp_path: Path,
+    empty_store: Path,
+    make: Callable[[Path, Path], None],
+    by_mlflow: bool,
+    fact: str,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     make(tmp_path, empty_store)
@@ -145,6 +159,20 @@ def test_a_store_that_cannot_be_used_is_one_line_and_waiting_does_not_help(
         open_store(tmp_path) as client,
     ):
         client.search_experiments()
+    assert "Traceback" not in capfd.readouterr().err  # which MLflow logs
+
+
+def test_a_store_in_a_folder_without_locks_is_said_to_be_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+
+    def refuse(*_: object, **__: object) -> bool:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("bp_lcz.files.lock_descriptor", refuse)
+    monkeypatch.setattr(sqlite3, "connect", lambda *_, **__: pytest.fail("SQLite says that it is locked"))
+    (tmp_path / "mlflow.db").touch()
+    with refuses(tmp_path), open_store(tmp_path):
+        pass
 
 
 def test_a_store_that_another_program_holds_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,10 +87,17 @@ def main() -> None:
                 FAULT_STATUS, f"{type(error).__name__}: {one_line(error)} (a fault of the program, see the log)"
             )
             sys.exit(FAULT_STATUS)
-        _end(f"{Path.cwd()}: no space left on the disk; free some and run again")
+        _tell(f"{Path.cwd()}: no space left on the disk; free some and run again", UserError.status)
+        # HDF5 never lets go of a file that it could not finish, and would bring the process down on its way out.
+        sys.stdout.flush()
+        os._exit(UserError.status)
 
 
 def _end(line: str, status: int = UserError.status) -> NoReturn:
+    _tell(line, status)
+    sys.exit(status)
+
+
+def _tell(line: str, status: int) -> None:
     Ending.write(status, line)
     typer.echo(f"error: {line}", err=True)
-    sys.exit(status)

@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from bp_lcz.bands import PATCH_SIDE, Channels
-from bp_lcz.errors import UserError
+from bp_lcz.errors import UserError, one_line
 from bp_lcz.params import Split
 from bp_lcz.records import PackManifest
 
@@ -232,5 +232,5 @@ def _array(path: Path) -> np.memmap:
     except FileNotFoundError:
         raise UserError(path, "not found; run `bp-lcz pack`") from None
     except (ValueError, EOFError, TokenError) as error:  # NumPy reads the header as a Python literal
-        raise UserError(path, f"not a readable array ({error}); run `bp-lcz pack` again") from None
+        raise UserError(path, f"not a readable array ({one_line(error)}); run `bp-lcz pack` again") from None
     return array

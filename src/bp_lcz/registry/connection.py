@@ -45,17 +45,19 @@ def open_store(checkout: Path) -> Iterator["MlflowClient"]:
         BusyError: if another program holds the SQLite file.
         UserError: for what it refuses, and for a file that is damaged, no database or of another MLflow.
     """
-    uri = tracking_uri(checkout)
-    _check_file(uri)
+    uri, lock = tracking_uri(checkout), main_checkout(checkout) / "mlflow.db.lock"
+    with locked(lock):  # first, since SQLite takes a folder without locks for one that another program uses
+        _check_file(uri)
     import mlflow
     from sqlalchemy.exc import SQLAlchemyError
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints the traceback of what it raises
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # MLflow's own 7 are four minutes, in which nobody is told that the server is not there.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    with locked(main_checkout(checkout) / "mlflow.db.lock"), _environment(MLFLOW_TRACKING_URI=uri):
+    with locked(lock), _environment(MLFLOW_TRACKING_URI=uri):
         try:
             yield mlflow.MlflowClient(uri)
         except (mlflow.MlflowException, SQLAlchemyError) as error:
