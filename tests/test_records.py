@@ -7,6 +7,7 @@ import pytest
 
 from bp_lcz.errors import UserError
 from bp_lcz.records import MOST_BYTES, Timings
+from tests.refusals import refuses
 
 TIMINGS = Timings(
     seconds=0.1, epochs=2, patches_per_second=1e22, peak_memory_mib=3.0, threads=1, machine="Linux x86_64"
@@ -27,41 +28,36 @@ def test_another_format_is_one_line_that_names_both(tmp_path: Path, number: obje
     TIMINGS.write(tmp_path / "timings.json")
     content = json.loads((tmp_path / "timings.json").read_text()) | {"format": number, "unheard": 1}
     (tmp_path / "timings.json").write_text(json.dumps(content))
-    with pytest.raises(UserError) as caught:
-        Timings.read(tmp_path / "timings.json")
-    assert caught.value.where == str(tmp_path / "timings.json")
     found = number if isinstance(number, int) else "unknown"
-    assert f"(format {found}, this one reads 2); run `dvc repro`" in caught.value.what
+    with refuses(tmp_path / "timings.json", f"format {found}", 2, "`dvc repro`"):
+        Timings.read(tmp_path / "timings.json")
 
 
 @pytest.mark.parametrize(
-    ("change", "cause"),
+    ("change", "fact"),
     [
         ({"unheard": 1}, "unheard: unknown key"),
-        ({"epochs": "two"}, "epochs: Input should be a valid integer"),
-        ({"epochs": 1.5}, "epochs: Input should be a valid integer"),
-        ({"seconds": float("nan")}, "seconds: Input should be a finite number"),
-        ({"machine": "x" * MOST_BYTES}, "larger than"),
+        ({"epochs": "two"}, "epochs"),
+        ({"epochs": 1.5}, "epochs"),
+        ({"seconds": float("nan")}, "seconds"),
+        ({"machine": "x" * MOST_BYTES}, f"{MOST_BYTES:,}"),
     ],
 )
-def test_an_unknown_key_or_a_wrong_value_is_one_line(tmp_path: Path, change: dict[str, object], cause: str) -> None:
+def test_an_unknown_key_or_a_wrong_value_is_one_line(tmp_path: Path, change: dict[str, object], fact: str) -> None:
     content = TIMINGS.model_dump(mode="json") | change
-    with pytest.raises(UserError) as caught:
+    with refuses("timings.json", "damaged", fact, "`dvc repro`"):
         Timings.parse(json.dumps(content).encode(), "timings.json")
-    assert caught.value.where == "timings.json"
-    assert caught.value.what.startswith(f"damaged: {cause}")
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 200_000])
 def test_a_damaged_file_is_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "timings.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"timings\.json: damaged: [^\n]*; run `dvc repro`$"):
+    with refuses(tmp_path / "timings.json", "damaged", "`dvc repro`"):
         Timings.read(tmp_path / "timings.json")
 
 
 def test_a_missing_file_and_a_folder_in_its_place_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"timings\.json: not found; run `dvc repro`$"):
+    with pytest.raises(UserError, match=r"/timings\.json: not found; run `dvc repro`$"):
         Timings.read(tmp_path / "timings.json")
-    with pytest.raises(UserError, match="unreadable: "):
+    with refuses(tmp_path, "unreadable"):
         Timings.read(tmp_path)

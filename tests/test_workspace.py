@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 from dvc.config import Config
 
-from bp_lcz.errors import UserError
 from bp_lcz.params import SPLITS, load_params
 from bp_lcz.workspace import main_checkout, make_workspace
+from tests.refusals import refuses
 
 ROOT = Path(__file__).parents[1]
 PROFILE = "train:\n  epochs: 3\nsimulate:\n  patches: {testing: 77}\n"
+BAD = "profiles/bad.yaml"
+TOGETHER = f"params.yaml of the commit + {BAD}"
 
 
 def run_git(folder: Path, *arguments: str) -> str:
@@ -258,9 +260,9 @@ def test_renewing_keeps_what_was_edited_while_it_waited(checkout: Path) -> None:
     with ExitStack() as renewing:
         with flow_run(workspace):
             renewal = renewing.enter_context(running(RENEWER, checkout))
-            assert "waiting until it ends" in renewal.stderr.readline()
+            assert "waiting" in renewal.stderr.readline()
             (workspace / "code.py").write_text("edited = 3\n")
-        assert "code.py edited in the workspace" in renewal.communicate(timeout=60)[1]
+        assert f"UserError: {workspace}: code.py " in renewal.communicate(timeout=60)[1]
     assert (workspace / "code.py").read_text() == "edited = 3\n"
 
 
@@ -288,7 +290,7 @@ def test_renewing_takes_over_a_changed_and_a_removed_profile(checkout: Path, dat
 def test_renewing_does_not_throw_away_edits(checkout: Path) -> None:
     workspace = make_workspace("one")
     (workspace / "code.py").write_text("edited = 3\n")
-    with pytest.raises(UserError, match=r"code\.py edited in the workspace"):
+    with refuses(workspace, "code.py"):
         make_workspace("one")
     assert (workspace / "code.py").read_text() == "edited = 3\n"
 
@@ -317,7 +319,7 @@ def test_uncommitted_changes_are_named(checkout: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "-x", "_x", "a b", ".hidden", "a" * 101])
 def test_a_bad_name_is_refused(checkout: Path, name: str) -> None:
-    with pytest.raises(UserError, match="a name begins with a letter or digit and is made of at most 100 letters"):
+    with refuses(f"workspace '{name}'", 100):
         make_workspace(name)
 
 
@@ -363,78 +365,68 @@ def test_make_reproduce_names_a_workspace_after_any_folder(
 
 
 def test_an_unknown_profile_is_refused_with_the_known_ones(checkout: Path) -> None:
-    with pytest.raises(UserError, match=r"profiles/fast\.yaml: no such profile; known: quick$"):
+    with refuses("profiles/fast.yaml", "no such profile", "quick"):
         make_workspace("one", profile="fast")
     assert not (checkout / ".workspaces").exists()
 
 
 @pytest.mark.parametrize(
-    ("profile", "message"),
+    ("profile", "where", "facts"),
     [
-        ("train: {epochs: 0}", r"\+ profiles/bad\.yaml: train\.epochs: .*greater than 0"),
-        ("trian: {epochs: 1}", r"\+ profiles/bad\.yaml: trian: unknown key"),
-        ("train: [", r"^profiles/bad\.yaml: not valid YAML"),
-        ("[1, 2]", r"^profiles/bad\.yaml: expected a mapping"),
-        (
-            "trials:\n  a: {seed: 1}\n  a: {seed: 2}\n",
-            r"^profiles/bad\.yaml: not valid YAML: duplicate key a in line 3",
-        ),
-        ("cells: {}", r"\+ profiles/bad\.yaml: cells: unknown key; it is now called trials$"),
-        ("matrix: {seed: [1]}", r"^profiles/bad\.yaml: matrix\.seed: unknown key"),
-        ("matrix: [1]", r"^profiles/bad\.yaml: matrix: "),
-        ("matrix: {seeds: [1]}\ntrials: {}", r"^profiles/bad\.yaml: has trials beside its matrix"),
-        ("matrix: {seeds: [1]}", r"\+ profiles/bad\.yaml: trials: .* at least 1 item"),
-        ("matrix: {seeds: [1], rows: {a: {variant: plain}}}", r"\+ profiles/bad\.yaml: trials\.a-s1\.backbone: "),
+        ("train: {epochs: 0}", TOGETHER, ["train.epochs", 0]),
+        ("trian: {epochs: 1}", TOGETHER, ["trian: unknown key"]),
+        ("train: [", BAD, ["YAML"]),
+        ("[1, 2]", BAD, ["mapping"]),
+        ("trials:\n  a: {seed: 1}\n  a: {seed: 2}\n", BAD, ["duplicate key a in line 3"]),
+        ("cells: {}", TOGETHER, ["cells", "trials"]),
+        ("matrix: {seed: [1]}", BAD, ["matrix.seed: unknown key"]),
+        ("matrix: [1]", BAD, ["matrix: expected a mapping"]),
+        ("matrix: {seeds: [1]}\ntrials: {}", BAD, ["trials beside"]),
+        ("matrix: {seeds: [1]}", TOGETHER, ["trials", 1]),
+        ("matrix: {seeds: [1], rows: {a: {variant: plain}}}", TOGETHER, ["trials.a-s1.backbone"]),
         (
             "matrix: {seeds: [1, 2], backbones: {a: vit}, variants: [bgp], rows: {a-bgp: {}}}",
-            r"^profiles/bad\.yaml: matrix: names trial a-bgp-s1 twice$",
+            BAD,
+            ["matrix", "a-bgp-s1 twice"],
         ),
-        ("train: {epochs: 1} # \udcfc", r"^profiles/bad\.yaml: not a text file in UTF-8"),
+        ("train: {epochs: 1} # \udcfc", BAD, ["UTF-8"]),
     ],
 )
-def test_a_profile_that_does_not_fit_is_refused(checkout: Path, profile: str, message: str) -> None:
+def test_a_profile_that_does_not_fit_is_refused(checkout: Path, profile: str, where: str, facts: list[object]) -> None:
     (checkout / "profiles/bad.yaml").write_text(profile, encoding="utf-8", errors="surrogateescape")
-    with pytest.raises(UserError, match=message) as refused:
+    with refuses(where, *facts):
         make_workspace("one", profile="bad")
-    assert "\n" not in str(refused.value)
     assert not (checkout / ".workspaces").exists()
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "fact"),
     [
-        (b"train: [", "not valid YAML"),
-        (b"train: 1\ntrain: 2\n", "not valid YAML: duplicate key train in line 2"),
-        (b"train: \xfc", "not a text file in UTF-8"),
-        (b"", "expected a mapping of sections"),
+        (b"train: [", "YAML"),
+        (b"train: 1\ntrain: 2\n", "duplicate key train in line 2"),
+        (b"train: \xfc", "UTF-8"),
+        (b"", "mapping"),
     ],
 )
-def test_committed_parameters_that_cannot_be_read_are_refused(checkout: Path, content: bytes, message: str) -> None:
+def test_committed_parameters_that_cannot_be_read_are_refused(checkout: Path, content: bytes, fact: str) -> None:
     (checkout / "params.yaml").write_bytes(content)
     commit(checkout)
-    with pytest.raises(UserError, match=rf"^params\.yaml of the commit: {message}") as refused:
+    with refuses("params.yaml of the commit", fact):
         make_workspace("one")
-    assert "\n" not in str(refused.value)
 
 
 def test_a_folder_without_a_data_set_is_refused(checkout: Path, dataset: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere: no such folder"):
+    with refuses("nowhere", "no such folder"):
         make_workspace("one", dataset=Path("nowhere"))
     (dataset / "training.h5").unlink()
-    with pytest.raises(UserError, match=r"has no training\.h5"):
+    with refuses(dataset, "training.h5"):
         make_workspace("one", dataset=dataset)
     assert not (checkout / ".workspaces").exists()
 
 
 def test_a_folder_that_is_no_workspace_is_left_alone(checkout: Path) -> None:
     (checkout / ".workspaces/one").mkdir(parents=True)
-    with pytest.raises(UserError, match="is no workspace of this checkout"):
-        make_workspace("one")
-
-
-def test_outside_a_git_repository_there_is_no_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="not a git repository"):
+    with refuses(checkout / ".workspaces/one", "no workspace"):
         make_workspace("one")
 
 
@@ -509,10 +501,8 @@ def test_a_clone_below_a_folder_of_that_name_is_one_by_itself(checkout: Path, tm
 
 def test_an_unpacked_archive_is_one_line_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="runs in a git clone, not in an unpacked archive") as caught:
+    with refuses(tmp_path, "git clone", "unpacked archive"):
         make_workspace("one")
-    assert caught.value.where == str(tmp_path)
-    assert "\n" not in caught.value.what
 
 
 def test_the_flows_say_so_too(tmp_path: Path) -> None:
@@ -520,13 +510,11 @@ def test_the_flows_say_so_too(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "flows.train_bp_lcz"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {tmp_path}/flows: not a git repository")
+    assert done.stderr.startswith(f"error: {tmp_path}/flows: ")
     assert done.stderr.count("\n") == 1
 
 
 def test_a_checkout_of_another_user_is_told_with_the_remedy(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    with pytest.raises(UserError) as caught:
+    with refuses(checkout, f"`git config --global --add safe.directory {checkout}`"):
         main_checkout(checkout)
-    assert caught.value.where == str(checkout)
-    assert f"another user; if you trust it, `git config --global --add safe.directory {checkout}`" in caught.value.what

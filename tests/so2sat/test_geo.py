@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from bp_lcz.so2sat.geo import read_geo
+from bp_lcz.so2sat.layout import check_dataset
+from tests.refusals import refuses
 from tests.so2sat.patches import write_dataset, write_geo
-from tests.so2sat.test_layout import complaint
 
 
 @pytest.fixture
@@ -32,37 +33,37 @@ def test_geo_gives_city_projection_and_position(tmp_path):
 
 def test_geo_of_another_length_is_refused(root):
     write_geo(root, "testing", count=16, cities=2)
-    assert complaint(root) == "data/testing_geo.h5: city has shape (16,); testing.h5 needs (17, 1)"
+    with refuses(root / "testing_geo.h5", "city", "(16,)", "(17, 1)"):
+        check_dataset(root)
 
 
 def test_geo_with_tfw_in_another_order_is_refused(root):
     write_geo(root, "testing", count=17, cities=2)
     with h5py.File(root / "testing_geo.h5", "a") as file:
         file["tfw"][3] = [500_000, 10, 0, 5_000_000, 0, -10]
-    assert complaint(root).startswith("data/testing_geo.h5: tfw[3] is [500000.0, 10.0,")
+    with refuses(root / "testing_geo.h5", "tfw[3]", "[500000.0, 10.0"):
+        check_dataset(root)
 
 
 @pytest.mark.parametrize(
-    ("key", "values", "message"),
+    ("key", "values", "facts"),
     [
-        (
-            "tfw",
-            np.where(np.arange(6) == 4, np.nan, [10.0, 0, 0, -10, 0, 0]) * np.ones((17, 1)),
-            "tfw[0] is not finite",
-        ),
-        ("epsg", np.array([[b"EPSG:32632"]] * 17), "epsg holds |S10; expected numbers"),
+        ("tfw", np.where(np.arange(6) == 4, np.nan, [10.0, 0, 0, -10, 0, 0]) * np.ones((17, 1)), ["tfw[0]", "finite"]),
+        ("epsg", np.array([[b"EPSG:32632"]] * 17), ["epsg", "|S10"]),
     ],
 )
-def test_geo_without_numbers_is_refused(root, key, values, message):
+def test_geo_without_numbers_is_refused(root, key, values, facts):
     write_geo(root, "testing", count=17, cities=2)
     with h5py.File(root / "testing_geo.h5", "a") as file:
         del file[key]
         file[key] = values
-    assert complaint(root) == f"data/testing_geo.h5: {message}"
+    with refuses(root / "testing_geo.h5", *facts):
+        check_dataset(root)
 
 
 def test_geo_without_a_key_is_refused(root):
     write_geo(root, "testing", count=17, cities=2)
     with h5py.File(root / "testing_geo.h5", "a") as file:
         del file["epsg"]
-    assert complaint(root) == "data/testing_geo.h5: key epsg is missing"
+    with refuses(root / "testing_geo.h5", "key epsg"):
+        check_dataset(root)

@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 import pytest
 
-from bp_lcz.errors import UserError
 from bp_lcz.so2sat.hdf5 import opened
 from bp_lcz.so2sat.layout import SplitReader, open_patches
+from tests.refusals import refuses
 from tests.so2sat.patches import random_patches, write_dataset
 
 COUNT = 12
@@ -152,20 +152,26 @@ def test_another_driver_of_hdf5_reads_by_itself(tmp_path: Path, monkeypatch: pyt
         check_against_h5py(path, reader)
 
 
-@pytest.mark.parametrize("driver", [{"driver": "family", "memb_size": 65536}, {"driver": "split"}])
-def test_parts_of_a_file_are_refused_with_the_reason_of_hdf5(tmp_path: Path, driver: dict[str, object]) -> None:
-    write(tmp_path / ("part%d.h5" if driver["driver"] == "family" else "part"), plain, **driver)
-    first = tmp_path / ("part0.h5" if driver["driver"] == "family" else "part-m.h5")
-    with pytest.raises(UserError, match=r"truncated file: eof = |multi driver should be used"), open_patches(first):
+@pytest.mark.parametrize(
+    ("name", "first", "reason", "driver"),
+    [
+        ("part%d.h5", "part0.h5", "truncated file", {"driver": "family", "memb_size": 65536}),
+        ("part", "part-m.h5", "multi driver", {"driver": "split"}),
+    ],
+)
+def test_parts_of_a_file_are_refused_with_the_reason_of_hdf5(
+    tmp_path: Path, name: str, first: str, reason: str, driver: dict[str, object]
+) -> None:
+    write(tmp_path / name, plain, **driver)
+    with refuses(tmp_path / first, reason), open_patches(tmp_path / first):
         pass
 
 
 def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.h5", external_link)
     (tmp_path / "radar.h5").unlink()
-    with pytest.raises(UserError, match=r"sen1, a link to radar\.h5, cannot be opened") as caught, open_patches(path):
+    with refuses(path, "sen1", "radar.h5"), open_patches(path):
         pass
-    assert caught.value.where == str(path)
 
 
 def test_the_same_patches_behind_an_external_link(tmp_path: Path, case: Callable[..., Path]) -> None:
@@ -181,9 +187,10 @@ def test_the_same_patches_behind_an_external_link(tmp_path: Path, case: Callable
 
 def test_reasons_that_are_not_damage_are_told(tmp_path: Path, case: Callable[..., Path]) -> None:
     folder = case("t12_hdf5_unreadable.py", DEMO=write_dataset(tmp_path / "demo") / "training.h5") / "t12"
-    with pytest.raises(UserError, match=r"32001 \(blosc\).*h5repack"), open_patches(folder / "filter.h5") as reader:
+    coded, killed = folder / "filter.h5", folder / "killed_writer.h5"
+    with refuses(coded, "32001 (blosc)", "h5repack"), open_patches(coded) as reader:
         list(reader.chunks(4))
-    with pytest.raises(UserError, match=r"already open for write.*h5clear"), open_patches(folder / "killed_writer.h5"):
+    with refuses(killed, "h5clear"), open_patches(killed):
         pass
 
 
@@ -191,10 +198,8 @@ def test_a_killed_writer_is_told_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "mine.h5"
     write = f"import h5py, os; f = h5py.File({str(path)!r}, 'w', libver='latest'); f['sen1'] = 0; f.flush(); os.abort()"
     subprocess.run([sys.executable, "-c", write], check=False, stderr=subprocess.DEVNULL)
-    with pytest.raises(UserError, match="h5clear") as caught, opened(path):
+    with refuses(path, "h5clear"), opened(path):
         pass
-    assert caught.value.where == str(path)
-    assert "\n" not in caught.value.what
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
@@ -218,7 +223,7 @@ def test_a_file_that_a_program_writes_is_told(tmp_path: Path) -> None:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", script], **pipes) as writer:  # type: ignore[call-overload]
         writer.stdout.readline()
-        with pytest.raises(UserError, match="locked by a program that writes it"), opened(path):
+        with refuses(path, "locked"), opened(path):
             pass
         writer.communicate(b"\n")
 
@@ -226,12 +231,11 @@ def test_a_file_that_a_program_writes_is_told(tmp_path: Path) -> None:
 def test_a_damaged_directory_of_names_and_a_type_that_numpy_lacks_are_one_line(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.h5", plain)
     path.write_bytes(path.read_bytes().replace(b"HEAP", b"HEAX"))
-    with pytest.raises(UserError, match="sen1 cannot be opened .bad local heap") as caught, open_patches(path):
+    with refuses(path, "sen1", "heap"), open_patches(path):
         pass
-    assert caught.value.where == str(path)
     strange = h5py.h5t.IEEE_F64LE.copy()
     strange.set_fields(63, 40, 23, 0, 40)
     with h5py.File(tmp_path / "strange.h5", "w") as file:
         h5py.h5d.create(file.id, b"sen1", strange, h5py.h5s.create_simple((1, 32, 32, 8)))
-    with pytest.raises(UserError, match="HDF5 cannot read it"), open_patches(tmp_path / "strange.h5"):
+    with refuses(tmp_path / "strange.h5", "HDF5"), open_patches(tmp_path / "strange.h5"):
         pass

@@ -8,18 +8,10 @@ from bp_lcz.bands import ALL_CHANNELS, Channels
 from bp_lcz.errors import UserError
 from bp_lcz.params import SPLITS
 from bp_lcz.so2sat.layout import check_dataset, dataset_name, open_split
+from tests.refusals import refuses
 from tests.so2sat.patches import COUNTS, edit, random_patches, write_dataset
 
 INTENSITIES = Channels(("VH_lee_intensity", "VV_lee_intensity"), ALL_CHANNELS.sen2)
-
-
-def complaint(root: Path) -> str:
-    """The one line with which a data set is refused."""
-    with pytest.raises(UserError) as caught:
-        check_dataset(root)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text.replace(str(root), "data")
 
 
 @pytest.fixture
@@ -92,7 +84,8 @@ def test_splits_of_two_levels_are_refused(tmp_path):
 
 def test_an_unknown_level_is_refused(tmp_path):
     write_dataset(tmp_path, levels={"training": "Level-2A"})
-    assert complaint(tmp_path) == "data/training.h5: level of sen2 is 'Level-2A'; expected L1C or L2A"
+    with refuses(tmp_path / "training.h5", "sen2", "'Level-2A'", "L1C", "L2A"):
+        check_dataset(tmp_path)
 
 
 def test_labels_are_those_stored(root):
@@ -117,12 +110,14 @@ def test_a_file_that_others_write_protected_can_be_read(root):
 
 
 def test_a_missing_folder_is_refused(tmp_path):
-    assert complaint(tmp_path / "none").startswith("data: no such folder")
+    with refuses(tmp_path / "none", "dataset.root"):
+        check_dataset(tmp_path / "none")
 
 
 def test_a_missing_file_is_refused(root):
     (root / "validation.h5").unlink()
-    assert complaint(root).startswith("data/validation.h5: not found")
+    with refuses(root / "validation.h5", "not found"):
+        check_dataset(root)
 
 
 @pytest.mark.parametrize("storage", ["contiguous", "gzip"])
@@ -143,21 +138,24 @@ def test_a_data_set_of_sentinel_2_alone_has_no_radar(tmp_path, storage):
 def test_radar_in_some_splits_only_is_refused(root):
     with h5py.File(root / "training.h5", "a") as file:
         del file["sen1"]
-    assert complaint(root).endswith("but training.h5 has none")
+    with refuses(root / "validation.h5", "sen1", "training.h5 has none"):
+        check_dataset(root)
 
 
 @pytest.mark.parametrize("key", ["sen2", "label"])
 def test_a_missing_key_is_refused(root, key):
     with h5py.File(root / "training.h5", "a") as file:
         del file[key]
-    assert complaint(root) == f"data/training.h5: key {key} is missing; expected sen1, sen2, label"
+    with refuses(root / "training.h5", f"key {key}"):
+        check_dataset(root)
 
 
 def test_a_group_in_place_of_an_array_is_refused(root):
     with h5py.File(root / "training.h5", "a") as file:
         del file["sen1"]
         file.create_group("sen1")
-    assert "key sen1 is missing" in complaint(root)
+    with refuses(root / "training.h5", "key sen1"):
+        check_dataset(root)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.999])
@@ -165,12 +163,14 @@ def test_a_truncated_file_is_refused(root, share):
     path = root / "training.h5"
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    assert complaint(root).startswith("data/training.h5: HDF5 cannot read it (")
+    with refuses(path, "HDF5"):
+        check_dataset(root)
 
 
 def test_a_file_of_another_format_is_refused(root):
     (root / "testing.h5").write_text("not HDF5\n" * 1000)
-    assert complaint(root) == "data/testing.h5: HDF5 cannot read it (file signature not found)"
+    with pytest.raises(UserError, match=r"/testing\.h5: HDF5 cannot read it \(file signature not found\)$"):
+        check_dataset(root)
 
 
 def test_damaged_gzip_data_are_refused_while_reading(tmp_path):
@@ -181,10 +181,7 @@ def test_damaged_gzip_data_are_refused_while_reading(tmp_path):
     with path.open("r+b") as raw:
         raw.seek(chunk.byte_offset)
         raw.write(bytes(chunk.size))
-    with (
-        open_split(tmp_path, "testing") as reader,
-        pytest.raises(UserError, match=r"testing\.h5: HDF5 cannot read it"),
-    ):
+    with open_split(tmp_path, "testing") as reader, refuses(path, "HDF5"):
         list(reader.chunks(4))
 
 
@@ -200,30 +197,30 @@ def test_damaged_gzip_data_are_refused_while_reading(tmp_path):
 )
 def test_a_wrong_shape_is_refused(root, key, shape):
     edit(root, "testing", key, np.zeros(shape))
-    assert complaint(root).startswith(f"data/testing.h5: {key} has shape {shape}; expected (patches, ")
+    with refuses(root / "testing.h5", key, shape):
+        check_dataset(root)
 
 
 def test_a_wrong_channel_count_is_refused(root):
     edit(root, "testing", "sen2", np.zeros((17, 32, 32, 9)))
-    assert complaint(root) == (
-        "data/testing.h5: sen2 has 9 channels; expected 10 (B02 ... B12), or an attribute 'bands' naming them"
-    )
+    with refuses(root / "testing.h5", "sen2", 9, 10, "'bands'"):
+        check_dataset(root)
 
 
 def test_differing_numbers_of_patches_are_refused(root):
     edit(root, "testing", "sen1", np.zeros((16, 32, 32, 8)))
-    assert complaint(root) == "data/testing.h5: sen1 has 16 patches but label has 17"
+    with refuses(root / "testing.h5", "sen1", 16, "label", 17):
+        check_dataset(root)
 
 
 def test_integer_pixels_are_refused(root):
     edit(root, "testing", "sen2", np.zeros((17, 32, 32, 10), dtype=np.uint16))
-    assert complaint(root) == "data/testing.h5: sen2 holds uint16; expected floating-point numbers"
+    with refuses(root / "testing.h5", "sen2", "uint16"):
+        check_dataset(root)
 
 
 def test_differing_channels_of_two_splits_are_refused(tmp_path):
     write_dataset(tmp_path)
     write_dataset(tmp_path, channels=INTENSITIES, patches={"testing": 17})
-    assert complaint(tmp_path) == (
-        "data/testing.h5: sen1 has the channels VH_lee_intensity, VV_lee_intensity but training.h5 has "
-        + ", ".join(ALL_CHANNELS.sen1)
-    )
+    with refuses(tmp_path / "testing.h5", ", ".join(INTENSITIES.sen1), "training.h5", ", ".join(ALL_CHANNELS.sen1)):
+        check_dataset(tmp_path)

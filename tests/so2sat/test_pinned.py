@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from bp_lcz.errors import UserError
 from bp_lcz.so2sat.pinned import check_pins, remember_pins, verify_pins
 from bp_lcz.so2sat.releases import RELEASES, read_release
 from tests.conftest import ROOT
+from tests.refusals import refuses
 from tests.so2sat.servers import Manners, http_server
 from tests.test_cli import bp_lcz
 
@@ -92,10 +92,10 @@ def test_a_download_goes_where_data_dvc_pins_it_and_other_files_there_stop_a_wor
 
     again = bp_lcz("download", *release, "--mirror", "http://127.0.0.1:1", folder=checkout)
     assert again.returncode == 0, again.stderr
-    assert again.stderr.count("there already, verified") == 3
+    assert again.stderr.count("already") == 3
     checked = bp_lcz("download", *release, "--verify", "--out", "data/so2sat", folder=checkout)
     assert checked.returncode == 0, checked.stderr
-    assert checked.stderr.count("verified, md5") == 3
+    assert checked.stderr.count("md5") == 3
 
     monkeypatch.chdir(checkout)
     with monkeypatch.context() as patch:  # nothing is hashed again
@@ -122,7 +122,7 @@ def test_a_team_lets_dvc_keep_the_files(checkout: Path, source: Path, tmp_path: 
 
 
 def test_another_release_does_not_go_where_data_dvc_pins_one(checkout: Path) -> None:
-    with pytest.raises(UserError, match=r"data\.dvc pins another training\.h5 .* choose another folder with --out"):
+    with refuses(checkout / "data/so2sat", checkout / "data.dvc", "training.h5", "--out"):
         check_pins(RELEASES["so2sat-v3-random"], checkout / "data/so2sat")
     check_pins(RELEASES["so2sat-v3-random"], checkout / "data/elsewhere")
 
@@ -144,5 +144,5 @@ def test_nothing_is_remembered_but_the_files_that_the_release_has_verified(
 
 def test_a_damaged_data_dvc_is_a_user_error(checkout: Path) -> None:
     (checkout / "data.dvc").write_text("outs: 3\n")
-    with pytest.raises(UserError, match=r"data\.dvc: not a DVC file"):
+    with refuses(checkout / "data.dvc"):
         remember_pins(RELEASES["so2sat-v2"], checkout / "data/so2sat")

@@ -1,0 +1,29 @@
+"""The helper that judges refusals does fail."""
+
+import pytest
+
+from bp_lcz.errors import BusyError, UserError
+from tests.refusals import refuses
+
+
+@pytest.mark.parametrize(
+    ("where", "facts", "kind"),
+    [
+        ("b.h5", [], UserError),
+        ("a.h5", [8], UserError),
+        ("a.h5", ["patch"], UserError),
+        ("a.h5", [18], BusyError),
+    ],
+)
+def test_another_place_fact_or_kind_is_not_taken_for_the_refusal(where: str, facts: list[object], kind: type) -> None:
+    with refuses("a.h5", 18, "18 patches", "`bp-lcz pack`"):
+        raise UserError("a.h5", "18 patches; run `bp-lcz pack`")
+    with pytest.raises((AssertionError, UserError)), refuses(where, *facts, kind=kind):
+        raise UserError("a.h5", "18 patches; run `bp-lcz pack`")
+
+
+def test_two_lines_or_none_are_no_refusal() -> None:
+    with pytest.raises(AssertionError), refuses("a.h5"):
+        raise UserError("a.h5", "one\nother")
+    with pytest.raises(pytest.fail.Exception), refuses("a.h5"):
+        pass
