@@ -15,7 +15,7 @@ import typer
 
 import bp_lcz
 from bp_lcz.addresses import keep_loopback_direct
-from bp_lcz.cli import checkout, datasets, models, results, stages
+from bp_lcz.cli import checkout, datasets, maps, models, results, stages
 from bp_lcz.errors import FAULT_STATUS, Ending, UserError, is_disk_full, is_refused_by_system, one_line
 
 app = typer.Typer(
@@ -27,7 +27,7 @@ app = typer.Typer(
     "Stages read params.yaml in the current folder; `dvc repro` runs those that are out of date.",
 )
 
-for _family in (results, datasets, checkout, stages, models):
+for _family in (results, datasets, maps, checkout, stages, models):
     app.add_typer(_family.commands)
 
 

@@ -27,11 +27,11 @@ _CHECKED_AT_ONCE = 64
 
 
 def transform(
-    sen1: Float[np.ndarray, "patch 32 32 c1"],
-    sen2: Float[np.ndarray, "patch 32 32 c2"],
+    sen1: Float[np.ndarray, "*shape c1"],
+    sen2: Float[np.ndarray, "*shape c2"],
     channels: Channels,
-) -> Float32[np.ndarray, "patch 32 32 c"]:
-    """Transform patches as stored in So2Sat.
+) -> Float32[np.ndarray, "*shape c"]:
+    """Transform pixels as stored in So2Sat; each by itself, so that it does not matter in which patch they are.
 
     Args:
         sen1: Sentinel-1 channels, linear power or amplitude.
@@ -45,7 +45,7 @@ def transform(
         the input alone, so float64 and float32 files of the same patches give the same bits.
     """
     split = len(channels.sen1)
-    values = np.empty((*sen1.shape[:3], split + len(channels.sen2)), dtype=np.float32)
+    values = np.empty((*sen1.shape[:-1], split + len(channels.sen2)), dtype=np.float32)
     values[..., :split] = sen1
     values[..., split:] = sen2
     for position, band in enumerate(channels.sen1):

@@ -117,7 +117,7 @@ class SplitReader:
         self._sen1: Any
         self._sen1 = _dataset(path, file, "sen1", needed) if has_sen1 else np.empty((*self._sen2.shape[:3], 0), "f4")
         self._label = _dataset(path, file, "label", needed) if self.has_labels else None
-        counted = self._sen1 if self._label is None else self._label
+        counted = self._label if self._label is not None else self._sen1 if has_sen1 else self._sen2
         images = (self._sen1, self._sen2)
         self._datasets = images if self._label is None else (*images, self._label)
         self.arrays = tuple(

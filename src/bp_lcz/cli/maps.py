@@ -1,0 +1,89 @@
+"""The command that makes a map."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bp_lcz.cli.datasets import (
+    S1,
+    S2,
+    SCL,
+    Area,
+    Crs,
+    Mask,
+    MaskValues,
+    S1Bands,
+    S1Filter,
+    S1Units,
+    S2Bands,
+    S2Level,
+    S2Offset,
+    S2Units,
+    names,
+    whole_numbers,
+)
+
+commands = typer.Typer()
+
+
+@commands.command("map")
+def make(
+    model: Annotated[str, typer.Argument(help="Folder of a checkpoint, or models:/<name>@<alias>.")],
+    s2: S2,
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    s1: S1 = None,
+    s2_level: S2Level = None,
+    s2_units: S2Units = "auto",
+    s2_offset: S2Offset = None,
+    s2_bands: S2Bands = None,
+    s1_units: S1Units = "auto",
+    s1_bands: S1Bands = None,
+    s1_filter: S1Filter = "none",
+    mask: Mask = None,
+    mask_values: MaskValues = SCL,
+    area: Area = None,
+    crs: Crs = None,
+    other_level: Annotated[
+        bool, typer.Option("--other-level", help="Map scenes of another level (L1C, L2A) than the model takes.")
+    ] = False,
+    over: Annotated[str, typer.Option("--filter", help="none, majority (3 x 3 cells) or wudapt (Gaussian).")] = "none",
+    against: Annotated[Path | None, typer.Option(help="Another map of zones, to compare this one with.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="Folder of another map of ours, likewise.")] = None,
+    export: Annotated[str, typer.Option(help="Forms for other tools: wudapt, wrf, umep, with commas.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the map would be and how long it takes; write nothing.")
+    ] = False,
+) -> None:
+    """Make a map of local climate zones from the scenes of a city; a killed run goes on where it was.
+
+    Example: bp-lcz map models/sen2lcz-mf --s2 S2_L1C.tif --out berlin
+
+    Example: bp-lcz map models/sen2lcz-mf --s2 S2_L1C.tif --out berlin --dry-run
+    """
+    from bp_lcz.maps.exports import export_names
+    from bp_lcz.maps.map import MapOptions, make_map, plan_map
+    from bp_lcz.scenes.scene import SceneOptions
+    from bp_lcz.serving.predict import load_model
+
+    scene = SceneOptions(
+        tuple(s2),
+        tuple(s1 or ()),
+        s2_units=s2_units,
+        s2_offset=s2_offset,
+        s2_bands=names(s2_bands),
+        s1_units=s1_units,
+        s1_bands=names(s1_bands),
+        s1_filter=s1_filter,
+        s2_level=s2_level,
+        mask=mask,
+        mask_values=whole_numbers("--mask-values", mask_values),
+        area=area,
+        crs=crs,
+    )
+    options = MapOptions(scene, over, export_names(export), against, compare, other_level)
+    classifier, name = load_model(Path.cwd(), model)
+    if dry_run:
+        typer.echo("\n".join(plan_map(classifier, name, options, out)))
+    else:
+        make_map(classifier, name, options, out, typer.echo)

@@ -1,0 +1,367 @@
+"""A map of local climate zones: from scenes and a model to the files of its folder."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import torch
+from jaxtyping import Shaped, UInt8
+from tqdm import tqdm
+
+from bp_lcz.errors import UserError
+from bp_lcz.files import staged_folder
+from bp_lcz.maps.against import Comparison, compare_maps
+from bp_lcz.maps.cells import (
+    Reason,
+    cell_type,
+    check_channels,
+    looked_at,
+    predict_cells,
+)
+from bp_lcz.maps.exports import write_exports
+from bp_lcz.maps.filters import FILTERS
+from bp_lcz.maps.inputs import hashed, input_files, last_change, states
+from bp_lcz.maps.item import ITEM, write_item
+from bp_lcz.maps.outputs import (
+    AREAS,
+    CELL_KM2,
+    LCZ,
+    MOST_PIXELS,
+    PROBABILITY,
+    QUALITY,
+    true_colours,
+    write_areas,
+    write_rasters,
+)
+from bp_lcz.maps.page import PAGE, Story, write_page
+from bp_lcz.maps.work import finished_rows, key_of, refuse_existing
+from bp_lcz.model.checkpoint import Classifier, versions
+from bp_lcz.records import Checkpoint, DataKind, MappedBy, MapReport
+from bp_lcz.scenes.raster import CELL, CELL_PIXELS
+from bp_lcz.scenes.scene import Scene, SceneOptions, opened_scene
+from bp_lcz.scheme import ZONES
+
+REPORT = "report.json"
+_FILES = (
+    (LCZ, "zones 1 to 17 of cells of 100 m, 0 where there is none"),
+    (PROBABILITY, "probability of each zone in percent"),
+    (QUALITY, "highest probability, margin, entropy, and why a cell has a zone or none"),
+    (AREAS, "area of each zone"),
+    (REPORT, "what was found in the files, by what evidence, and hashes of files and model"),
+    (ITEM, "the map as an item of a catalogue (STAC)"),
+)
+_BYTES_BESIDE = 80
+"""Of a cell in the outputs, while they are written."""
+_SPARE_BYTES = 2**24
+_TRIED_PATCHES = 32
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """What a map is made of, and how.
+
+    Attributes:
+        scene: files, and what they do not say.
+        filter: that goes over the zones, of `FILTERS`.
+        exports: forms for other tools, of `export_names`.
+        against: another map, to compare this one with.
+        compare: the folder of another map of ours, likewise.
+        other_level: whether scenes of another level than the model takes are accepted.
+    """
+
+    scene: SceneOptions
+    filter: str = "none"
+    exports: tuple[str, ...] = ()
+    against: Path | None = None
+    compare: Path | None = None
+    other_level: bool = False
+
+    def __post_init__(self) -> None:
+        if self.filter not in FILTERS:
+            raise UserError(f"--filter {self.filter}", f"expected {', '.join(FILTERS)}")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A map that can be made.
+
+    Attributes:
+        scene: open.
+        classifier: the model.
+        name: of the model.
+        options: see there.
+        out: folder to make.
+        notices: what a reader must know first.
+        files: that are read.
+    """
+
+    scene: Scene
+    classifier: Classifier
+    name: str
+    options: MapOptions
+    out: Path
+    notices: tuple[str, ...]
+    files: list[Path] = field(repr=False)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells down and across."""
+        return self.scene.cells
+
+    @property
+    def place(self) -> rasterio.Affine:
+        """Of the cells."""
+        grid = self.scene.grid.transform
+        return grid @ grid.translation(CELL.start, CELL.start) @ grid.scale(CELL_PIXELS)
+
+    @property
+    def kept(self) -> np.dtype:
+        """What is kept of a cell, with as fine a picture as is worth it."""
+        sides = [side for side in (10, 5, 2) if side * max(self.shape) <= MOST_PIXELS]
+        return cell_type(max(sides, default=1))
+
+    @property
+    def key(self) -> str:
+        """Of everything that decides the bytes of a row."""
+        return key_of(
+            {
+                "model": self.classifier.description.weights_sha256,
+                "computed by": [versions(), self.classifier.device, torch.get_num_threads()],
+                "scene": [asdict(self.options.scene), self.scene.findings.model_dump(mode="json")],
+                "files": states(self.files),
+                "cells": [self.shape, self.place, self.kept],
+            }
+        )
+
+
+def make_map(
+    classifier: Classifier, name: str, options: MapOptions, out: Path, tell: Callable[[str], object] = print
+) -> MapReport:
+    """Make a map; a run that was killed goes on where it was.
+
+    Args:
+        classifier: the model.
+        name: of the model.
+        options: see there.
+        out: folder to make: ``lcz.tif``, ``probability.tif``, ``quality.tif``, ``areas.csv``, ``report.json``,
+            ``item.json``, ``map.html`` and what the options ask for. It appears whole or not at all.
+        tell: takes each line of what is found and made.
+
+    Returns:
+        What the map says of itself.
+
+    Raises:
+        UserError: if the folder exists, the disk has too little space, a file cannot be read or used, the scenes lack
+            channels that the model takes or are of another level than it takes, or nothing can be mapped.
+    """
+    with _planned(classifier, name, options, out) as plan:
+        for line in (*plan.scene.lines, *plan.notices):
+            tell(line)
+        down, across = plan.shape
+        with finished_rows(out, plan.key, plan.kept, across) as rows:
+            if rows.count:
+                tell(f"goes on from row {rows.count} of {down}")
+            start, todo = time.monotonic(), (down - rows.count) * across
+            with tqdm(total=down * across, initial=rows.count * across, desc="map", unit="cell") as progress:
+                for cells in predict_cells(plan.scene, classifier, plan.kept, rows.count, rows.predicted()):
+                    rows.add(cells)
+                    progress.update(across)
+            seconds = time.monotonic() - start
+            report, agreement = _write(plan, rows.read())
+        told = [*plan.scene.losses(), f"{todo:,} cells in {seconds:.1f} s", *agreement]
+    for line in (*told, *_areas(report), *_next_steps(out, options)):
+        tell(line)
+    return report
+
+
+def plan_map(classifier: Classifier, name: str, options: MapOptions, out: Path) -> list[str]:
+    """What a map would be: what was found, its grid, how many cells have data, how long it takes. Nothing is written.
+
+    Raises:
+        UserError: as `make_map`, as far as that is known without reading all.
+    """
+    with _planned(classifier, name, options, out) as plan:
+        down, across = plan.shape
+        reasons, rows = looked_at(plan.scene, classifier)
+        asked = reasons[Reason.MAPPED] / max(reasons.sum(), 1) * down * across
+        corner, cell = plan.place @ (0, 0), plan.place.a
+        return [
+            *plan.scene.lines,
+            *plan.notices,
+            f"grid: {plan.scene.grid.crs.to_string()}, {across:,} x {down:,} cells of {cell:g} m, north-west corner "
+            f"{corner[0]:.0f} E {corner[1]:.0f} N, {down * across * CELL_KM2:,.0f} km2",
+            f"of the cells in {rows} of {down} rows: {_shares(reasons)}",
+            f"about {_duration(asked * _seconds_per_patch(classifier))} for about {round(asked):,} cells on "
+            f"{classifier.device}",
+            f"would make {out}; nothing was written",
+        ]
+
+
+@contextmanager
+def _planned(classifier: Classifier, name: str, options: MapOptions, out: Path) -> Iterator[_Plan]:
+    refuse_existing(out)
+    with opened_scene(options.scene) as scene:
+        check_channels(scene, classifier)
+        notices = _notices(scene, classifier.description, options)
+        plan = _Plan(scene, classifier, name, options, out, notices, input_files(options.scene))
+        _check_space(plan)
+        yield plan
+
+
+def _notices(scene: Scene, model: Checkpoint, options: MapOptions) -> tuple[str, ...]:
+    """What a reader must know first; of the level, too, if it may be another than the model takes."""
+    found = []
+    wanted, level = model.level, scene.level
+    if level is None and wanted is not None:
+        found.append(
+            f"Nothing tells the level of the Sentinel-2 files, and the model takes {wanted}: if they are of another, a "
+            "third to a half of the zones are others. Say it with --s2-level."
+        )
+    elif level != wanted and wanted is not None:
+        if not options.other_level:
+            raise UserError(
+                "--s2",
+                f"is {level}, the model takes {wanted}: a third to a half of the zones would be others; give {wanted}, "
+                "a model that takes this level, or --other-level to make the map all the same",
+            )
+        found.append(
+            f"Made of {level} with a model that takes {wanted}: with the same ground in the other level a third to a "
+            "half of the zones are others."
+        )
+    if model.kind is not None and model.kind is not DataKind.SO2SAT:
+        found.append(f"The model was trained on {model.dataset}: {model.kind.heading}. {model.kind.sentence}")
+    return tuple(found)
+
+
+def _check_space(plan: _Plan) -> None:
+    rows, columns = plan.shape
+    needed = rows * columns * (plan.kept.itemsize + _BYTES_BESIDE) + _SPARE_BYTES
+    place = next(folder for folder in (*plan.out.absolute().parents, Path("/")) if folder.is_dir())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise UserError(place, f"has {free / 2**20:,.0f} MiB free; this map needs {needed / 2**20:,.0f} MiB")
+
+
+def _write(plan: _Plan, cells: Shaped[np.ndarray, "row cell"]) -> tuple[MapReport, list[str]]:
+    lcz: UInt8[np.ndarray, "row cell"] = FILTERS[plan.options.filter](np.ascontiguousarray(cells["lcz"]))
+    if not lcz.any():
+        raise UserError(
+            plan.options.scene.s2[0],
+            f"no cell can be mapped: {_shares(_counts(cells['reason'], len(Reason)))}; a cell needs all of the 320 m "
+            "round it",
+        )
+    crs, notice = plan.scene.grid.crs, " ".join(plan.notices)
+    with staged_folder(plan.out) as folder:
+        report = _report(plan, cells["reason"], lcz)
+        tags = {"model": plan.name, "weights_sha256": report.model.weights_sha256} | (
+            {"notice": notice} if notice else {}
+        )
+        write_rasters(folder, cells, lcz, crs, plan.place, tags)
+        write_areas(folder / AREAS, [report.zones.get(zone.code, 0) for zone in ZONES], notice)
+        last = last_change(plan.files)
+        write_item(folder / ITEM, plan.out.name, crs, plan.place, plan.shape, last, plan.notices)
+        report.write(folder / REPORT)
+        agreement = _compare(folder, plan.options)
+        write_page(folder, true_colours(cells), _story(plan, agreement))
+        return report, agreement + write_exports(folder, plan.options.exports)
+
+
+def _story(plan: _Plan, agreement: list[str]) -> Story:
+    """What the page tells beside its pictures."""
+    model = plan.classifier.description
+    lines = [
+        f"{plan.name}: {model.backbone}, {model.variant}, weights {model.weights_sha256[:12]}",
+        f"takes {', '.join(plan.classifier.channels.names)}; level {model.level or 'unknown'}",
+        f"trained on {model.dataset or model.source or 'unknown data'}",
+    ]
+    return Story(
+        title=f"Local climate zones: {plan.out.name}",
+        model=lines,
+        notices=[("Mind", notice) for notice in plan.notices],
+        agreement=agreement,
+        findings=[*plan.scene.lines, *plan.scene.losses()],
+        files=_FILES,
+    )
+
+
+def _compare(folder: Path, options: MapOptions) -> list[str]:
+    lines = []
+    for name, other in (("against", options.against), ("compare", options.compare)):
+        if other is not None:
+            comparison: Comparison = compare_maps(folder / LCZ, other)
+            comparison.write_csv(folder / f"{name}.csv")
+            lines += comparison.lines
+    return lines
+
+
+def _report(plan: _Plan, reason: UInt8[np.ndarray, "row cell"], lcz: UInt8[np.ndarray, "row cell"]) -> MapReport:
+    model, place = plan.classifier.description, plan.place
+    zones = _counts(lcz, len(ZONES) + 1)[1:]
+    return MapReport(
+        notices=plan.notices,
+        model=MappedBy(
+            name=plan.name,
+            trial=model.trial,
+            weights_sha256=model.weights_sha256,
+            dataset=model.dataset,
+            kind=model.kind,
+            level=model.level,
+        ),
+        scene=plan.scene.findings,
+        inputs=hashed(plan.files),
+        crs=plan.scene.grid.crs.to_string(),
+        west=place.c,
+        north=place.f,
+        rows=plan.shape[0],
+        columns=plan.shape[1],
+        reasons={kind.word: count for kind, count in zip(Reason, _counts(reason, len(Reason)).tolist(), strict=True)},
+        zones={zone.code: count for zone, count in zip(ZONES, zones.tolist(), strict=True) if count},
+        filter=plan.options.filter,
+        versions=versions() | {"rasterio": rasterio.__version__, "gdal": rasterio.__gdal_version__},
+    )
+
+
+def _counts(values: UInt8[np.ndarray, "row cell"], kinds: int) -> np.ndarray:
+    """How often each value is there, row by row: the cells may be mapped into memory."""
+    return sum((np.bincount(row, minlength=kinds) for row in values), start=np.zeros(kinds, np.int64))
+
+
+def _areas(report: MapReport) -> list[str]:
+    """The areas of a map and the shares of the reasons, in lines."""
+    mapped = sum(report.zones.values())
+    lines = [
+        f"{zone.code:>3}  {zone.name:<22}{count * CELL_KM2:>12,.2f} km2{100 * count / mapped:>7.1f} %"
+        for zone in ZONES
+        if (count := report.zones.get(zone.code))
+    ]
+    shares = _shares(np.array([report.reasons[kind.word] for kind in Reason]))
+    return [*lines, shares, *report.notices]
+
+
+def _shares(reasons: np.ndarray) -> str:
+    whole = max(int(reasons.sum()), 1)
+    return ", ".join(f"{kind.word} {100 * reasons[kind] / whole:.1f} %" for kind in Reason if reasons[kind])
+
+
+def _next_steps(out: Path, options: MapOptions) -> list[str]:
+    exports = f"; {out / 'exports'} for other tools" if options.exports else ""
+    return [f"look at {out / PAGE} in a browser; {out / LCZ} opens in QGIS with colours and names{exports}"]
+
+
+def _seconds_per_patch(classifier: Classifier) -> float:
+    """Of the network, on patches of nothing."""
+    images = torch.zeros(_TRIED_PATCHES, 32, 32, len(classifier.channels.names))
+    classifier.run(images)
+    start = time.perf_counter()
+    classifier.run(images).logits.cpu()
+    return (time.perf_counter() - start) / _TRIED_PATCHES
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -1,0 +1,112 @@
+"""The files of a map that other tools read: rasters as cloud-optimised GeoTIFF, and areas as a table."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from affine import Affine
+from jaxtyping import Shaped, UInt8
+from rasterio.crs import CRS
+from rasterio.windows import Window
+
+from bp_lcz.maps.cells import NO_PERCENT
+from bp_lcz.maps.symbology import labels, palette, write_symbology
+from bp_lcz.scenes.raster import CELL_M
+from bp_lcz.scheme import ZONES
+
+LCZ, PROBABILITY, QUALITY, AREAS = "lcz.tif", "probability.tif", "quality.tif", "areas.csv"
+QUALITY_BANDS = ("highest probability (%)", "margin to the second (%)", "entropy (% of its largest)", "reason")
+CELL_KM2 = (CELL_M / 1000) ** 2
+MOST_PIXELS = 2400
+"""Along a side of a picture in true colours."""
+_STRETCH = (1, 99)
+"""Percentiles of the values of a picture that become black and white."""
+_GAMMA = 0.8
+_BLOCK = 512
+_ROWS = 128
+"""Written at once."""
+
+
+def write_rasters(
+    folder: Path,
+    cells: Shaped[np.ndarray, "row cell"],
+    lcz: UInt8[np.ndarray, "row cell"],
+    crs: CRS,
+    place: Affine,
+    tags: Mapping[str, str],
+) -> None:
+    """Write ``lcz.tif`` with its colours and names, ``probability.tif`` and ``quality.tif``.
+
+    Args:
+        folder: to write into.
+        cells: of the map; may be mapped into memory.
+        lcz: their zones, after any filter; 0 where there is none.
+        crs: of the cells.
+        place: of the cells.
+        tags: to write into each file.
+    """
+    shape = cells.shape
+
+    def percent(rows: slice) -> np.ndarray:
+        return cells["percent"][rows].transpose(2, 0, 1)
+
+    def quality(rows: slice) -> np.ndarray:
+        part = cells[rows]
+        return np.concatenate([part["quality"].transpose(2, 0, 1), part["reason"][None]])
+
+    for name, bands, nodata, overviews, colours, values in (
+        (LCZ, ["LCZ"], 0, "MODE", palette(), lambda rows: lcz[None, rows]),
+        (PROBABILITY, [f"LCZ {label} (%)" for label in labels()], NO_PERCENT, "AVERAGE", None, percent),
+        (QUALITY, QUALITY_BANDS, NO_PERCENT, "NEAREST", None, quality),
+    ):
+        plain = folder / f"{name}.plain"
+        options: dict[str, Any] = {"crs": crs, "transform": place, "nodata": nodata, "dtype": np.uint8}
+        options |= {"driver": "GTiff", "height": shape[0], "width": shape[1], "count": len(bands)}
+        with rasterio.open(plain, "w", tiled=True, **options) as file:
+            file.descriptions = tuple(bands)
+            file.update_tags(**tags)
+            if colours:
+                file.write_colormap(1, colours)
+            for first in range(0, shape[0], _ROWS):
+                part = values(slice(first, first + _ROWS))
+                file.write(part, window=Window(0, first, shape[1], part.shape[1]))
+        rasterio.shutil.copy(
+            plain, folder / name, driver="COG", compress="DEFLATE", blocksize=_BLOCK, overview_resampling=overviews
+        )
+        plain.unlink()
+    write_symbology(folder / LCZ)
+
+
+def write_areas(path: Path, counts: Sequence[int], notice: str) -> None:
+    """Write the area of each zone.
+
+    Args:
+        path: a CSV file to make.
+        counts: cells of each zone, in the order of `ZONES`.
+        notice: what a reader must know first, for a column of its own.
+    """
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["code", "name", "cells", "km2", "share", "notice"])
+        for zone, count in zip(ZONES, counts, strict=True):
+            share = count / max(sum(counts), 1)
+            table.writerow([zone.code, zone.name, count, f"{count * CELL_KM2:.2f}", f"{share:.4f}", notice])
+
+
+def true_colours(cells: Shaped[np.ndarray, "row cell"]) -> UInt8[np.ndarray, "line sample 3"]:
+    """A picture of a map's ground, stretched for the eye; of a very large map only of every n-th cell.
+
+    It is black where nothing is known, and nowhere else.
+    """
+    step = -(-max(cells.shape) // MOST_PIXELS)
+    picture = cells["picture"][::step, ::step].transpose(0, 2, 1, 3, 4)
+    picture = picture.reshape(picture.shape[0] * picture.shape[1], -1, 3)
+    seen = picture[picture.any(axis=2)]
+    low, high = np.percentile(seen, _STRETCH) if len(seen) else (0, 1)
+    share = ((picture - np.float32(low)) / np.float32(max(high - low, 1))).clip(0, 1)
+    colour = np.rint(255 * share ** np.float32(_GAMMA)).astype(np.uint8)
+    return np.where(picture.any(axis=2, keepdims=True), np.maximum(colour, 1), 0).astype(np.uint8)

@@ -1,0 +1,115 @@
+"""The finished rows of a map in the making, from which a killed run goes on."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from bp_lcz.errors import UserError
+from bp_lcz.files import locked
+from bp_lcz.maps.cells import WITH_ZONE
+
+_SECONDS = 5
+"""After which rows go to the disk: what a killed run loses, beside those that wait for their batch."""
+
+
+class FinishedRows:
+    """Rows of cells in a file that only grows; a row that is not whole does not count.
+
+    Attributes:
+        count: rows that are there.
+    """
+
+    def __init__(self, file: Path, kept: np.dtype, across: int) -> None:
+        self._path, self._type, self._across = file, kept, across
+        row = across * kept.itemsize
+        self.count = file.stat().st_size // row if file.exists() else 0
+        self._file = file.open("ab")
+        self._file.truncate(self.count * row)
+        self._waiting: list[bytes] = []
+        self._since = time.monotonic()
+
+    def add(self, cells: Shaped[np.ndarray, " cell"]) -> None:
+        """Keep the next row."""
+        self._waiting.append(cells.tobytes())
+        self.count += 1
+        if time.monotonic() - self._since > _SECONDS:
+            self.keep()
+
+    def keep(self) -> None:
+        """Bring what was added to the disk."""
+        self._file.write(b"".join(self._waiting))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._waiting.clear()
+        self._since = time.monotonic()
+
+    def read(self) -> Shaped[np.ndarray, "row cell"]:
+        """All that is there, mapped into memory."""
+        self.keep()
+        if not self.count:
+            return np.empty((0, self._across), self._type)
+        return np.memmap(self._path, self._type, "r", shape=(self.count, self._across))
+
+    def predicted(self) -> int:
+        """How many cells of them a model was asked for."""
+        return sum(int(np.isin(row["reason"], WITH_ZONE).sum()) for row in self.read())
+
+    def close(self) -> None:
+        """Keep what is there, and let go of the file."""
+        self.keep()
+        self._file.close()
+
+
+@contextmanager
+def finished_rows(out: Path, key: str, kept: np.dtype, across: int) -> Iterator[FinishedRows]:
+    """The rows that earlier runs have finished for the same map, in a folder beside it that goes when the block ends.
+
+    After an exception the folder stays, for the next run.
+
+    Args:
+        out: folder of the map.
+        key: hash of everything that decides its bytes, from `key_of`.
+        kept: what is kept of a cell.
+        across: cells of a row.
+
+    Raises:
+        BusyError: if another process makes a map of that name.
+        UserError: if the map is there.
+    """
+    folder = out.parent / f".{out.name}.work"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(out, f"cannot be written: {error.filename} is no folder") from None
+    with locked(folder / "lock", "another process makes this map", wait=False):
+        refuse_existing(out)
+        rows = FinishedRows(folder / f"{key}.rows", kept, across)
+        try:
+            yield rows
+        finally:
+            rows.close()
+        shutil.rmtree(folder)
+
+
+def refuse_existing(out: Path) -> None:
+    """No map is written over.
+
+    Raises:
+        UserError: if there is a folder or file of that name.
+    """
+    if out.exists():
+        raise UserError(out, "exists; name a folder that does not, or remove it")
+
+
+def key_of(facts: Any) -> str:
+    """A short hash of facts that JSON or else `str` can tell."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]

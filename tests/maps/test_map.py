@@ -1,0 +1,216 @@
+"""From GeoTIFFs to the folder of a map."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import rasterio
+
+from bp_lcz.errors import BusyError, UserError
+from bp_lcz.files import locked
+from bp_lcz.maps import map as maps
+from bp_lcz.maps import work
+from bp_lcz.maps.cells import Reason
+from bp_lcz.maps.map import MapOptions, make_map, plan_map
+from bp_lcz.model.checkpoint import load_classifier, write_checkpoint
+from bp_lcz.records import MapReport
+from bp_lcz.scenes.scene import SceneOptions
+from bp_lcz.serving.predict import predict_file
+from tests.maps.scenes import OPTICAL, classifier_of
+from tests.model.networks import INTENSITIES_ONLY
+from tests.scenes.rasters import NORTH, WEST, optical, radar, run, write_tif
+
+SIDE = 152
+
+
+@pytest.fixture
+def scene(tmp_path):
+    values = optical(SIDE)
+    values[:, 100:103, 40] = 0  # no data
+    return {
+        "s2": write_tif(tmp_path / "s2.tif", values, nodata=0),
+        "s1": write_tif(tmp_path / "s1.tif", radar(SIDE)[::-1], names=["VH", "VV"]),
+    }
+
+
+@pytest.fixture(scope="module")
+def network():
+    return classifier_of()
+
+
+def options_of(scene, **more):
+    return MapOptions(SceneOptions((scene["s2"],)), **more)
+
+
+def content(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("channels", [OPTICAL, INTENSITIES_ONLY], ids=["optical", "intensities"])
+def test_a_map_is_tile_and_predict_cell_by_cell_and_bit_for_bit(scene, tmp_path, channels):
+    classifier = classifier_of(channels=channels)
+    (tmp_path / "model").mkdir()
+    write_checkpoint(tmp_path / "model", classifier.network, classifier.description)
+    classifier = load_classifier(tmp_path / "model")
+    found = []
+
+    class Listening(type(classifier)):
+        def predict_alike(self, images, first=0):
+            probability = super().predict_alike(images, first)
+            found.append(probability)
+            return probability
+
+    listening = Listening(classifier.network, channels, classifier.description, "cpu")
+    if not channels.sen1:
+        del scene["s1"]
+    s1 = (scene["s1"],) if channels.sen1 else ()
+    make_map(listening, "model", MapOptions(SceneOptions((scene["s2"],), s1)), tmp_path / "map", print)
+    run(scene, tmp_path / "tiles")
+    predict_file(tmp_path, str(tmp_path / "model"), tmp_path / "tiles/patches.h5", tmp_path / "p.parquet")
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(tmp_path / "p.parquet")
+    probability = np.stack([table[f"p_{number}"].to_numpy() for number in range(1, 18)], axis=1)
+    assert np.concatenate(found)[: len(probability)].tobytes() == probability.tobytes()
+    with rasterio.open(tmp_path / "map/lcz.tif") as file:
+        lcz = file.read(1)
+        cells = [
+            file.index(east + 160, north - 160)
+            for east, north in zip(table["easting"].to_pylist(), table["northing"].to_pylist(), strict=True)
+        ]
+    assert len(cells) == (lcz > 0).sum() > 100
+    np.testing.assert_array_equal([lcz[cell] for cell in cells], probability.argmax(axis=1) + 1)
+
+
+def test_the_files_of_a_map(scene, network, tmp_path):
+    out = tmp_path / "berlin"
+    said = []
+    report = make_map(network, "small", options_of(scene, exports=("wrf",)), out, said.append)
+    names = {"lcz.tif", "lcz.qml", "lcz.tif.aux.xml", "probability.tif", "quality.tif", "areas.csv", "report.json"}
+    assert set(content(out)) >= names | {"item.json", "map.html", "exports/wrf.tif"}
+    with rasterio.open(out / "lcz.tif") as file:
+        assert (file.count, file.dtypes, file.nodata, file.crs.to_epsg()) == (1, ("uint8",), 0, 32633)
+        assert (file.transform.c % 100, file.transform.f % 100, file.transform.a) == (0, 0, 100)
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert file.colormap(1)[17] == (106, 106, 255, 255)
+        lcz, bounds = file.read(1), file.bounds
+    assert bounds.left <= WEST < WEST + 10 * SIDE <= bounds.right
+    assert bounds.bottom <= NORTH - 10 * SIDE < NORTH <= bounds.top
+    with rasterio.open(out / "quality.tif") as file:
+        reason = file.read(4)
+    assert dict(zip(*np.unique(reason, return_counts=True), strict=True)) == {
+        Reason[key]: report.reasons[Reason[key].word] for key in ("MAPPED", "RIM", "SENTINEL2_MISSING")
+    }
+    assert sum(report.reasons.values()) == lcz.size
+    np.testing.assert_array_equal(lcz > 0, reason == Reason.MAPPED)
+    with rasterio.open(out / "probability.tif") as file:
+        percent = file.read()
+    assert (percent[:, lcz == 0] == 255).all()
+    own = [percent[zone - 1, row, column] for (row, column), zone in np.ndenumerate(lcz) if zone]
+    np.testing.assert_array_equal(own, percent.max(axis=0)[lcz > 0])
+    areas = list(csv.DictReader((out / "areas.csv").open()))
+    assert [float(row["km2"]) for row in areas] == [(lcz == value).sum() / 100 for value in range(1, 18)]
+    assert MapReport.read(out / "report.json") == report
+    item = json.loads((out / "item.json").read_text())
+    assert all((out / asset["href"]).is_file() for asset in item["assets"].values())
+    assert 13 < item["bbox"][0] < item["bbox"][2] < 14
+    assert any("map.html" in line for line in said)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("row", [0, 3, 9])
+def test_a_run_that_was_ended_goes_on_and_gives_equal_bytes(scene, network, tmp_path, monkeypatch, row):
+    monkeypatch.setattr(work, "_SECONDS", 0)
+    make_map(network, "small", options_of(scene), tmp_path / "whole/berlin", print)
+    asked = []
+    predict = maps.predict_cells
+
+    def ended(scene, classifier, kept, first, before):
+        asked.append(first)
+        for number, cells in enumerate(predict(scene, classifier, kept, first, before), start=first):
+            if len(asked) == 1 and number == row:
+                raise KeyboardInterrupt
+            yield cells
+
+    monkeypatch.setattr(maps, "predict_cells", ended)
+    out = tmp_path / "berlin"
+    with pytest.raises(KeyboardInterrupt):
+        make_map(network, "small", options_of(scene), out, print)
+    assert not out.exists()
+    (file,) = (tmp_path / ".berlin.work").glob("*.rows")
+    with file.open("ab") as rows:
+        rows.write(b"half a row")
+    make_map(network, "small", options_of(scene), out, print)
+    assert asked == [0, row]
+    assert content(out) == content(tmp_path / "whole/berlin")
+    assert not (tmp_path / ".berlin.work").exists()
+
+
+def test_rows_of_another_model_are_not_taken(scene, network, tmp_path, monkeypatch):
+    monkeypatch.setattr(maps, "write_rasters", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make_map(network, "small", options_of(scene), tmp_path / "berlin", print)
+    monkeypatch.undo()
+    said = []
+    other = classifier_of()
+    description = other.description.model_copy(update={"weights_sha256": "other"})
+    other = type(other)(other.network, other.channels, description, "cpu")
+    make_map(other, "other", options_of(scene), tmp_path / "berlin", said.append)
+    assert not any("goes on" in line for line in said)
+
+
+def test_what_cannot_be_made_is_refused_and_leaves_nothing(scene, network, tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(UserError) as refused:
+        make_map(network, "small", options_of(scene), tmp_path / "there", print)
+    assert refused.value.where == str(tmp_path / "there")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 2**20))
+    with pytest.raises(UserError, match="1 MiB free") as refused:
+        make_map(network, "small", options_of(scene), tmp_path / "new/berlin", print)
+    assert refused.value.where == str(tmp_path)
+    monkeypatch.undo()
+    small = write_tif(tmp_path / "small.tif", optical(52)[:, :34, :34], west=WEST + 50)
+    with pytest.raises(UserError) as refused:
+        make_map(network, "small", options_of({"s2": small}), tmp_path / "new/berlin", print)
+    assert refused.value.where == str(small)
+    assert "rim 100.0 %" in refused.value.what
+    assert not (tmp_path / "new/berlin").exists()
+
+
+def test_a_map_in_the_making_is_busy(scene, network, tmp_path):
+    with locked(tmp_path / ".berlin.work/lock"), pytest.raises(BusyError):
+        make_map(network, "small", options_of(scene), tmp_path / "berlin", print)
+
+
+def test_a_level_that_the_model_does_not_take_is_refused_unless_told_and_then_said(network, tmp_path):
+    names = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
+    scene = {"s2": write_tif(tmp_path / "s2.tif", optical(52, 12), names=names)}
+    with pytest.raises(UserError, match="L2A") as refused:
+        make_map(network, "small", options_of(scene), tmp_path / "berlin", print)
+    assert refused.value.where == "--s2"
+    report = make_map(network, "small", options_of(scene, other_level=True), tmp_path / "berlin", print)
+    assert any("L2A" in notice for notice in report.notices)
+    for name in ("areas.csv", "item.json", "map.html", "report.json"):
+        assert "L2A" in (tmp_path / "berlin" / name).read_text()
+    for name in ("lcz.tif", "probability.tif", "quality.tif"):
+        with rasterio.open(tmp_path / "berlin" / name) as file:
+            assert "L2A" in file.tags()["notice"]
+
+
+def test_a_dry_run_says_what_would_be_made_and_writes_nothing(scene, network, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    lines = plan_map(network, "small", options_of(scene), tmp_path / "new/berlin")
+    assert any("EPSG:32633, 17 x 17 cells of 100 m" in line for line in lines)
+    assert any("rim" in line and "mapped" in line for line in lines)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_filter_changes_the_zones_and_not_the_probabilities(scene, network, tmp_path):
+    plain, filtered = tmp_path / "plain", tmp_path / "filtered"
+    make_map(network, "small", options_of(scene), plain, print)
+    make_map(network, "small", options_of(scene, filter="majority", compare=plain), filtered, print)
+    assert (plain / "probability.tif").read_bytes() == (filtered / "probability.tif").read_bytes()
+    assert (filtered / "compare.csv").is_file()
+    assert MapReport.read(filtered / "report.json").filter == "majority"
