@@ -23,7 +23,7 @@ EVIL = "<script>window.evil = 1</script><img src=x onerror='window.evil = 1'> \"
 STORY = Story(
     title="Pfaffenhofen",
     model=("Sen2LCZ-MF",),
-    notices=(("Another level", "The scene is L2A."),),
+    notices=("The scene is L2A.",),
     agreement=("75.2 % agree",),
     findings=("S2.tif: offset 1000",),
     files=(("lcz.tif", "zones"),),
@@ -226,7 +226,7 @@ def test_names_from_outside_are_text_and_no_script_but_ours_may_run(
         STORY,
         title=EVIL,
         model=(EVIL,),
-        notices=((EVIL, EVIL),),
+        notices=(EVIL,),
         agreement=(EVIL,),
         findings=(EVIL,),
         files=((EVIL, EVIL),),

@@ -29,7 +29,9 @@ commands = typer.Typer()
 
 @commands.command("map")
 def make(
-    model: Annotated[str, typer.Argument(help="Folder of a checkpoint, or models:/<name>@<alias>.")],
+    model: Annotated[
+        str, typer.Argument(help="Folder of a checkpoint, models:/<name>@<alias>, or sen2lcz-mf, which is downloaded.")
+    ],
     s2: S2,
     out: Annotated[Path, typer.Option(help="Folder to make.")],
     s1: S1 = None,

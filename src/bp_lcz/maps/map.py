@@ -276,13 +276,13 @@ def _story(plan: _Plan, agreement: list[str]) -> Story:
     model = plan.classifier.description
     lines = [
         f"{plan.name}: {model.backbone}, {model.variant}, weights {model.weights_sha256[:12]}",
-        f"takes {', '.join(plan.classifier.channels.names)}; level {model.level or 'unknown'}",
-        f"trained on {model.dataset or model.source or 'unknown data'}",
+        f"Takes {', '.join(plan.classifier.channels.names)}; level {model.level or 'unknown'}",
+        f"Trained on {model.dataset}" if model.dataset else model.source or "Trained on unknown data",
     ]
     return Story(
-        title=f"Local climate zones: {plan.out.name}",
+        title=plan.out.name,
         model=lines,
-        notices=[("Mind", notice) for notice in plan.notices],
+        notices=plan.notices,
         agreement=agreement,
         findings=[*plan.scene.lines, *plan.scene.losses()],
         files=_FILES,

@@ -23,9 +23,8 @@ QUALITY_BANDS = ("highest probability (%)", "margin to the second (%)", "entropy
 CELL_KM2 = (CELL_M / 1000) ** 2
 MOST_PIXELS = 2400
 """Along a side of a picture in true colours."""
-_STRETCH = (1, 99)
-"""Percentiles of the values of a picture that become black and white."""
-_GAMMA = 0.8
+_DARK, _GAMMA = 1, 1 / 1.5
+"""Percent of the values of a picture that become black, and as many white; how those between become lighter."""
 _BLOCK = 512
 _ROWS = 128
 """Written at once."""
@@ -98,15 +97,17 @@ def write_areas(path: Path, counts: Sequence[int], notice: str) -> None:
 
 
 def true_colours(cells: Shaped[np.ndarray, "row cell"]) -> UInt8[np.ndarray, "line sample 3"]:
-    """A picture of a map's ground, stretched for the eye; of a very large map only of every n-th cell.
+    """A picture of a map's ground, without haze; of a very large map only of every n-th cell.
 
-    It is black where nothing is known, and nowhere else.
+    The darkest hundredth of each colour becomes 1, the brightest of all 255; 0 is where nothing is known.
     """
     step = -(-max(cells.shape) // MOST_PIXELS)
     picture = cells["picture"][::step, ::step].transpose(0, 2, 1, 3, 4)
     picture = picture.reshape(picture.shape[0] * picture.shape[1], -1, 3)
-    seen = picture[picture.any(axis=2)]
-    low, high = np.percentile(seen, _STRETCH) if len(seen) else (0, 1)
-    share = ((picture - np.float32(low)) / np.float32(max(high - low, 1))).clip(0, 1)
-    colour = np.rint(255 * share ** np.float32(_GAMMA)).astype(np.uint8)
-    return np.where(picture.any(axis=2, keepdims=True), np.maximum(colour, 1), 0).astype(np.uint8)
+    known = picture.max(axis=2) > 0
+    if not known.any():
+        return np.zeros(picture.shape, np.uint8)
+    black = np.percentile(picture[known], _DARK, axis=0).astype(np.float32)
+    white = np.float32(max(np.percentile(picture[known] - black, 100 - _DARK), 1))
+    share = ((picture - black) / white).clip(0, 1) ** np.float32(_GAMMA)
+    return (np.rint(1 + 254 * share) * known[:, :, None]).astype(np.uint8)

@@ -52,7 +52,7 @@ class Story:
     Attributes:
         title: name of the map.
         model: lines about the model.
-        notices: heading and sentence of each thing that a reader must know first.
+        notices: sentences that a reader must know first.
         agreement: lines about accuracy, or agreement with another map.
         findings: lines about the inputs, and by what evidence.
         files: name and content of each file beside the page.
@@ -60,7 +60,7 @@ class Story:
 
     title: str
     model: Sequence[str] = ()
-    notices: Sequence[tuple[str, str]] = ()
+    notices: Sequence[str] = ()
     agreement: Sequence[str] = ()
     findings: Sequence[str] = ()
     files: Sequence[tuple[str, str]] = ()
@@ -110,6 +110,7 @@ def write_page(folder: Path, true_colour: UInt8[np.ndarray, "line sample 3"], st
             zones=_zones(lcz, place),
             absent=[zone for number, zone in enumerate(ZONES, start=1) if not (lcz == number).any()],
             reasons=_reasons(reason, within),
+            unlike=UNLIKE,
             mapped=_share(int((lcz > 0).sum()), within),
             km2=(lcz > 0).sum() * abs(place.determinant) / 1e6,
             cell=place.a,
@@ -198,7 +199,7 @@ def _zones(lcz: UInt8[np.ndarray, "row column"], place: Affine) -> list[dict[str
 def _reasons(reason: UInt8[np.ndarray, "row column"], within: int) -> list[dict[str, Any]]:
     counts = np.bincount(reason.ravel(), minlength=UNLIKE + 1).tolist()
     return [
-        {"text": text, "cells": counts[number], "share": _share(counts[number], within)}
+        {"number": number, "text": text, "cells": counts[number], "share": _share(counts[number], within)}
         for number, text in REASONS.items()
         if counts[number] and number != OUTSIDE
     ]
