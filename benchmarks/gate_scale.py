@@ -1,7 +1,7 @@
 """How fast the passes over the pixels are against reading the same file, and how much memory they take.
 
-    python benchmarks/gate_scale.py make FOLDER --gigabytes 10     # simulated patches, tiled to the wanted size
-    python benchmarks/gate_scale.py time FOLDER                    # prints a table
+    python -m benchmarks.gate_scale make FOLDER --gigabytes 10     # simulated patches, tiled to the wanted size
+    python -m benchmarks.gate_scale time FOLDER                    # prints a table
 
 ``make`` writes contiguous float64 files of So2Sat's exact layout in constant memory. Tiles differ by a factor of a
 millionth each, so that no patch is a copy of another. ``time`` lets `cat` and each pass take turns on the same file,
@@ -20,8 +20,11 @@ from pathlib import Path
 import h5py
 from tqdm import tqdm
 
+from benchmarks.patches import evict
+from bp_lcz.bands import ALL_CHANNELS
 from bp_lcz.demo.simulate import simulate
 from bp_lcz.params import SPLITS
+from bp_lcz.so2sat.writer import new_patches
 
 PATCH_BYTES = 147_592
 TILE = 170  # patches, ten of each class
@@ -48,20 +51,16 @@ def make(folder: Path, gigabytes: float) -> None:
         label_noise=0.15,
     )
     count = int(gigabytes * 1e9 / PATCH_BYTES)
-    with h5py.File(folder / "training.h5", "r") as file:
+    with h5py.File(folder / "training.h5") as file, h5py.File(folder / "training_geo.h5") as geo:
         tile = {key: file[key][:] for key in ("sen1", "sen2", "label")}
-        source = file["label"].attrs["source"]
+        places = {key: geo[key][:] for key in ("epsg", "tfw", "city")}
+        source = file["label"].attrs["source"].decode()
+    with new_patches(folder / "training.h5", ALL_CHANNELS, count, source=source) as writer:
+        for number, start in enumerate(tqdm(range(0, count, TILE), desc="tile", unit="tile")):
+            varied = {key: values * (1.0 if key == "label" else 1 + 1e-6 * number) for key, values in tile.items()}
+            writer.add(**{key: values[: count - start] for key, values in (varied | places).items()})
     for split in SPLITS:
         (folder / f"{split}_geo.h5").unlink()
-    with h5py.File(folder / "training.h5", "w") as file:
-        for key, values in tile.items():
-            file.create_dataset(key, (count, *values.shape[1:]), dtype="f8")
-        file["label"].attrs["source"] = source
-        for number, start in enumerate(tqdm(range(0, count, TILE), desc="tile", unit="tile")):
-            last = min(start + TILE, count)
-            for key, values in tile.items():
-                factor = 1.0 if key == "label" else 1 + 1e-6 * number
-                file[key][start:last] = factor * values[: last - start]
 
 
 def time_passes(folder: Path, rounds: int) -> None:
@@ -84,7 +83,7 @@ def time_passes(folder: Path, rounds: int) -> None:
             for _ in range(rounds):
                 for name, command in passes.items():
                     if state == "dropped":
-                        drop(file)
+                        evict(file)
                     runs[name].append(run(command))
             rates = {}
             for name, results in runs.items():
@@ -112,13 +111,6 @@ def run(command: list[str]) -> tuple[float, float]:
 def resource_unit() -> int:
     """Bytes of a unit of ru_maxrss."""
     return 1 if sys.platform == "darwin" else 1024
-
-
-def drop(file: Path) -> None:
-    """Let the page cache forget a file."""
-    with file.open("rb") as handle:
-        os.fsync(handle.fileno())
-        os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 if __name__ == "__main__":

@@ -29,11 +29,13 @@ class Series:
 
     Attributes:
         label: of the line.
+        predicted: exponent that was expected before measuring.
         sizes: ascending, positive.
         cost: samples at each size, positive.
     """
 
     label: str
+    predicted: float
     sizes: Sequence[float]
     cost: Sequence[Sequence[float]]
 
@@ -47,7 +49,6 @@ class Curve:
         title: what is measured.
         size: name of the variable.
         unit: of the cost.
-        predicted: exponent that was expected before measuring, by label of the series.
         measure: its series; may raise `NotMeasuredError`.
     """
 
@@ -55,7 +56,6 @@ class Curve:
     title: str
     size: str
     unit: str
-    predicted: Mapping[str, float]
     measure: Callable[[Setup], Sequence[Series]]
 
 
@@ -144,7 +144,7 @@ def result_of(curve: Curve, setup: Setup) -> dict[str, Any]:
                 "quartiles": [[float(q) for q in np.quantile(samples, [0.25, 0.5, 0.75])] for samples in series.cost],
                 "exponent": fit.median,
                 "interval": [fit.low, fit.high],
-                "predicted": curve.predicted.get(series.label),
+                "predicted": series.predicted,
             }
         )
     return result | {"series": lines, "note": ""}
@@ -159,8 +159,7 @@ def draw(result: Mapping[str, Any], machine: Mapping[str, Any]) -> matplotlib.fi
         low, median, high = np.asarray(line["quartiles"]).T
         below, above = line["interval"]
         label = f"{line['label']}: exponent {line['exponent']:.2f} [{below:.2f}, {above:.2f}]"
-        if line["predicted"] is not None:
-            label += f", predicted {line['predicted']:g}"
+        label += f", predicted {line['predicted']:g}"
         color = f"C{number}"
         axes.errorbar(sizes, median, [median - low, high - median], fmt="o", capsize=3, color=color, label=label)
         level = np.exp(np.mean(np.log(median)) - line["exponent"] * np.mean(np.log(sizes)))

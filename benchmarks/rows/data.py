@@ -1,13 +1,14 @@
 """From the disk to a batch in memory, and to the gradient."""
 
+import itertools
 import multiprocessing
-import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,96 +20,31 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.growth import Curve, Series
 from benchmarks.harness import Goal, Measured, NotMeasuredError, Row, Setup, Side, rates, timed
+from benchmarks.networks import network_of, step_over, trial_of
+from benchmarks.patches import PACKED_BYTES, PATCH_VALUES, STORED_BYTES, dataset, evict, packed, sparse_packed
 from benchmarks.speed import figure
-from bp_lcz.bands import ALL_CHANNELS, PATCH_SIDE
-from bp_lcz.files import staged_file
-from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.memory import keep_freed_memory
-from bp_lcz.model.task import LczTask, class_weights
-from bp_lcz.params import SPLITS, Split, TrialParams, load_params
 from bp_lcz.patches.hdf5_store import Hdf5Store
 from bp_lcz.patches.loader import Batches, BatchOrder
-from bp_lcz.patches.pack import pack
-from bp_lcz.patches.store import PackedStore, PatchStore, epoch_order
+from bp_lcz.patches.store import Batch, PackedStore, PatchStore, epoch_order
 from bp_lcz.patches.tiers import open_store
-from bp_lcz.records import Blocks, DataKind, GateSummary, Leakage, PackManifest, SplitSummary
-from bp_lcz.scheme import CLASS_COUNT
 
 BATCH = 256
-PATCHES = 4096
-"""Of the benchmark's file: 600 MB, twenty times the last cache."""
-
-PATCH_VALUES = PATCH_SIDE**2 * len(ALL_CHANNELS.names)
-STORED_BYTES = 8 * (PATCH_VALUES + CLASS_COUNT)
-PACKED_BYTES = 4 * PATCH_VALUES
-
 LARGER = 1.2
 """A file larger than memory is that many times as large."""
 
 STEPS = 16
-_ANY_DATA: dict[str, Any] = {
-    "dataset": "benchmark",
-    "source": None,
-    "kind": DataKind.UNSTATED,
-    "leakage": Leakage(status="none", pairs=0, distance=None),
-    "channels": ALL_CHANNELS,
-}
 """Training steps in one measurement: the first batch, for which there is no step to hide behind, is one of them."""
+
+COLD_NOTE = (
+    "before each measurement both files are dropped from the page cache (posix_fadvise); "
+    "what lies below it, such as a host's cache, stays as it is"
+)
 
 
 def batch_size(setup: Setup) -> int:
     """Patches of a batch."""
     return 8 if setup.quick else BATCH
-
-
-def dataset(setup: Setup, patches: int | None = None) -> Path:
-    """A data set in the form of the official files, contiguous float64, made once and kept for the other rows.
-
-    Values repeat every 512 patches: no reader looks at them.
-    """
-    patches = patches or (64 if setup.quick else PATCHES)
-    root = setup.folder / f"so2sat-{patches}"
-    for split, count in (("training", patches), ("validation", CLASS_COUNT), ("testing", CLASS_COUNT)):
-        path = root / f"{split}.h5"
-        if path.exists():
-            continue
-        rng = np.random.default_rng(1)
-        slab = {
-            "sen1": rng.exponential(0.05, (min(count, 512), PATCH_SIDE, PATCH_SIDE, len(ALL_CHANNELS.sen1))),
-            "sen2": rng.uniform(0, 0.4, (min(count, 512), PATCH_SIDE, PATCH_SIDE, len(ALL_CHANNELS.sen2))),
-            "label": np.eye(CLASS_COUNT)[np.arange(min(count, 512)) % CLASS_COUNT],
-        }
-        with staged_file(path) as new, h5py.File(new, "w") as file:
-            for key, values in slab.items():
-                array = file.create_dataset(key, (count, *values.shape[1:]), np.float64)
-                for start in range(0, count, 512):
-                    array[start : start + 512] = values[: count - start]
-        flush(path)
-    return root
-
-
-def packed(setup: Setup) -> Path:
-    """The same data set, packed by the stage's own code."""
-    root = dataset(setup)
-    folder = root / "packed"
-    if not folder.exists():
-        splits: dict[Split, SplitSummary] = {}
-        for split in SPLITS:
-            with h5py.File(root / f"{split}.h5") as file:
-                splits[split] = SplitSummary(patches=len(file["label"]), class_counts=(), cities=None)
-        summary = GateSummary(
-            **_ANY_DATA,
-            release=None,
-            splits=splits,
-            bands={},
-            expectations=(),
-            not_checked=(),
-            too_few_patches={},
-            warnings=(),
-        )
-        pack(root, summary, folder)
-        flush(folder / "training.images.npy")
-    return folder
 
 
 class FilePerItem(Dataset[Any]):
@@ -146,35 +82,15 @@ def random_batches(count: int, batch: int, number: int, repeat: int) -> list[np.
     return [order[start : start + batch] for start in range(0, number * batch, batch)]
 
 
-def drain(batches: Sequence[np.ndarray], gather: Callable[[np.ndarray], object]) -> None:
-    """Gather batches one after the other."""
-    for indices in batches:
-        gather(indices)
-
-
-def exhaust(loader: DataLoader[Any]) -> None:
-    """Take all batches of a loader."""
-    for _ in loader:
+def exhaust(batches: Iterable[object]) -> None:
+    """Take all batches of a loader, or of a map over their positions."""
+    for _ in batches:
         pass
-
-
-def flush(path: Path) -> None:
-    """Write a file's pages to the disk, without which they cannot leave the cache."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def evict(path: Path) -> None:
-    """Drop a file that nothing maps from the page cache."""
-    if not hasattr(os, "posix_fadvise"):
-        raise NotMeasuredError("this system cannot drop a file from the page cache")
-    with path.open("rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def against_file_per_item(
     setup: Setup, root: Path, open_ours: Callable[[], PatchStore], gather: str, cold: Path | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Measured:
     """Patches per second of one of our stores and of torchgeo's way, each with shuffled batches of its own.
 
     Args:
@@ -198,67 +114,47 @@ def against_file_per_item(
             stores.append(open_ours())
 
     ours = Side(
-        lambda repeat: drain(random_batches(count, batch, number, repeat), getattr(stores[0], gather)),
+        lambda repeat: exhaust(map(getattr(stores[0], gather), random_batches(count, batch, number, repeat))),
         number * batch,
         forget,
     )
     theirs = Side(
         lambda repeat: exhaust(file_per_item(theirs_path, random_batches(count, batch, 1, repeat))), batch, forget
     )
-    return rates(setup, ours, theirs)
-
-
-def two_workers(setup: Setup) -> str:
-    """Patches per second of torchgeo's way with two workers that are already running."""
-    batch, number = batch_size(setup), 2 if setup.quick else 8
-    path = dataset(setup) / "training.h5"
-    loader = file_per_item(path, random_batches(64 if setup.quick else PATCHES, batch, number, 0), workers=2)
-    exhaust(loader)
-    spent = [timed(setup, Side(lambda _: exhaust(loader)), 0) for _ in range(3 if setup.quick else 9)]
-    return f"{figure(number * batch / float(np.median(spent)))} patches/s"
+    sides = rates(setup, ours, theirs)
+    if cold is not None:
+        return Measured(*sides, cache="cold", note=COLD_NOTE)
+    loader = file_per_item(theirs_path, random_batches(count, batch, 8, 0), workers=2)
+    running = microseconds(setup, lambda _: exhaust(loader), 8 * batch)
+    return Measured(*sides, cache="warm", beside={"theirs with two workers": per_second(running)})
 
 
 def hdf5(setup: Setup) -> Measured:
     """The file itself, mapped; raw values on both sides, since torchgeo's has no transform."""
-    root = dataset(setup)
+    root, batch = dataset(setup), batch_size(setup)
     store = Hdf5Store(root, "training")
-    ours, theirs = against_file_per_item(setup, root, lambda: store, "stored")
-    batch = batch_size(setup)
-    side = Side(lambda repeat: store.gather(random_batches(len(store), batch, 1, repeat)[0]))
-    spent = [timed(setup, side, repeat) for repeat in range(3 if setup.quick else 9)]
-    beside = {
-        "theirs with two workers": two_workers(setup),
-        "ours transformed as training reads it": f"{figure(batch / float(np.median(spent)))} patches/s",
-    }
-    return Measured(ours, theirs, cache="warm", beside=beside)
+    found = against_file_per_item(setup, root, lambda: store, "stored")
+    whole = microseconds(setup, lambda repeat: store.gather(random_batches(len(store), batch, 1, repeat)[0]), batch)
+    return replace(found, beside={**found.beside, "ours transformed as training reads it": per_second(whole)})
 
 
 def packed_map(setup: Setup) -> Measured:
     """The packed split, mapped: transformed values against raw ones."""
-    root, folder = dataset(setup), packed(setup)
-    ours, theirs = against_file_per_item(setup, root, lambda: PackedStore(folder, "training"), "gather")
-    return Measured(ours, theirs, cache="warm", beside={"theirs with two workers": two_workers(setup)})
+    folder = packed(setup)
+    return against_file_per_item(setup, dataset(setup), lambda: PackedStore(folder, "training"), "gather")
 
 
-COLD_NOTE = (
-    "before each measurement both files are dropped from the page cache (posix_fadvise); "
-    "what lies below it, such as a host's cache, stays as it is"
-)
-
-
-def hdf5_cold(setup: Setup) -> Measured:
+def hdf5_cold(setup: Setup, patches: int | None = None) -> Measured:
     """As `hdf5`, from the disk."""
-    root = dataset(setup)
-    sides = against_file_per_item(setup, root, partial(Hdf5Store, root, "training"), "stored", root / "training.h5")
-    return Measured(*sides, cache="cold", note=COLD_NOTE)
+    root = dataset(setup, patches)
+    return against_file_per_item(setup, root, partial(Hdf5Store, root, "training"), "stored", root / "training.h5")
 
 
 def packed_cold(setup: Setup) -> Measured:
     """As `packed_map`, from the disk."""
-    root, folder = dataset(setup), packed(setup)
-    file = folder / "training.images.npy"
-    sides = against_file_per_item(setup, root, partial(PackedStore, folder, "training"), "gather", file)
-    return Measured(*sides, cache="cold", note=COLD_NOTE)
+    folder = packed(setup)
+    opened, images = partial(PackedStore, folder, "training"), folder / "training.images.npy"
+    return against_file_per_item(setup, dataset(setup), opened, "gather", images)
 
 
 def hdf5_large(setup: Setup) -> Measured:
@@ -273,10 +169,9 @@ def hdf5_large(setup: Setup) -> Measured:
         raise NotMeasuredError(
             f"needs {patches * STORED_BYTES / 2**30:.0f} GiB of disk, {free / 2**30:.0f} GiB are free"
         )
-    root = dataset(setup, patches)
-    sides = against_file_per_item(setup, root, partial(Hdf5Store, root, "training"), "stored", root / "training.h5")
-    (root / "training.h5").unlink()
-    return Measured(*sides, cache="cold", note=f"file of {size}; {COLD_NOTE}")
+    found = hdf5_cold(setup, patches)
+    shutil.rmtree(dataset(setup, patches))
+    return replace(found, note=f"file of {size}; {found.note}")
 
 
 def gather(setup: Setup) -> Measured:
@@ -293,7 +188,7 @@ def gather(setup: Setup) -> Measured:
             np.copyto(target, rows[start : start + batch])
 
     gigabytes = number * batch * PACKED_BYTES / 1e9
-    ours = Side(lambda repeat: drain(random_batches(len(store), batch, number, repeat), store.gather), gigabytes)
+    ours = Side(lambda repeat: exhaust(map(store.gather, random_batches(len(store), batch, number, repeat))), gigabytes)
     return Measured(
         *rates(setup, ours, Side(memcpy, gigabytes)),
         cache="warm",
@@ -301,52 +196,37 @@ def gather(setup: Setup) -> Measured:
     )
 
 
-def network_parameters() -> TrialParams:
-    """The smallest network with the parameters of this checkout."""
-    params = load_params(Path(__file__).parents[2] / "params.yaml")
-    return TrialParams(
-        name="benchmark",
-        backbone="eb_cnn",
-        variant="plain",
-        seed=1,
-        train=params.train,
-        model=params.model,
-        backbone_options=params.backbones["eb_cnn"],
-    )
-
-
 def pipeline(setup: Setup) -> Measured:
     """Training steps on batches as they come, against the same steps on one batch that lies there."""
-    device = torch.device(setup.device)
-    trial, folder = network_parameters(), packed(setup)
+    trial, folder = trial_of("plain"), packed(setup)
     batch = 8 if setup.quick else trial.train.batch_size
-    store = open_store("auto", "training", folder, dataset(setup), device)
-    torch.manual_seed(1)
-    width = len(ALL_CHANNELS.names)
-    prompts = torch.zeros(CLASS_COUNT, len(ALL_CHANNELS.groups), 1)
-    network = BPLCZ(trial, ALL_CHANNELS, prompts, torch.zeros(width), torch.full((width,), 20.0)).to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    task = LczTask(network, trial, class_weights([1] * CLASS_COUNT, 0.0), 1).to(device)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    store = open_store("auto", "training", folder, dataset(setup), torch.device(setup.device))
+    network = network_of(trial)
+    coming: Iterator[Batch]
 
-    def step(number: int, sen1: torch.Tensor, sen2: torch.Tensor, label: torch.Tensor) -> None:
-        optimizer.zero_grad()
-        task.training_step((sen1, sen2, label), number).backward()
-        optimizer.step()
+    def next_batch() -> Batch:
+        sen1, sen2, label = (part.to(setup.device, non_blocking=True) for part in next(coming))
+        return sen1, sen2, label
 
+    step = step_over(next_batch, setup.device, network, trial, "32-true")
     keep_freed_memory()  # as training does
-    lying = tuple(part.to(device) for part in store.gather(np.arange(batch)))
+    coming = iter([store.gather(np.arange(batch))])
+    lying = next_batch()
     order = BatchOrder(len(store), batch, seed=1)
     steps = min(STEPS, len(order))
 
+    def train(batches: Iterator[Batch]) -> None:
+        nonlocal coming
+        coming = batches
+        for number in range(steps):
+            step(number)
+
     def from_store(repeat: int) -> None:
         order.set_epoch(repeat)
-        for number, parts in enumerate(islice(iter(Batches(store, order)), steps)):
-            step(number, *(part.to(device, non_blocking=True) for part in parts))
+        train(iter(Batches(store, order)))
 
     def from_memory(_: int) -> None:
-        for number in range(steps):
-            step(number, *lying)
+        train(itertools.repeat(lying))
 
     sides = rates(setup, Side(from_store, steps * batch), Side(from_memory, steps * batch), wide=0.02)
     parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -366,22 +246,9 @@ ROWS = (
 )
 
 
-def sparse_packed(setup: Setup, patches: int) -> PackedStore:
-    """A packed split of any size of which only the patches that are read take memory: the file is all holes."""
-    folder = setup.folder / f"sparse-{patches}"
-    if not folder.exists():
-        folder.mkdir()
-        np.lib.format.open_memmap(folder / "training.images.npy", "w+", np.float32, (patches, PATCH_VALUES))
-        labels = np.arange(patches) % CLASS_COUNT
-        np.save(folder / "training.labels.npy", labels)
-        np.save(folder / "training.blocks.npy", labels)
-        counts = tuple(np.bincount(labels, minlength=CLASS_COUNT).tolist())
-        blocks = Blocks(unit="patch", description="", count={})
-        manifest = PackManifest(
-            **_ANY_DATA, mean=(), std=(), class_counts=dict.fromkeys(SPLITS, counts), blocks=blocks, sha256={}
-        )
-        manifest.write(folder / "manifest.json")
-    return PackedStore(folder, "training")
+def per_second(spent: Sequence[float]) -> str:
+    """Patches per second, of microseconds per patch."""
+    return f"{figure(1e6 / float(np.median(spent)))} patches/s"
 
 
 def microseconds(setup: Setup, work: Callable[[int], object], patches: int) -> list[float]:
@@ -404,8 +271,8 @@ def growth_with_data(setup: Setup) -> list[Series]:
         store = sparse_packed(setup, patches)
         # As many different patches at every size: a small file must not win by fitting into the processor's cache.
         batches = random_batches(patches, min(batch, patches), number, 0)
-        costs.append(microseconds(setup, lambda _: drain(batches, store.gather), sum(map(len, batches))))  # noqa: B023
-    return [Series("gather of a batch", sizes_of_data(setup), costs)]
+        costs.append(microseconds(setup, lambda _: exhaust(map(store.gather, batches)), sum(map(len, batches))))  # noqa: B023
+    return [Series("gather of a batch", 0, sizes_of_data(setup), costs)]
 
 
 def private_mebibytes(setup: Setup, patches: int) -> float:
@@ -426,7 +293,7 @@ def private_mebibytes(setup: Setup, patches: int) -> float:
 def memory_with_data(setup: Setup) -> list[Series]:
     """Memory of a process that reads ever larger files."""
     costs = [[private_mebibytes(setup, patches)] for patches in sizes_of_data(setup)]
-    return [Series("memory of the reading process", sizes_of_data(setup), costs)]
+    return [Series("memory of the reading process", 0, sizes_of_data(setup), costs)]
 
 
 def growth_with_batch(setup: Setup) -> list[Series]:
@@ -441,8 +308,8 @@ def growth_with_batch(setup: Setup) -> list[Series]:
         for size in sizes:
             batches = random_batches(len(store), size, max(1, sizes[-1] // size), 0)
             patches = sum(map(len, batches))
-            costs.append(microseconds(setup, lambda _: drain(batches, gather), patches))  # noqa: B023
-        series.append(Series(label, sizes, costs))
+            costs.append(microseconds(setup, lambda _: exhaust(map(gather, batches)), patches))  # noqa: B023
+        series.append(Series(label, 0, sizes, costs))
     return series
 
 
@@ -458,40 +325,15 @@ def growth_with_workers(setup: Setup) -> list[Series]:
             ours.append(microseconds(setup, lambda _: list(pool.map(store.gather, batches)), number * batch))
         loader = file_per_item(root / "training.h5", batches[: number // 2], workers=count)
         theirs.append(microseconds(setup, lambda _: exhaust(loader), number // 2 * batch))  # noqa: B023
-    return [Series("packed, threads", workers, ours), Series("file opened per item, processes", workers, theirs)]
+    return [
+        Series("packed, threads", -1, workers, ours),
+        Series("file opened per item, processes", -1, workers, theirs),
+    ]
 
 
 CURVES = (
-    Curve(
-        "data",
-        "Random batches out of a file of any size",
-        "patches in the file",
-        "µs per patch",
-        {"gather of a batch": 0},
-        growth_with_data,
-    ),
-    Curve(
-        "data-memory",
-        "Memory against the data",
-        "patches in the file",
-        "MiB",
-        {"memory of the reading process": 0},
-        memory_with_data,
-    ),
-    Curve(
-        "gather",
-        "Batches of any size",
-        "patches in the batch",
-        "µs per patch",
-        {"packed": 0, "HDF5 in place": 0},
-        growth_with_batch,
-    ),
-    Curve(
-        "workers",
-        "Readers side by side",
-        "readers",
-        "µs per patch",
-        {"packed, threads": -1, "file opened per item, processes": -1},
-        growth_with_workers,
-    ),
+    Curve("data", "Random batches out of a file of any size", "patches in the file", "µs per patch", growth_with_data),
+    Curve("data-memory", "Memory against the data", "patches in the file", "MiB", memory_with_data),
+    Curve("gather", "Batches of any size", "patches in the batch", "µs per patch", growth_with_batch),
+    Curve("workers", "Readers side by side", "readers", "µs per patch", growth_with_workers),
 )

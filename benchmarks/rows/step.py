@@ -12,18 +12,7 @@ from torch.nn.functional import conv2d, cross_entropy, normalize
 
 from benchmarks.dense_msm import dense_loss
 from benchmarks.growth import Curve, Series
-from benchmarks.harness import (
-    QUICK_REPEATS,
-    Goal,
-    Measured,
-    Row,
-    Setup,
-    Side,
-    rates,
-    ratio_of,
-    seconds,
-    timed,
-)
+from benchmarks.harness import QUICK_REPEATS, Goal, Measured, Row, Setup, Side, rates, ratio_of, seconds, timed
 from benchmarks.memory import peak_mebibytes
 from benchmarks.networks import batch_of, network_of, training_step, trial_of
 from benchmarks.separate_branches import with_separate_branches
@@ -302,10 +291,11 @@ def growth_batch(setup: Setup) -> list[Series]:
     sizes = (8, 16, 32) if setup.quick else (16, 32, 64, 128, 256, 512, 1024)
     dense = sizes if setup.quick else sizes[:-1]
     network = network_of(trial_of("bp-lcz"))
+    works = [gradient(network, n, ALL_CHANNELS) for n in sizes]
     return [
-        Series("gradient of EB-CNN bp-lcz", sizes, samples(setup, [gradient(network, n, ALL_CHANNELS) for n in sizes])),
-        Series("alignment, distinct prompts", sizes, _alignment(setup, exact_alignment, [(n, 7) for n in sizes])),
-        Series("alignment, all pairs", dense, _alignment(setup, dense_alignment, [(n, 7) for n in dense])),
+        Series("gradient of EB-CNN bp-lcz", 1, sizes, samples(setup, works)),
+        Series("alignment, distinct prompts", 1, sizes, _alignment(setup, exact_alignment, [(n, 7) for n in sizes])),
+        Series("alignment, all pairs", 2, dense, _alignment(setup, dense_alignment, [(n, 7) for n in dense])),
     ]
 
 
@@ -320,9 +310,9 @@ def growth_groups(setup: Setup) -> list[Series]:
         )
         networks.append(gradient(network_of(trial_of("bp-lcz"), channels), size, channels))
     return [
-        Series("gradient of EB-CNN bp-lcz", sizes, samples(setup, networks)),
-        Series("alignment, distinct prompts", sizes, _alignment(setup, exact_alignment, [(size, n) for n in sizes])),
-        Series("alignment, all pairs", sizes, _alignment(setup, dense_alignment, [(size, n) for n in sizes])),
+        Series("gradient of EB-CNN bp-lcz", 1, sizes, samples(setup, networks)),
+        Series("alignment, distinct prompts", 2, sizes, _alignment(setup, exact_alignment, [(size, n) for n in sizes])),
+        Series("alignment, all pairs", 2, sizes, _alignment(setup, dense_alignment, [(size, n) for n in sizes])),
     ]
 
 
@@ -331,8 +321,8 @@ def growth_classes(setup: Setup) -> list[Series]:
     size, sizes = (8 if setup.quick else BATCH), (17, 34, 68) if setup.quick else (17, 34, 68, 136, 272)
     cases = [(size, 7, classes) for classes in sizes]
     return [
-        Series("alignment, distinct prompts", sizes, _alignment(setup, exact_alignment, cases)),
-        Series("alignment, all pairs", sizes, _alignment(setup, dense_alignment, cases)),
+        Series("alignment, distinct prompts", 1, sizes, _alignment(setup, exact_alignment, cases)),
+        Series("alignment, all pairs", 0, sizes, _alignment(setup, dense_alignment, cases)),
     ]
 
 
@@ -350,7 +340,7 @@ def growth_prompts(setup: Setup) -> list[Series]:
             (augmented.sum() + logits.sum()).backward()
 
         works.append(work)
-    return [Series("band group prompting", [7 * count for count in classes], samples(setup, works))]
+    return [Series("band group prompting", 1, [7 * count for count in classes], samples(setup, works))]
 
 
 def growth_side(setup: Setup) -> list[Series]:
@@ -358,7 +348,7 @@ def growth_side(setup: Setup) -> list[Series]:
     size, sides = (2, (16, 32, 64)) if setup.quick else (32, (16, 32, 64, 128))
     network = network_of(trial_of("bp-lcz"))
     works = [gradient(network, size, ALL_CHANNELS, side) for side in sides]
-    return [Series("gradient of EB-CNN bp-lcz", sides, samples(setup, works))]
+    return [Series("gradient of EB-CNN bp-lcz", 2, sides, samples(setup, works))]
 
 
 def _alignment(
@@ -380,34 +370,9 @@ ROWS = (
     Row("exvit-memory", "its memory, batch x 4", "explicit, batch x 1", "MiB", Goal(1, "at most"), exvit_memory),
 )
 CURVES = (
-    Curve(
-        "batch",
-        "Cost against the batch",
-        "patches in a batch",
-        "s",
-        {"gradient of EB-CNN bp-lcz": 1, "alignment, distinct prompts": 1, "alignment, all pairs": 2},
-        growth_batch,
-    ),
-    Curve(
-        "groups",
-        "Cost against the band groups",
-        "band groups",
-        "s",
-        {"gradient of EB-CNN bp-lcz": 1, "alignment, distinct prompts": 2, "alignment, all pairs": 2},
-        growth_groups,
-    ),
-    Curve(
-        "classes",
-        "Alignment loss against the classes",
-        "classes",
-        "s",
-        {"alignment, distinct prompts": 1, "alignment, all pairs": 0},
-        growth_classes,
-    ),
-    Curve(
-        "prompts", "Prompting against the prompts", "distinct prompts", "s", {"band group prompting": 1}, growth_prompts
-    ),
-    Curve(
-        "side", "Gradient against the image side", "pixels a side", "s", {"gradient of EB-CNN bp-lcz": 2}, growth_side
-    ),
+    Curve("batch", "Cost against the batch", "patches in a batch", "s", growth_batch),
+    Curve("groups", "Cost against the band groups", "band groups", "s", growth_groups),
+    Curve("classes", "Alignment loss against the classes", "classes", "s", growth_classes),
+    Curve("prompts", "Prompting against the prompts", "distinct prompts", "s", growth_prompts),
+    Curve("side", "Gradient against the image side", "pixels a side", "s", growth_side),
 )

@@ -31,14 +31,14 @@ def test_the_interval_covers_the_exponent_as_often_as_it_says() -> None:
 
 @pytest.mark.parametrize(("sizes", "cost"), [([1, 2], [1, 2]), ([1, 2, 3], [1, 2, 0]), ([1, 2, 3], [1, 2])])
 def test_points_that_have_no_exponent_are_refused(sizes: list[float], cost: list[float]) -> None:
-    with pytest.raises(ValueError, match="three or more points"):
+    with pytest.raises(ValueError, match="points"):
         exponent(sizes, cost)
 
 
 def test_a_curve_becomes_a_small_figure_and_its_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    series = Series("linear", SIZES, [[size, 1.1 * size, 0.9 * size] for size in SIZES])
-    curve = Curve("sizes", "cost of a thing", "size", "s", {"linear": 1.0}, lambda _: [series])
+    series = Series("linear", 1, SIZES, [[size, 1.1 * size, 0.9 * size] for size in SIZES])
+    curve = Curve("sizes", "cost of a thing", "size", "s", lambda _: [series])
     monkeypatch.setattr(growth, "find_curves", lambda: [curve])
     out = measure_growth(quick=True, threads=1, out=tmp_path / "points.json", figures=tmp_path / "figures")
     assert out is not None
@@ -60,7 +60,6 @@ def test_a_curve_becomes_a_small_figure_and_its_points(tmp_path: Path, monkeypat
 def test_every_curve_runs_in_tiny_sizes(curve: Curve, tmp_path: Path) -> None:
     result = result_of(curve, Setup(tmp_path, quick=True))
     assert result["series"] or result["note"]
-    assert {line["label"] for line in result["series"]} >= {*curve.predicted} or result["note"]
 
 
 def test_no_two_curves_share_a_name_and_so_a_figure() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.speed import read_latest
-from bp_lcz.errors import UserError
+from tests.refusals import refuses
 
 MACHINE = {
     **{"cpu": "Some CPU", "cores": 2, "memory_gib": 8.0, "gpu": None, "threads": 2, "torch": "2", "numpy": "2"},
@@ -50,12 +50,12 @@ def test_without_results_there_is_nothing_to_show(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 1, "machine": {"date": "x"}, "rows": [{}]}'])
 def test_a_file_that_is_no_result_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "odd.json").write_text(text)
-    with pytest.raises(UserError, match=r"odd\.json: not a result of `bp-lcz bench`"):
+    with refuses(tmp_path / "odd.json", "`bp-lcz bench`"):
         read_latest(tmp_path)
 
 
 def test_another_format_is_named(tmp_path: Path) -> None:
     path = results(tmp_path)
     path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(UserError, match="another format than 1"):
+    with refuses(path, "format than 1"):
         read_latest(tmp_path)
