@@ -1,5 +1,6 @@
 """Bands and units of radar scenes, and values that no backscatter has."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,15 @@ import rasterio
 
 from bp_lcz.bands import SEN1_BANDS
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.raster import opened
+from bp_lcz.scenes.products import open_radar
 from bp_lcz.scenes.sentinel1 import Radar, read_radar
 from tests.scenes.rasters import radar, write_tif
 
 
 def found(path: Path, named: tuple[str, ...] | None = None, units: str = "auto") -> Radar:
-    with opened(path) as dataset:
-        return read_radar(path, dataset, named, units)
+    with ExitStack() as stack:
+        (scene,) = open_radar(stack, (path,))
+        return read_radar(path, scene, named, units)
 
 
 def power() -> np.ndarray:

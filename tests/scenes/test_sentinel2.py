@@ -1,5 +1,6 @@
 """Bands, units and offset of optical scenes: what is found, by what evidence, and what contradicts it."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import rasterio
 
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.raster import opened
-from bp_lcz.scenes.sentinel2 import Optical, band_name, read_optical
+from bp_lcz.scenes.names import band_name
+from bp_lcz.scenes.products import open_optical
+from bp_lcz.scenes.sentinel2 import Optical, read_optical
 from tests.scenes.rasters import optical, write_tif
 
 NAMES = list(SEN2_BANDS)
@@ -18,8 +20,8 @@ NAMES = list(SEN2_BANDS)
 def found(
     path: Path, named: tuple[str, ...] | None = None, units: str = "auto", offset: float | None = None
 ) -> Optical:
-    with opened(path) as dataset:
-        return read_optical(path, dataset, named, units, offset)
+    with ExitStack() as stack:
+        return read_optical(path, open_optical(stack, path), named, units, offset)
 
 
 def tagged(path: Path, values: np.ndarray, scale: float, offset: float = 0.0) -> Path:

@@ -246,7 +246,7 @@ def test_natural_zones_may_be_numbered_from_101(scene, tmp_path):
     [
         ("no crs", r"s1\.tif: has no coordinate reference system"),
         ("elsewhere", r"s1\.tif: does not overlap .*s2\.tif"),
-        ("no tif", r"s2\.tif: not a readable GeoTIFF"),
+        ("no tif", r"s2\.tif: not a readable raster"),
         ("missing", r"s2\.tif: not found"),
         ("swapped radar", r"s1\.tif: VH is brighter than VV, so they seem swapped"),
         ("scenes swapped", r"s1\.tif: has 10 bands, of which VV and VH are not known"),

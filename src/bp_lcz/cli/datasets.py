@@ -34,9 +34,15 @@ def split(
     typer.echo("\n".join(split_folders(folders, out, rule_from(by, shares, block_size, gap, seed))))
 
 
-S2 = Annotated[list[Path], typer.Option(help="Sentinel-2; may be repeated: a mosaic, later ones fill gaps.")]
+S2 = Annotated[
+    list[Path],
+    typer.Option(
+        help="Sentinel-2: raster, .SAFE folder or zip, folder of one file a band, STAC item. Repeated: a mosaic, "
+        "later ones fill gaps."
+    ),
+]
 S1 = Annotated[
-    list[Path] | None, typer.Option(help="Sentinel-1: VV and VH, or So2Sat's eight channels; may be repeated.")
+    list[Path] | None, typer.Option(help="Sentinel-1, likewise: VV and VH in one file or two, or So2Sat's channels.")
 ]
 S2Level = Annotated[str | None, typer.Option(help="L1C or L2A; without it, it is looked for.")]
 S2Units = Annotated[str, typer.Option(help="auto, dn or reflectance.")]
@@ -104,7 +110,7 @@ def tile(
 ) -> None:
     """Cut co-registered Sentinel scenes into a data set of patches, with Sentinel-1 or without.
 
-    Example: bp-lcz tile --s2 S2.tif --out /data/berlin
+    Example: bp-lcz tile --s2 S2A_MSIL1C_X.SAFE.zip --area berlin.geojson --out /data/berlin
 
     Example: bp-lcz tile --s1 S1.tif --s2 S2.tif --labels LCZ.tif --out /data/berlin
     """

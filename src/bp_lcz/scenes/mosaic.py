@@ -11,9 +11,10 @@ from shapely import Polygon, union_all
 
 from bp_lcz.errors import UserError
 from bp_lcz.scenes.lee import lee
-from bp_lcz.scenes.raster import Grid, Layer
+from bp_lcz.scenes.raster import Grid
 from bp_lcz.scenes.sentinel1 import Radar
 from bp_lcz.scenes.sentinel2 import Optical
+from bp_lcz.scenes.stack import Stack, StackLayer
 from bp_lcz.so2sat.geo import PIXEL_M
 
 MARGIN = 8
@@ -31,7 +32,7 @@ class MosaicPart:
     """A file on the grid, and how its stored values become a quantity.
 
     Attributes:
-        path: of the file.
+        scene: the open file.
         layer: its bands.
         form: what they hold.
         shape: the ground that its raster covers.
@@ -39,12 +40,17 @@ class MosaicPart:
         strange: pixels read so far that the file calls known and that cannot be.
     """
 
-    path: Path
-    layer: Layer
+    scene: Stack
+    layer: StackLayer
     form: Optical | Radar
     shape: Polygon
     is_filtered: bool = False
     strange: int = field(default=0)
+
+    @property
+    def path(self) -> Path:
+        """What the user named."""
+        return self.scene.path
 
     def read(self, row: int, rows: int) -> tuple[np.ndarray, Bool[np.ndarray, "row width"]]:
         """Values, and where they are known."""

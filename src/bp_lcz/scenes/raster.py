@@ -95,20 +95,24 @@ class Layer:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened(path: Path, target: str | None = None) -> Iterator[Any]:
     """A raster with coordinates.
+
+    Args:
+        path: of the raster.
+        target: what GDAL opens, if that is another text, as of a file in a zip.
 
     Raises:
         UserError: if it is missing, unreadable, or without coordinates of a map.
     """
-    if not path.exists():
+    if target is None and not path.exists():
         raise UserError(path, "not found")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # said below, as an error
-            dataset = rasterio.open(path)
+            dataset = rasterio.open(target or path)
     except (RasterioError, CPLE_BaseError):
-        raise UserError(path, "not a readable GeoTIFF") from None
+        raise UserError(path, "not a readable raster") from None
     with dataset:
         if dataset.crs is None or dataset.transform.is_identity:
             if dataset.gcps[0] or dataset.rpcs is not None:
@@ -145,7 +149,7 @@ def check_overlap(path: Path, dataset: Any, reference: Path, other: Any) -> None
         raise UserError(path, f"does not overlap {reference}; are they of one place?")
 
 
-def _bounds(dataset: Any) -> tuple[float, float, float, float]:
+def bounds_of(dataset: Any) -> tuple[float, float, float, float]:
     """West, south, east, north of a raster in whatever direction it is stored."""
     corners = [dataset.transform @ (x, y) for x in (0, dataset.width) for y in (0, dataset.height)]
     x, y = zip(*corners, strict=True)
@@ -154,7 +158,7 @@ def _bounds(dataset: Any) -> tuple[float, float, float, float]:
 
 def _degrees(dataset: Any) -> tuple[float, float, float, float]:
     """West, south, east, north in degrees; east is beyond 180 where the raster crosses that meridian."""
-    west, south, east, north = transform_bounds(dataset.crs, "EPSG:4326", *_bounds(dataset))
+    west, south, east, north = transform_bounds(dataset.crs, "EPSG:4326", *bounds_of(dataset))
     return west, south, east + 360 if east < west else east, north
 
 
@@ -174,7 +178,7 @@ def grid_crs(path: Path, dataset: Any, asked: str | None) -> tuple[CRS, list[str
         return crs, []
     if _is_metric(dataset.crs) and (_steps(dataset) or _UTM.fullmatch(str(dataset.crs.to_epsg()))):
         return dataset.crs, []
-    west, south, east, north = _bounds(dataset)
+    west, south, east, north = bounds_of(dataset)
     (longitude,), (latitude,) = transform(dataset.crs, "EPSG:4326", [(west + east) / 2], [(south + north) / 2])
     if not np.isfinite([longitude, latitude]).all():
         raise UserError(path, _NO_PLACE)
@@ -234,7 +238,7 @@ def pixel_grid(path: Path, dataset: Any, grid: Grid) -> tuple[Grid, list[str]]:
     """
     if _steps(dataset) is None or dataset.crs != grid.crs:
         return grid, []
-    west, _, _, north = _bounds(dataset)
+    west, _, _, north = bounds_of(dataset)
     place = grid.transform
     east, up = (
         (there - here + PIXEL_M / 2) % PIXEL_M - PIXEL_M / 2 for there, here in ((west, place.c), (north, place.f))
@@ -277,7 +281,7 @@ def on_grid(
         fill: a stored value that means no data though the file does not say so.
         fill_alone: whether it does so in a single band, too, or only in all bands at once.
     """
-    west, _, _, north = _bounds(dataset)
+    west, _, _, north = bounds_of(dataset)
     steps = _steps(dataset)
     corner = np.array([grid.transform.f - north, west - grid.transform.c]) / PIXEL_M
     if steps and dataset.crs == grid.crs and np.allclose(corner, np.round(corner), atol=_CLOSE, rtol=0):
@@ -307,7 +311,7 @@ def on_grid(
 
 def _unbroken(dataset: Any) -> CRS:
     """The raster's coordinates without an end at 180 degrees, if it goes beyond that; the warper's own end there."""
-    west, _, east, _ = _bounds(dataset)
+    west, _, east, _ = bounds_of(dataset)
     crs, turn = dataset.crs, (1 if east + west > 0 else -1)
     if crs.is_geographic and (west < -180 or east > 180):
         return CRS.from_string(f"{crs.to_proj4()} +lon_wrap={(west + east) / 2:.6f}")

@@ -26,6 +26,7 @@ from bp_lcz.records import SceneFindings
 from bp_lcz.scenes.areas import read_area
 from bp_lcz.scenes.lee import LEE_LOOKS, LEE_WINDOW
 from bp_lcz.scenes.mosaic import MosaicPart, check_parts, merged
+from bp_lcz.scenes.products import open_optical, open_radar
 from bp_lcz.scenes.raster import (
     CELL,
     CELL_M,
@@ -43,6 +44,7 @@ from bp_lcz.scenes.raster import (
 from bp_lcz.scenes.sentinel1 import INTENSITIES, Radar, read_radar
 from bp_lcz.scenes.sentinel1 import UNITS as S1_UNITS
 from bp_lcz.scenes.sentinel2 import OFFSET_DN, Optical, read_optical
+from bp_lcz.scenes.stack import Stack, StackLayer
 from bp_lcz.so2sat.geo import PIXEL_M
 
 _CHUNK = 64
@@ -161,7 +163,7 @@ class Scene:
         self.level = levels.pop() if len(levels) == 1 else None
         files = [part for parts in self._parts.values() for part in parts]
         self.findings = SceneFindings(
-            crs=grid.crs.to_string(), level=self.level, files=tuple(part.form.findings(part.path) for part in files)
+            crs=grid.crs.to_string(), level=self.level, files=tuple(part.form.findings(part.scene) for part in files)
         )
         self._first = round(-grid.transform.f / PIXEL_M) % _CHUNK
         self._chunks: dict[int, Strip] = {}
@@ -240,53 +242,51 @@ def opened_scene(options: SceneOptions) -> Iterator[Scene]:
             overlap, VV and VH seem swapped, or units, level or offset are not clear.
     """
     with rasterio.Env(GDAL_CACHEMAX=_CACHE_MIB), ExitStack() as stack:
-        optical, radar = (
-            [(path, stack.enter_context(opened(path))) for path in paths] for paths in (options.s2, options.s1)
-        )
-        for path, dataset in radar:
-            check_overlap(path, dataset, *optical[0])
-        crs, lines = grid_crs(*optical[0], options.crs)
-        shapes = union_all([outline(path, dataset, crs) for path, dataset in optical])
+        optical = [open_optical(stack, path) for path in options.s2]
+        radar = open_radar(stack, options.s1)
+        first = (optical[0].path, optical[0])
+        for scene in radar:
+            check_overlap(scene.path, scene, *first)
+        crs, lines = grid_crs(*first, options.crs)
+        shapes = union_all([outline(scene.path, scene, crs) for scene in optical])
         west, south, east, north = shapes.bounds
         width, height = round((east - west) / PIXEL_M), round((north - south) / PIXEL_M)
         if min(width, height) < PATCH_SIDE:
-            raise UserError(optical[0][0], f"{width} x {height} pixels of 10 m are less than one patch of {PATCH_SIDE}")
+            raise UserError(options.s2[0], f"{width} x {height} pixels of 10 m are less than one patch of {PATCH_SIDE}")
         area = None if options.area is None else read_area(options.area, crs)
         wanted = shapes if area is None else area.intersection(shapes)
         if not wanted.area:
             raise UserError(options.area, f"lies outside {options.s2[0]}")
         grid = cell_grid(crs, wanted.bounds)
-        ground, said = pixel_grid(*optical[0], grid)
+        ground, said = pixel_grid(*first, grid)
         lines += said
-        sen2 = [_optical(stack, path, dataset, ground, options) for path, dataset in optical]
-        sen1 = [_radar(stack, path, dataset, ground, options) for path, dataset in radar]
+        sen2 = [_optical(stack, scene, ground, options) for scene in optical]
+        sen1 = [_radar(stack, scene, ground, options) for scene in radar]
         lines += [note for part in (*sen2, *sen1) for note in part.form.notes]
         for parts in (sen2, sen1):
             if len(parts) > 1:
                 check_parts(parts, ground)
-        mask = None if options.mask is None else _mask(stack, options.mask, optical[0], ground, options, lines)
-        yield Scene(grid, ground, sen1, sen2, lines, optical[0], area, mask)
+        mask = None if options.mask is None else _mask(stack, options.mask, first, ground, options, lines)
+        yield Scene(grid, ground, sen1, sen2, lines, first, area, mask)
 
 
-def _optical(stack: ExitStack, path: Path, dataset: Any, grid: Grid, options: SceneOptions) -> MosaicPart:
-    form = read_optical(path, dataset, options.s2_bands, options.s2_units, options.s2_offset, options.s2_level)
-    return MosaicPart(path, _layer(stack, path, dataset, form, grid), form, outline(path, dataset, grid.crs))
+def _optical(stack: ExitStack, scene: Stack, grid: Grid, options: SceneOptions) -> MosaicPart:
+    form = read_optical(scene.path, scene, options.s2_bands, options.s2_units, options.s2_offset, options.s2_level)
+    return MosaicPart(scene, _layer(stack, scene, form, grid), form, outline(scene.path, scene, grid.crs))
 
 
-def _radar(stack: ExitStack, path: Path, dataset: Any, grid: Grid, options: SceneOptions) -> MosaicPart:
-    form = read_radar(path, dataset, options.s1_bands, options.s1_units)
+def _radar(stack: ExitStack, scene: Stack, grid: Grid, options: SceneOptions) -> MosaicPart:
+    form = read_radar(scene.path, scene, options.s1_bands, options.s1_units)
     is_filtered = options.s1_filter == "lee"
     if is_filtered and tuple(form.bands) != INTENSITIES:
-        raise UserError("--s1-filter lee", f"is for two intensities; {path} holds So2Sat's filtered channels")
+        raise UserError("--s1-filter lee", f"is for two intensities; {scene.path} holds So2Sat's filtered channels")
     if is_filtered:
-        form.notes.append(f"{path.name}: Lee filter of {LEE_WINDOW} x {LEE_WINDOW} pixels and {LEE_LOOKS:g} looks")
-    shape = outline(path, dataset, grid.crs)
-    return MosaicPart(path, _layer(stack, path, dataset, form, grid), form, shape, is_filtered)
+        form.notes.append(f"{scene.path.name}: Lee filter of {LEE_WINDOW} x {LEE_WINDOW} pixels, {LEE_LOOKS:g} looks")
+    return MosaicPart(scene, _layer(stack, scene, form, grid), form, outline(scene.path, scene, grid.crs), is_filtered)
 
 
-def _layer(stack: ExitStack, path: Path, dataset: Any, form: Optical | Radar, grid: Grid) -> Layer:
-    bands = list(form.bands.values())
-    return on_grid(stack, path, dataset, grid, bands, Resampling.bilinear, form.fill, form.fill_alone)
+def _layer(stack: ExitStack, scene: Stack, form: Optical | Radar, grid: Grid) -> StackLayer:
+    return scene.on_grid(stack, grid, list(form.bands.values()), form.fill, form.fill_alone)
 
 
 def _mask(

@@ -1,9 +1,7 @@
 """Sentinel-1 as people have it into linear power: which band is which, in what units, and what is no backscatter."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Num
@@ -11,7 +9,9 @@ from jaxtyping import Bool, Float, Num
 from bp_lcz.bands import SEN1_BANDS
 from bp_lcz.errors import UserError
 from bp_lcz.records import FileFindings
+from bp_lcz.scenes.names import polarisation
 from bp_lcz.scenes.raster import majority, naming_texts, sample
+from bp_lcz.scenes.stack import Stack
 
 INTENSITIES = ("VH_lee_intensity", "VV_lee_intensity")
 UNITS = ("auto", "db", "linear", "amplitude")
@@ -55,13 +55,13 @@ class Radar:
     fill: float | None
     notes: list[str]
 
-    def findings(self, path: Path) -> FileFindings:
+    def findings(self, scene: Stack) -> FileFindings:
         """For the record."""
         return FileFindings(
-            name=path.name,
-            size=path.stat().st_size,
+            name=scene.path.name,
+            size=scene.size,
             quantity="backscatter",
-            bands={band: str(number) for band, number in self.bands.items()},
+            bands={band: scene.place_of(number) for band, number in self.bands.items()},
             units=self.unit,
             scale=self.scale,
             shift=self.shift,
@@ -100,12 +100,12 @@ class Radar:
         return values, known
 
 
-def read_radar(path: Path, dataset: Any, named: tuple[str, ...] | None, asked: str) -> Radar:
+def read_radar(path: Path, dataset: Stack, named: tuple[str, ...] | None, asked: str) -> Radar:
     """Find out what a scene holds.
 
     Args:
         path: of the raster.
-        dataset: the open raster.
+        dataset: the open scene.
         named: ``VV`` and ``VH`` in stored order; None reads the bands' descriptions.
         asked: unit, or ``auto``.
 
@@ -147,7 +147,7 @@ def read_radar(path: Path, dataset: Any, named: tuple[str, ...] | None, asked: s
     return radar
 
 
-def _bands(path: Path, dataset: Any, named: tuple[str, ...] | None) -> tuple[dict[str, int], list[str]]:
+def _bands(path: Path, dataset: Stack, named: tuple[str, ...] | None) -> tuple[dict[str, int], list[str]]:
     texts = naming_texts(dataset) if named is None else list(named)
     if any(str(kind).startswith("complex") for kind in dataset.dtypes):  # complex_int16 is no type of NumPy
         raise UserError(path, "holds complex numbers; give calibrated intensities, or So2Sat's eight real channels")
@@ -164,9 +164,8 @@ def _bands(path: Path, dataset: Any, named: tuple[str, ...] | None) -> tuple[dic
     else:
         found = {}
         for number, text in enumerate(texts, start=1):
-            words = set(re.split(r"[^A-Z0-9]+", text.upper()))
-            if len(words & {"VH", "VV"}) == 1:
-                found.setdefault(INTENSITIES["VV" in words], []).append(number)
+            if name := polarisation(text):
+                found.setdefault(INTENSITIES[name == "VV"], []).append(number)
         by = "by name"
     wanted = SEN1_BANDS if len(found) == len(SEN1_BANDS) else INTENSITIES
     if set(found) != set(wanted) or any(len(numbers) > 1 for numbers in found.values()):
@@ -196,7 +195,7 @@ def _fill(values: Float[np.ndarray, "band pixel"], unit: str, stored: Float[np.n
     return majority(equal) if equal.size >= _MANY_EQUAL else None
 
 
-def _unit(path: Path, dataset: Any, values: Float[np.ndarray, "band pixel"], asked: str) -> str:
+def _unit(path: Path, dataset: Stack, values: Float[np.ndarray, "band pixel"], asked: str) -> str:
     """The unit to which nearly all values and both medians belong."""
     if any("AMPLITUDE" in (text or "").upper() for text in dataset.descriptions) and asked == "auto":
         raise UserError(path, "its bands are called amplitudes; --s1-units amplitude squares them")

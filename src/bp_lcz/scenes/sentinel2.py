@@ -7,7 +7,6 @@ the baseline in its name. Each is held against the pixels; without any, the pixe
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Num
@@ -16,7 +15,9 @@ from scipy.ndimage import label
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UserError
 from bp_lcz.records import FileFindings
+from bp_lcz.scenes.names import ORDERS, band_name
 from bp_lcz.scenes.raster import majority, naming_texts, sample
+from bp_lcz.scenes.stack import Stack
 
 OFFSET_DN = 1000.0
 """Added to digital numbers of Sentinel-2 from processing baseline 04.00 on (25 January 2022)."""
@@ -28,13 +29,6 @@ REFLECTANCE = (-0.15, 3.0)
 BRIGHTEST_MEDIAN = (0.005, 2.0)
 """Median of a scene's brightest band, from the open sea to closed clouds."""
 
-_L1C = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
-_ORDERS = {10: SEN2_BANDS, 12: tuple(band for band in _L1C if band != "B10"), 13: _L1C}
-_COMMON = {
-    "COASTAL": "B01", "BLUE": "B02", "GREEN": "B03", "RED": "B04", "REDEDGE1": "B05", "REDEDGE2": "B06",
-    "REDEDGE3": "B07", "NIR": "B08", "NIR08": "B8A", "NIR09": "B09", "CIRRUS": "B10", "SWIR16": "B11", "SWIR22": "B12",
-}  # fmt: skip
-"""Common names of STAC's extension eo, as Earth Search gives the bands."""
 _DARKEST = 0.001
 _NONE_BELOW, _OFFSET_FROM = 900.0, 970.0
 """Darkest digital numbers without and with the offset: overcorrected water lies a little below 1000."""
@@ -67,13 +61,13 @@ class Optical:
     level: str | None
     notes: list[str]
 
-    def findings(self, path: Path) -> FileFindings:
+    def findings(self, scene: Stack) -> FileFindings:
         """For the record."""
         return FileFindings(
-            name=path.name,
-            size=path.stat().st_size,
+            name=scene.path.name,
+            size=scene.size,
             quantity="reflectance",
-            bands={band: str(number) for band, number in self.bands.items()},
+            bands={band: scene.place_of(number) for band, number in self.bands.items()},
             units=self.unit,
             scale=self.scale,
             shift=self.shift,
@@ -126,7 +120,7 @@ def _is_water(
 
 def read_optical(
     path: Path,
-    dataset: Any,
+    dataset: Stack,
     named: tuple[str, ...] | None,
     units: str,
     asked_offset: float | None,
@@ -136,7 +130,7 @@ def read_optical(
 
     Args:
         path: of the raster.
-        dataset: the open raster.
+        dataset: the open scene.
         named: bands in stored order; None reads their descriptions.
         units: ``dn``, ``reflectance`` or ``auto``.
         asked_offset: in digital numbers; None looks for it.
@@ -185,21 +179,21 @@ def read_optical(
         level, by = asked_level, "by --s2-level"
     said += [f"{path.name}: {evidence}", f"{path.name}: level {level or 'unknown'}, {by}"]
     fill = majority(fills)
-    if fill is None and offset:
+    if fill is None and (offset or dataset.stated):
         fill = 0.0
     if fill:
         said.append(f"{path.name}: {fill:g} in all bands is taken for no data")
     return Optical(bands, found, slope / DN, (start - offset) / DN, offset != 0, fill, level, said)
 
 
-def _names(path: Path, dataset: Any, named: tuple[str, ...] | None) -> tuple[list[str], list[str]]:
+def _names(path: Path, dataset: Stack, named: tuple[str, ...] | None) -> tuple[list[str], list[str]]:
     """Name of each band in stored order, empty where it is none of Sentinel-2's, and how they were found."""
     texts = naming_texts(dataset) if named is None else list(named)
     if texts is None:
-        if dataset.count not in _ORDERS:
-            known = ", ".join(map(str, _ORDERS))
+        if dataset.count not in ORDERS:
+            known = ", ".join(map(str, ORDERS))
             raise UserError(path, f"has {dataset.count} bands without names; expected {known} bands or --s2-bands")
-        names, by = list(_ORDERS[dataset.count]), "by their order, since no description names them"
+        names, by = list(ORDERS[dataset.count]), "by their order, since no description names them"
     else:
         if len(texts) != dataset.count:
             raise UserError(path, f"has {dataset.count} bands, but --s2-bands names {len(texts)}")
@@ -215,24 +209,10 @@ def _names(path: Path, dataset: Any, named: tuple[str, ...] | None) -> tuple[lis
     return names, [f"{path.name}: bands {order}, {by}"]
 
 
-def band_name(text: str) -> str:
-    """The band of which a description speaks, such as ``B02`` for ``20180710T101029_B2_10m``; empty if of no one.
-
-    Numbers (``B2``, ``B02``, ``Band 2``, ``2``) go before common names (``blue``, ``rededge1``, ``nir08``).
-    """
-    plain = re.sub(r"\bBAND[\s-]*(?=\d)", "B", text.upper().replace("_", " "))
-    words = re.split(r"[^A-Z0-9]+", re.sub(r"\bRED[\s-]*EDGE[\s-]*", "REDEDGE", plain).strip())
-    if len(words) == 1 and words[0][:1].isdigit():
-        words = [f"B{words[0]}"]
-    numbered = [match for match in (re.fullmatch(r"B0?(\d{1,2})(A?)", word) for word in words) if match]
-    found = {f"B{int(match[1])}A" if match[2] else f"B{int(match[1]):02d}" for match in numbered}
-    if not found and not {"INFRA", "NARROW"} & set(words):  # near infra-red is no red, a narrow nir another band
-        found = {_COMMON[word] for word in words if word in _COMMON}
-    return found.pop() if len(found) == 1 and found <= set(_L1C) else ""
-
-
-def _level(path: Path, dataset: Any, names: list[str]) -> tuple[str | None, str]:
+def _level(path: Path, dataset: Stack, names: list[str]) -> tuple[str | None, str]:
     """The processing level, which is part of what a model expects, and the evidence for it."""
+    if dataset.stated is not None and dataset.stated.level:
+        return dataset.stated.level, f"by {dataset.stated.by}"
     by_name = re.search(r"MSIL(1C|2A)", path.name)
     by_tag = re.search(r"1C|2A", dataset.tags().get("PROCESSING_LEVEL", dataset.tags().get("PRODUCT_TYPE", "")))
     for match, evidence in ((by_tag, "its metadata"), (by_name, "its name")):
@@ -244,7 +224,7 @@ def _level(path: Path, dataset: Any, names: list[str]) -> tuple[str | None, str]
     return ("L2A", "as it lacks B10 alone") if {"B01", "B09"} <= set(names) else (None, "while So2Sat's is L1C")
 
 
-def _unit(path: Path, dataset: Any, values: Float[np.ndarray, "10 pixel"], asked: str, is_declared: bool) -> float:
+def _unit(path: Path, dataset: Stack, values: Float[np.ndarray, "10 pixel"], asked: str, is_declared: bool) -> float:
     """Stored numbers, after a declared scale, of a reflectance of 1."""
     medians = np.median(values, axis=1)
     brightest = float(medians.max())
@@ -264,7 +244,7 @@ def _unit(path: Path, dataset: Any, values: Float[np.ndarray, "10 pixel"], asked
 
 def _darkest(
     path: Path,
-    dataset: Any,
+    dataset: Stack,
     stored: Float[np.ndarray, "10 pixel"],
     cirrus: int | None,
     slope: float,
@@ -288,7 +268,7 @@ def _darkest(
 
 
 def _offset(
-    path: Path, dataset: Any, dark: float, asked: float | None, declared: tuple[float, str] | None
+    path: Path, dataset: Stack, dark: float, asked: float | None, declared: tuple[float, str] | None
 ) -> tuple[float, str]:
     """The offset to take off, in digital numbers, and the evidence for it."""
     seen = 0.0 if dark < _NONE_BELOW else OFFSET_DN if dark >= _OFFSET_FROM else None
@@ -314,8 +294,10 @@ def _offset(
     return offset, f"offset {offset:g} by {by}; {pixels}"
 
 
-def _said_by_product(path: Path, dataset: Any) -> tuple[float, str] | None:
-    tags = [dataset.tags(), *(dataset.tags(number) for number in range(1, dataset.count + 1))]
+def _said_by_product(path: Path, dataset: Stack) -> tuple[float, str] | None:
+    if dataset.stated is not None and dataset.stated.offset is not None:
+        return dataset.stated.offset, dataset.stated.offset_by
+    tags = [dataset.tags(number) for number in range(1, dataset.count + 1)]
     stated = {
         (key, value.strip())
         for one in tags

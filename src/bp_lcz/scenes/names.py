@@ -1,0 +1,35 @@
+"""How tools and products name the bands of Sentinel-1 and Sentinel-2."""
+
+import re
+
+from bp_lcz.bands import SEN2_BANDS
+
+L1C_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+ORDERS = {10: SEN2_BANDS, 12: tuple(band for band in L1C_BANDS if band != "B10"), 13: L1C_BANDS}
+_COMMON = {
+    "COASTAL": "B01", "BLUE": "B02", "GREEN": "B03", "RED": "B04", "REDEDGE1": "B05", "REDEDGE2": "B06",
+    "REDEDGE3": "B07", "NIR": "B08", "NIR08": "B8A", "NIR09": "B09", "CIRRUS": "B10", "SWIR16": "B11", "SWIR22": "B12",
+}  # fmt: skip
+"""Common names of STAC's extension eo, as Earth Search gives the bands."""
+
+
+def band_name(text: str) -> str:
+    """The band of which a description speaks, such as ``B02`` for ``20180710T101029_B2_10m``; empty if of no one.
+
+    Numbers (``B2``, ``B02``, ``Band 2``, ``2``) go before common names (``blue``, ``rededge1``, ``nir08``).
+    """
+    plain = re.sub(r"\bBAND[\s-]*(?=\d)", "B", text.upper().replace("_", " "))
+    words = re.split(r"[^A-Z0-9]+", re.sub(r"\bRED[\s-]*EDGE[\s-]*", "REDEDGE", plain).strip())
+    if len(words) == 1 and words[0][:1].isdigit():
+        words = [f"B{words[0]}"]
+    numbered = [match for match in (re.fullmatch(r"B0?(\d{1,2})(A?)", word) for word in words) if match]
+    found = {f"B{int(match[1])}A" if match[2] else f"B{int(match[1]):02d}" for match in numbered}
+    if not found and not {"INFRA", "NARROW"} & set(words):  # near infra-red is no red, a narrow nir another band
+        found = {_COMMON[word] for word in words if word in _COMMON}
+    return found.pop() if len(found) == 1 and found <= set(L1C_BANDS) else ""
+
+
+def polarisation(text: str) -> str:
+    """``VV`` or ``VH`` if a text speaks of one of them, else nothing."""
+    found = set(re.split(r"[^A-Z0-9]+", text.upper())) & {"VH", "VV"}
+    return found.pop() if len(found) == 1 else ""

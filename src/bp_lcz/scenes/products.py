@@ -1,0 +1,208 @@
+"""Products as people have them: a raster, a folder or zip of them, a .SAFE product, a STAC item."""
+
+import re
+import zipfile
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from bp_lcz.errors import UserError, one_line
+from bp_lcz.scenes.names import band_name, polarisation
+from bp_lcz.scenes.raster import opened
+from bp_lcz.scenes.stac import read_item
+from bp_lcz.scenes.stack import Stack, Stated, Stored
+
+_RASTERS = {".jp2", ".tif", ".tiff", ".vrt", ".img"}
+_MOST_MEMBERS = 20_000
+_MOST_XML = 8 * 2**20
+_XML = re.compile(r"MTD_MSI(L1C|L2A)?\.xml")
+_RADAR = re.compile(r"S1[A-D]_\w\w_(SLC|GRD|RAW|OCN)\w?_", re.IGNORECASE)
+_QUANTIFICATION = 10_000.0
+_FIRST_WITH_OFFSET = 4.0
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """Files of a folder or zip by their paths in it."""
+
+    path: Path
+    members: tuple[str, ...]
+    is_zip: bool
+
+    def target(self, member: str) -> str:
+        """For GDAL."""
+        return f"/vsizip/{{{self.path.absolute()}}}/{member}" if self.is_zip else str(self.path / member)
+
+    def text(self, member: str) -> str:
+        """The beginning of a text file."""
+        if not self.is_zip:
+            with (self.path / member).open("rb") as file:
+                return file.read(_MOST_XML).decode("utf-8", errors="replace")
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(member) as file:
+                return file.read(_MOST_XML).decode("utf-8", errors="replace")
+        except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
+            raise UserError(self.path, f"{member} cannot be read: {one_line(error)}") from None
+
+    def size(self, members: Iterable[str]) -> int:
+        """Bytes of the zip, or of some files."""
+        return self.path.stat().st_size if self.is_zip else sum((self.path / one).stat().st_size for one in members)
+
+
+def open_optical(stack: ExitStack, path: Path) -> Stack:
+    """Open a scene of Sentinel-2.
+
+    Raises:
+        UserError: if it is missing or unreadable, or holds several products, several files of a band, files
+            outside itself or on the network.
+    """
+    if _XML.fullmatch(path.name):
+        path = path.parent
+    if path.suffix.lower() == ".json":
+        return read_item(stack, path, band_name)
+    folder = _folder(path)
+    if folder is None:
+        return _raster(stack, path)
+    found = [member for member in folder.members if _XML.fullmatch(PurePosixPath(member).name)]
+    if len(found) > 1:
+        raise UserError(path, f"holds {len(found)} products; name one ({', '.join(sorted(found)[:3])})")
+    if not found:
+        return _bands(stack, folder, folder.members, band_name)
+    root = PurePosixPath(found[0]).parent
+    images = [
+        member
+        for member in folder.members
+        if PurePosixPath(member).is_relative_to(root) and "IMG_DATA" in PurePosixPath(member).parts
+    ]
+    granules = {PurePosixPath(member).relative_to(root).parts[1] for member in images}
+    if len(granules) > 1:
+        raise UserError(path, f"holds {len(granules)} granules; give one folder GRANULE/…/IMG_DATA")
+    return _bands(stack, folder, images, band_name, _by_xml(path, PurePosixPath(found[0]).name, folder.text(found[0])))
+
+
+def open_radar(stack: ExitStack, paths: tuple[Path, ...]) -> list[Stack]:
+    """Open scenes of Sentinel-1; files of one polarisation are joined with the next one.
+
+    Raises:
+        UserError: as `open_optical`; if a product is in radar geometry; if one of two polarisations is missing.
+    """
+    whole: list[Stack] = []
+    single: Stack | None = None
+    for path in paths:
+        folder = None if path.suffix.lower() == ".json" else _folder(path)
+        names = (path.name, *(folder.members[:100] if folder else ()))
+        kind = next((match for match in map(_RADAR.search, names) if match), None)
+        if kind and (folder is None or any("measurement/" in name or "manifest.safe" in name for name in names)):
+            raise UserError(
+                path,
+                f"is a Sentinel-1 {kind[1].upper()} product: in radar geometry and uncalibrated; give "
+                "terrain-corrected, calibrated backscatter such as RTC",
+            )
+        if path.suffix.lower() == ".json":
+            scene = read_item(stack, path, polarisation)
+        else:
+            scene = _raster(stack, path) if folder is None else _bands(stack, folder, folder.members, polarisation)
+        if scene.count > 1:
+            whole.append(scene)
+        elif single is None:
+            single = scene
+        else:
+            pair = [band for one in (single, scene) for band in one.bands]
+            texts = [band.text if polarisation(band.text) else band.path.stem for band in pair]
+            named = [Stored(b.path, b.dataset, b.number, text) for b, text in zip(pair, texts, strict=True)]
+            whole.append(Stack(single.path, named, size=single.size + scene.size))
+            single = None
+    if single is not None:
+        raise UserError(single.path, "has one band; give VV and VH, in one file or in two (--s1 VV.tif --s1 VH.tif)")
+    return whole
+
+
+def _folder(path: Path) -> _Folder | None:
+    """None if the path is neither a folder nor a zip."""
+    if path.is_dir():
+        members = sorted(one.relative_to(path).as_posix() for one in path.rglob("*") if one.is_file())
+        if len(members) > _MOST_MEMBERS:
+            raise UserError(path, f"holds {len(members):,} files; name the folder of one scene")
+        return _Folder(path, tuple(members), is_zip=False)
+    if path.suffix.lower() != ".zip" or not path.exists():
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = sorted(one for one in archive.namelist() if not one.endswith("/"))
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise UserError(path, f"is no readable zip (truncated?): {one_line(error)}") from None
+    for member in members:
+        if member.startswith(("/", "\\")) or ":" in member or ".." in re.split(r"[/\\]", member):
+            raise UserError(path, f"holds a path outside itself ({member}); unpack nothing of it")
+    return _Folder(path, tuple(members), is_zip=True)
+
+
+def _raster(stack: ExitStack, path: Path) -> Stack:
+    dataset = stack.enter_context(opened(path))
+    texts = [text or "" for text in dataset.descriptions]
+    bands = [Stored(path, dataset, number, text) for number, text in enumerate(texts, start=1)]
+    return Stack(path, bands, size=path.stat().st_size)
+
+
+def _bands(
+    stack: ExitStack,
+    folder: _Folder,
+    members: Iterable[str],
+    name_of: Callable[[str], str],
+    stated: Stated | None = None,
+) -> Stack:
+    """One file a band, of each band the finest."""
+    found: dict[str, list[Stored]] = {}
+    used = []
+    for member in members:
+        place = PurePosixPath(member)
+        is_image = place.suffix.lower() in _RASTERS and not place.name.startswith(("MSK_", "."))
+        name = name_of(place.stem) if is_image and "QI_DATA" not in place.parts else ""
+        if name:
+            path = folder.path / member
+            dataset = stack.enter_context(opened(path, folder.target(member)))
+            if dataset.count != 1:
+                raise UserError(path, f"has {dataset.count} bands; expected one band a file, or one file of all")
+            found.setdefault(name, []).append(Stored(path, dataset, 1, name))
+            used.append(member)
+    if not found:
+        raise UserError(folder.path, "holds no bands that are understood, such as B02.jp2, …_B02_10m.tif or blue.tif")
+    chosen = []
+    for files in found.values():
+        files.sort(key=lambda band: abs(band.dataset.transform.a))
+        if len(files) > 1 and abs(files[0].dataset.transform.a) == abs(files[1].dataset.transform.a):
+            raise UserError(folder.path, f"holds a band twice: {files[0].path.name} and {files[1].path.name}")
+        chosen.append(files[0])
+    return Stack(folder.path, chosen, stated, folder.size(used))
+
+
+def _by_xml(path: Path, name: str, text: str) -> Stated:
+    """What a product says of level and offset; its values are plain numbers, so no XML is parsed."""
+
+    def values(tag: str) -> set[str]:
+        return {found.strip() for found in re.findall(rf"<(?:\w+:)?{tag}(?:\s[^>]*)?>([^<]*)<", text)}
+
+    level = next(iter(re.findall(r"1C|2A", " ".join(values("PROCESSING_LEVEL")) or name)), None)
+    wrong = {one for tag in ("QUANTIFICATION_VALUE", "BOA_QUANTIFICATION_VALUE") for one in values(tag)}
+    if any(_number(one) != _QUANTIFICATION for one in wrong):
+        raise UserError(path, f"{name} states a QUANTIFICATION_VALUE of {', '.join(sorted(wrong))}; expected 10000")
+    key = "BOA_ADD_OFFSET" if level == "2A" else "RADIO_ADD_OFFSET"
+    offsets = values(key)
+    if len(offsets) > 1 or any(_number(one) not in (0, -1000) for one in offsets):
+        raise UserError(path, f"{name} states {', '.join(sorted(offsets))} as {key}; expected -1000 or 0 for all bands")
+    baseline = next(iter(values("PROCESSING_BASELINE")), "")
+    said = f"{name}, {key} {next(iter(offsets), 'absent')}" + (f", baseline {baseline}" if baseline else "")
+    if offsets:
+        offset: float | None = -_number(offsets.pop()) or 0.0
+    else:
+        is_older = bool(baseline) and _number(baseline) < _FIRST_WITH_OFFSET
+        offset = 0.0 if is_older else None
+    return Stated(name, f"L{level}" if level else None, offset, said)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

@@ -1,0 +1,125 @@
+"""A STAC item whose assets are local files."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from bp_lcz.errors import UserError
+from bp_lcz.scenes.raster import opened
+from bp_lcz.scenes.stack import Stack, Stated, Stored
+
+_MOST_BYTES = 8 * 2**20
+_DN = 10_000.0
+
+
+def read_item(stack: ExitStack, path: Path, name_of: Callable[[str], str]) -> Stack:
+    """Open the bands of an item.
+
+    Args:
+        stack: closes the files.
+        path: of the item.
+        name_of: the band of which a text speaks, or nothing.
+
+    Raises:
+        UserError: if it is no item, a band that is needed is on the network or missing, or bands are stated to have
+            different scales and offsets.
+    """
+    item = _item(path)
+    found: dict[str, tuple[Stored, dict[str, Any]]] = {}
+    remote: dict[str, str] = {}
+    for key, asset in item["assets"].items():
+        for number, name, raster in _bands(key, asset, name_of):
+            href = str(asset.get("href", ""))
+            file = _local(path, href)
+            if file is None:
+                remote.setdefault(name, href)
+                continue
+            dataset = stack.enter_context(opened(file))
+            if number > dataset.count:
+                raise UserError(path, f"asset {key} names {number} bands, but {file.name} has {dataset.count}")
+            is_finer = name not in found or abs(dataset.transform.a) < abs(found[name][0].dataset.transform.a)
+            if is_finer:
+                found[name] = Stored(file, dataset, number, name), raster
+    lacking = {name: href for name, href in remote.items() if name not in found}
+    if lacking:
+        name, href = next(iter(lacking.items()))
+        raise UserError(path, f"its band {name} is no local file ({href[:120]}); download it, and name it in the item")
+    if not found:
+        raise UserError(path, "has no assets with bands that are understood (bands, eo:bands, or names such as blue)")
+    bands = [band for band, _ in found.values()]
+    size = sum({band.path: band.path.stat().st_size for band in bands}.values())
+    return Stack(path, bands, _stated(path, item, [raster for _, raster in found.values()]), size)
+
+
+def _item(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            item = json.loads(file.read(_MOST_BYTES))
+        if not isinstance(item["assets"], dict) or not all(isinstance(one, dict) for one in item["assets"].values()):
+            raise TypeError
+    except FileNotFoundError:
+        raise UserError(path, "not found") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(path, "is no STAC item: expected JSON with assets") from None
+    return dict(item)
+
+
+def _bands(key: str, asset: dict[str, Any], name_of: Callable[[str], str]) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Number, name and what is said of the values of each band of an asset."""
+    listed = asset.get("bands") or asset.get("eo:bands") or [{}]
+    rasters = asset.get("raster:bands") or []
+    if not isinstance(listed, list) or not isinstance(rasters, list):
+        return
+    for number, band in enumerate(listed, start=1):
+        if not isinstance(band, dict):
+            continue
+        texts = [band.get("name"), band.get("eo:common_name"), band.get("common_name")]
+        texts += [key] if len(listed) == 1 else []
+        name = next((name for name in (name_of(str(text)) for text in texts if text) if name), "")
+        raster = rasters[number - 1] if number <= len(rasters) and isinstance(rasters[number - 1], dict) else {}
+        said = {
+            one: band.get(f"raster:{one}", raster.get(one, asset.get(f"raster:{one}"))) for one in ("scale", "offset")
+        }
+        if name and not _is_picture(asset):
+            yield number, name, said
+
+
+def _is_picture(asset: dict[str, Any]) -> bool:
+    """Thumbnails and true colour pictures are no measurements."""
+    roles = asset.get("roles")
+    return isinstance(roles, list) and bool({"thumbnail", "overview", "visual", "metadata"} & set(map(str, roles)))
+
+
+def _local(path: Path, href: str) -> Path | None:
+    """The file that a link means, None if that lies on a network."""
+    parts = urlsplit(href)
+    if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost") or href.startswith("/vsi"):
+        return None
+    return path.parent / unquote(parts.path)
+
+
+def _stated(path: Path, item: dict[str, Any], rasters: list[dict[str, Any]]) -> Stated:
+    properties = item.get("properties")
+    properties = properties if isinstance(properties, dict) else {}
+    told = " ".join(str(properties.get(key, "")) for key in ("processing:level", "s2:product_type"))
+    level = re.search(r"1C|2A", told)
+    stated = {(raster["scale"], raster["offset"]) for raster in rasters if raster["offset"] is not None}
+    offset, by = None, ""
+    if properties.get("earthsearch:boa_offset_applied") is True:
+        offset, by = 0.0, f"earthsearch:boa_offset_applied of {path.name}"
+    elif stated:
+        if len(stated) > 1:
+            raise UserError(path, "states different scales or offsets of its bands")
+        scale, shift = stated.pop()
+        try:
+            offset = -float(shift) * _DN + 0.0
+        except (TypeError, ValueError):
+            raise UserError(path, f"states an offset of {shift!r}; expected a number") from None
+        by = f"raster:bands of {path.name}, scale {scale} and offset {shift}"
+        if offset not in (0.0, 1000.0):
+            raise UserError(path, f"states an offset of {shift}; expected -0.1 or 0")
+    return Stated(path.name, f"L{level[0]}" if level else None, offset, by)

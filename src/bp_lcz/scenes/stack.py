@@ -1,0 +1,132 @@
+"""Bands of one or several rasters of the same ground, read as if they were one raster."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Num
+from rasterio.enums import Resampling
+
+from bp_lcz.errors import UserError
+from bp_lcz.scenes.raster import Grid, Layer, bounds_of, on_grid
+
+_COARSEST_M = 60.0
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A band of an open raster, and the text that names it."""
+
+    path: Path
+    dataset: Any
+    number: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a product's XML or a STAC item say.
+
+    Attributes:
+        by: its name.
+        level: ``L1C`` or ``L2A``.
+        offset: in digital numbers that stored values carry, 0 or 1000.
+    """
+
+    by: str
+    level: str | None = None
+    offset: float | None = None
+    offset_by: str = ""
+
+
+class Stack:
+    """Looks like an open raster of rasterio, as far as scenes need one.
+
+    Attributes:
+        path: what the user named.
+        bands: in stored order.
+        stated: by metadata beside the rasters.
+        size: bytes of the files.
+    """
+
+    def __init__(self, path: Path, bands: Sequence[Stored], stated: Stated | None = None, size: int = 0) -> None:
+        self.path, self.bands, self.stated, self.size = path, list(bands), stated, size
+        finest = min(bands, key=lambda band: abs(band.dataset.transform.a)).dataset
+        self.crs, self.transform, self.width, self.height = finest.crs, finest.transform, finest.width, finest.height
+        self.count = len(bands)
+        self.descriptions = [band.text for band in bands]
+        self.dtypes, self.scales, self.offsets = (
+            [getattr(band.dataset, kind)[band.number - 1] for band in bands] for kind in ("dtypes", "scales", "offsets")
+        )
+        for band in bands:
+            is_alike = band.dataset.crs == self.crs and np.allclose(
+                bounds_of(band.dataset), bounds_of(finest), atol=_COARSEST_M, rtol=0
+            )
+            if band.dataset is not finest and not is_alike:
+                raise UserError(band.path, f"shows other ground than {bands[0].path.name}; bands of one scene do not")
+
+    def tags(self, number: int = 1) -> dict[str, str]:
+        """Of a band's raster and of the band."""
+        band = self.bands[number - 1]
+        found: dict[str, str] = band.dataset.tags() | band.dataset.tags(band.number)
+        return found
+
+    def read(self, numbers: Sequence[int], out_shape: Sequence[int]) -> Num[np.ndarray, "band row column"]:
+        """Bands thinned out to a shape."""
+        return self._each("read", numbers, out_shape)
+
+    def read_masks(self, numbers: Sequence[int], out_shape: Sequence[int]) -> Num[np.ndarray, "band row column"]:
+        """Where they are known, likewise."""
+        return self._each("read_masks", numbers, out_shape)
+
+    def _each(
+        self, method: str, numbers: Sequence[int], out_shape: Sequence[int]
+    ) -> Num[np.ndarray, "band row column"]:
+        chosen = [self.bands[number - 1] for number in numbers]
+        if len({id(band.dataset) for band in chosen}) == 1:
+            return getattr(chosen[0].dataset, method)([band.number for band in chosen], out_shape=tuple(out_shape))
+        shape = tuple(out_shape)[-2:]
+        return np.stack([getattr(band.dataset, method)(band.number, out_shape=shape) for band in chosen])
+
+    def place_of(self, number: int) -> str:
+        """Where a band is stored, for people."""
+        band = self.bands[number - 1]
+        return f"{band.path.name}, band {band.number}"
+
+    def on_grid(
+        self, stack: ExitStack, grid: Grid, numbers: Sequence[int], fill: float | None, fill_alone: bool
+    ) -> "StackLayer":
+        """Bands on the grid, those of coarser rasters interpolated."""
+        groups: dict[int, list[int]] = {}
+        for position, number in enumerate(numbers):
+            groups.setdefault(id(self.bands[number - 1].dataset), []).append(position)
+        layers = []
+        for positions in groups.values():
+            bands = [self.bands[numbers[position] - 1] for position in positions]
+            own = [band.number for band in bands]
+            first = bands[0]
+            layer = on_grid(stack, first.path, first.dataset, grid, own, Resampling.bilinear, fill, fill_alone)
+            layers.append((layer, positions))
+        return StackLayer(layers, len(numbers))
+
+
+class StackLayer:
+    """Layers as one."""
+
+    def __init__(self, layers: list[tuple[Layer, list[int]]], count: int) -> None:
+        self._layers, self._count = layers, count
+
+    def read(self, row: int, rows: int) -> tuple[Num[np.ndarray, "band row width"], Bool[np.ndarray, "row width"]]:
+        """As `Layer.read`: known where all are."""
+        pieces = [(*layer.read(row, rows), positions) for layer, positions in self._layers]
+        if len(pieces) == 1:
+            return pieces[0][:2]
+        known = pieces[0][1]
+        values = np.zeros((self._count, *known.shape), np.result_type(*(values for values, _, _ in pieces)))
+        for here, is_known, positions in pieces:
+            values[positions] = here
+            known &= is_known
+        return values, known
