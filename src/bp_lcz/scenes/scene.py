@@ -49,7 +49,7 @@ from bp_lcz.so2sat.geo import PIXEL_M
 
 _CHUNK = 64
 """Rows that are worked on together, at fixed northings."""
-_CACHE_MIB = 384
+_CACHE_BYTES = 384 * 2**20
 """Of decoded blocks of files: a row of blocks of 1024 x 1024 of all bands of a tile of Sentinel-2."""
 
 
@@ -241,7 +241,7 @@ def opened_scene(options: SceneOptions) -> Iterator[Scene]:
         UserError: if a file is unreadable, has no coordinates or other bands than expected, the files do not
             overlap, VV and VH seem swapped, or units, level or offset are not clear.
     """
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE_MIB), ExitStack() as stack:
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES), ExitStack() as stack:
         optical = [open_optical(stack, path) for path in options.s2]
         radar = open_radar(stack, options.s1)
         first = (optical[0].path, optical[0])
