@@ -14,6 +14,7 @@ from benchmarks.machine import file_stem, measuring
 from benchmarks.memory import as_in_a_new_process
 from benchmarks.speed import BENCHMARKS, FORMAT, HEADER, entries, machine_line, read_latest, remarks, write_results
 from bp_lcz.errors import UserError
+from bp_lcz.scoring.score import text_table
 
 
 def measure_rows(
@@ -105,8 +106,7 @@ def result_of(row: Row, setup: Setup) -> dict[str, Any]:
 def table(results: Sequence[Mapping[str, Any]]) -> str:
     """The results as a text table, remarks below it."""
     lines = [("row", *HEADER), *((result["name"], *entries(result)) for result in results)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    text = ["  ".join(entry.ljust(width) for entry, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    text.insert(1, "  ".join("-" * width for width in widths))
+    head, *text = text_table(lines)
+    text = [head, "-" * max(map(len, [head, *text])), *text]
     text += [f"{result['name']}: {said}" for result in results if (said := remarks(result))]
     return "\n".join(text)

@@ -19,7 +19,6 @@ import re
 import socket
 import sys
 import time
-import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen
 
 import asyncpg
+import httpx
 import psutil
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -40,10 +40,8 @@ FOLDER = Path(".servers")
 """Process id, log and configuration of each server, in the main checkout."""
 
 _LOCALHOST = "127.0.0.1"
-_HEALTHY_WITHIN = 300
-"""Seconds; the first start on a new database makes its tables."""
-_STOPPED_WITHIN = 30
-"""Seconds before a server that does not end is killed."""
+_HEALTHY_WITHIN = 300  # seconds: the first start on a new database makes its tables
+_STOPPED_WITHIN = 30  # seconds before a server that does not end is killed
 
 
 @dataclass(frozen=True)
@@ -321,14 +319,13 @@ async def _connect(url: str) -> None:
 def _await_health(server: Server, process: "Popen[bytes]", log: Path) -> None:
     print(f"{server.name}: starting ...", file=sys.stderr)
     deadline = time.monotonic() + _HEALTHY_WITHIN
-    # Not through a proxy of the environment, which would answer for a server that is not there.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < deadline:
         status = process.poll()
         if status is not None:
             raise UserError(server.name, f"ended with status {status}: {_cause(log)}; see {log}")
-        with suppress(OSError), opener.open(_url(server.host, server.port) + server.health, timeout=5) as answer:
-            if answer.status == 200:
+        with suppress(httpx.HTTPError):
+            # Not through a proxy of the environment, which would answer for a server that is not there.
+            if httpx.get(_url(server.host, server.port) + server.health, timeout=5, trust_env=False).is_success:
                 return
         time.sleep(0.2)
     raise UserError(server.name, f"not healthy after {_HEALTHY_WITHIN} s: {_cause(log)}; see {log}")
@@ -371,14 +368,8 @@ def main() -> None:
         epilog="Example: MLFLOW_PORT=5001 python -m flows.servers start mlflow",
     )
     names = ["prefect", "mlflow"]
-    actions = parser.add_subparsers(dest="action", required=True)
-    for action, text in {
-        "start": "start in the background and wait until it is healthy",
-        "run": "run in the foreground, for systemd and the like",
-    }.items():
-        actions.add_parser(action, help=text).add_argument("server", choices=names)
-    for action, text in {"stop": "stop what `start` started", "status": "show what runs"}.items():
-        actions.add_parser(action, help=text).add_argument("server", choices=names, nargs="?", help="default: both")
+    parser.add_argument("action", choices=["start", "run", "stop", "status"], help="run: in the foreground")
+    parser.add_argument("server", choices=names, nargs="?", help="for stop and status by default both")
     arguments = parser.parse_args()
     folder = main_checkout(Path(__file__).parent) / FOLDER
     try:
@@ -388,6 +379,8 @@ def main() -> None:
                 shown = f"{name}: process {running.pid}" if running else f"{name}: not running"
                 print(stop(name, folder) if arguments.action == "stop" else shown)
             return
+        if arguments.server is None:
+            parser.error(f"{arguments.action} needs a server: {' or '.join(names)}")
         is_prefect = arguments.server == "prefect"
         server = prefect_server(os.environ) if is_prefect else mlflow_server(os.environ, folder)
         if arguments.action == "run":

@@ -7,7 +7,7 @@ import pytest
 
 from bp_lcz.drawing import Note, class_histogram
 from bp_lcz.records import Resampling
-from bp_lcz.report import figures
+from bp_lcz.report import features, figures
 from bp_lcz.scoring.metrics import evaluate_predictions
 
 NOTE = Note("demo, testing split, 4 patches", "simulated data")
@@ -73,9 +73,9 @@ def test_the_overview_grows_with_the_trials():
 
 def test_similarity_of_classes_without_patches_is_drawn_as_missing():
     similarity = np.full((2, 17, 17), 0.5)
-    complete = figures.class_similarity("trial", ["VH", "RGB"], similarity, NOTE)
+    complete = features.class_similarity("trial", ["VH", "RGB"], similarity, NOTE)
     similarity[:, 4] = np.nan
-    assert figures.class_similarity("trial", ["VH", "RGB"], similarity, NOTE) != complete
+    assert features.class_similarity("trial", ["VH", "RGB"], similarity, NOTE) != complete
 
 
 def test_a_single_epoch_and_a_single_group_can_be_drawn():
@@ -88,7 +88,7 @@ def test_a_single_epoch_and_a_single_group_can_be_drawn():
         "best_epoch": 1,
     }
     size(figures.curves({"eb_cnn-plain": [history]}, [evaluation()], NOTE))
-    size(figures.group_similarity("trial", ["RGB"], np.array([[0.3]]), NOTE))
+    size(features.group_similarity("trial", ["RGB"], np.array([[0.3]]), NOTE))
     size(class_histogram({"testing": [0] * 16 + [3]}, NOTE))
 
 
@@ -111,7 +111,7 @@ def test_alignment_has_a_panel_where_a_trial_is_aligned():
     [(0.125, ".125"), (0.6, ".6"), (-0.25, "-.25"), (0.0, "0"), (-1e-17, "0"), (1.0, "1"), (10.5, "10.5")],
 )
 def test_ticks_are_never_rounded_to_another_value(value, text):
-    assert figures._leading_dot()(value, None) == text
+    assert figures.leading_dot()(value, None) == text
 
 
 def test_the_overview_marks_each_seed():
@@ -121,10 +121,10 @@ def test_the_overview_marks_each_seed():
 
 def test_embeddings_have_a_panel_for_each_trial_and_the_same_bytes_every_time():
     points = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
-    one = {"plain": figures.Embedding(points, np.array([0.6, 0.2]))}
+    one = {"plain": features.Embedding(points, np.array([0.6, 0.2]))}
     y_true = np.array([0, 0, 3, 16])
-    drawn = figures.embedding(one, y_true, 1, NOTE)
-    assert drawn == figures.embedding(one, y_true, 1, NOTE)
+    drawn = features.embedding(one, y_true, 1, NOTE)
+    assert drawn == features.embedding(one, y_true, 1, NOTE)
     three = dict.fromkeys(("plain", "bgp", "bp-lcz"), one["plain"])
-    assert figures.embedding(three, y_true, 1, NOTE) != drawn
-    assert figures.embedding(one, y_true[::-1].copy(), 1, NOTE) != drawn
+    assert features.embedding(three, y_true, 1, NOTE) != drawn
+    assert features.embedding(one, y_true[::-1].copy(), 1, NOTE) != drawn

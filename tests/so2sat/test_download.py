@@ -16,7 +16,8 @@ import pytest
 
 from bp_lcz.errors import BusyError
 from bp_lcz.so2sat import download as module
-from bp_lcz.so2sat.download import OVERLAP, download_release, verify_release
+from bp_lcz.so2sat.download import download_release, verify_release
+from bp_lcz.so2sat.partial import OVERLAP, Part
 from bp_lcz.so2sat.releases import Release, ReleaseFile
 from tests.conftest import ROOT
 from tests.refusals import refuses, states
@@ -403,7 +404,7 @@ def test_two_downloads_of_one_file_do_not_meet(source, release, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     part = out / "training.h5.part"
-    with module._Part(part, release.files[0]), http_server(source, Manners()) as url, refuses(part, kind=BusyError):
+    with Part(part, release.files[0]), http_server(source, Manners()) as url, refuses(part, kind=BusyError):
         bring(release, out, url)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from bp_lcz.records import VersionRow
 from bp_lcz.registry.connection import is_missing, open_store
 from bp_lcz.registry.versions import registered_model
+from bp_lcz.scoring.score import text_table
 
 _COLUMNS = ("version", "alias", "trial", "OA", "kappa", "interval", "data", "kind", "date")
 
@@ -52,8 +53,7 @@ def models_table(rows: Sequence[VersionRow]) -> str:
             str(row.version),
             ",".join(f"@{alias}" for alias in row.aliases) or "-",
             row.trial or "-",
-            _number(row.oa),
-            _number(row.kappa),
+            *("-" if score is None else f"{score:.3f}" for score in (row.oa, row.kappa)),
             "-" if row.kappa_interval is None else "{:.3f}..{:.3f}".format(*row.kappa_interval),
             f"{row.dataset} {(row.data_md5 or '-')[:8]}",
             row.kind or "-",
@@ -61,12 +61,4 @@ def models_table(rows: Sequence[VersionRow]) -> str:
         ]
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(_COLUMNS, *texts, strict=True)]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-        for line in (list(_COLUMNS), *texts)
-    )
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return "\n".join(text_table([_COLUMNS, *texts]))

@@ -16,7 +16,7 @@ from bp_lcz.params import Variant, read_sections
 from bp_lcz.paths import PAPER
 from bp_lcz.records import CheckedClaim, Direction, GateSummary, Interval, Metric, Part, Reproduced, Verdict
 from bp_lcz.scoring.results import METRICS, Group, TrialResult, check_same_patches, group_seeds, value_text
-from bp_lcz.scoring.score import fraction
+from bp_lcz.scoring.score import fraction, text_table
 
 HEADER = ("claim", "paper", "reproduced", "difference [95 % interval]", "verdict", "direction here", "note")
 
@@ -129,11 +129,8 @@ def failures(outcomes: Sequence[CheckedClaim]) -> list[CheckedClaim]:
 
 def claims_text(outcomes: Sequence[CheckedClaim], summary: GateSummary) -> str:
     """The table as plain text, headed by what the data are."""
-    rows = [list(HEADER), *map(entries, outcomes)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    lines = [" | ".join(entry.ljust(width) for entry, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    rule = "-+-".join("-" * width for width in widths)
-    return "\n".join([data_text(summary), "", lines[0], rule, *lines[1:]])
+    head, *lines = text_table([HEADER, *map(entries, outcomes)], " | ")
+    return "\n".join([data_text(summary), "", head, "-" * max(map(len, [head, *lines])), *lines])
 
 
 def entries(claim: CheckedClaim) -> list[str]:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from bp_lcz.drawing import Note, class_histogram
 from bp_lcz.params import SPLITS
 from bp_lcz.records import CheckedClaim, GateSummary, PackManifest
-from bp_lcz.report import figures, tables
+from bp_lcz.report import features, figures, tables
 from bp_lcz.report.claims import data_text
 from bp_lcz.scoring.metrics import reliability
 from bp_lcz.scoring.results import METRICS, Group, Matrix, TrialResult, check_same_patches, group_seeds
@@ -171,13 +171,13 @@ def _plan_backbone(backbone: str, groups: Sequence[Group], note: Note, data_note
             "embedding",
             f"embedding-{backbone}.png",
             f"Fused features of the test patches in two dimensions, {backbone}",
-            partial(figures.embedding, embeddings, y_true, groups[0].seeds[0], note),
+            partial(features.embedding, embeddings, y_true, groups[0].seeds[0], note),
         ),
         PlannedFigure(
             "calibration",
             f"calibration-{backbone}.png",
             f"Confidence against accuracy, {backbone}",
-            partial(figures.calibration, bins, pooled, note),
+            partial(features.calibration, bins, pooled, note),
         ),
     ]
 
@@ -204,13 +204,13 @@ def _plan_group(group: Group, note: Note) -> list[PlannedFigure]:
                 "groups",
                 f"groups-{file}.png",
                 f"Cosine of image groups and group prompts, {name}",
-                partial(figures.group_similarity, name, bands, by_group, note),
+                partial(features.group_similarity, name, bands, by_group, note),
             ),
             PlannedFigure(
                 "prompts",
                 f"prompts-{file}.png",
                 f"Cosine of image groups and class prompts by true class, {name}",
-                partial(figures.class_similarity, name, bands, by_class, note),
+                partial(features.class_similarity, name, bands, by_class, note),
             ),
         ]
     return plan
@@ -237,8 +237,8 @@ def _with_cross_entropy(result: TrialResult) -> dict[str, Any]:
     return {**result.history, "training_cross_entropy": loss - weight * alignment, "best_epoch": best}
 
 
-def _embedding(result: TrialResult) -> figures.Embedding:
-    return figures.Embedding(result.predictions["embedding"], result.predictions["embedding_share"])
+def _embedding(result: TrialResult) -> features.Embedding:
+    return features.Embedding(result.predictions["embedding"], result.predictions["embedding_share"])
 
 
 def _context(

@@ -1,6 +1,7 @@
 """Score the predictions of any classifier of local climate zones from one file."""
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from tokenize import TokenError
 
@@ -50,6 +51,12 @@ def fraction(value: float | None, digits: int) -> str:
     if float(text) == 0:
         text = text.removeprefix("-")
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
+def text_table(rows: Sequence[Sequence[str]], separator: str = "  ") -> list[str]:
+    """Rows of equal length as lines with columns one below the other, for a terminal."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [separator.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _read(path: Path) -> _Classes:
