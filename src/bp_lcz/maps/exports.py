@@ -65,6 +65,8 @@ def write_exports(folder: Path, names: Sequence[str]) -> list[str]:
     Returns:
         For each what to know of it, in one line.
     """
+    if not names:
+        return []
     with rasterio.open(folder / "lcz.tif") as file:
         source = _Map(folder, file.crs, file.transform, file.read(1))
     target = folder / FOLDER
