@@ -8,6 +8,7 @@ kept with its traceback in a folder that is named at the end.
 """
 
 import argparse
+import faulthandler
 import resource
 import signal
 import subprocess
@@ -112,9 +113,11 @@ def _limits() -> Iterator[None]:
     handler = signal.signal(signal.SIGPROF, too_slow)
     resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + BYTES, before[1]))
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    faulthandler.dump_traceback_later(30 * SECONDS, exit=True)  # a library in circles lets no signal through
     try:
         yield
     finally:
+        faulthandler.cancel_dump_traceback_later()
         signal.setitimer(signal.ITIMER_PROF, 0)
         resource.setrlimit(resource.RLIMIT_AS, before)
         signal.signal(signal.SIGPROF, handler)
@@ -142,7 +145,7 @@ def main() -> None:
         done = subprocess.run([sys.executable, "-W", "ignore", "-m", "tests.fuzz.run", name, *options], check=False)
         statuses.append(done.returncode)
         if done.returncode not in (0, 1):
-            print(f"{name:<12} ended with status {done.returncode}; {folder / f'{name}.last'}")
+            print(f"{name:<12} ended with status {done.returncode}: {folder / f'{name}.last'}")
     if any(statuses):
         sys.exit(f"error: {folder}: files that break the law, with their tracebacks")
 

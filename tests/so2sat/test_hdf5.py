@@ -11,6 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
+from bp_lcz.bands import ALL_CHANNELS
+from bp_lcz.so2sat.geo import read_geo_of
 from bp_lcz.so2sat.hdf5 import opened
 from bp_lcz.so2sat.layout import SplitReader, open_patches
 from tests.refusals import refuses
@@ -231,11 +233,32 @@ def test_a_file_that_a_program_writes_is_told(tmp_path: Path) -> None:
 def test_a_damaged_directory_of_names_and_a_type_that_numpy_lacks_are_one_line(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.h5", plain)
     path.write_bytes(path.read_bytes().replace(b"HEAP", b"HEAX"))
-    with refuses(path, "sen1", "heap"), open_patches(path):
+    with refuses(path, "heap"), open_patches(path):
         pass
     strange = h5py.h5t.IEEE_F64LE.copy()
     strange.set_fields(63, 40, 23, 0, 40)
     with h5py.File(tmp_path / "strange.h5", "w") as file:
-        h5py.h5d.create(file.id, b"sen1", strange, h5py.h5s.create_simple((1, 32, 32, 8)))
+        h5py.h5d.create(file.id, b"sen2", strange, h5py.h5s.create_simple((1, 32, 32, 10)))
     with refuses(tmp_path / "strange.h5", "HDF5"), open_patches(tmp_path / "strange.h5"):
         pass
+
+
+@pytest.mark.parametrize("seat", ["attribute", "city"])
+def test_texts_in_whose_heap_hdf5_goes_in_circles_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seat: str
+) -> None:
+    monkeypatch.setattr("bp_lcz.so2sat.hdf5._SECONDS", 1)
+    write_dataset(tmp_path, patches={"testing": 2}, cities={"testing": 1})
+    path = tmp_path / ("testing.h5" if seat == "attribute" else "testing_geo.h5")
+    with h5py.File(path, "a") as file:
+        if seat == "attribute":
+            file["sen2"].attrs["bands"] = list(ALL_CHANNELS.sen2)
+        else:
+            del file["city"]
+            file["city"] = ["here", "there"]
+    content = bytearray(path.read_bytes())
+    first = content.index(b"GCOL") + 16
+    content[first : first + 16] = bytes(16)  # free space of no size
+    path.write_bytes(content)
+    with refuses(path), open_patches(tmp_path / "testing.h5"):
+        read_geo_of(tmp_path / "testing.h5")

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from bp_lcz.errors import UserError
 from bp_lcz.params import Split
-from bp_lcz.so2sat.hdf5 import dataset_of, opened, readable, text
+from bp_lcz.so2sat.hdf5 import check_texts, dataset_of, opened, readable, text
 
 PIXEL_M = 10.0
 
@@ -110,4 +110,5 @@ def _whole(path: Path, file: h5py.File, key: str) -> np.ndarray:
     if dataset is None:
         raise UserError(path, f"key {key} is missing")
     with readable(path, dataset):
+        check_texts(path, dataset.dtype, lambda: dataset[:])
         return np.asarray(dataset[:])

@@ -2,14 +2,20 @@
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import resource
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import h5py
+import numpy as np
 
 from bp_lcz.errors import UserError, one_line
 from bp_lcz.files import NO_LOCKS
+
+_SECONDS = 4
 
 
 @contextmanager
@@ -88,6 +94,38 @@ def dataset_of(path: Path, file: h5py.File, key: str) -> h5py.Dataset | None:
         target = f", a link to {link.filename}," if isinstance(link, h5py.ExternalLink) else ""
         raise UserError(path, f"{key}{target} cannot be opened ({reason_of(error)})") from None
     return item if isinstance(item, h5py.Dataset) else None
+
+
+def attribute(path: Path, dataset: h5py.Dataset, name: str) -> Any:
+    """An attribute, or None if there is none of that name.
+
+    Raises:
+        UserError: if HDF5 does not come to its end, or only the process does.
+    """
+    if name in dataset.attrs:
+        check_texts(path, dataset.attrs.get_id(name).dtype, lambda: dataset.attrs[name])
+    return dataset.attrs.get(name)
+
+
+def check_texts(path: Path, dtype: np.dtype, read: Callable[[], object]) -> None:
+    """Try texts of variable length in a child process, since HDF5 goes in circles where their heap is damaged.
+
+    Raises:
+        UserError: if the child took more than `_SECONDS` of processor time, or HDF5 brought it down.
+    """
+    if dtype.kind != "O":
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: h5py holds its lock over a fork
+        child = os.fork()
+    if not child:
+        with suppress(BaseException):
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
+            read()
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        raise UserError(path, "HDF5 does not come to the end of its texts: the file is damaged")
 
 
 def offset_in(descriptor: int, dataset: h5py.Dataset) -> int | None:

@@ -37,7 +37,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.params import SPLITS, Split
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.so2sat.geo import read_geo
-from bp_lcz.so2sat.hdf5 import dataset_of, offset_in, opened, readable, text
+from bp_lcz.so2sat.hdf5 import attribute, dataset_of, offset_in, opened, readable, text
 
 KEYS = ("sen1", "sen2", "label")
 
@@ -126,7 +126,7 @@ class SplitReader:
         self._descriptor = descriptor
         self.count: int = counted.shape[0]
         self.channels = Channels(_bands(path, "sen1", self._sen1) if has_sen1 else (), _bands(path, "sen2", self._sen2))
-        source = counted.attrs.get("source")
+        source = attribute(path, counted, "source")
         self.source: str | None = None if source is None else text(source)
         self.level = _level(path, self._sen2)
         for array in self.arrays[:2]:
@@ -363,7 +363,7 @@ def _dataset(path: Path, file: h5py.File, key: str, needed: tuple[str, ...]) -> 
 
 def _level(path: Path, dataset: h5py.Dataset) -> Level | None:
     """The level that a file states; it need not state one, as So2Sat's own do not."""
-    stated = dataset.attrs.get("level")
+    stated = attribute(path, dataset, "level")
     if stated is None:
         return None
     for level in get_args(Level):
@@ -384,6 +384,6 @@ def _array(path: Path, key: str, dataset: h5py.Dataset | np.ndarray, descriptor:
 
 
 def _bands(path: Path, key: str, dataset: h5py.Dataset) -> tuple[str, ...]:
-    named = dataset.attrs.get("bands")
+    named = attribute(path, dataset, "bands")
     names = None if named is None else [text(name) for name in np.atleast_1d(named)]
     return resolve_bands(key, dataset.shape[3], names, str(path))
