@@ -109,16 +109,13 @@ def test_a_fault_of_the_program_has_a_status_of_its_own_and_a_traceback() -> Non
 def test_a_seed_that_none_can_be_is_a_usage_error(command: tuple[str, ...], tmp_path: Path) -> None:
     result = bp_lcz(*command, "--out", "out", "--seed", "-1", folder=tmp_path)
     assert result.returncode == 2
-    assert "Invalid value for '--seed'" in result.stderr
+    assert "'--seed'" in result.stderr
     assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(
     ("options", "line"),
-    [
-        (["--growth", "--rows", "msm"], "error: bench: --growth takes neither --rows nor --large"),
-        (["--threads", "100000"], "error: bench: --threads 100000: this machine has "),
-    ],
+    [(["--growth", "--rows", "msm"], "error: bench: --growth "), (["--threads", "100000"], "error: bench: --threads ")],
 )
 def test_options_that_contradict_each_other_or_the_machine_are_refused(options: list[str], line: str) -> None:
     result = bp_lcz("bench", "--quick", *options)
@@ -130,7 +127,8 @@ def test_an_unknown_trial_is_a_user_error(tmp_path: Path) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     result = bp_lcz("train", "nothing", folder=tmp_path)
     assert result.returncode == 1
-    assert result.stderr.startswith("error: params.yaml: no trial 'nothing'; known: ")
+    assert result.stderr.startswith("error: params.yaml: ")
+    assert "'nothing'" in result.stderr
 
 
 @pytest.mark.parametrize("switch", ["DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DVC_NO_ANALYTICS"])

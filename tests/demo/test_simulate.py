@@ -22,10 +22,10 @@ from bp_lcz.demo.optical import (
 )
 from bp_lcz.demo.radar import refined_lee, speckle
 from bp_lcz.demo.simulate import class_sequence, draw_city, noisy_label, render, simulate
-from bp_lcz.errors import UserError
 from bp_lcz.scheme import CODES
 from bp_lcz.so2sat.layout import open_split
 from bp_lcz.so2sat.releases import V2_CLASS_COUNTS
+from tests.refusals import refuses
 
 SPLITS = ("training", "validation", "testing")
 PATCHES = {"training": 51, "validation": 17, "testing": 34}
@@ -326,7 +326,7 @@ def test_a_failing_disk_leaves_the_old_data_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(simulation, "_write_split", fail)
-    with pytest.raises(OSError, match="No space left"):  # the command turns it into one line
+    with pytest.raises(OSError, match="Errno 28"):  # the command turns it into one line
         make(out)
     assert contents(tmp_path / "demo") == {"training.h5": b"old"}
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
@@ -343,24 +343,24 @@ def test_existing_data_are_replaced_as_a_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "fact"),
     [
-        ({"patches": {"training": 1}}, "patches needs exactly the keys"),
+        ({"patches": {"training": 1}}, ", ".join(SPLITS)),
         ({"patches": PATCHES | {"testing": 0}}, "patches.testing is 0"),
         ({"cities": CITIES | {"training": -1}}, "cities.training is -1"),
         ({"label_noise": 1.0}, "label_noise is 1.0"),
         ({"seed": -1}, "seed is -1"),
     ],
 )
-def test_invalid_arguments_are_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
-    with pytest.raises(UserError, match=message):
+def test_invalid_arguments_are_named(tmp_path: Path, changes: dict[str, object], fact: str) -> None:
+    with refuses("simulate", fact):
         make(tmp_path / "demo", **changes)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_file_in_the_way_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "demo").write_text("not a folder")
-    with pytest.raises(UserError, match="not a folder"):
+    with refuses(tmp_path / "demo", "not a folder"):
         make(tmp_path / "demo")
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bp_lcz.errors import UserError
 from bp_lcz.records import GateSummary
 from bp_lcz.report.claims import check_claims, load_paper
 from bp_lcz.report.page import write_report
 from bp_lcz.scoring.results import Matrix, read_result
 from tests.records import small_manifest
+from tests.refusals import refuses
 from tests.scoring.results import ROOT, TRIALS, write_results
 
 PLAIN = {"eb_cnn-plain": TRIALS["eb_cnn-plain"]}
@@ -247,15 +247,13 @@ def test_a_missing_seed_is_named(tmp_path):
         **{f"plain-s{seed}": {"backbone": "eb_cnn", "variant": "plain", "seed": seed} for seed in (1, 2)},
         "bgp-s1": {"backbone": "eb_cnn", "variant": "bgp", "seed": 1},
     }
-    with pytest.raises(
-        UserError, match=r"^params\.yaml: trials: bgp-s1 lacks seed 2, which other trials have; [^\n]*$"
-    ):
+    with refuses("params.yaml", "trials: bgp-s1", "seed 2"):
         make_report(tmp_path, trials, patches=50)
 
 
 def test_the_same_trial_under_two_names_is_refused(tmp_path):
     trials = {name: {"backbone": "eb_cnn", "variant": "plain", "seed": 1} for name in ("a", "b")}
-    with pytest.raises(UserError, match="trials: a and b differ in nothing, not even in the seed"):
+    with refuses("params.yaml", "trials: a and b"):
         make_report(tmp_path, trials, patches=50)
 
 
@@ -302,15 +300,14 @@ def test_markup_in_the_files_stays_text(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [("oa", "high", "damaged: oa: "), ("confusion", [[1] * 17] * 16 + [[1] * 16], r"damaged: confusion\.16: ")],
+    ("key", "value", "where"), [("oa", "high", "oa"), ("confusion", [[1] * 17] * 16 + [[1] * 16], "confusion.16")]
 )
-def test_a_damaged_value_of_an_evaluation_is_named(tmp_path, key, value, message):
+def test_a_damaged_value_of_an_evaluation_is_named(tmp_path, key, value, where):
     write_results(tmp_path, PLAIN, patches=50)
     evaluation = tmp_path / "outputs/evaluations/eb_cnn-plain"
     content = json.loads((evaluation / "evaluation.json").read_text())
     (evaluation / "evaluation.json").write_text(json.dumps(content | {key: value}))
-    with pytest.raises(UserError, match=rf"evaluation\.json: {message}"):
+    with refuses(evaluation / "evaluation.json", f"damaged: {where}"):
         read_result(evaluation, tmp_path / "outputs/models/eb_cnn-plain", {})
 
 
@@ -319,39 +316,30 @@ def test_trials_evaluated_on_different_patches_are_refused(tmp_path):
     write_results(tmp_path / "b", TWO, patches=101)
     one, other = (read(tmp_path / root, TWO) for root in "ab")
     mixed = Matrix(one.summary, [one.results[0], other.results[1]])
-    with pytest.raises(UserError, match=r"eb_cnn-bgp: was evaluated on other patches than eb_cnn-plain"):
+    with refuses("eb_cnn-bgp", "eb_cnn-plain", "`dvc repro`"):
         write(tmp_path, mixed)
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "message"),
+    ("file", "content", "fact"),
     [
-        ("evaluations/eb_cnn-plain/evaluation.json", None, r"evaluation\.json: not found; run `dvc repro`$"),
-        ("evaluations/eb_cnn-plain/evaluation.json", b"{", r"evaluation\.json: damaged: "),
-        (
-            "evaluations/eb_cnn-plain/evaluation.json",
-            b"[]",
-            r"evaluation\.json: damaged: no JSON object",
-        ),
-        ("evaluations/eb_cnn-plain/evaluation.json", b"{}", r"evaluation\.json: written by another version"),
-        (
-            "evaluations/eb_cnn-plain/predictions.npz",
-            b"no",
-            r"predictions\.npz: unreadable: not a NumPy \.npz",
-        ),
-        ("models/eb_cnn-plain/history.csv", b"epoch\n1\n", r"history\.csv: lacks training_loss"),
-        ("models/eb_cnn-plain/history.csv", b"epoch\nx\n", r"history\.csv: unreadable: could not convert"),
-        ("models/eb_cnn-plain/history.csv", b"epoch,a\n1\n", r"history\.csv: unreadable: "),
-        ("models/eb_cnn-plain/timings.json", b"\xff", r"timings\.json: damaged: "),
+        ("evaluations/eb_cnn-plain/evaluation.json", None, "not found"),
+        ("evaluations/eb_cnn-plain/evaluation.json", b"{", "line 1"),
+        ("evaluations/eb_cnn-plain/evaluation.json", b"[]", "JSON object"),
+        ("evaluations/eb_cnn-plain/evaluation.json", b"{}", "format unknown"),
+        ("evaluations/eb_cnn-plain/predictions.npz", b"no", ".npz"),
+        ("models/eb_cnn-plain/history.csv", b"epoch\n1\n", "training_loss"),
+        ("models/eb_cnn-plain/history.csv", b"epoch\nx\n", "'x'"),
+        ("models/eb_cnn-plain/history.csv", b"epoch,a\n1\n", "unreadable"),
+        ("models/eb_cnn-plain/timings.json", b"\xff", "damaged"),
     ],
 )
-def test_unusable_result_files_are_named(tmp_path, file, content, message):
+def test_unusable_result_files_are_named(tmp_path, file, content, fact):
     write_results(tmp_path, PLAIN, patches=50)
     outputs = tmp_path / "outputs"
     if content is None:
         (outputs / file).unlink()
     else:
         (outputs / file).write_bytes(content)
-    with pytest.raises(UserError, match=message) as error:
+    with refuses(outputs / file, fact):
         read_result(outputs / "evaluations/eb_cnn-plain", outputs / "models/eb_cnn-plain", {})
-    assert "\n" not in str(error.value)

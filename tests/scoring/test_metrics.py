@@ -111,19 +111,18 @@ def test_certainty_belongs_to_the_last_bin():
 
 
 @pytest.mark.parametrize(
-    ("y_true", "y_pred", "message"),
+    ("y_true", "y_pred", "fact"),
     [
-        ([], [], "no patch to evaluate"),
-        ([17], [0], r"y_true has classes 17\.\.17"),
+        ([], [], "patch"),
+        ([17], [0], "y_true"),
     ],
 )
-def test_impossible_classes_are_refused(y_true, y_pred, message):
-    with pytest.raises(ValueError, match=message):
+def test_impossible_classes_are_refused(y_true, y_pred, fact):
+    with pytest.raises(ValueError, match=fact):
         evaluate_predictions(np.array(y_true, dtype=np.int64), np.array(y_pred, dtype=np.int64))
 
 
 def test_probabilities_that_are_none_are_refused():
-    with pytest.raises(ValueError, match=r"outside 0\.\.1"):
-        reliability(np.array([0]), np.full((1, CLASS_COUNT), 2.0))
-    with pytest.raises(ValueError, match=r"outside 0\.\.1"):
-        reliability(np.array([0]), np.full((1, CLASS_COUNT), np.nan))
+    for value in (2.0, np.nan):
+        with pytest.raises(ValueError, match=r"0\.\.1"):
+            reliability(np.array([0]), np.full((1, CLASS_COUNT), value))

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from bp_lcz.errors import UserError
 from bp_lcz.model.training import train_trial
 from bp_lcz.params import Params, load_params
 from bp_lcz.paths import EVALUATIONS, MODELS, PACKED
@@ -18,6 +17,7 @@ from bp_lcz.scheme import CODES
 from bp_lcz.stages import evaluate
 from tests.conftest import ROOT
 from tests.model.packed import PATCHES, small_trial, write_inputs
+from tests.refusals import refuses
 
 
 @pytest.fixture
@@ -97,12 +97,12 @@ def test_a_model_of_other_channels_is_refused(workspace: Params) -> None:
     manifest = json.loads((PACKED / "manifest.json").read_text())
     manifest["channels"]["sen2"] = manifest["channels"]["sen2"][::-1]
     (PACKED / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="outputs/models/plain: trained on channels VH_real, .*outputs/packed has"):
+    with refuses(MODELS / "plain", "channels VH_real", PACKED):
         evaluate.run(workspace, "plain")
     assert not (EVALUATIONS / "plain").exists()
 
 
 def test_an_untrained_trial_is_named(workspace: Params) -> None:
     (MODELS / "plain" / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"outputs/models/plain/model.safetensors: not found; train the trial"):
+    with refuses(MODELS / "plain/model.safetensors", "not found"):
         evaluate.run(workspace, "plain")

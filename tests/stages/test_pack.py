@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from bp_lcz.bands import PATCH_SIDE
-from bp_lcz.errors import UserError
 from bp_lcz.patches.store import PackedStore
 from bp_lcz.stages import pack, validate
+from tests.refusals import refuses
 from tests.so2sat.patches import write_dataset
 from tests.stages.test_validate import params_for
 
@@ -28,7 +28,7 @@ def test_what_the_gate_has_passed_is_packed_where_dvc_expects_it(workspace):
 
 def test_packing_needs_the_gate(workspace):
     write_dataset(workspace / "mine")
-    with pytest.raises(UserError, match=r"^outputs/gate/summary\.json: not found; run `dvc repro`$"):
+    with refuses("outputs/gate/summary.json", "not found", "`dvc repro`"):
         pack.run(params_for("mine"))
     assert not Path("outputs/packed").exists()
 
@@ -36,7 +36,7 @@ def test_packing_needs_the_gate(workspace):
 def test_a_damaged_summary_is_named(workspace):
     Path("outputs/gate").mkdir(parents=True)
     Path("outputs/gate/summary.json").write_text("{")
-    with pytest.raises(UserError, match=r"^outputs/gate/summary\.json: damaged"):
+    with refuses("outputs/gate/summary.json", "damaged"):
         pack.run(params_for("mine"))
 
 

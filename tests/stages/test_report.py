@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bp_lcz.errors import UserError
 from bp_lcz.params import load_params
 from bp_lcz.stages import report
+from tests.refusals import refuses
 from tests.scoring.results import TRIALS, write_params, write_results
 
 PLAIN = {"eb_cnn-plain": TRIALS["eb_cnn-plain"]}
@@ -71,7 +71,7 @@ def test_a_failure_leaves_the_older_report_and_nothing_half_written(workspace, p
         raise OSError("disk full")
 
     monkeypatch.setattr(report, "write_report", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match="full"):
         report.run(plain_trial)
     assert files(workspace / "reports") == ["index.html"]
     assert Path("reports/index.html").read_text() == "old"
@@ -84,8 +84,7 @@ def test_a_missing_trial_is_named_with_what_to_run(workspace, folder, stage):
     write_results(workspace, TRIALS, patches=50)
     for path in Path(folder, "eb_cnn-bgp").iterdir():
         path.unlink()
-    message = rf"^{folder}/eb_cnn-bgp: not found; run `dvc repro {stage}@eb_cnn-bgp`$"
-    with pytest.raises(UserError, match=message):
+    with refuses(f"{folder}/eb_cnn-bgp", f"`dvc repro {stage}@eb_cnn-bgp`"):
         report.run(load_params())
     assert not Path("reports").exists()
 
@@ -96,8 +95,7 @@ def test_left_over_trials_are_named_with_the_command_that_removes_them(plain_tri
         Path(folder, name).mkdir()
         Path(folder, name, "model.json").write_text("{}")
     left_over = f"{folder}/old_a {folder}/old_b"
-    message = rf"^{left_over}: not among the trials of params.yaml; remove with `rm -r {left_over}`$"
-    with pytest.raises(UserError, match=message):
+    with refuses(left_over, f"`rm -r {left_over}`"):
         report.run(plain_trial)
     assert not Path("reports").exists()
 
@@ -114,7 +112,7 @@ def test_what_dvc_and_unfinished_stages_leave_behind_is_no_trial(plain_trial):
 
 def test_nothing_evaluated_at_all_is_one_clear_line(workspace):
     write_params(workspace, PLAIN)
-    with pytest.raises(UserError, match=r"^outputs/models/eb_cnn-plain: not found; run `dvc repro train@"):
+    with refuses("outputs/models/eb_cnn-plain", "`dvc repro train@eb_cnn-plain`"):
         report.run(load_params())
 
 
@@ -124,40 +122,41 @@ def test_nothing_evaluated_at_all_is_one_clear_line(workspace):
 def test_results_of_another_trial_or_data_set_are_refused(plain_trial, key, value):
     path = Path("outputs/evaluations/eb_cnn-plain/evaluation.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
-    with pytest.raises(UserError, match=rf"evaluation\.json: {key} is {value!r}, expected .*; run `dvc repro`$"):
+    with refuses(path, key, repr(value), "`dvc repro`"):
         report.run(plain_trial)
     assert not Path("reports").exists()
 
 
 @pytest.mark.parametrize(
-    ("section", "key", "value", "message"),
+    ("section", "key", "value", "found", "expected"),
     [
-        ("model", "alpha", 0.25, r"trained with model\.alpha 0\.1, expected 0\.25"),
-        ("train", "epochs", 40, r"trained with train\.epochs 12, expected 40"),
-        ("backbones", "eb_cnn", {"widths": [8]}, r"trained with backbone\.widths None, expected \[8\]"),
+        ("model", "alpha", 0.25, "model.alpha 0.1", 0.25),
+        ("train", "epochs", 40, "train.epochs 12", 40),
+        ("backbones", "eb_cnn", {"widths": [8]}, "backbone.widths None", [8]),
     ],
 )
 def test_parameters_changed_after_training_are_not_reported_as_if_they_had_been_used(
-    workspace, plain_trial, section, key, value, message
+    workspace, plain_trial, section, key, value, found, expected
 ):
     params = yaml.safe_load(Path("params.yaml").read_text())
     params[section][key] = value
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    with pytest.raises(UserError, match=rf"^outputs/models/eb_cnn-plain/model\.json: {message}; run `dvc repro`$"):
+    with refuses("outputs/models/eb_cnn-plain/model.json", found, expected, "`dvc repro`"):
         report.run(load_params())
     assert not Path("reports").exists()
 
 
-def test_a_missing_summary_of_the_gate_is_named(plain_trial):
-    Path("outputs/gate/summary.json").unlink()
-    with pytest.raises(UserError, match=r"^outputs/gate/summary\.json: not found; run `dvc repro`$"):
+@pytest.mark.parametrize("record", ["outputs/gate/summary.json", "outputs/packed/manifest.json"])
+def test_a_missing_record_is_named(plain_trial, record):
+    Path(record).unlink()
+    with refuses(record, "not found", "`dvc repro`"):
         report.run(plain_trial)
 
 
 def test_a_claim_that_points_nowhere_stops_the_report(plain_trial):
     text = Path("paper.yaml").read_text().replace("variant: msm", "variant: unknown")
     Path("paper.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"^paper\.yaml: claims\..*variant: Input should be"):
+    with refuses("paper.yaml", "variant", "'plain'"):
         report.run(plain_trial)
     assert not Path("reports").exists()
 
@@ -185,9 +184,3 @@ def test_a_claim_that_points_nowhere_stops_the_report(plain_trial):
 )
 def test_the_command_that_rebuilds_names_profile_and_data_but_no_machine(profile, root, command):
     assert report.rebuild_command(profile, root) == command
-
-
-def test_a_missing_manifest_of_the_packed_arrays_is_named(plain_trial):
-    Path("outputs/packed/manifest.json").unlink()
-    with pytest.raises(UserError, match=r"^outputs/packed/manifest\.json: not found; run `dvc repro`$"):
-        report.run(plain_trial)

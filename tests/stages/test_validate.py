@@ -7,6 +7,7 @@ import pytest
 from bp_lcz.errors import UserError
 from bp_lcz.params import Dataset, Params, load_params
 from bp_lcz.stages import validate
+from tests.refusals import refuses, states
 from tests.so2sat.patches import edit, random_patches, write_dataset
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -50,9 +51,7 @@ def test_thresholds_are_those_of_the_parameters(workspace, without_figures):
     validate.run(params_for("mine"))
     strict = params_for("mine")
     strict = strict.model_copy(update={"validation": strict.validation.model_copy(update={"reflectance_max": 2.8})})
-    with pytest.raises(
-        UserError, match=r"^mine: expectation 'B02: reflectance at most 2\.8' violated by 1 patches: testing"
-    ):
+    with refuses("mine", "'B02: reflectance at most 2.8'", "1 patches", "testing.h5[4]"):
         validate.run(strict)
 
 
@@ -60,10 +59,10 @@ def test_warnings_are_printed_and_do_not_stop(workspace, without_figures, capsys
     root = write_dataset(workspace / "mine")
     edit(root, "training", "label", np.eye(17)[np.arange(34) % 16])
     validate.run(params_for("mine"))
-    assert (
-        "\nwarning: mine: expectation 'label: each class of testing occurs in training' violated by 1 classes: "
-        "LCZ G (Water)\n"
-    ) in capsys.readouterr().err
+    expectation = "'label: each class of testing occurs in training'"
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if expectation in line]
+    assert line.startswith("warning: mine: ")
+    assert states(line, "LCZ G (Water)")
     assert Path("outputs/gate/summary.json").exists()
 
 
@@ -71,41 +70,45 @@ def test_checks_that_small_splits_do_not_allow_are_said_in_one_line(workspace, w
     write_dataset(workspace / "mine", patches={"training": 102, "validation": 17, "testing": 17}, seed=1)
     validate.run(params_for("mine"))
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "not checked" in line]
-    assert line.startswith(
-        "warning: mine: not checked in validation.h5, testing.h5 (fewer than 100 patches): 6 expectations: "
-        "sen2: each band goes with its neighbours, sen2: no two bands in each other's place, "
-    )
-    assert line.endswith("; see outputs/gate/summary.json")
+    assert line.startswith("warning: mine: ")
+    for fact in ("validation.h5", "testing.h5", "100 patches", "6 expectations", "outputs/gate/summary.json"):
+        assert states(line, fact)
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("damage", "fact"),
     [
-        ("missing file", r"^mine/testing\.h5: not found"),
-        ("missing key", r"^mine/testing\.h5: key sen1 is missing"),
-        ("wrong shape", r"^mine/testing\.h5: sen2 has shape \(17, 16, 16, 10\)"),
-        ("wrong channel count", r"^mine/testing\.h5: sen1 has 7 channels"),
-        ("truncated", r"^mine/testing\.h5: HDF5 cannot read it"),
+        ("missing file", "not found"),
+        ("missing key", "key sen2"),
+        ("wrong shape", "(17, 16, 16, 10)"),
+        ("wrong channel count", "7 channels"),
+        ("truncated", "HDF5"),
     ],
 )
-def test_files_out_of_form_leave_nothing_behind(workspace, damage, message):
+def test_files_out_of_form_leave_nothing_behind(workspace, damage, fact):
     root = write_dataset(workspace / "mine")
     path = root / "testing.h5"
     if damage == "missing file":
         path.unlink()
     elif damage == "missing key":
         with h5py.File(path, "a") as file:
-            del file["sen1"]
+            del file["sen2"]
     elif damage == "wrong shape":
         edit(root, "testing", "sen2", np.zeros((17, 16, 16, 10)))
     elif damage == "wrong channel count":
         edit(root, "testing", "sen1", np.zeros((17, 32, 32, 7)))
     else:
         path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(UserError, match=message) as caught:
+    with refuses("mine/testing.h5", fact):
         validate.run(params_for("mine"))
-    assert "\n" not in str(caught.value)
     assert not list(workspace.glob("outputs/**/*.*"))
+
+
+def mix_releases(folder: Path) -> None:
+    """Files without content, of the sizes of So2Sat v2 and of v3 random."""
+    for name, size in (("training.h5", 52_006_404_720), ("testing.h5", 11_791_717_296)):
+        with (folder / name).open("wb") as file:
+            file.truncate(size)  # sparse
 
 
 @pytest.mark.parametrize("damage", ["broken file", "whole numbers", "mixed releases"])
@@ -117,9 +120,7 @@ def test_nothing_that_was_said_of_other_data_outlives_files_out_of_form(workspac
     elif damage == "whole numbers":
         edit(workspace / "mine", "testing", "sen2", np.ones((17, 32, 32, 10), dtype=np.uint16))
     else:
-        for name, size in (("training.h5", 52_006_404_720), ("testing.h5", 11_791_717_296)):
-            with (workspace / "mine" / name).open("wb") as file:
-                file.truncate(size)  # sparse
+        mix_releases(workspace / "mine")
     with pytest.raises(UserError, match=r"testing\.h5"):
         validate.run(params_for("mine"))
     assert not list(Path("outputs").glob("**/*.*"))
@@ -132,7 +133,7 @@ def test_a_failure_while_drawing_leaves_no_figure(workspace, monkeypatch):
 
     write_dataset(workspace / "mine")
     monkeypatch.setattr(validate, "write_gate_figures", write_and_fail)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(OSError, match="space"):
         validate.run(params_for("mine"))
     assert not [path for path in workspace.glob("outputs/gate/**/*") if ".png" in path.name or ".part" in path.name]
 
@@ -147,8 +148,6 @@ def test_real_patches_pass(shared_data):
 
 def test_files_of_different_releases_are_told_before_a_patch_is_read(workspace):
     (workspace / "mine").mkdir()
-    for name, size in (("training.h5", 52_006_404_720), ("testing.h5", 11_791_717_296)):  # of v2 and of v3 random
-        with (workspace / "mine" / name).open("wb") as file:
-            file.truncate(size)  # sparse
-    with pytest.raises(UserError, match=r"mine: files of different releases: .*testing\.h5 is of so2sat-v3-random"):
+    mix_releases(workspace / "mine")
+    with refuses("mine", "different releases", "testing.h5 is of so2sat-v3-random"):
         validate.run(params_for("mine"))

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bp_lcz.errors import UserError
 from bp_lcz.params import load_params
 from bp_lcz.paths import CLAIMS as CLAIMS_FILE
 from bp_lcz.records import Claims
 from bp_lcz.stages import verify
+from tests.refusals import refuses
 from tests.report.test_claims import COMPARISON, OFFICIAL, SKILL, TRIALS, swapped
 from tests.scoring.results import write_params, write_results
 from tests.test_cli import bp_lcz
@@ -59,7 +59,7 @@ def test_a_missing_trial_is_named(workspace):
     prepare(workspace, CLAIMS)
     for path in Path("outputs/evaluations/eb_cnn-bgp-s2").iterdir():
         path.unlink()
-    with pytest.raises(UserError, match="eb_cnn-bgp-s2: not found"):
+    with refuses("outputs/evaluations/eb_cnn-bgp-s2", "`dvc repro evaluate@eb_cnn-bgp-s2`"):
         verify.run(load_params())
     assert not Path("outputs/claims.json").exists()
 
@@ -69,5 +69,5 @@ def test_a_missing_seed_is_named(workspace):
     write_params(workspace, trials)
     write_results(workspace, trials, patches=100)
     Path("paper.yaml").write_text(yaml.safe_dump({"title": "t", "doi": "d", "claims": CLAIMS}, sort_keys=False))
-    with pytest.raises(UserError, match="eb_cnn-bgp lacks seed 2"):
+    with refuses("params.yaml", "eb_cnn-bgp", "seed 2"):
         verify.run(load_params())
