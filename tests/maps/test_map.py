@@ -7,17 +7,22 @@ import shutil
 import numpy as np
 import pytest
 import rasterio
+from rasterio.transform import from_origin
 
 from bp_lcz.errors import BusyError, UserError
 from bp_lcz.files import locked
 from bp_lcz.maps import map as maps
 from bp_lcz.maps import work
+from bp_lcz.maps.against import told
 from bp_lcz.maps.cells import Reason
+from bp_lcz.maps.filters import majority
 from bp_lcz.maps.map import MapOptions, make_map, plan_map
 from bp_lcz.model.checkpoint import load_classifier, write_checkpoint
 from bp_lcz.records import MapReport
 from bp_lcz.scenes.scene import SceneOptions
+from bp_lcz.scheme import CODES
 from bp_lcz.serving.predict import predict_file
+from tests.maps.rasters import patchy, write_cells, write_map
 from tests.maps.scenes import OPTICAL, classifier_of
 from tests.model.networks import INTENSITIES_ONLY
 from tests.scenes.rasters import NORTH, WEST, optical, radar, run, write_tif
@@ -207,10 +212,36 @@ def test_a_dry_run_says_what_would_be_made_and_writes_nothing(scene, network, tm
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_filter_changes_the_zones_and_not_the_probabilities(scene, network, tmp_path):
+def test_a_filter_goes_over_the_zones_and_not_the_probabilities(scene, network, tmp_path):
     plain, filtered = tmp_path / "plain", tmp_path / "filtered"
     make_map(network, "small", options_of(scene), plain, print)
-    make_map(network, "small", options_of(scene, filter="majority", compare=plain), filtered, print)
+    make_map(network, "small", options_of(scene, filter="majority"), filtered, print)
     assert (plain / "probability.tif").read_bytes() == (filtered / "probability.tif").read_bytes()
-    assert (filtered / "compare.csv").is_file()
+    before, after = (rasterio.open(folder / "lcz.tif").read(1) for folder in (plain, filtered))
+    assert (after == majority(before)).all()
     assert MapReport.read(filtered / "report.json").filter == "majority"
+
+
+def test_a_report_holds_what_a_comparison_with_other_maps_found(scene, network, tmp_path):
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    zone = next(iter(make_map(network, "small", options_of(scene), plain, print).zones))
+    half = np.where(np.arange(17) < 8, CODES.index(zone) + 1, 2 if zone == "1" else 1) * np.ones((17, 1))
+    place = rasterio.open(plain / "lcz.tif").transform
+    other = write_cells(tmp_path / "other.tif", half.astype(np.uint8), transform=place, nodata=0)
+    said = []
+    make_map(network, "small", options_of(scene, against=other, compare=plain), out, said.append)
+    report = MapReport.read(out / "report.json")
+    assert (report.compare.is_own, report.compare.scores.oa) == (True, 1)
+    assert report.against.cells == sum(report.zones.values())
+    assert 0 < report.against.scores.oa < 1
+    for name in ("against", "compare"):
+        assert (out / f"{name}.csv").is_file()
+    assert set(told(report.against)) <= set(said)
+
+
+def test_what_cannot_be_compared_in_the_end_is_refused_at_once(scene, network, tmp_path):
+    beside = write_map(tmp_path / "beside", patchy(), transform=from_origin(WEST + 50_000, NORTH, 100, 100)) / "lcz.tif"
+    for other in (tmp_path / "none.tif", beside):
+        with pytest.raises(UserError) as caught:
+            plan_map(network, "small", options_of(scene, against=other), tmp_path / "out")
+        assert caught.value.where == str(other)

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from affine import Affine
 from jaxtyping import Int, Num
+from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
 from bp_lcz.errors import UserError
 from bp_lcz.maps.symbology import VALUES, WUDAPT_VALUES
-from bp_lcz.records import Part, Scores
+from bp_lcz.records import Comparison
 from bp_lcz.scenes.raster import opened, reading
 from bp_lcz.scheme import CODES
 from bp_lcz.scoring.metrics import evaluate_predictions
@@ -23,50 +25,30 @@ CEILING = (
     "cities (26 to 98 %), the global map v3 on 75.2 % in Berlin and 45.9 % in Hong Kong."
 )
 """By which any agreement is to be read."""
+_BESIDE = "has no zone in any cell of this map; are they of one place?"
 _BANDS = ("lczfilter", "lcz_filter", "lcz")
 """Names of bands of zones; the filtered one is what the LCZ Generator gives people to use."""
 _INDEX = {value: i for values in (VALUES, WUDAPT_VALUES) for i, value in enumerate(values)} | {0: -1}
 
 
-class Comparison(Part):
-    """A map against another, on the cells of the first.
+def told(found: Comparison) -> list[str]:
+    """A comparison in lines."""
+    agree = 100 * found.scores.oa
+    return [
+        f"{found.other}, band {found.band}: {found.cells:,} cells compared, {agree:.1f} % agree, {100 - agree:.1f} % "
+        f"differ, kappa {fraction(found.scores.kappa, 3)}",
+        f"{found.here_alone:,} cells have a zone in this map only, {found.there_alone:,} in the other only",
+        *([] if found.is_own else [CEILING]),
+    ]
 
-    Attributes:
-        other: name of its file or folder.
-        is_own: whether the other is a folder of a map of ours, which nobody takes for the truth.
-        band: of the other, by its name, or else its number from 1 on.
-        cells: with a zone in both.
-        here_alone: cells with a zone in this map only.
-        there_alone: cells with a zone in the other only.
-        scores: of the zones of this map, taken for predictions of those of the other.
-    """
 
-    other: str
-    is_own: bool
-    band: str
-    cells: int
-    here_alone: int
-    there_alone: int
-    scores: Scores
-
-    @property
-    def lines(self) -> list[str]:
-        """For people."""
-        agree = 100 * self.scores.oa
-        return [
-            f"{self.other}, band {self.band}: {self.cells:,} cells compared, {agree:.1f} % agree, {100 - agree:.1f} % "
-            f"differ, kappa {fraction(self.scores.kappa, 3)}",
-            f"{self.here_alone:,} cells have a zone in this map only, {self.there_alone:,} in the other only",
-            *([] if self.is_own else [CEILING]),
-        ]
-
-    def write_csv(self, path: Path) -> None:
-        """Write a row for each zone of the other map: its scores, and how many of its cells each zone got here."""
-        with path.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(["code", "name", "cells", "precision", "recall", "f1", *(f"here_{code}" for code in CODES)])
-            for row, counts in zip(self.scores.per_class, self.scores.confusion, strict=True):
-                table.writerow([row.code, row.name, row.support, row.precision, row.recall, row.f1, *counts])
+def write_table(found: Comparison, path: Path) -> None:
+    """Write a row for each zone of the other map: its scores, and how many of its cells each zone got here."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["code", "name", "cells", "precision", "recall", "f1", *(f"here_{code}" for code in CODES)])
+        for row, counts in zip(found.scores.per_class, found.scores.confusion, strict=True):
+            table.writerow([row.code, row.name, row.support, row.precision, row.recall, row.f1, *counts])
 
 
 def compare_maps(lcz: Path, other: Path) -> Comparison:
@@ -74,20 +56,17 @@ def compare_maps(lcz: Path, other: Path) -> Comparison:
 
     Args:
         lcz: a map of ours, ``lcz.tif``.
-        other: any raster of zones, 1..17 or 1..10 and 101..107, of which the nearest pixel counts; of several bands
-            ``lczFilter``, else ``lcz``. Or the folder of a map of ours.
+        other: as in `zones_of`.
 
     Raises:
-        UserError: if the other cannot be read, has no band of zones or other values, or no zone in a cell of the first.
+        UserError: as `zones_of`, or if no cell has a zone in both.
     """
-    path = other / "lcz.tif" if other.is_dir() else other
-    with rasterio.open(lcz) as file, opened(path) as there:
+    with rasterio.open(lcz) as file:
         here = file.read(1).astype(np.int64) - 1
-        number, band = _band(path, there)
-        theirs = _indices(path, _nearest(path, there, number, file))
+        theirs, band = zones_of(other, file.crs, file.transform, here.shape)
     both = (here >= 0) & (theirs >= 0)
     if not both.any():
-        raise UserError(other, "has no zone in any cell of this map; are they of one place?")
+        raise UserError(other, _BESIDE)
     return Comparison(
         other=other.name,
         is_own=other.is_dir(),
@@ -99,6 +78,44 @@ def compare_maps(lcz: Path, other: Path) -> Comparison:
     )
 
 
+def zones_of(other: Path, crs: CRS, place: Affine, shape: tuple[int, int]) -> tuple[Int[np.ndarray, "row column"], str]:
+    """Zones of a map on the cells of another: in each that of the pixel in its middle.
+
+    Args:
+        other: any raster of zones, 1..17 or 1..10 and 101..107; of several bands ``lczFilter`` is taken, else ``lcz``.
+            Or the folder of a map of ours.
+        crs: of the cells.
+        place: of the cells.
+        shape: rows and columns of cells.
+
+    Returns:
+        Class index 0..16, -1 where there is none; name of the band, or its number from 1 on.
+
+    Raises:
+        UserError: if the map cannot be read, has no band of zones or other values, or no zone in any cell.
+    """
+    path = other / "lcz.tif" if other.is_dir() else other
+    with opened(path) as there:
+        number, band = _band(path, there)
+        values = np.zeros(shape, np.float64)
+        nothing = there.nodata if there.nodata is not None else 0
+        with reading(path):
+            reproject(
+                rasterio.band(there, number),
+                values,
+                dst_transform=place,
+                dst_crs=crs,
+                src_nodata=nothing,
+                dst_nodata=nothing,  # rasterio takes a 0 for not given
+                resampling=Resampling.nearest,
+                tolerance=0,
+            )
+    zones = _indices(path, np.where(values == nothing, 0, values))
+    if not (zones >= 0).any():
+        raise UserError(other, _BESIDE)
+    return zones, band
+
+
 def _band(path: Path, there: Any) -> tuple[int, str]:
     names = [text.strip() if text else "" for text in there.descriptions]
     for known in _BANDS:
@@ -108,24 +125,6 @@ def _band(path: Path, there: Any) -> tuple[int, str]:
     if there.count > 1:
         raise UserError(path, f"has {there.count} bands, none called lczFilter or lcz; give one with the zones alone")
     return 1, "1"
-
-
-def _nearest(path: Path, there: Any, number: int, here: Any) -> Num[np.ndarray, "row column"]:
-    """Values of the other map in the middle of each cell; 0 beyond it and where it has no data."""
-    values = np.zeros((here.height, here.width), np.float64)
-    nothing = there.nodata if there.nodata is not None else 0
-    with reading(path):
-        reproject(
-            rasterio.band(there, number),
-            values,
-            dst_transform=here.transform,
-            dst_crs=here.crs,
-            src_nodata=nothing,
-            dst_nodata=nothing,  # rasterio takes a 0 for not given
-            resampling=Resampling.nearest,
-            tolerance=0,
-        )
-    return np.where(values == nothing, 0, values)
 
 
 def _indices(path: Path, values: Num[np.ndarray, "row column"]) -> Int[np.ndarray, "row column"]:

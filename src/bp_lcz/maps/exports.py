@@ -70,7 +70,8 @@ def write_exports(folder: Path, names: Sequence[str]) -> list[str]:
     with rasterio.open(folder / "lcz.tif") as file:
         source = _Map(folder, file.crs, file.transform, file.read(1))
     target = folder / FOLDER
-    target.mkdir(exist_ok=True)
+    if names:
+        target.mkdir(exist_ok=True)
     return [f"{FOLDER}/{name}.tif: {_FORMS[name](source, target / f'{name}.tif')}" for name in names]
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from bp_lcz.errors import UserError
 from bp_lcz.files import staged_folder
-from bp_lcz.maps.against import Comparison, compare_maps
+from bp_lcz.maps.against import compare_maps, told, write_table, zones_of
 from bp_lcz.maps.cells import (
     Reason,
     cell_type,
@@ -41,7 +41,7 @@ from bp_lcz.maps.outputs import (
 from bp_lcz.maps.page import PAGE, Story, write_page
 from bp_lcz.maps.work import finished_rows, key_of, refuse_existing
 from bp_lcz.model.checkpoint import Classifier, versions
-from bp_lcz.records import Checkpoint, DataKind, MappedBy, MapReport
+from bp_lcz.records import Checkpoint, Comparison, DataKind, MappedBy, MapReport
 from bp_lcz.scenes.raster import CELL, CELL_PIXELS
 from bp_lcz.scenes.scene import Scene, SceneOptions, opened_scene
 from bp_lcz.scheme import ZONES
@@ -84,6 +84,12 @@ class MapOptions:
     def __post_init__(self) -> None:
         if self.filter not in FILTERS:
             raise UserError(f"--filter {self.filter}", f"expected {', '.join(FILTERS)}")
+
+    @property
+    def others(self) -> dict[str, Path]:
+        """The maps to compare this one with, by option."""
+        named = {"against": self.against, "compare": self.compare}
+        return {name: path for name, path in named.items() if path is not None}
 
 
 @dataclass(frozen=True)
@@ -173,8 +179,8 @@ def make_map(
                     progress.update(across)
             seconds = time.monotonic() - start
             report, agreement = _write(plan, rows.read())
-        told = [*plan.scene.losses(), f"{todo:,} cells in {seconds:.1f} s", *agreement]
-    for line in (*told, *_areas(report), *_next_steps(out, options)):
+        done = [*plan.scene.losses(), f"{todo:,} cells in {seconds:.1f} s", *agreement]
+    for line in (*done, *_areas(report), *_next_steps(out, options)):
         tell(line)
     return report
 
@@ -210,6 +216,8 @@ def _planned(classifier: Classifier, name: str, options: MapOptions, out: Path) 
         notices = _notices(scene, classifier.description, options)
         plan = _Plan(scene, classifier, name, options, out, notices, input_files(options.scene))
         _check_space(plan)
+        for other in options.others.values():
+            zones_of(other, scene.grid.crs, plan.place, plan.shape)  # refuses now what could not be compared in the end
         yield plan
 
 
@@ -257,16 +265,15 @@ def _write(plan: _Plan, cells: Shaped[np.ndarray, "row cell"]) -> tuple[MapRepor
         )
     crs, notice = plan.scene.grid.crs, " ".join(plan.notices)
     with staged_folder(plan.out) as folder:
-        report = _report(plan, cells["reason"], lcz)
-        tags = {"model": plan.name, "weights_sha256": report.model.weights_sha256} | (
-            {"notice": notice} if notice else {}
-        )
-        write_rasters(folder, cells, lcz, crs, plan.place, tags)
+        tags = {"model": plan.name, "weights_sha256": plan.classifier.description.weights_sha256}
+        write_rasters(folder, cells, lcz, crs, plan.place, tags | ({"notice": notice} if notice else {}))
+        found = _compare(folder, plan.options)
+        report = _report(plan, cells["reason"], lcz, found)
         write_areas(folder / AREAS, [report.zones.get(zone.code, 0) for zone in ZONES], notice)
         last = last_change(plan.files)
         write_item(folder / ITEM, plan.out.name, crs, plan.place, plan.shape, last, plan.notices)
         report.write(folder / REPORT)
-        agreement = _compare(folder, plan.options)
+        agreement = [line for comparison in found.values() for line in told(comparison)]
         write_page(folder, true_colours(cells), _story(plan, agreement))
         return report, agreement + write_exports(folder, plan.options.exports)
 
@@ -289,17 +296,19 @@ def _story(plan: _Plan, agreement: list[str]) -> Story:
     )
 
 
-def _compare(folder: Path, options: MapOptions) -> list[str]:
-    lines = []
-    for name, other in (("against", options.against), ("compare", options.compare)):
-        if other is not None:
-            comparison: Comparison = compare_maps(folder / LCZ, other)
-            comparison.write_csv(folder / f"{name}.csv")
-            lines += comparison.lines
-    return lines
+def _compare(folder: Path, options: MapOptions) -> dict[str, Comparison]:
+    found = {name: compare_maps(folder / LCZ, other) for name, other in options.others.items()}
+    for name, comparison in found.items():
+        write_table(comparison, folder / f"{name}.csv")
+    return found
 
 
-def _report(plan: _Plan, reason: UInt8[np.ndarray, "row cell"], lcz: UInt8[np.ndarray, "row cell"]) -> MapReport:
+def _report(
+    plan: _Plan,
+    reason: UInt8[np.ndarray, "row cell"],
+    lcz: UInt8[np.ndarray, "row cell"],
+    found: dict[str, Comparison],
+) -> MapReport:
     model, place = plan.classifier.description, plan.place
     zones = _counts(lcz, len(ZONES) + 1)[1:]
     return MapReport(
@@ -322,6 +331,8 @@ def _report(plan: _Plan, reason: UInt8[np.ndarray, "row cell"], lcz: UInt8[np.nd
         reasons={kind.word: count for kind, count in zip(Reason, _counts(reason, len(Reason)).tolist(), strict=True)},
         zones={zone.code: count for zone, count in zip(ZONES, zones.tolist(), strict=True) if count},
         filter=plan.options.filter,
+        against=found.get("against"),
+        compare=found.get("compare"),
         versions=versions() | {"rasterio": rasterio.__version__, "gdal": rasterio.__gdal_version__},
     )
 

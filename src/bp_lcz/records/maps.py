@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from bp_lcz.records.base import Part, Record
 from bp_lcz.records.data import DataKind
 from bp_lcz.records.scene import SceneFindings
+from bp_lcz.records.scores import Scores
 
 
 class MappedBy(Part):
@@ -35,6 +36,28 @@ class InputFile(Part):
     sha256: str
 
 
+class Comparison(Part):
+    """A map against another, on the cells of the first.
+
+    Attributes:
+        other: name of its file or folder.
+        is_own: whether the other is a folder of a map of ours, which nobody takes for the truth.
+        band: of the other, by its name, or else its number from 1 on.
+        cells: with a zone in both.
+        here_alone: cells with a zone in this map only.
+        there_alone: cells with a zone in the other only.
+        scores: of the zones of this map, taken for predictions of those of the other.
+    """
+
+    other: str
+    is_own: bool
+    band: str
+    cells: int
+    here_alone: int
+    there_alone: int
+    scores: Scores
+
+
 class MapReport(Record):
     """``report.json`` of a map; equal inputs, model and options give equal bytes.
 
@@ -51,6 +74,8 @@ class MapReport(Record):
         reasons: cells by why they have a zone or none, by the words of `Reason`.
         zones: cells of each zone that is there, by its code.
         filter: that went over the zones.
+        against: another map that this one was compared with.
+        compare: another map of ours, likewise.
         versions: of what computed the map.
     """
 
@@ -68,4 +93,6 @@ class MapReport(Record):
     reasons: dict[str, int]
     zones: dict[str, int]
     filter: str
+    against: Comparison | None
+    compare: Comparison | None
     versions: dict[str, str]
