@@ -196,7 +196,7 @@ class _Ring:
 
     def reasons(self, row: int) -> UInt8[np.ndarray, " cell"]:
         """Of each cell of the row, from all pixels of its patch."""
-        wrong = sliding_window_view(self._wrong.any(axis=1), PATCH_SIDE, axis=1)[:, ::CELL_PIXELS].any(axis=2)
+        wrong = sliding_window_view(self._wrong.any(axis=1), PATCH_SIDE, axis=1)[:, ::CELL_PIXELS].max(axis=2)
         within = self._scene.touches(CELL_PIXELS * row, CELL_PIXELS * np.arange(wrong.shape[1]))
         told = [Reason.RIM, Reason.SENTINEL2_MISSING, Reason.SENTINEL1_MISSING, Reason.MASKED]
         found = np.full(len(within), Reason.MAPPED, np.uint8)
