@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -26,17 +26,27 @@ from torch.nn.functional import normalize
 from tqdm import tqdm, trange
 
 from benchmarks.harness import Setup, find_rows, finish
-from benchmarks.machine import file_stem, measuring
+from benchmarks.machine import ended, file_stem, measuring
 from benchmarks.networks import PARAMS, TEXT_WIDTH, NoiseStore, trial_of
 from benchmarks.rows.gpu import BATCH, TRAINING, VALIDATION, epoch_seconds, repeatable, resident_step
 from benchmarks.run import result_of, table
-from benchmarks.speed import BENCHMARKS, FORMAT, figure, machine_line, write_results
+from benchmarks.speed import BENCHMARKS, Machine, RowHead, RowResult, figure, machine_line
 from bp_lcz.bands import GROUPS, PATCH_SIDE
 from bp_lcz.errors import UserError, one_line
 from bp_lcz.model.checkpoint import DESCRIPTION
 from bp_lcz.model.training import train_trial
 from bp_lcz.params import SPLITS, Params, Tier, TrialParams, read_sections
-from bp_lcz.records import Blocks, DataKind, Leakage, ModelDescription, PackManifest, PromptOrigin, Timings
+from bp_lcz.records import (
+    Blocks,
+    DataKind,
+    Leakage,
+    ModelDescription,
+    PackManifest,
+    Part,
+    PromptOrigin,
+    Record,
+    Timings,
+)
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.text.prompts import prompt_texts
 from bp_lcz.text.table import PromptTable
@@ -44,6 +54,48 @@ from bp_lcz.workspace import merge_profile
 
 ROOT = Path(__file__).parents[1]
 SLAB = 1024
+
+
+class Training(Part):
+    """A training of full size; `gpu_gib` is the most that it took, None without a GPU."""
+
+    store: str
+    patches: dict[str, int]
+    batch: int
+    epoch_seconds: float
+    loading_seconds: float
+    gpu_gib: float | None
+    training_loss: tuple[float, ...]
+    sha256: str
+
+
+class Hours(Part):
+    """What a kind of trial takes, all its seeds together."""
+
+    trials: str
+    seeds: int
+    epoch_seconds: float
+    hours: float
+
+
+class Beside(Part):
+    """Trainings side by side, together."""
+
+    trainings: int
+    patches_per_second: float
+
+
+class GpuResults(Record):
+    """``<machine>.gpu.json``, as far as it was measured."""
+
+    format: Literal[1] = 1
+    quick: bool
+    machine: Machine
+    tests: dict[str, int] | None = None
+    trainings: tuple[Training, ...] = ()
+    rows: tuple[RowResult | RowHead, ...] = ()
+    paper: tuple[Hours, ...] = ()
+    side_by_side: tuple[Beside, ...] = ()
 
 
 def measure_gpu(out: Path | None = None, *, quick: bool = False) -> Path | None:
@@ -70,22 +122,23 @@ def measure_gpu(out: Path | None = None, *, quick: bool = False) -> Path | None:
     )
     start = time.perf_counter()
     with measuring(quick=quick, threads=None) as (setup, machine):
-        content: dict[str, Any] = {"format": FORMAT, "quick": quick, "machine": machine}
+        results = GpuResults(quick=quick, machine=machine)
         if out is None and not quick:
             out = BENCHMARKS / f"{file_stem(machine)}.gpu.json"
         for name, measure, as_text in parts:
-            content[name] = measure(setup)
-            print(as_text(content[name]), flush=True)
+            found = measure(setup)
+            print(as_text(found), flush=True)
+            results = results.model_copy(update={name: found})
             if out is not None:  # after each part: a lease may end before the last
-                write_results(out, content)
-    print(f"\n{machine_line(machine)}\nall of it took {time.perf_counter() - start:.0f} s")
+                results.write(out)
+    print(f"\n{machine_line(ended(machine))}\nall of it took {time.perf_counter() - start:.0f} s")
     return out
 
 
-def epochs(setup: Setup) -> list[dict[str, Any]]:
+def epochs(setup: Setup) -> tuple[RowHead, ...]:
     """The rows of `benchmarks.rows.gpu`."""
     rows = [row for row in find_rows() if row.name.startswith("gpu-epoch-")][: 1 if setup.quick else None]
-    return [result_of(row, setup) for row in tqdm(rows, desc="epoch of each backbone")]
+    return tuple(result_of(row, setup) for row in tqdm(rows, desc="epoch of each backbone"))
 
 
 def tests_line(counts: Mapping[str, int]) -> str:
@@ -111,7 +164,7 @@ def run_tests(setup: Setup, root: Path = ROOT) -> dict[str, int]:
     return {"passed": int(suite.get("tests", 0)) - sum(counts.values()), **counts}
 
 
-def full_size_trainings(setup: Setup) -> list[dict[str, Any]]:
+def full_size_trainings(setup: Setup) -> tuple[Training, ...]:
     """Two epochs by the package's own trainer on noise of So2Sat's size, from the GPU's memory and from the host's."""
     packed, prompts = setup.folder / "packed", setup.folder / "prompts.safetensors"
     patches = {"training": 64, "validation": 32} if setup.quick else {"training": TRAINING, "validation": VALIDATION}
@@ -133,18 +186,18 @@ def full_size_trainings(setup: Setup) -> list[dict[str, Any]]:
         timings = Timings.read(out / "timings.json")
         history = pd.read_csv(out / "history.csv")
         found.append(
-            {
-                "store": tier,
-                "patches": patches,
-                "batch": trial.train.batch_size,
-                "epoch_seconds": timings.seconds / timings.epochs,
-                "loading_seconds": spent - timings.seconds,
-                "gpu_gib": torch.cuda.max_memory_allocated() / 2**30 if setup.device == "cuda" else None,
-                "training_loss": history["training_loss"].tolist(),
-                "sha256": ModelDescription.read(out / DESCRIPTION).weights_sha256,
-            }
+            Training(
+                store=tier,
+                patches=patches,
+                batch=trial.train.batch_size,
+                epoch_seconds=timings.seconds / timings.epochs,
+                loading_seconds=spent - timings.seconds,
+                gpu_gib=torch.cuda.max_memory_allocated() / 2**30 if setup.device == "cuda" else None,
+                training_loss=tuple(history["training_loss"].tolist()),
+                sha256=ModelDescription.read(out / DESCRIPTION).weights_sha256,
+            )
         )
-    return found
+    return tuple(found)
 
 
 def write_noise(folder: Path, patches: Mapping[str, int], device: torch.device) -> None:
@@ -194,7 +247,7 @@ def write_prompts(path: Path) -> None:
     PromptTable(embedding, embedding[:, 0], origin).write(path)
 
 
-def paper_hours(setup: Setup) -> list[dict[str, Any]]:
+def paper_hours(setup: Setup) -> tuple[Hours, ...]:
     """Hours that each kind of trial of ``make paper`` takes on this device, all epochs and seeds together."""
     kinds: dict[str, list[TrialParams]] = {}
     params = paper_params()
@@ -205,8 +258,8 @@ def paper_hours(setup: Setup) -> list[dict[str, Any]]:
     for kind, trials in tqdm(list(kinds.items())[: 2 if setup.quick else None], desc="50 steps of each kind of trial"):
         seconds = epoch_seconds(trials[0], setup)
         hours = seconds * sum(trial.train.epochs for trial in trials) / 3600
-        found.append({"trials": kind, "seeds": len(trials), "epoch_seconds": seconds, "hours": hours})
-    return found
+        found.append(Hours(trials=kind, seeds=len(trials), epoch_seconds=seconds, hours=hours))
+    return tuple(found)
 
 
 def paper_params() -> Params:
@@ -215,15 +268,15 @@ def paper_params() -> Params:
     return Params.model_validate(merge_profile(ROOT, committed, "paper"))
 
 
-def side_by_side(setup: Setup) -> list[dict[str, float]]:
+def side_by_side(setup: Setup) -> tuple[Beside, ...]:
     """Patches a second of EB-CNN with prompting, all trainings together, for several in processes of their own."""
     found = []
     spawn = multiprocessing.get_context("spawn")
     for count in (2,) if setup.quick else (1, 2, 4, 8):
         with spawn.Manager() as manager, ProcessPoolExecutor(count, spawn) as processes:
             rates = list(processes.map(_rate, [replace(setup, threads=1)] * count, [manager.Barrier(count)] * count))
-        found.append({"trainings": count, "patches_per_second": sum(rates)})
-    return found
+        found.append(Beside(trainings=count, patches_per_second=sum(rates)))
+    return tuple(found)
 
 
 def _rate(setup: Setup, all_ready: threading.Barrier) -> float:
@@ -243,34 +296,33 @@ def _rate(setup: Setup, all_ready: threading.Barrier) -> float:
     return steps * size / spent
 
 
-def side_by_side_table(found: Sequence[Mapping[str, float]]) -> str:
+def side_by_side_table(found: Sequence[Beside]) -> str:
     """Trainings side by side as text."""
-    rates = [f"{one['trainings']}: {one['patches_per_second']:,.0f} patches/s" for one in found]
+    rates = [f"{one.trainings}: {one.patches_per_second:,.0f} patches/s" for one in found]
     return f"trainings of EB-CNN bp-lcz side by side, together: {', '.join(rates)}"
 
 
-def trainings_table(trainings: Sequence[Mapping[str, Any]]) -> str:
+def trainings_table(trainings: Sequence[Training]) -> str:
     """The trainings as text."""
     first = trainings[0]
-    lines = [f"EB-CNN bp-lcz on noise, {first['patches']['training']:,} patches, batch {first['batch']}, bf16-mixed:"]
+    lines = [f"EB-CNN bp-lcz on noise, {first.patches['training']:,} patches, batch {first.batch}, bf16-mixed:"]
     for training in trainings:
-        memory = "" if training["gpu_gib"] is None else f", {training['gpu_gib']:.1f} GiB of the GPU"
+        memory = "" if training.gpu_gib is None else f", {training.gpu_gib:.1f} GiB of the GPU"
         lines.append(
-            f"  patches from {training['store']}: {figure(training['epoch_seconds'])} s an epoch with its validation, "
-            f"{figure(training['loading_seconds'])} s to load{memory}"
+            f"  patches from {training.store}: {figure(training.epoch_seconds)} s an epoch with its validation, "
+            f"{figure(training.loading_seconds)} s to load{memory}"
         )
-    same = len({training["sha256"] for training in trainings}) == 1
+    same = len({training.sha256 for training in trainings}) == 1
     return "\n".join([*lines, f"  equal weights, bit for bit: {'yes' if same else 'NO'}"])
 
 
-def hours_table(kinds: Sequence[Mapping[str, Any]]) -> str:
+def hours_table(kinds: Sequence[Hours]) -> str:
     """The predicted hours as text."""
     lines = [
-        f"  {kind['trials']:24} {kind['seeds']} seeds  {figure(kind['epoch_seconds']):>6} s an epoch  "
-        f"{figure(kind['hours']):>6} h"
+        f"  {kind.trials:24} {kind.seeds} seeds  {figure(kind.epoch_seconds):>6} s an epoch  {figure(kind.hours):>6} h"
         for kind in kinds
     ]
-    total = sum(kind["hours"] for kind in kinds)
+    total = sum(kind.hours for kind in kinds)
     return "\n".join(
         [
             "make paper on this device, every epoch of every seed, one trial at a time; early stopping ends sooner:",

@@ -1,12 +1,11 @@
 """How cost grows with size: measured points, the exponent of a power law through them, a figure for each curve."""
 
 import importlib
-import json
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import matplotlib.figure
 import numpy as np
@@ -15,10 +14,11 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 from scipy import stats
 from tqdm import tqdm
 
-from benchmarks.harness import NotMeasuredError, Ratio, Setup
-from benchmarks.machine import file_stem, measuring
-from benchmarks.speed import BENCHMARKS, LEVEL
+from benchmarks.harness import LEVEL, NotMeasuredError, Ratio, Setup
+from benchmarks.machine import ended, file_stem, measuring
+from benchmarks.speed import BENCHMARKS, Machine
 from bp_lcz.files import staged_file
+from bp_lcz.records import Part, Record
 
 FIGURES = Path("docs/images/growth")
 
@@ -57,6 +57,42 @@ class Curve:
     size: str
     unit: str
     measure: Callable[[Setup], Sequence[Series]]
+
+
+class Line(Part):
+    """What was found of a series; `quartiles` of the samples at each size."""
+
+    label: str
+    sizes: tuple[float, ...]
+    quartiles: tuple[tuple[float, float, float], ...]
+    exponent: float
+    interval: tuple[float, float]
+    predicted: float
+
+    @property
+    def text(self) -> str:
+        """The label with the exponent."""
+        return f"{self.label}: exponent {self.exponent:.2f} [{self.interval[0]:.2f}, {self.interval[1]:.2f}]"
+
+
+class CurveResult(Part):
+    """What was found of a curve; `note` says why there is no series."""
+
+    name: str
+    title: str
+    size: str
+    unit: str
+    series: tuple[Line, ...]
+    note: str
+
+
+class GrowthResults(Record):
+    """``<machine>.growth.json``."""
+
+    format: Literal[1] = 1
+    quick: bool
+    machine: Machine
+    curves: tuple[CurveResult, ...]
 
 
 def exponent(sizes: Sequence[float], cost: Sequence[float]) -> Ratio:
@@ -100,76 +136,73 @@ def measure_growth(
     Returns:
         The file of the points, None if it was not written.
     """
-    results: list[dict[str, Any]] = []
+    results: list[CurveResult] = []
     with measuring(quick=quick, threads=threads) as (setup, machine):
         for curve in (progress := tqdm(find_curves(), unit="curve")):
             progress.set_description(f"growth {curve.name}")
             results.append(result_of(curve, setup))
     for result in results:
-        for line in result["series"]:
-            low, high = line["interval"]
-            print(f"{result['name']}, {line['label']}: exponent {line['exponent']:.2f} [{low:.2f}, {high:.2f}]")
-        if result["note"]:
-            print(f"{result['name']}: {result['note']}")
+        for line in result.series:
+            print(f"{result.name}, {line.text}")
+        if result.note:
+            print(f"{result.name}: {result.note}")
     if quick and out is None:
         print("a quick run says nothing of growth and is not kept; --out FILE writes it")
         return None
     out = out or BENCHMARKS / f"{file_stem(machine)}.growth.json"
     if not quick or figures is not None:
         for result in results:
-            if result["series"]:
-                with staged_file((figures or FIGURES) / f"{result['name']}.png") as file:
+            if result.series:
+                with staged_file((figures or FIGURES) / f"{result.name}.png") as file:
                     draw(result, machine).savefig(file, dpi=110)
-    with staged_file(out) as file:
-        text = json.dumps({"format": 1, "quick": quick, "machine": machine, "curves": results}, indent=1)
-        file.write_text(text + "\n", encoding="utf-8")
+    GrowthResults(quick=quick, machine=ended(machine), curves=tuple(results)).write(out)
     print(f"-> {out}")
     return out
 
 
-def result_of(curve: Curve, setup: Setup) -> dict[str, Any]:
+def result_of(curve: Curve, setup: Setup) -> CurveResult:
     """Measure a curve and fit its series."""
-    result: dict[str, Any] = {"name": curve.name, "title": curve.title, "size": curve.size, "unit": curve.unit}
     try:
-        measured = curve.measure(setup)
+        measured, note = curve.measure(setup), ""
     except NotMeasuredError as reason:
-        return result | {"series": [], "note": str(reason)}
+        measured, note = (), str(reason)
     lines = []
     for series in measured:
         fit = exponent(series.sizes, [float(np.median(samples)) for samples in series.cost])
+        quartiles = (np.quantile(samples, [0.25, 0.5, 0.75]).tolist() for samples in series.cost)
         lines.append(
-            {
-                "label": series.label,
-                "sizes": list(series.sizes),
-                "quartiles": [[float(q) for q in np.quantile(samples, [0.25, 0.5, 0.75])] for samples in series.cost],
-                "exponent": fit.median,
-                "interval": [fit.low, fit.high],
-                "predicted": series.predicted,
-            }
+            Line(
+                label=series.label,
+                sizes=tuple(series.sizes),
+                quartiles=tuple((low, median, high) for low, median, high in quartiles),
+                exponent=fit.median,
+                interval=(fit.low, fit.high),
+                predicted=series.predicted,
+            )
         )
-    return result | {"series": lines, "note": ""}
+    return CurveResult(
+        name=curve.name, title=curve.title, size=curve.size, unit=curve.unit, series=tuple(lines), note=note
+    )
 
 
-def draw(result: Mapping[str, Any], machine: Mapping[str, Any]) -> matplotlib.figure.Figure:
+def draw(result: CurveResult, machine: Machine) -> matplotlib.figure.Figure:
     """Medians and quartiles on logarithmic axes, and the fitted power laws."""
     figure = matplotlib.figure.Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
-    for number, line in enumerate(result["series"]):
-        sizes: Float[np.ndarray, " size"] = np.asarray(line["sizes"], float)
-        low, median, high = np.asarray(line["quartiles"]).T
-        below, above = line["interval"]
-        label = f"{line['label']}: exponent {line['exponent']:.2f} [{below:.2f}, {above:.2f}]"
-        label += f", predicted {line['predicted']:g}"
+    for number, line in enumerate(result.series):
+        sizes: Float[np.ndarray, " size"] = np.asarray(line.sizes, float)
+        low, median, high = np.asarray(line.quartiles).T
+        label = f"{line.text}, predicted {line.predicted:g}"
         color = f"C{number}"
         axes.errorbar(sizes, median, [median - low, high - median], fmt="o", capsize=3, color=color, label=label)
-        level = np.exp(np.mean(np.log(median)) - line["exponent"] * np.mean(np.log(sizes)))
-        axes.plot(sizes, level * sizes ** line["exponent"], color=color, linewidth=1)
-    axes.set(xscale="log", yscale="log", xlabel=result["size"], ylabel=result["unit"], title=result["title"])
+        level = np.exp(np.mean(np.log(median)) - line.exponent * np.mean(np.log(sizes)))
+        axes.plot(sizes, level * sizes**line.exponent, color=color, linewidth=1)
+    axes.set(xscale="log", yscale="log", xlabel=result.size, ylabel=result.unit, title=result.title)
     low, high = axes.get_ylim()
     if high < 10 * low:  # what is flat shall look flat
         middle = np.sqrt(low * high)
         axes.set_ylim(middle / np.sqrt(10), middle * np.sqrt(10))
-    marks = sorted({size for line in result["series"] for size in line["sizes"]})
+    marks = sorted({size for line in result.series for size in line.sizes})
     axes.set_xticks(marks, [f"{size:,.0f}" for size in marks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -177,7 +210,7 @@ def draw(result: Mapping[str, Any], machine: Mapping[str, Any]) -> matplotlib.fi
     axes.grid(which="both", alpha=0.2)
     figure.legend(loc="outside lower center", fontsize="small", frameon=False)
     figure.suptitle(
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, commit {machine['commit']}; "
+        f"{machine.cpu}, {machine.cores} cores, {machine.threads} threads, commit {machine.commit}; "
         "medians and quartiles",
         fontsize=7,
     )

@@ -18,8 +18,10 @@ import torch
 from jaxtyping import Float
 from scipy.stats import binom
 
-from benchmarks.speed import LEVEL
 from bp_lcz.errors import UserError
+
+LEVEL = 0.95
+"""Of the intervals."""
 
 REPEATS = 30
 MOST_REPEATS = 90
@@ -212,7 +214,7 @@ def ratio_of(ours: Float[np.ndarray, " repeat"], theirs: Float[np.ndarray, " rep
     return Ratio(float(np.median(ratios)), float(ratios[outside]), float(ratios[-1 - outside]))
 
 
-def verdict(ratio: Ratio, goal: Goal | None) -> str:
+def verdict(ratio: Ratio, goal: Goal | None) -> Literal["met", "missed", "open", ""]:
     """``met`` if the whole interval reaches the goal, ``missed`` if none of it does, else ``open``; "" without goal."""
     if goal is None:
         return ""

@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 import torch
 
 from benchmarks.harness import Setup
+from benchmarks.speed import Machine
 
 
 @contextmanager
-def measuring(*, quick: bool, threads: int | None, large: bool = False) -> Iterator[tuple[Setup, dict[str, Any]]]:
-    """A scratch folder, torch's threads set, and the machine's description, which has its load after it at the end.
+def measuring(*, quick: bool, threads: int | None, large: bool = False) -> Iterator[tuple[Setup, Machine]]:
+    """A scratch folder, torch's threads set, and the machine's description.
 
     Args:
         quick: tiny sizes.
@@ -36,26 +36,30 @@ def measuring(*, quick: bool, threads: int | None, large: bool = False) -> Itera
     parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent, prefix="bench-") as folder:
         yield Setup(Path(folder), quick=quick, large=large, device=device, threads=threads), machine
-    machine["load_after"] = round(os.getloadavg()[0], 2)
 
 
-def describe(threads: int, device: str) -> dict[str, Any]:
-    """Processor, memory, versions, commit and load: what a figure means nothing without."""
-    return {
-        "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "threads": threads,
-        "commit": commit(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+def describe(threads: int, device: str) -> Machine:
+    """The machine as it is now."""
+    return Machine(
+        cpu=cpu_model(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        gpu=torch.cuda.get_device_name() if device == "cuda" else None,
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+        numpy=np.__version__,
+        threads=threads,
+        commit=commit(),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
         # More than the cores: something else was running, and the intervals show it.
-        "load_before": round(os.getloadavg()[0], 2),
-    }
+        load_before=round(os.getloadavg()[0], 2),
+    )
+
+
+def ended(machine: Machine) -> Machine:
+    """The machine with its load of now as that after the run."""
+    return machine.model_copy(update={"load_after": round(os.getloadavg()[0], 2)})
 
 
 def cpu_model() -> str:
@@ -65,9 +69,9 @@ def cpu_model() -> str:
     return named.group(1).strip() if named else platform.processor() or platform.machine()
 
 
-def file_stem(machine: dict[str, Any]) -> str:
+def file_stem(machine: Machine) -> str:
     """Name of the machine's result file: its processor, cores and GPU."""
-    name = f"{machine['cpu']} {machine['cores']} cores {machine['gpu'] or ''}"
+    name = f"{machine.cpu} {machine.cores} cores {machine.gpu or ''}"
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 

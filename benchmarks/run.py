@@ -2,17 +2,26 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from benchmarks.harness import NotMeasuredError, Row, Setup, find_rows, ratio_of, verdict
-from benchmarks.machine import file_stem, measuring
+from benchmarks.machine import ended, file_stem, measuring
 from benchmarks.memory import as_in_a_new_process
-from benchmarks.speed import BENCHMARKS, FORMAT, HEADER, entries, machine_line, read_latest, remarks, write_results
+from benchmarks.speed import (
+    BENCHMARKS,
+    HEADER,
+    RowHead,
+    RowResult,
+    SpeedResults,
+    entries,
+    machine_line,
+    read_latest,
+    remarks,
+)
 from bp_lcz.errors import UserError
 from bp_lcz.scoring.score import text_table
 
@@ -49,6 +58,7 @@ def measure_rows(
             results.append(result_of(row, setup))
             # Of a run that is ended early, what is done has been said.
             tqdm.write("  ".join((row.name, *entries(results[-1])[-3:])), file=sys.stderr)
+    machine = ended(machine)
     print(table(results))
     print(f"\n{machine_line(machine)}")
     if out is None:
@@ -56,7 +66,7 @@ def measure_rows(
             print("of a quick run or of some rows only nothing is kept; --out FILE writes it")
             return None
         out = BENCHMARKS / f"{file_stem(machine)}.json"
-    write_results(out, {"format": FORMAT, "quick": quick, "machine": machine, "rows": results})
+    SpeedResults(quick=quick, machine=machine, rows=tuple(results)).write(out)
     print(f"-> {out}")
     return out
 
@@ -70,30 +80,24 @@ def show_latest() -> None:
     latest = read_latest(BENCHMARKS)
     if latest is None:
         raise UserError(BENCHMARKS, "holds no results; `bp-lcz bench` measures some")
-    print(f"{table(latest['rows'])}\n\n{machine_line(latest['machine'])}")
+    print(f"{table(latest.rows)}\n\n{machine_line(latest.machine)}")
 
 
-def result_of(row: Row, setup: Setup) -> dict[str, Any]:
+def result_of(row: Row, setup: Setup) -> RowHead:
     """Measure a row and judge it."""
     start = time.perf_counter()
     as_in_a_new_process()
-    result: dict[str, Any] = {
-        "name": row.name,
-        "what": row.what,
-        "against": row.against,
-        "unit": row.unit,
-        "goal": None if row.goal is None else {"bound": row.goal.bound, "direction": row.goal.direction},
-    }
+    head = {"name": row.name, "what": row.what, "against": row.against, "unit": row.unit, "goal": row.goal}
     try:
         measured = row.measure(setup)
     except NotMeasuredError as reason:
-        return result | {"verdict": "not measured", "note": str(reason)}
+        return RowHead.model_validate({**head, "verdict": "not measured", "note": str(reason)})
     ratio = ratio_of(measured.ours, measured.theirs)
-    return result | {
+    found = {
         "ours": float(np.median(measured.ours)),
         "theirs": float(np.median(measured.theirs)),
         "ratio": ratio.median,
-        "interval": [ratio.low, ratio.high],
+        "interval": (ratio.low, ratio.high),
         "verdict": verdict(ratio, row.goal),
         "repeats": len(measured.ours),
         "cache": measured.cache,
@@ -101,12 +105,13 @@ def result_of(row: Row, setup: Setup) -> dict[str, Any]:
         "note": measured.note,
         "seconds": round(time.perf_counter() - start, 1),
     }
+    return RowResult.model_validate({**head, **found})
 
 
-def table(results: Sequence[Mapping[str, Any]]) -> str:
+def table(results: Sequence[RowHead]) -> str:
     """The results as a text table, remarks below it."""
-    lines = [("row", *HEADER), *((result["name"], *entries(result)) for result in results)]
+    lines = [("row", *HEADER), *((result.name, *entries(result)) for result in results)]
     head, *text = text_table(lines)
     text = [head, "-" * max(map(len, [head, *text])), *text]
-    text += [f"{result['name']}: {said}" for result in results if (said := remarks(result))]
+    text += [f"{result.name}: {said}" for result in results if (said := remarks(result))]
     return "\n".join(text)

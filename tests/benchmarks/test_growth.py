@@ -1,13 +1,12 @@
 """The exponent of a power law, and the figure that shows it."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import growth
-from benchmarks.growth import Curve, Series, exponent, find_curves, measure_growth, result_of
+from benchmarks.growth import Curve, GrowthResults, Series, exponent, find_curves, measure_growth, result_of
 from benchmarks.harness import Setup
 
 SIZES = [10.0, 100.0, 1000.0, 10_000.0]
@@ -42,8 +41,8 @@ def test_a_curve_becomes_a_small_figure_and_its_points(tmp_path: Path, monkeypat
     monkeypatch.setattr(growth, "find_curves", lambda: [curve])
     out = measure_growth(quick=True, threads=1, out=tmp_path / "points.json", figures=tmp_path / "figures")
     assert out is not None
-    (result,) = json.loads(out.read_text())["curves"]
-    assert result["series"][0]["exponent"] == pytest.approx(1.0)
+    (result,) = GrowthResults.read(out).curves
+    assert result.series[0].exponent == pytest.approx(1.0)
     figure = tmp_path / "figures/sizes.png"
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert figure.stat().st_size < 2**18
@@ -59,7 +58,7 @@ def test_a_curve_becomes_a_small_figure_and_its_points(tmp_path: Path, monkeypat
 )
 def test_every_curve_runs_in_tiny_sizes(curve: Curve, tmp_path: Path) -> None:
     result = result_of(curve, Setup(tmp_path, quick=True))
-    assert result["series"] or result["note"]
+    assert result.series or result.note
 
 
 def test_no_two_curves_share_a_name_and_so_a_figure() -> None:

@@ -6,12 +6,23 @@ from typing import Any
 
 import pytest
 
-from benchmarks.speed import read_latest
+from benchmarks.gpu import GpuResults
+from benchmarks.growth import GrowthResults
+from benchmarks.speed import BENCHMARKS, SpeedResults, read_latest
+from bp_lcz.records import Record
+from tests.conftest import ROOT
 from tests.refusals import refuses
 
 MACHINE = {
     **{"cpu": "Some CPU", "cores": 2, "memory_gib": 8.0, "gpu": None, "threads": 2, "torch": "2", "numpy": "2"},
-    **{"commit": "abc", "date": "2026-01-02T03:04:05+00:00", "load_before": 0.1, "load_after": 1.9},
+    **{
+        "commit": "abc",
+        "date": "2026-01-02T03:04:05+00:00",
+        "system": "Linux",
+        "python": "3",
+        "load_before": 0.1,
+        "load_after": 1.9,
+    },
 }
 ROW = {
     **{"name": "hdf5", "what": "HDF5 in place", "against": "the <peer>", "unit": "patches/s"},
@@ -40,7 +51,7 @@ def test_the_latest_results_are_shown_whatever_the_machine(tmp_path: Path) -> No
     (tmp_path / "d.growth.json").write_text("{}")
     content = read_latest(tmp_path)
     assert content is not None
-    assert content["machine"]["cpu"] == "newest"
+    assert content.machine.cpu == "newest"
 
 
 def test_without_results_there_is_nothing_to_show(tmp_path: Path) -> None:
@@ -57,5 +68,12 @@ def test_a_file_that_is_no_result_is_named(tmp_path: Path, text: str) -> None:
 def test_another_format_is_named(tmp_path: Path) -> None:
     path = results(tmp_path)
     path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
-    with refuses(path, "format than 1"):
+    with refuses(path, "format 2"):
         read_latest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("form", "pattern"), [(SpeedResults, "*cores.json"), (GrowthResults, "*.growth.json"), (GpuResults, "*.gpu.json")]
+)
+def test_the_committed_results_are_in_form(form: type[Record], pattern: str) -> None:
+    assert [form.read(file) for file in (ROOT / BENCHMARKS).glob(pattern)]
