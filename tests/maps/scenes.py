@@ -8,7 +8,7 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from bp_lcz.bands import SEN2_BANDS, Channels
-from bp_lcz.model.checkpoint import Classifier
+from bp_lcz.model.checkpoint import Classified, Classifier
 from bp_lcz.records import SceneFindings
 from bp_lcz.scenes.raster import Grid
 from bp_lcz.scenes.scene import Scene, Strip
@@ -56,13 +56,18 @@ class ArrayScene(Scene):
 
 
 class Spy(Classifier):
-    """Gives the patch whose corner is at row 10 i, column 10 j the zone (3 i + j) % 17, and keeps all it sees."""
+    """Gives the patch whose corner is at row 10 i, column 10 j the zone (3 i + j) % 17, and keeps all it sees.
 
-    def predict_alike(self, images: torch.Tensor, first: int = 0) -> np.ndarray:
+    Patches of the zone ``strange`` are unlike its training data.
+    """
+
+    def classify_alike(self, images: torch.Tensor, first: int = 0) -> Classified:
         self.__dict__.setdefault("seen", []).append(images.numpy().copy())
         corner = images[:, 0, 0, -len(self.channels.sen2) :].numpy()
         zone = (3 * corner[:, 0] / 10 + corner[:, 1] / 10).astype(int) % 17
-        return np.where(np.arange(17) == zone[:, None], 0.68, 0.02).astype(np.float32)
+        return np.where(np.arange(17) == zone[:, None], 0.68, 0.02).astype(np.float32), zone + 1 == self.__dict__[
+            "strange"
+        ]
 
     @property
     def patches(self) -> np.ndarray:
@@ -79,5 +84,7 @@ def classifier_of(backbone: str = "eb_cnn", channels: Channels = OPTICAL, kind: 
     )
 
 
-def spy(channels: Channels = OPTICAL) -> Spy:
-    return classifier_of(channels=channels, kind=Spy)
+def spy(channels: Channels = OPTICAL, strange: int | None = None) -> Spy:
+    network = classifier_of(channels=channels, kind=Spy)
+    network.__dict__["strange"] = strange
+    return network

@@ -38,6 +38,12 @@ def test_every_cell_has_the_zone_of_its_own_patch(height, width):
     )  # a patch is 32 x 32 pixels that lie beside each other in the scene
 
 
+def test_cells_unlike_the_training_data_keep_their_zone_and_say_so():
+    cells = map_of(ArrayScene(132, 332), spy(strange=5))
+    np.testing.assert_array_equal(cells["lcz"], zones(11, 31))
+    np.testing.assert_array_equal(cells["reason"], np.where(cells["lcz"] == 5, Reason.UNLIKE, Reason.MAPPED))
+
+
 def test_percent_and_how_sure_a_cell_is():
     cell = map_of(ArrayScene(32, 32), spy())[0, 0]
     assert cell["percent"].tolist() == [68] + [2] * 16

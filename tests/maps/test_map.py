@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from bp_lcz.maps.cells import Reason
 from bp_lcz.maps.filters import majority
 from bp_lcz.maps.map import MapOptions, make_map, plan_map
 from bp_lcz.model.checkpoint import load_classifier, write_checkpoint
-from bp_lcz.records import MapReport
+from bp_lcz.records import Likeness, MapReport
 from bp_lcz.scenes.scene import SceneOptions
 from bp_lcz.scheme import CODES
 from bp_lcz.serving.predict import predict_file
@@ -62,10 +63,10 @@ def test_a_map_is_tile_and_predict_cell_by_cell_and_bit_for_bit(scene, tmp_path,
     found = []
 
     class Listening(type(classifier)):
-        def predict_alike(self, images, first=0):
-            probability = super().predict_alike(images, first)
-            found.append(probability)
-            return probability
+        def classify_alike(self, images, first=0):
+            classified = super().classify_alike(images, first)
+            found.append(classified[0])
+            return classified
 
     listening = Listening(classifier.network, channels, classifier.description, "cpu")
     if not channels.sen1:
@@ -202,6 +203,16 @@ def test_a_level_that_the_model_does_not_take_is_refused_unless_told_and_then_sa
     for name in ("lcz.tif", "probability.tif", "quality.tif"):
         with rasterio.open(tmp_path / "berlin" / name) as file:
             assert "L2A" in file.tags()["notice"]
+
+
+def test_a_map_of_cells_unlike_the_training_data_says_so_wherever_it_goes(scene, network, tmp_path):
+    likeness = Likeness(centre=(0.0,) * 10, scale=(1.0,) * 10, mixing=None, limit=0.0)
+    strange = replace(network, description=network.description.model_copy(update={"likeness": likeness}))
+    report = make_map(strange, "small", options_of(scene), tmp_path / "berlin", print)
+    assert report.reasons[Reason.UNLIKE.word] == sum(report.zones.values())
+    assert report.reasons[Reason.MAPPED.word] == 0
+    with rasterio.open(tmp_path / "berlin/lcz.tif") as file:
+        assert file.tags()["notice"] == " ".join(report.notices) != ""
 
 
 def test_a_dry_run_says_what_would_be_made_and_writes_nothing(scene, network, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import rasterio
 
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.model.checkpoint import load_classifier
@@ -182,6 +183,37 @@ def test_a_folder_that_exists_is_left_as_it_is(weights: Path, tmp_path: Path) ->
     with refuses(tmp_path / "out", "exists"):
         convert_sen2lcz(weights, tmp_path / "out")
     assert (tmp_path / "out" / "diary.txt").read_text() == "mine"
+
+
+def some_patches(dn: np.ndarray, added: float) -> np.ndarray:
+    """25 patches of a site as reflectance, (25, 32, 32, 10)."""
+    windows = np.lib.stride_tricks.sliding_window_view((dn - added) / 10_000, (32, 32), axis=(1, 2))
+    return windows[:, ::48, ::48].transpose(1, 2, 3, 4, 0).reshape(-1, 32, 32, len(dn))
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("site", "l1c_offset", "l2a_offset"),
+    [("282D_485L_3_3", 1000, 0), ("38D_378R_2_3", 0, 0), ("433D_629L_3_1", 1000, 1000)],
+)
+def test_a_wrong_offset_or_level_of_real_sites_is_unlike_what_the_published_weights_were_trained_on(
+    shared_data: Path, tmp_path: Path, site: str, l1c_offset: int, l2a_offset: int
+) -> None:
+    published = shared_data / "weights/sen2lcz_drop_32_weights.best.hdf5"
+    classifier = load_classifier(convert_sen2lcz(published, tmp_path / "out"))
+
+    def unlike(sen2: np.ndarray) -> float:
+        return float(classifier.classify(without_sen1(sen2), sen2)[1].mean())
+
+    with rasterio.open(shared_data / f"scenes/{site}/s2_l1c_13bands_dn.tif") as file:
+        l1c = file.read((2, 3, 4, 5, 6, 7, 8, 9, 12, 13)).astype(float)
+    with rasterio.open(shared_data / f"scenes/{site}/s2_l2a_12bands_dn.tif") as file:
+        l2a = file.read((2, 3, 4, 5, 6, 7, 8, 9, 11, 12)).astype(float)
+    assert unlike(some_patches(l1c, l1c_offset)) <= 0.08
+    assert unlike(some_patches(l1c, l1c_offset - 1000)) >= 0.4  # left in
+    assert unlike(some_patches(l1c, l1c_offset + 1000).clip(0)) >= 0.4  # taken off twice
+    assert unlike(some_patches(l1c, l1c_offset) * 10_000) == 1
+    assert unlike(some_patches(l2a, l2a_offset).clip(0)) >= 0.4
 
 
 @pytest.mark.shared

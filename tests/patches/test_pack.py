@@ -9,6 +9,7 @@ import pytest
 from bp_lcz.bands import ALL_CHANNELS, Channels
 from bp_lcz.errors import UserError
 from bp_lcz.patches import pack as module
+from bp_lcz.patches.likeness import channel_means, fit_likeness, unlike
 from bp_lcz.patches.pack import ChannelMoments, pack
 from bp_lcz.patches.transform import transform
 from bp_lcz.records import GateSummary, PackManifest
@@ -208,3 +209,13 @@ def test_a_file_that_breaks_while_packing_leaves_nothing_half_written(tmp_path, 
 
     monkeypatch.setattr(module, "transform", broken)
     refuse(tmp_path, root, summary(), "testing.h5", "broken")
+
+
+def test_the_manifest_tells_other_patches_from_those_of_the_training_split(tmp_path):
+    folder, manifest = packed(tmp_path)
+    images = np.load(folder / "training.images.npy")
+    sen1, sen2 = images[:, :8192].reshape(-1, 32, 32, 8), images[:, 8192:].reshape(-1, 32, 32, 10)
+    means = channel_means(np.concatenate([sen1, sen2], axis=-1))
+    assert manifest.likeness == fit_likeness(means)
+    assert not unlike(manifest.likeness, means).any()
+    assert unlike(manifest.likeness, means + 1).all()

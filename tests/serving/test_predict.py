@@ -28,6 +28,7 @@ from tests.so2sat.servers import Manners, http_server
 
 CHANNELS = Channels(("VH_lee_intensity", "VV_lee_intensity"), SEN2_BANDS)
 COUNT = 300
+NEAR = {"layers": [], "centre": [0.0] * 12, "scale": [1.0] * 12, "mixing": None, "limit": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,22 @@ def test_a_file_of_another_level_than_the_model_is_predicted_with_a_warning(
     )
     assert [("level L2A" in line or "level L1C" in line) for line in done.warnings] == [True] * warns
     assert ("of level" in score_file(tmp_path / "p.parquet")) == warns
+
+
+@pytest.mark.parametrize(("limit", "unlike"), [(0.0, COUNT), (1e9, 0)])
+def test_patches_unlike_the_training_data_are_marked_and_many_are_a_warning(
+    checkpoint: Path, patches: Path, tmp_path: Path, limit: float, unlike: int
+) -> None:
+    model = hostile(checkpoint, tmp_path / "model", likeness={**NEAR, "limit": limit})
+    done = predict_file(tmp_path, str(model), patches, tmp_path / "p.parquet")
+    assert done.unlike == unlike
+    assert sum(pq.read_table(tmp_path / "p.parquet")["unlike"].to_pylist()) == unlike
+    assert len(done.warnings) == bool(unlike)
+
+
+def test_a_model_that_does_not_know_marks_nothing(checkpoint: Path, patches: Path, tmp_path: Path) -> None:
+    assert predict_file(tmp_path, str(checkpoint), patches, tmp_path / "p.parquet").unlike is None
+    assert "unlike" not in pq.read_schema(tmp_path / "p.parquet").names
 
 
 @pytest.mark.parametrize(("key", "value"), [("sen1", np.nan), ("sen2", np.inf), ("sen2", 1e300)])
@@ -264,6 +281,9 @@ def _torch_file(content: object, folder: Path) -> bytes:
         ({"channels": None}, "model.json", "channels"),
         ({"channels": {"sen1": 3, "sen2": []}}, "model.json", "channels"),
         ({"weights_sha256": "../../etc/passwd"}, "model.safetensors", "sha256"),
+        ({"likeness": {**NEAR, "centre": [0.0] * 18, "scale": [1.0] * 18}}, "model.json", "likeness"),
+        ({"likeness": {**NEAR, "layers": ["backbone"]}}, "model.json", "likeness"),
+        ({"likeness": {**NEAR, "scale": [0.0] * 12}}, "model.json", "likeness"),
         ({"variant": "msm; touch pwned"}, "model.json", "variant"),
         ({"padding": "x" * 2**20}, "model.json", "1,048,576"),
     ],

@@ -11,6 +11,7 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ import uvicorn
 from bp_lcz.bands import ALL_CHANNELS
 from bp_lcz.model import checkpoint
 from bp_lcz.model.bp_lcz import BPLCZ
-from bp_lcz.model.checkpoint import Classifier, load_classifier, write_checkpoint
+from bp_lcz.model.checkpoint import Classified, Classifier, load_classifier, write_checkpoint
 from bp_lcz.params import load_params
+from bp_lcz.records import Likeness
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.serving import client, server
 from bp_lcz.serving.client import Client
@@ -76,6 +78,7 @@ class Asked:
         length: int | None = None,
         local: bool = True,
         classifier: Classifier | None = None,
+        app: Any = None,
     ) -> None:
         self._parts = [body] if isinstance(body, bytes) else list(body or [])
         self._comes = body is not None
@@ -90,8 +93,7 @@ class Asked:
             "query_string": b"",
             "headers": [(key.encode(), value.encode()) for key, value in headers.items()],
         }
-        app = application(classifier or network(), "demo/1", LIMIT, only_local_names=local)
-        asyncio.run(self.by(app))
+        asyncio.run(self.by(app or application(classifier or network(), "demo/1", LIMIT, only_local_names=local)))
 
     async def by(self, app: Any) -> None:
         sent: list[Any] = []
@@ -257,18 +259,34 @@ def test_a_local_server_answers_to_local_names_only() -> None:
     assert Asked(method="GET", path="/health", host="lcz.example", local=False).status == 200
 
 
+def test_answers_tell_how_many_patches_are_unlike_and_the_log_warns_once_in_a_while(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert b"x-unlike" not in Asked(PATCHES).headers  # the model does not know
+    likeness = Likeness(centre=(0.0,) * 18, scale=(1.0,) * 18, mixing=None, limit=0.0)
+    description = network().description.model_copy(update={"likeness": likeness})
+    knowing = replace(network(), description=description)
+    monkeypatch.setattr(server, "_LOOK", 4)
+    app = application(knowing, "demo/1", LIMIT, only_local_names=True)
+    for body, content_type in ((PATCHES, NPY), (encode_json(SEN1, SEN2), JSON)):
+        answer = Asked(body, content_type, app=app)
+        assert (answer.status, answer.headers[b"x-unlike"]) == (200, b"2")
+    lines = capsys.readouterr().err.splitlines()
+    assert [("4 of 4" in line) for line in lines] == [True]
+
+
 def test_one_request_is_computed_at_a_time_and_health_is_answered_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     began, may_end, at_work, most = threading.Event(), threading.Event(), [], []
 
-    def compute(_: Classifier, sen1: np.ndarray, sen2: np.ndarray) -> np.ndarray:
+    def compute(_: Classifier, sen1: np.ndarray, sen2: np.ndarray) -> Classified:
         at_work.append(None)
         most.append(len(at_work))
         began.set()
         assert may_end.wait(30)
         at_work.pop()
-        return np.zeros((len(sen1), CLASS_COUNT), np.float32)
+        return np.zeros((len(sen1), CLASS_COUNT), np.float32), np.zeros(len(sen1), bool)
 
-    monkeypatch.setattr(Classifier, "predict_proba", compute)
+    monkeypatch.setattr(Classifier, "classify", compute)
     with listening(application(network(), "demo/1", LIMIT, only_local_names=True)) as url:
         threads = [threading.Thread(target=Client(url).predict_proba, args=(SEN1, SEN2)) for _ in range(3)]
         for thread in threads:

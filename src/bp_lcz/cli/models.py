@@ -110,4 +110,5 @@ def predict(
     for warning in done.warnings:
         typer.echo(f"warning: {file}: {warning}", err=True)
     agreement = "" if done.agreement is None else f"; {done.agreement:.3f} of those with a label agree with it"
-    typer.echo(f"{out}: {done.patches} patches{agreement}")
+    strange = "" if done.unlike is None else f"; {done.unlike / done.patches:.1%} are unlike the training data"
+    typer.echo(f"{out}: {done.patches} patches{agreement}{strange}")

@@ -251,10 +251,11 @@ class _Batch:
         # Places of other patches are filled with a real one; they decide nothing.
         self._images[: self._start] = self._images[self._start]
         self._images[self._filled :] = self._images[self._start]
-        probability = self._classifier.predict_alike(torch.from_numpy(self._images))
+        probability, is_unlike = self._classifier.classify_alike(torch.from_numpy(self._images))
         at = self._start
         for row, columns in self._parts:
             _store(row.cells, columns, probability[at : at + len(columns)])
+            row.cells["reason"][columns[is_unlike[at : at + len(columns)]]] = Reason.UNLIKE
             row.missing -= len(columns)
             at += len(columns)
         self._start = self._filled = self._filled % BATCH

@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,7 @@ from bp_lcz.maps.outputs import (
 from bp_lcz.maps.page import PAGE, Story, write_page
 from bp_lcz.maps.work import finished_rows, key_of, refuse_existing
 from bp_lcz.model.checkpoint import Classifier, versions
+from bp_lcz.patches.likeness import too_many_unlike
 from bp_lcz.records import Checkpoint, Comparison, DataKind, MappedBy, MapReport
 from bp_lcz.scenes.raster import CELL, CELL_PIXELS
 from bp_lcz.scenes.scene import Scene, SceneOptions, opened_scene
@@ -263,6 +264,9 @@ def _write(plan: _Plan, cells: Shaped[np.ndarray, "row cell"]) -> tuple[MapRepor
             f"no cell can be mapped: {_shares(_counts(cells['reason'], len(Reason)))}; a cell needs all of the 320 m "
             "round it",
         )
+    unlike = int(_counts(cells["reason"], len(Reason))[Reason.UNLIKE])
+    if warning := too_many_unlike(unlike, int(np.count_nonzero(lcz))):
+        plan = replace(plan, notices=(*plan.notices, warning))
     crs, notice = plan.scene.grid.crs, " ".join(plan.notices)
     with staged_folder(plan.out) as folder:
         tags = {"model": plan.name, "weights_sha256": plan.classifier.description.weights_sha256}

@@ -1,14 +1,15 @@
 """A trained trial on disk: safetensors and JSON, nothing that could be executed."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -18,8 +19,9 @@ from bp_lcz.bands import PATCH_SIDE, Channels
 from bp_lcz.errors import UserError, one_line
 from bp_lcz.model.bp_lcz import BPLCZ, Output
 from bp_lcz.params import NetworkParams
+from bp_lcz.patches.likeness import unlike
 from bp_lcz.patches.transform import first_not_finite, transform
-from bp_lcz.records import Checkpoint
+from bp_lcz.records import Checkpoint, Likeness
 from bp_lcz.scheme import CLASS_COUNT
 
 WEIGHTS = "model.safetensors"
@@ -27,6 +29,10 @@ DESCRIPTION = "model.json"
 BATCH = 256
 LARGEST_OPTION = 4096
 """Of a network that comes from elsewhere: no width, depth or number of heads is larger."""
+
+
+Classified = tuple[Float[np.ndarray, "patch 17"], Bool[np.ndarray, " patch"]]
+"""Class probabilities of patches, and whether they are unlike the training data."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,11 @@ class Classifier:
         sen2: np.ndarray,
         first: int = 0,
     ) -> Float[np.ndarray, "patch 17"]:
-        """Class probabilities of raw patches.
+        """The probabilities of `classify`."""
+        return self.classify(sen1, sen2, first)[0]
+
+    def classify(self, sen1: np.ndarray, sen2: np.ndarray, first: int = 0) -> Classified:
+        """Class probabilities of raw patches, and whether patches are unlike the training data.
 
         Args:
             sen1: (N, 32, 32, C1) linear Sentinel-1 channels in the order of ``channels.sen1``, any float type;
@@ -60,7 +70,7 @@ class Classifier:
             first: number of the first patch in messages, for a part of more.
 
         Returns:
-            float32; each row sums to 1.
+            float32; each row sums to 1. Whether a patch is unlike: never, where the model does not know.
 
         Raises:
             UserError: for another shape, another number of patches, values that are not finite as float32, or values
@@ -76,12 +86,16 @@ class Classifier:
             raise UserError("sen1", f"has {len(sen1)} patches, sen2 {len(sen2)}")
         parts = [slice(start, start + BATCH) for start in range(0, len(sen1), BATCH)]
         batches = (torch.from_numpy(transform(sen1[part], sen2[part], self.channels)) for part in parts)
-        return self._probability(batches, first)
+        return self._classified(batches, first)
 
     def predict_alike(
         self, images: Float[Tensor, "patch 32 32 channel"], first: int = 0
     ) -> Float[np.ndarray, "patch 17"]:
-        """Class probabilities of transformed patches in batches of one size.
+        """The probabilities of `classify_alike`."""
+        return self.classify_alike(images, first)[0]
+
+    def classify_alike(self, images: Float[Tensor, "patch 32 32 channel"], first: int = 0) -> Classified:
+        """Class probabilities of transformed patches in batches of one size, and whether patches are unlike.
 
         In which order a library adds up depends on the size of a batch, and with some networks on the place in it. So
         the last batch is filled up with copies of its first patch: the same place in a batch gives the same bits,
@@ -95,16 +109,43 @@ class Classifier:
             UserError: for values so far out of range that the network gives no probabilities.
         """
         batches = (_filled(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
-        return self._probability(batches, first)[: len(images)]
+        probability, is_unlike = self._classified(batches, first)
+        return probability[: len(images)], is_unlike[: len(images)]
 
-    def _probability(self, batches: Iterable[Tensor], first: int) -> Float[np.ndarray, "patch 17"]:
-        found = [self.run(batch).logits.softmax(1).cpu().numpy() for batch in batches]
-        probability = np.concatenate([*found, np.empty((0, CLASS_COUNT), np.float32)])
+    def _classified(self, batches: Iterable[Tensor], first: int) -> Classified:
+        found, strange = [np.empty((0, CLASS_COUNT), np.float32)], [np.empty(0, bool)]
+        likeness = self.description.likeness
+        for batch in batches:
+            with self._averages(batch) as averages:
+                found.append(self.run(batch).logits.softmax(1).cpu().numpy())
+            if likeness is None:
+                strange.append(np.zeros(len(batch), bool))
+            else:
+                strange.append(unlike(likeness, torch.cat(averages, 1).double().cpu().numpy()))
+        probability, is_unlike = np.concatenate(found), np.concatenate(strange)
         if (patch := first_not_finite(probability)) is not None:
             raise UserError(
                 f"patch {first + patch}", "values so far out of range that the network gives no probabilities"
             )
-        return probability
+        return probability, is_unlike
+
+    @contextmanager
+    def _averages(self, batch: Float[Tensor, "patch 32 32 channel"]) -> Iterator[list[Tensor]]:
+        """Averages over each patch of what the likeness looks at, there once the network has run."""
+        likeness = self.description.likeness
+        layers = likeness.layers if likeness else ()
+        found = [] if layers or likeness is None else [batch.mean((1, 2))]
+        hooks = [
+            self.network.get_submodule(layer).register_forward_pre_hook(
+                lambda _, inputs: found.append(inputs[0].mean((2, 3)))
+            )
+            for layer in layers
+        ]
+        try:
+            yield found
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     @torch.inference_mode()
     def run(self, images: Float[Tensor, "patch 32 32 channel"]) -> Output:
@@ -166,6 +207,8 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
     except (SafetensorError, RuntimeError, OSError, ValueError, IndexError) as error:
         reason = one_line(error)
         raise UserError(weights_file, f"not a readable checkpoint ({reason})") from None
+    if not _fits(form.likeness, network, len(channels.names)):
+        raise UserError(description_file, "its likeness is not that of its network")
     network.eval().requires_grad_(False).to(device)
     return Classifier(network, channels, form, device)
 
@@ -174,6 +217,17 @@ def _empty_network(form: NetworkParams, channels: Channels, text_width: int) -> 
     prompts = torch.empty(CLASS_COUNT, 1 if form.variant == "msm" else len(channels.groups), text_width)
     unknown = torch.empty(len(channels.names))
     return BPLCZ(form, channels, prompts, unknown, unknown.clone())
+
+
+def _fits(likeness: Likeness | None, network: BPLCZ, channel_count: int) -> bool:
+    if likeness is None:
+        return True
+    if not likeness.layers:
+        return len(likeness.centre) == channel_count
+    norms = {name: part for name, part in network.named_modules() if isinstance(part, torch.nn.BatchNorm2d)}
+    return set(likeness.layers) <= norms.keys() and len(likeness.centre) == sum(
+        norms[layer].num_features for layer in likeness.layers
+    )
 
 
 def _check_sizes(options: Any, folder: Path) -> None:

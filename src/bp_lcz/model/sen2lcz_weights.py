@@ -5,10 +5,12 @@ Only arrays are read from the HDF5 file: no Keras, no model configuration, nothi
 
 import hashlib
 from pathlib import Path
+from typing import cast
 
 import h5py
 import numpy as np
 import torch
+from torch import nn
 
 from bp_lcz.bands import SEN2_BANDS, Channels
 from bp_lcz.errors import UserError, one_line
@@ -17,7 +19,7 @@ from bp_lcz.model.backbones.sen2lcz_mf import BLOCKS, Options
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import versions, write_checkpoint
 from bp_lcz.params import NetworkParams
-from bp_lcz.records import Checkpoint
+from bp_lcz.records import Checkpoint, Likeness
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.so2sat import published
 from bp_lcz.so2sat.hdf5 import opened
@@ -36,6 +38,10 @@ PUBLISHED = (
 
 HEADS = ("dense_1", "dense_2", "dense_5", "dense_4")
 """Keras names of the heads at 32, 16, 8 and 4 pixels a side."""
+
+LIMIT = 0.66
+"""Largest distance of a patch from the training data, which only who has So2Sat could take from it: 95 % of the
+simulated patches are nearer. Real scenes: docs/adr/0018-unlike-the-training-data.md."""
 
 Layout = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -68,6 +74,7 @@ def convert_sen2lcz(weights: Path, out: Path) -> Path:
         trial="sen2lcz_mf-imported",
         channels=CHANNELS,
         level=published.PUBLISHED.level,
+        likeness=_likeness(network),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         source=f"{origin}; imported from {weights.name}, sha256 {digest}",
         versions=versions(),
@@ -75,6 +82,18 @@ def convert_sen2lcz(weights: Path, out: Path) -> Path:
     with staged_folder(out) as folder:
         write_checkpoint(folder, network, description)
     return out
+
+
+def _likeness(network: BPLCZ) -> Likeness:
+    """What the network itself keeps of its training data: mean and variance of what its first block normalises.
+
+    Those of So2Sat's bands are published, but not their covariance, without which a wrong offset hides.
+    """
+    layers = tuple(f"backbone.blocks.0.{3 * layer + 1}" for layer in range(Options().convolutions))
+    norms = [cast(nn.BatchNorm2d, network.get_submodule(layer)) for layer in layers]
+    mean, variance = (torch.cat([getattr(norm, f"running_{name}") for norm in norms]) for name in ("mean", "var"))
+    scale = (variance.clamp(min=0) + norms[0].eps).sqrt()
+    return Likeness(layers=layers, centre=tuple(mean.tolist()), scale=tuple(scale.tolist()), mixing=None, limit=LIMIT)
 
 
 def _layout() -> Layout:

@@ -151,6 +151,7 @@ def train_trial(
             trial=trial.name,
             channels=channels,
             level=manifest.level,
+            likeness=manifest.likeness,
             parameters=parameters,
             best_epoch=int(kept["epoch"]),
             validation=Validation(

@@ -18,6 +18,7 @@ from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.errors import UserError
 from bp_lcz.files import staged_folder
 from bp_lcz.params import SPLITS, Split
+from bp_lcz.patches.likeness import channel_means, fit_likeness
 from bp_lcz.patches.transform import transform
 from bp_lcz.records import Blocks, GateSummary, PackManifest, Unit
 from bp_lcz.scheme import CLASS_COUNT
@@ -91,6 +92,7 @@ def pack(root: Path, summary: GateSummary, out: Path) -> None:
     if summary.channels != channels:
         raise UserError(root, "its channels are not those of the gate's summary; run `bp-lcz validate` again")
     moments = ChannelMoments(len(channels.names))
+    means: list[Float[np.ndarray, "patch channel"]] = []  # 150 bytes a patch, which is all that grows with N
     class_counts: dict[Split, tuple[int, ...]] = {}
     hashes: dict[str, str] = {}
     geo = {split: read_geo(root, split) for split in SPLITS}
@@ -117,6 +119,7 @@ def pack(root: Path, summary: GateSummary, out: Path) -> None:
                         images.write(_rows(values, len(channels.sen1)))
                         if split == "training":
                             moments.add(values)
+                            means.append(channel_means(values))
                         progress.update(len(values))
                 hashes[images_file.name] = images.sha256
             blocks = _blocks(geo[split], unit, len(classes))
@@ -135,6 +138,7 @@ def pack(root: Path, summary: GateSummary, out: Path) -> None:
             level=summary.level,
             mean=tuple(moments.mean.tolist()),
             std=tuple(moments.std.tolist()),
+            likeness=fit_likeness(np.concatenate(means)),
             class_counts=class_counts,
             blocks=Blocks(unit=unit, description=_DESCRIPTIONS[unit], count=block_counts),
             sha256=hashes,

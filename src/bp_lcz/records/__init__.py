@@ -14,6 +14,7 @@ from bp_lcz.records.data import (
     ExpectationSummary,
     GateSummary,
     Leakage,
+    Likeness,
     Overlap,
     PackManifest,
     SplitSummary,

@@ -5,7 +5,7 @@ import json
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from bp_lcz.bands import Channels, Level, resolve_bands
 from bp_lcz.errors import UserError
@@ -196,6 +196,31 @@ class Blocks(Part):
     count: dict[Split, int]
 
 
+class Likeness(Part):
+    """What tells whether a patch is unlike the training data; see `bp_lcz.patches.likeness`.
+
+    Attributes:
+        layers: of the network, whose inputs are averaged over a patch; none: its transformed channels are.
+        centre: mean of these averages over the training data.
+        scale: their standard deviation, or where it is not known that of single pixels, which is larger.
+        mixing: makes uncorrelated numbers of the standardised averages; None where their covariance is not known.
+        limit: largest distance of a patch that is like the training data.
+    """
+
+    layers: tuple[str, ...] = ()
+    centre: tuple[float, ...]
+    scale: tuple[PositiveFloat, ...]
+    mixing: tuple[tuple[float, ...], ...] | None
+    limit: NonNegativeFloat
+
+    @model_validator(mode="after")
+    def _have_one_length(self) -> "Likeness":
+        lengths = {len(self.centre), len(self.scale), *map(len, self.mixing or ()), len(self.mixing or self.centre)}
+        if len(lengths) != 1:
+            raise ValueError("centre, scale and mixing are not of one length")
+        return self
+
+
 class PackManifest(OfData):
     """``manifest.json`` of the packed arrays.
 
@@ -203,15 +228,17 @@ class PackManifest(OfData):
         level: of Sentinel-2, from the gate's summary.
         mean: of each channel after the transformation, in the training split.
         std: likewise.
+        likeness: what tells other patches from those of the training split.
         class_counts: patches of each class.
         sha256: of each file.
     """
 
-    format: Literal[3] = 3
+    format: Literal[4] = 4
     channels: KnownChannels
     level: Level | None = None
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    likeness: Likeness | None = None
     class_counts: dict[Split, tuple[int, ...]] = Field(min_length=3)
     blocks: Blocks
     sha256: dict[str, str]

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from bp_lcz.bands import Level
 from bp_lcz.params import Model, NetworkParams, Train
 from bp_lcz.records.base import Part, Record
-from bp_lcz.records.data import DataKind, KnownChannels, Leakage
+from bp_lcz.records.data import DataKind, KnownChannels, Leakage, Likeness
 
 
 class PromptOrigin(Record):
@@ -54,6 +54,7 @@ class Checkpoint(NetworkParams, Record):
         trial: name of the trial.
         channels: that the network takes.
         level: of the Sentinel-2 that it was trained on, as much a part of what it takes; None where it is not known.
+        likeness: what tells other patches from its training data; None where nothing is known of them.
         parameters: how many it has.
         best_epoch: whose weights were kept, counted from 1.
         text: what made its prompts, if it has any.
@@ -61,10 +62,11 @@ class Checkpoint(NetworkParams, Record):
         weights_sha256: of the file beside it; `write_checkpoint` fills it in.
     """
 
-    format: Literal[3] = 3
+    format: Literal[4] = 4
     trial: str
     channels: KnownChannels
     level: Level | None = None
+    likeness: Likeness | None = None
     parameters: int
     source: str | None
     versions: dict[str, str]

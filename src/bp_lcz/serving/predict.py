@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 from tqdm import tqdm
 
 from bp_lcz.bands import Channels, Level
@@ -21,6 +21,7 @@ from bp_lcz.files import staged_file
 from bp_lcz.model.checkpoint import BATCH, DESCRIPTION, Classifier, load_classifier
 from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.model.pretrained import PRETRAINED, write_pretrained
+from bp_lcz.patches.likeness import too_many_unlike
 from bp_lcz.patches.transform import first_not_finite, transform
 from bp_lcz.scheme import CLASS_COUNT, ZONES
 from bp_lcz.so2sat.geo import Geo, geo_file_of, read_geo_of
@@ -37,11 +38,13 @@ class Prediction:
     Attributes:
         patches: number of them.
         agreement: share whose label is the predicted class; None without labels.
+        unlike: number of those that are unlike the training data; None where the model does not know.
         warnings: why the classes may be wrong, in lines.
     """
 
     patches: int
     agreement: float | None
+    unlike: int | None
     warnings: tuple[str, ...] = ()
 
 
@@ -55,9 +58,9 @@ def predict_file(workspace: Path, model: str, file: Path, out: Path) -> Predicti
         file: HDF5 with ``sen1`` and ``sen2`` as So2Sat stores them, and optionally ``label``; it may hold more channels
             than the model takes. ``<name>_geo.h5`` beside it is used where it exists.
         out: parquet file to write: ``patch``, ``code``, ``name``, ``p_1`` to ``p_17`` in So2Sat's order of classes;
-            ``label`` (code, null where a row is not one-hot) where there are labels; ``city``, ``easting``,
-            ``northing`` (m, upper left pixel), ``epsg`` where there is a geo file. The metadata of its schema name
-            model, digest and data.
+            ``unlike`` (the training data) where the model knows; ``label`` (code, null where a row is not one-hot)
+            where there are labels; ``city``, ``easting``, ``northing`` (m, upper left pixel), ``epsg`` where there is
+            a geo file. The metadata of its schema name model, digest and data.
 
     Raises:
         UserError: if `out` cannot be written, is a file that is read or lies in the model's folder, the model or the
@@ -94,11 +97,12 @@ def _write(workspace: Path, model: str, file: Path, out: Path) -> Prediction:
         positions = _positions(reader, classifier.channels)
         geo = read_geo_of(file, reader.count)
         schema = _schema(classifier, model, reader, geo is not None)
-        labelled = right = 0
+        labelled = right = strange = 0
         with pq.ParquetWriter(out, schema) as writer:
             waiting: list[pa.Table] = []
-            for start, probability, label in _predictions(reader, classifier, positions):
-                table = _table(start, probability, label, geo, schema)
+            for start, probability, is_unlike, label in _predictions(reader, classifier, positions):
+                table = _table(start, probability, is_unlike, label, geo, schema)
+                strange += int(is_unlike.sum())
                 waiting.append(table)
                 if sum(map(len, waiting)) >= _ROW_GROUP:
                     writer.write_table(pa.concat_tables(waiting))
@@ -108,8 +112,16 @@ def _write(workspace: Path, model: str, file: Path, out: Path) -> Prediction:
                     right += int((label == probability.argmax(1)).sum())
             if waiting:
                 writer.write_table(pa.concat_tables(waiting))
-        warning = other_level(classifier.description.level, reader.level)
-        return Prediction(reader.count, right / labelled if labelled else None, (warning,) if warning else ())
+        warnings = (
+            other_level(classifier.description.level, reader.level),
+            too_many_unlike(strange, reader.count),
+        )
+        return Prediction(
+            reader.count,
+            right / labelled if labelled else None,
+            None if classifier.description.likeness is None else strange,
+            tuple(filter(None, warnings)),
+        )
 
 
 def other_level(model: Level | None, found: Level | None) -> str | None:
@@ -160,8 +172,8 @@ def load_model(workspace: Path, model: str) -> tuple[Classifier, str]:
 
 def _predictions(
     reader: SplitReader, classifier: Classifier, positions: tuple[list[int], list[int]]
-) -> Iterator[tuple[int, Float32[np.ndarray, "patch 17"], np.ndarray | None]]:
-    """First patch, probabilities and class indices (-1 where a label is not one-hot) of each batch."""
+) -> Iterator[tuple[int, Float32[np.ndarray, "patch 17"], Bool[np.ndarray, " patch"], np.ndarray | None]]:
+    """First patch, probabilities, likeness and class indices (-1 where a label is not one-hot) of each batch."""
     batches: Iterator[tuple[Any, ...]] = reader.chunks(BATCH) if reader.has_labels else reader.images(BATCH)
     with tqdm(total=reader.count, desc=f"predict {reader.path.name}", unit="patch") as progress:
         for start, sen1, sen2, *label in batches:
@@ -170,10 +182,10 @@ def _predictions(
                     raise UserError(reader.path, f"{key} of patch {start + patch} has values that are not finite")
             try:
                 images = transform(sen1[..., positions[0]], sen2[..., positions[1]], classifier.channels)
-                probability = classifier.predict_alike(torch.from_numpy(images), start)
+                probability, is_unlike = classifier.classify_alike(torch.from_numpy(images), start)
             except UserError as error:
                 raise UserError(reader.path, f"{error}") from None
-            yield start, probability, _classes(label[0]) if label else None
+            yield start, probability, is_unlike, _classes(label[0]) if label else None
             progress.update(len(probability))
 
 
@@ -202,6 +214,8 @@ def _schema(classifier: Classifier, model: str, reader: SplitReader, has_geo: bo
     description = classifier.description
     fields = [("patch", pa.int64()), ("code", pa.string()), ("name", pa.string())]
     fields += [(f"p_{number}", pa.float32()) for number in range(1, CLASS_COUNT + 1)]
+    if description.likeness is not None:
+        fields.append(("unlike", pa.bool_()))
     if reader.has_labels:
         fields.append(("label", pa.string()))
     if has_geo:
@@ -224,6 +238,7 @@ def _schema(classifier: Classifier, model: str, reader: SplitReader, has_geo: bo
 def _table(
     start: int,
     probability: Float32[np.ndarray, "patch 17"],
+    is_unlike: Bool[np.ndarray, " patch"],
     label: np.ndarray | None,
     geo: Geo | None,
     schema: pa.Schema,
@@ -235,6 +250,7 @@ def _table(
         "code": _CODES[predicted],
         "name": _NAMES[predicted],
         **{f"p_{number + 1}": probability[:, number] for number in range(CLASS_COUNT)},
+        "unlike": is_unlike,
     }
     if label is not None:
         columns["label"] = pa.array(_CODES[label], pa.string(), mask=label < 0)

@@ -17,11 +17,13 @@ import numpy as np
 import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
+from jaxtyping import Bool
 
 from bp_lcz.addresses import is_local
 from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.errors import UserError, one_line
 from bp_lcz.model.checkpoint import Classifier
+from bp_lcz.patches.likeness import too_many_unlike
 from bp_lcz.serving.predict import load_model
 from bp_lcz.serving.wire import NPY, decode_arrays, encode_arrays
 
@@ -30,6 +32,8 @@ MOST_JSON = 4 * 2**20
 """Bytes of JSON: eleven patches with all digits. Lists in lists take 60 times as much once decoded."""
 
 _BODY_SECONDS = 60
+_LOOK = 256
+"""Patches after which the log may tell that too many are unlike the training data."""
 _MOST_CONNECTIONS = 32
 _JSON_FORM = 'expected {"inputs": {"sen1": [...], "sen2": [...]}} with nothing but numbers in the lists'
 _FOREIGN = "the Host of the request is not this machine"
@@ -66,6 +70,21 @@ def serve_model(workspace: Path, model: str, host: str, port: int, max_body: int
     uvicorn.Server(config).run(sockets=[listener])
 
 
+class _Seen:
+    """Patches since the last look at how many are unlike the training data, in which a log gets at most one line."""
+
+    def __init__(self) -> None:
+        self._patches = self._unlike = 0
+
+    def add(self, unlike: Bool[np.ndarray, " patch"]) -> None:
+        """Those of a request."""
+        self._patches, self._unlike = self._patches + len(unlike), self._unlike + int(unlike.sum())
+        if self._patches >= _LOOK:
+            if warning := too_many_unlike(self._unlike, self._patches):
+                print(f"warning: {warning}", file=sys.stderr, flush=True)
+            self._patches = self._unlike = 0
+
+
 class RefusedError(Exception):
     """Why a request is not answered, with its HTTP status."""
 
@@ -86,6 +105,7 @@ def application(classifier: Classifier, name: str, max_body: int, *, only_local_
     """
     network = ThreadPoolExecutor(1)  # a request has all cores, and memory holds the arrays of one at a time
     headers = {"x-model": quote(name), "x-level": classifier.description.level or "unknown"}
+    seen = _Seen()
     shapes = {
         key: (PATCH_SIDE, PATCH_SIDE, len(bands))
         for key, bands in (("sen1", classifier.channels.sen1), ("sen2", classifier.channels.sen2))
@@ -122,10 +142,12 @@ def application(classifier: Classifier, name: str, max_body: int, *, only_local_
         sen1, sen2 = _decode_json(body) if kind == JSON else decode_arrays(body, **shapes)
         if len(sen1) == 0:
             raise UserError("sen1", "no patches")
-        probability = classifier.predict_proba(sen1, sen2)
+        probability, unlike = classifier.classify(sen1, sen2)
+        seen.add(unlike)
+        told = headers | ({"x-unlike": str(int(unlike.sum()))} if classifier.description.likeness else {})
         if kind == JSON:
-            return JSONResponse({"predictions": probability.tolist()}, headers=headers)
-        return Response(encode_arrays(probability), headers=headers, media_type=NPY)
+            return JSONResponse({"predictions": probability.tolist()}, headers=told)
+        return Response(encode_arrays(probability), headers=told, media_type=NPY)
 
     def refusal(status: int, reason: str) -> Response:
         return JSONResponse({"error": reason}, status, headers)
