@@ -21,7 +21,7 @@ from bp_lcz.registry.mirror import mirror_trials
 from bp_lcz.registry.models import list_models, models_table
 from bp_lcz.registry.promote import decision_lines, promote_version, restore_champion
 from bp_lcz.registry.register import register_best
-from tests.refusals import refuses
+from tests.refusals import refuses, states
 from tests.registry.conftest import FinishedWorkspace
 
 NAME = "bp-lcz-demo"
@@ -107,19 +107,19 @@ def test_the_first_champion_must_exceed_the_floor_alone(registry: Registry) -> N
     registry.register(right=0.4, seed=1)
     refused = registry.promote()
     assert not refused.accepted
-    assert "does not exceed the floor 0.500 (promote.kappa_floor)" in refused.reason
+    assert states(refused.reason, "0.500 (promote.kappa_floor)")
     assert registry.champion is None
     registry.set_floor(0.2)
     accepted = registry.promote()
     assert accepted.accepted
-    assert "there was no champion" in accepted.reason
+    assert states(accepted.reason, "no champion")
     assert registry.champion == 1
     assert [record.accepted for record in registry.records(1)] == [False, True]
     assert registry.tags(1)["promotion"] == "accepted"
 
     again = registry.promote()
     assert again.accepted
-    assert again.reason == "is the champion already"
+    assert states(again.reason, "already")
     assert len(registry.records(1)) == 2, "promoting the champion again changes nothing"
 
 
@@ -129,7 +129,7 @@ def test_a_champion_is_replaced_only_by_a_sure_lead_and_rollbacks_walk_back(regi
     equal = registry.register(right=0.7, seed=2)
     refused = registry.promote()
     assert (refused.accepted, refused.version) == (False, equal)
-    assert "the lead in kappa over version 1, +0.000 [+0.000, +0.000], is not surely above zero" in refused.reason
+    assert states(refused.reason, "version 1, +0.000 [+0.000, +0.000]")
     assert registry.champion == first
     [record] = registry.records(equal)
     assert record.lead.kappa_interval == (0, 0)
@@ -188,12 +188,13 @@ def test_other_test_data_are_never_compared(registry: Registry) -> None:
     registry.register(right=1.0, seed=2)
     refused = registry.promote()
     assert not refused.accepted
-    assert refused.reason == "the champion, version 1, has another testing split: nothing to compare"
+    assert states(refused.reason, "version 1")
+    assert states(refused.reason, "testing split")
     digest = registry.tags(1)["testing_digest"]
     with open_store(registry.folder) as client:
         client.set_model_version_tag(NAME, "2", "testing_digest", digest)
         client.set_model_version_tag(NAME, "2", "channels", json.dumps({"sen1": [], "sen2": ["B02"]}))
-    assert registry.promote().reason == "the champion, version 1, has another channels: nothing to compare"
+    assert states(registry.promote().reason, "channels")
     assert registry.champion == 1
 
 
@@ -219,7 +220,8 @@ def test_predictions_that_were_changed_in_the_artifact_store_are_found_out(regis
     np.savez(file, **{**arrays, "y_pred": arrays["y_true"]})
     refused = registry.promote()
     assert not refused.accepted
-    assert refused.reason.endswith("predictions.npz: not the file that was stored (another sha256)")
+    assert states(refused.reason, "predictions.npz")
+    assert states(refused.reason, "sha256")
 
 
 def run_of(registry: Registry, version: int) -> str:
@@ -335,7 +337,8 @@ def test_a_champion_that_another_machine_made_meanwhile_is_not_overwritten(
 
     monkeypatch.setattr(promotion, "_judge", judge_slowly)
     refused = registry.promote()
-    assert (refused.accepted, refused.reason) == (False, "the champion changed meanwhile; run it again")
+    assert not refused.accepted
+    assert states(refused.reason, "changed meanwhile")
     assert registry.champion == 1
     assert [record.accepted for record in registry.records(2)] == [False]
 
