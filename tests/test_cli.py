@@ -86,10 +86,20 @@ def test_what_the_system_refuses_is_one_line(error: str, line: str) -> None:
     assert (result.returncode, result.stderr.splitlines()) == (1, [line])
 
 
-def test_a_full_disk_is_one_line_even_if_hdf5_cannot_end_with_it() -> None:
-    result = command_that_raises("(atexit.register(os.abort), OSError(errno.ENOSPC, 'No space left on device'))[1]")
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        ("OSError(errno.ENOSPC, '')", "no space left on the disk; free some and run again"),
+        ("OSError(errno.EMFILE, '', 'a.h5')", "too many open files; `ulimit -n` allows more"),
+        ("OSError('unable to open file (errno = 27, message = File too large)')", "file too large; `ulimit -f`"),
+        ("MemoryError()", "cannot allocate memory; free memory, or let `ulimit -v` allow more"),
+    ],
+)
+def test_a_limit_of_the_machine_is_one_line_even_if_hdf5_cannot_end_with_it(error: str, line: str) -> None:
+    result = command_that_raises(f"(atexit.register(os.abort), {error})[1]")
     assert result.returncode == 1
-    assert result.stderr.splitlines() == [f"error: {ROOT}: no space left on the disk; free some and run again"]
+    assert result.stderr.startswith(f"error: {ROOT}: {line}")
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(("kind", "status"), [("UserError", 1), ("BusyError", 69), ("TemporaryError", 75)])

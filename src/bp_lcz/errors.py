@@ -115,6 +115,27 @@ def is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
+def limit_of(error: BaseException | None) -> str | None:
+    """The limit of the machine that an exception comes from and what raises it, whatever library has wrapped it."""
+    if is_disk_full(error):
+        return "no space left on the disk; free some and run again"
+    while error is not None:
+        number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
+        for limit, remedy in _LIMITS.items():
+            if number == limit or os.strerror(limit) in str(error):
+                return f"{os.strerror(limit).lower()}; {remedy}"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+_LIMITS = {
+    errno.EMFILE: "`ulimit -n` allows more",
+    errno.ENFILE: "the machine has no more; run again later",
+    errno.EFBIG: "`ulimit -f` allows larger ones",
+    errno.ENOMEM: "free memory, or let `ulimit -v` allow more",
+}
+
+
 def is_refused_by_system(error: OSError) -> bool:
     """Whether the system does not let this user write or read here, as opposed to a mistake of the program."""
     return error.filename is not None and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)

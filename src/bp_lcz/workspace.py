@@ -142,7 +142,8 @@ def git(folder: Path, *arguments: str) -> str:
         if "dubious ownership" in lines[0]:
             raise UserError(folder, f"belongs to another user; if you trust it, `{lines[-1].strip()}`") from None
         advice = "; BP-LCZ runs in a git clone, not in an unpacked archive" if "not a git rep" in lines[-1] else ""
-        raise UserError(folder, f"{lines[-1].removeprefix('fatal: ')}{advice}") from None
+        causes = [f" ({line[7:]})" for line in lines[:-1] if line.startswith("error: ")][:1]
+        raise UserError(folder, "".join([lines[-1].removeprefix("fatal: "), *causes, advice])) from None
     return done.stdout.rstrip("\n")
 
 

@@ -16,7 +16,7 @@ import typer
 import bp_lcz
 from bp_lcz.addresses import keep_loopback_direct
 from bp_lcz.cli import checkout, datasets, maps, models, results, stages
-from bp_lcz.errors import FAULT_STATUS, Ending, UserError, is_disk_full, is_refused_by_system, one_line
+from bp_lcz.errors import FAULT_STATUS, Ending, UserError, is_refused_by_system, limit_of, one_line
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -81,13 +81,14 @@ def main() -> None:
             _end(f"{error.filename}: {(error.strerror or str(error)).lower()}")
         if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
             _end(f"{error.object[:200]}: a name with bytes that are not UTF-8, which a library here refuses; rename it")
-        if not is_disk_full(error):
+        limit = limit_of(error)
+        if limit is None:
             traceback.print_exc()
             Ending.write(
                 FAULT_STATUS, f"{type(error).__name__}: {one_line(error)} (a fault of the program, see the log)"
             )
             sys.exit(FAULT_STATUS)
-        _tell(f"{Path.cwd()}: no space left on the disk; free some and run again", UserError.status)
+        _tell(f"{Path.cwd()}: {limit}", UserError.status)
         # HDF5 never lets go of a file that it could not finish, and would bring the process down on its way out.
         sys.stdout.flush()
         os._exit(UserError.status)

@@ -1,0 +1,139 @@
+"""Commands in hostile environments: each is forked from one process that has loaded the libraries.
+
+    python -m tests.hostile FOLDER COMMAND...
+
+FOLDER is copied for each case; a line of JSON comes for each: environment, command, status, standard error, leftovers.
+"""
+
+import ctypes
+import errno
+import importlib
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from bp_lcz import cli, files
+
+COMMANDS = {
+    "score": ["score", "p.npz"],
+    "split": ["split", "own", "--out", "new/split", "--by", "city"],
+    "tile": ["tile", "--s1", "s1.tif", "--s2", "s2.tif", "--out", "new/tile", "--split", "none", "--s2-offset", "0"],
+    "predict": ["predict", "model", "own/testing.h5", "--out", "new/p.parquet"],
+    "releases": ["releases"],
+    "download": ["download", "--release-file", "release.json", "--out", "own"],
+    "workspace": ["workspace", "one", "--dataset", "own"],
+    "simulate": ["simulate"],
+    "validate": ["validate"],
+    "pack": ["pack"],
+    "prompts": ["prompts"],
+    "models": ["models", "none"],
+    "rollback": ["rollback", "none"],
+}
+
+
+def _no_home() -> None:
+    for name in [name for name in os.environ if name == "HOME" or name.startswith("XDG_")]:
+        del os.environ[name]
+
+
+def _no_locks() -> None:
+    def refuse(*_: object, **__: object) -> bool:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    files.lock_descriptor = refuse
+
+
+def _read_only() -> None:
+    for folder in (".", *(str(each) for each in Path().rglob("*") if each.is_dir())):
+        Path(folder).chmod(0o555)
+    if os.geteuid() == 0:  # root may write everywhere until it gives its capabilities up
+        header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        assert ctypes.CDLL(None).capset(header, none) == 0
+
+
+def _proxies() -> None:
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        os.environ[name] = "http://127.0.0.1:9"
+    os.environ |= {"all_proxy": "socks5h://127.0.0.1:9", "NO_PROXY": "::1,[fe80::1]:80", "no_proxy": "::1,[fe80::1]:80"}
+
+
+def _limit(which: int, most: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(which, (most, most))
+
+
+def _little_memory() -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + 2**21
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+HARMLESS: dict[str, Callable[[], object]] = {
+    "plain": lambda: None,
+    "no home": _no_home,
+    "home read-only": lambda: os.environ.update(HOME="/proc/1"),
+    "proxies": _proxies,
+    "umask 077": lambda: os.umask(0o077),
+    "no input": lambda: os.close(0),
+}
+"""In which a command that works elsewhere works, too."""
+LIMITS: dict[str, Callable[[], object]] = {
+    "no locks": _no_locks,
+    "read-only": _read_only,
+    "few open files": _limit(resource.RLIMIT_NOFILE, 12),
+    "small files": _limit(resource.RLIMIT_FSIZE, 4096),
+    "little memory": _little_memory,
+    "no folder for temporary files": lambda: (tempfile.__dict__.update(tempdir=None), os.environ.update(TMPDIR="/no")),
+}
+"""In which it may also end with one line."""
+
+
+def run(environment: str, command: str, source: Path) -> tuple[str, str, int, str, list[str]]:
+    """One command in a copy of a folder whose name is not ASCII."""
+    folder = Path(tempfile.mkdtemp(prefix="dätä %41#"))
+    copy = folder / "☃"
+    shutil.copytree(source, copy, symlinks=True)
+    child = os.fork()
+    if not child:
+        status = 99
+        try:
+            os.chdir(copy)
+            for number, name in ((0, os.devnull), (1, os.devnull), (2, str(folder / "stderr"))):
+                os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
+            sys.argv = ["bp-lcz", *COMMANDS[command]]
+            (HARMLESS | LIMITS)[environment]()
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    said = (folder / "stderr").read_text(errors="replace")
+    left = sorted(str(path.relative_to(copy)) for path in copy.rglob("*") if ".part" in path.name)
+    subprocess.run(["chmod", "-R", "u+w", str(folder)], check=True)
+    shutil.rmtree(folder)
+    return environment, command, status, said, left
+
+
+def main() -> None:
+    """Load what the commands load, so that each case costs no more than its work."""
+    for module in ("workspace", "so2sat.download", "scenes.tile", "scenes.split", "scoring.score", "serving.predict"):
+        importlib.import_module(f"bp_lcz.{module}")
+    source, *commands = sys.argv[1:]
+    for command in commands:
+        for environment in HARMLESS | LIMITS:
+            print(json.dumps(run(environment, command, Path(source))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

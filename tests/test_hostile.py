@@ -1,0 +1,85 @@
+"""In every hostile environment a command works, or ends with one line and nothing half written."""
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+from tests.fuzz.targets import TARGETS
+from tests.hostile import COMMANDS, HARMLESS, LIMITS
+from tests.so2sat.patches import write_dataset
+
+QUICK = ("score", "split", "tile", "predict", "workspace")
+FAILS = {"models", "rollback"}
+"""There is no such model."""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkout with a data set, scenes, a model and predictions."""
+    folder = tmp_path_factory.mktemp("hostile") / "checkout"
+    (folder / ".dvc").mkdir(parents=True)
+    (folder / ".dvc/config").write_text("[core]\n    analytics = false\n")
+    for name in ("params.yaml", ".gitignore"):
+        shutil.copy(ROOT / name, folder)
+    text = (folder / "params.yaml").read_text().replace("root: data/demo", "root: own")
+    (folder / "params.yaml").write_text(text)
+    (folder / "new").mkdir()
+    for name in ("geotiff-s2", "description"):
+        (folder / name).mkdir()
+        TARGETS[name].make(folder / name)
+    for name in ("s1.tif", "s2.tif"):
+        (folder / "geotiff-s2" / name).rename(folder / name)
+    (folder / "description").rename(folder / "model")
+    np.savez(folder / "p.npz", y_true=np.arange(1, 18), y_pred=np.arange(1, 18))
+    counts = {"training": 34, "validation": 17, "testing": 17}
+    write_dataset(folder / "own", patches=counts, cities=dict.fromkeys(counts, 3), source="a test")
+    listed = [
+        {"name": file.name, "size": file.stat().st_size, "md5": hashlib.md5(file.read_bytes()).hexdigest()}
+        for file in sorted((folder / "own").iterdir())
+    ]
+    release = {"name": "mine", "files": listed, "mirrors": ["http://127.0.0.1:9/x"]}
+    (folder / "release.json").write_text(json.dumps(release))
+    git = ["git", "-C", str(folder), "-c", "user.name=T", "-c", "user.email=t@example.org"]
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "state"]):
+        subprocess.run([*git, *command], check=True)
+    return folder
+
+
+@functools.cache
+def outcomes(source: Path, commands: tuple[str, ...]) -> dict[tuple[str, str], tuple[int, str, list[str]]]:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.hostile", str(source), *commands],
+        cwd=ROOT,
+        env={**os.environ, "LC_ALL": "C", "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return {(environment, command): (status, said, left) for environment, command, status, said, left in lines}
+
+
+@pytest.mark.parametrize("environment", HARMLESS | LIMITS)
+@pytest.mark.parametrize(
+    "command", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS]
+)
+def test_a_command_works_or_ends_with_one_line_and_leaves_nothing(source: Path, command: str, environment: str) -> None:
+    group = QUICK if command in QUICK else tuple(name for name in COMMANDS if name not in QUICK)
+    status, said, left = outcomes(source, group)[environment, command]
+    assert "Traceback" not in said, said
+    if environment in HARMLESS and command not in FAILS:
+        assert status == 0, said
+    if status:
+        assert status in (1, 69, 75), said
+        assert len([line for line in said.splitlines() if line.startswith("error: ")]) == 1, said
+    # Without a file to open no folder can be emptied either; the next run does it.
+    assert not left or environment == "few open files"
