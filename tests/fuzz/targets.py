@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import rasterio
 import torch
+from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 from bp_lcz.bands import ALL_CHANNELS
@@ -23,7 +24,8 @@ from bp_lcz.patches.store import PackedStore
 from bp_lcz.records import Checkpoint
 from bp_lcz.registry.lineage import file_sha256
 from bp_lcz.report.claims import load_paper
-from bp_lcz.scenes.scene import SceneOptions
+from bp_lcz.scenes.areas import read_area
+from bp_lcz.scenes.scene import SceneOptions, opened_scene
 from bp_lcz.scenes.tile import TileOptions, cut_scenes
 from bp_lcz.scoring.score import score_file
 from bp_lcz.serving.server import _decode_json
@@ -35,6 +37,7 @@ from bp_lcz.text.table import read_prompt_table
 from tests.conftest import ROOT
 from tests.model.packed import small_trial, write_inputs
 from tests.model.test_sen2lcz_weights import random_weights, write_keras
+from tests.scenes.safe import L1C, ground, write_item, write_safe, zipped
 from tests.so2sat.patches import random_patches, write_dataset
 
 Arrays = list[np.ndarray]
@@ -125,6 +128,29 @@ def _cut(path: Path) -> None:
     shutil.rmtree(out)
 
 
+def _open_scene(path: Path) -> None:
+    with opened_scene(SceneOptions((path,), s2_offset=0.0)) as scene:
+        scene.strip(scene.grid.height // 2)
+
+
+def _zipped_safe(folder: Path) -> Path:
+    return zipped(write_safe(folder / "x.SAFE", ground(64)))
+
+
+def _item(folder: Path) -> Path:
+    asset = {"href": _scenes(folder).name, "eo:bands": [{"name": band} for band in L1C]}
+    return write_item(folder / "item.json", {"data": asset | {"raster:bands": [{"scale": 1e-4, "offset": 0}] * 13}})
+
+
+def _area(folder: Path) -> Path:
+    path = folder / "area.geojson"
+    corners = [[13.0, 52.0], [13.1, 52.0], [13.1, 52.1], [13.0, 52.0]]
+    geometry = {"type": "Polygon", "coordinates": [corners]}
+    feature = {"type": "Feature", "properties": {}, "geometry": geometry}
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    return path
+
+
 def _copy_of(name: str) -> Callable[[Path], Path]:
     return lambda folder: Path(shutil.copy(ROOT / name, folder))
 
@@ -213,6 +239,9 @@ TARGETS = {
     "keras": Target(lambda folder: write_keras(folder / "w.hdf5", random_weights()), _convert),
     "geotiff-s1": Target(lambda folder: _scenes(folder).with_name("s1.tif"), _cut),
     "geotiff-s2": Target(_scenes, _cut),
+    "safe-zip": Target(_zipped_safe, _open_scene),
+    "stac-item": Target(_item, _open_scene, is_text=True),
+    "area": Target(_area, lambda path: read_area(str(path), CRS.from_epsg(32633)) and None, is_text=True),
     "params": Target(_copy_of("params.yaml"), lambda path: load_params(path) and None, is_text=True),
     "profile": Target(_copy_of("profiles/ablation.yaml"), _sections, is_text=True),
     "paper": Target(_copy_of("paper.yaml"), lambda path: load_paper(path, backbone_names()) and None, is_text=True),

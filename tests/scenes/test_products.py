@@ -179,6 +179,20 @@ def test_remote_files_of_an_item_are_refused(tmp_path, href):
     assert error.where in (str(tmp_path / "item.json"), str(tmp_path))
 
 
+@pytest.mark.parametrize("offset", [[1], "x", -0.3, {}, float("inf")])
+def test_an_item_with_another_offset_is_refused(tmp_path, offset):
+    bands = ground(SIDE)
+    assets = {
+        COMMON[band]: {
+            "href": write_band(tmp_path / f"{band}.tif", bands[band], 20).name,
+            "raster:bands": [{"scale": 1e-4, "offset": offset}],
+        }
+        for band in SEN2_BANDS
+    }
+    item = write_item(tmp_path / "item.json", assets)
+    assert refused(item).where == str(item)
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"assets": 3}', '{"assets": {"a": 1}}', '{"assets": {}}', "{" * 9999])
 def test_what_is_no_item_is_refused(tmp_path, text):
     path = tmp_path / "item.json"

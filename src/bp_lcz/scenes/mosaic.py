@@ -54,12 +54,13 @@ class MosaicPart:
 
     def read(self, row: int, rows: int) -> tuple[np.ndarray, Bool[np.ndarray, "row width"]]:
         """Values, and where they are known."""
-        stored, declared = self.layer.read(row - MARGIN, rows + 2 * MARGIN)
+        margin = MARGIN if self.is_filtered or self.form.looks_around else 0
+        stored, declared = self.layer.read(row - margin, rows + 2 * margin)
         values, possible = self.form.values(stored)
         known = declared & possible
         if self.is_filtered:
             values = lee(values, known)
-        inner = slice(MARGIN, MARGIN + rows)
+        inner = slice(margin, margin + rows)
         self.strange += int((declared & ~possible & (stored != 0).any(axis=0))[inner].sum())
         return values[:, inner], known[inner]
 

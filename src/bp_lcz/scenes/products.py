@@ -90,15 +90,9 @@ def open_radar(stack: ExitStack, paths: tuple[Path, ...]) -> list[Stack]:
     whole: list[Stack] = []
     single: Stack | None = None
     for path in paths:
-        folder = None if path.suffix.lower() == ".json" else _folder(path)
-        names = (path.name, *(folder.members[:100] if folder else ()))
-        kind = next((match for match in map(_RADAR.search, names) if match), None)
-        if kind and (folder is None or any("measurement/" in name or "manifest.safe" in name for name in names)):
-            raise UserError(
-                path,
-                f"is a Sentinel-1 {kind[1].upper()} product: in radar geometry and uncalibrated; give "
-                "terrain-corrected, calibrated backscatter such as RTC",
-            )
+        folder = _folder(path)
+        if folder is not None:
+            _refuse_radar_geometry(folder)
         if path.suffix.lower() == ".json":
             scene = read_item(stack, path, polarisation)
         else:
@@ -116,6 +110,18 @@ def open_radar(stack: ExitStack, paths: tuple[Path, ...]) -> list[Stack]:
     if single is not None:
         raise UserError(single.path, "has one band; give VV and VH, in one file or in two (--s1 VV.tif --s1 VH.tif)")
     return whole
+
+
+def _refuse_radar_geometry(folder: _Folder) -> None:
+    """Of products of ESA as they are; what others made of them may be called likewise."""
+    is_product = any("measurement/" in member or member.endswith("manifest.safe") for member in folder.members)
+    kind = next((found for found in map(_RADAR.search, (folder.path.name, *folder.members[:100])) if found), None)
+    if is_product:
+        raise UserError(
+            folder.path,
+            f"is a Sentinel-1 {kind[1].upper() if kind else 'product'}, in radar geometry and uncalibrated; give "
+            "terrain-corrected, calibrated backscatter such as RTC",
+        )
 
 
 def _folder(path: Path) -> _Folder | None:

@@ -14,7 +14,7 @@ from affine import Affine
 from jaxtyping import Bool, Float, Num
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform, transform_bounds
@@ -30,6 +30,10 @@ _NO_PLACE = "its coordinates are no place on Earth; georeference it first (gdal_
 _HALF_TURN = np.pi * 6378137  # of its easting
 _SAMPLE_VALUES = 2_000_000
 """Read of a scene to find out what it holds, in all bands together."""
+_WHOLE_VALUES = 50_000_000
+"""Of a file up to which all of it may be read for that."""
+_PLACES = 8
+"""Of a larger one, along each side."""
 _CLOSE = 1e-4
 """Of a pixel or a cell: what counts as the same place."""
 _SIDE_POINTS = 64
@@ -67,6 +71,7 @@ class Layer:
         self._top, self._left = corner
         self._down, self._right = steps
         self._alpha = alpha
+        self._is_whole = all(dataset.mask_flag_enums[band - 1] == [MaskFlags.all_valid] for band in bands)
 
     def read(self, row: int, rows: int) -> tuple[Num[np.ndarray, "band row width"], Bool[np.ndarray, "row width"]]:
         """Values, and where the file does not say that one of them is unknown: nowhere beyond the raster."""
@@ -83,12 +88,15 @@ class Layer:
         begin = left - self._left if self._right > 0 else self._left + file.width - right
         window = Window(begin, first, right - left, bottom - top)
         here = np.s_[top - row : bottom - row, left:right]
+        is_known = np.ones((bottom - top, right - left), dtype=bool)
         with reading(self._path):
             read = file.read(self._bands, window=window)
-            is_known = (file.read_masks(self._bands, window=window) != 0).all(axis=0)
+            if not self._is_whole:
+                is_known &= (file.read_masks(self._bands, window=window) != 0).all(axis=0)
             if self._alpha:  # which read_masks does not look at
                 is_known &= file.read(file.count, window=window) != 0
-        is_known &= np.isfinite(read).all(axis=0)
+        if read.dtype.kind == "f":
+            is_known &= np.isfinite(read).all(axis=0)
         values[:, *here] = read[:, :: self._down, :: self._right]
         known[here] = is_known[:: self._down, :: self._right]
         return values, known
@@ -322,13 +330,29 @@ def _unbroken(dataset: Any) -> CRS:
 
 
 def sample(path: Path, dataset: Any, bands: Sequence[int]) -> Float[np.ndarray, "band pixel"]:
-    """Pixels of the whole scene that are not said to be unknown, thinned out for a large one."""
-    most = int(np.sqrt(_SAMPLE_VALUES / len(bands)))
-    shape = [min(side, most) for side in (dataset.height, dataset.width)]
-    with reading(path), np.errstate(invalid="ignore"):  # of a signalling NaN, which damage can make
-        values = dataset.read(list(bands), out_shape=(len(bands), *shape)).astype(np.float64)
-        known = (dataset.read_masks(list(bands), out_shape=(len(bands), *shape)) != 0).all(axis=0)
-    return values[:, known & np.isfinite(values).all(axis=0)]
+    """Pixels of the whole scene that are not said to be unknown: thinned out, or of places all over a large one."""
+    pieces = []
+    for window, shape in _places(dataset, len(bands)):
+        form = {"window": window, "out_shape": (len(bands), *shape)}
+        with reading(path), np.errstate(invalid="ignore"):  # of a signalling NaN, which damage can make
+            values = dataset.read(list(bands), **form).astype(np.float64)
+            known = (dataset.read_masks(list(bands), **form) != 0).all(axis=0)
+        pieces.append(values[:, known & np.isfinite(values).all(axis=0)])
+    return np.concatenate(pieces, axis=1)
+
+
+def _places(dataset: Any, bands: int) -> list[tuple[Window, tuple[int, int]]]:
+    """Windows to look at, each with the shape in which to read it.
+
+    Thinning out a file that holds no smaller versions of itself reads all of it, which takes minutes for a large one.
+    """
+    height, width = dataset.height, dataset.width
+    most = int(np.sqrt(_SAMPLE_VALUES / bands))
+    if height * width * dataset.count <= _WHOLE_VALUES or dataset.overviews(1):
+        return [(Window(0, 0, width, height), (min(height, most), min(width, most)))]
+    side = most // _PLACES
+    tops, lefts = (np.linspace(0, length - side, _PLACES).astype(int).tolist() for length in (height, width))
+    return [(Window(left, top, side, side), (side, side)) for top in tops for left in lefts]
 
 
 def majority(values: Float[np.ndarray, " n"]) -> float | None:

@@ -70,6 +70,11 @@ class Radar:
         )
 
     @property
+    def looks_around(self) -> bool:
+        """Whether what is known depends on neighbours, too."""
+        return False
+
+    @property
     def level(self) -> None:
         """None: levels are those of Sentinel-2."""
 
@@ -82,7 +87,8 @@ class Radar:
         self, stored: Num[np.ndarray, "band row column"]
     ) -> tuple[Float[np.ndarray, "band row column"], Bool[np.ndarray, "row column"]]:
         """Linear channels, and where all of them are what backscatter can be."""
-        values = stored.astype(np.float64) * self.scale + self.shift
+        values = np.multiply(stored, self.scale, dtype=np.float64)
+        values += self.shift
         known = (stored != 0).any(axis=0)
         if self.fill:
             known &= (stored != self.fill).all(axis=0)

@@ -76,6 +76,11 @@ class Optical:
         )
 
     @property
+    def looks_around(self) -> bool:
+        """Whether what is known depends on neighbours, too: where 0 may be measured."""
+        return not (self.has_offset or self.level == "L1C")
+
+    @property
     def fill_alone(self) -> bool:
         """Whether the fill means no data in a single band, too: 0 may be water of Level 2A without the offset."""
         return self.has_offset or self.level == "L1C" or self.fill != 0
@@ -84,15 +89,16 @@ class Optical:
         self, stored: Num[np.ndarray, "10 row column"]
     ) -> tuple[Float[np.ndarray, "10 row column"], Bool[np.ndarray, "row column"]]:
         """Reflectance, and where all bands hold what a reflectance can be."""
-        values = stored.astype(np.float64) * self.scale + self.shift
+        values = np.multiply(stored, self.scale, dtype=np.float64)
+        values += self.shift
         is_fill = _is_fill(stored)
-        known = ~is_fill & ((values >= REFLECTANCE[0]) & (values <= REFLECTANCE[1])).all(axis=0)
+        known = ~is_fill & (values.min(axis=0) >= REFLECTANCE[0]) & (values.max(axis=0) <= REFLECTANCE[1])
         is_zero = stored == 0
         if is_zero.any():
-            is_measured = False if self.has_offset or self.level == "L1C" else _is_water(values, is_zero, is_fill)
+            is_measured = _is_water(values, is_zero, is_fill) if self.looks_around else False
             known &= ~is_zero.any(axis=0) | is_measured
         # Removing the offset can leave noise below 0, which no reflectance is.
-        return np.maximum(values, 0), known
+        return np.maximum(values, 0, out=values), known
 
 
 def _is_fill(stored: Num[np.ndarray, "band *shape"]) -> Bool[np.ndarray, "*shape"]:

@@ -107,7 +107,7 @@ def _stated(path: Path, item: dict[str, Any], rasters: list[dict[str, Any]]) -> 
     properties = properties if isinstance(properties, dict) else {}
     told = " ".join(str(properties.get(key, "")) for key in ("processing:level", "s2:product_type"))
     level = re.search(r"1C|2A", told)
-    stated = {(raster["scale"], raster["offset"]) for raster in rasters if raster["offset"] is not None}
+    stated = {(str(raster["scale"]), str(raster["offset"])) for raster in rasters if raster["offset"] is not None}
     offset, by = None, ""
     if properties.get("earthsearch:boa_offset_applied") is True:
         offset, by = 0.0, f"earthsearch:boa_offset_applied of {path.name}"
@@ -117,8 +117,8 @@ def _stated(path: Path, item: dict[str, Any], rasters: list[dict[str, Any]]) -> 
         scale, shift = stated.pop()
         try:
             offset = -float(shift) * _DN + 0.0
-        except (TypeError, ValueError):
-            raise UserError(path, f"states an offset of {shift!r}; expected a number") from None
+        except ValueError:
+            raise UserError(path, f"states an offset of {shift[:40]}; expected a number") from None
         by = f"raster:bands of {path.name}, scale {scale} and offset {shift}"
         if offset not in (0.0, 1000.0):
             raise UserError(path, f"states an offset of {shift}; expected -0.1 or 0")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Num
 from rasterio.enums import Resampling
+from rasterio.windows import Window
 
 from bp_lcz.errors import UserError
 from bp_lcz.scenes.raster import Grid, Layer, bounds_of, on_grid
@@ -74,22 +75,35 @@ class Stack:
         found: dict[str, str] = band.dataset.tags() | band.dataset.tags(band.number)
         return found
 
-    def read(self, numbers: Sequence[int], out_shape: Sequence[int]) -> Num[np.ndarray, "band row column"]:
-        """Bands thinned out to a shape."""
-        return self._each("read", numbers, out_shape)
+    def overviews(self, _number: int = 1) -> list[int]:
+        """Smaller versions that all rasters hold."""
+        return min((band.dataset.overviews(band.number) for band in self.bands), key=len)
 
-    def read_masks(self, numbers: Sequence[int], out_shape: Sequence[int]) -> Num[np.ndarray, "band row column"]:
+    def read(
+        self, numbers: Sequence[int], window: Window, out_shape: Sequence[int]
+    ) -> Num[np.ndarray, "band row column"]:
+        """Bands of a window in pixels of the finest, thinned out to a shape."""
+        return self._each("read", numbers, window, out_shape)
+
+    def read_masks(
+        self, numbers: Sequence[int], window: Window, out_shape: Sequence[int]
+    ) -> Num[np.ndarray, "band row column"]:
         """Where they are known, likewise."""
-        return self._each("read_masks", numbers, out_shape)
+        return self._each("read_masks", numbers, window, out_shape)
 
     def _each(
-        self, method: str, numbers: Sequence[int], out_shape: Sequence[int]
+        self, method: str, numbers: Sequence[int], window: Window, out_shape: Sequence[int]
     ) -> Num[np.ndarray, "band row column"]:
         chosen = [self.bands[number - 1] for number in numbers]
         if len({id(band.dataset) for band in chosen}) == 1:
-            return getattr(chosen[0].dataset, method)([band.number for band in chosen], out_shape=tuple(out_shape))
-        shape = tuple(out_shape)[-2:]
-        return np.stack([getattr(band.dataset, method)(band.number, out_shape=shape) for band in chosen])
+            own = [band.number for band in chosen]
+            return getattr(chosen[0].dataset, method)(own, window=window, out_shape=tuple(out_shape))
+        shape, found = tuple(out_shape)[-2:], []
+        for band in chosen:
+            x, y = band.dataset.width / self.width, band.dataset.height / self.height
+            own_window = Window(window.col_off * x, window.row_off * y, window.width * x, window.height * y)
+            found.append(getattr(band.dataset, method)(band.number, window=own_window, out_shape=shape))
+        return np.stack(found)
 
     def place_of(self, number: int) -> str:
         """Where a band is stored, for people."""
