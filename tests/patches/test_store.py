@@ -105,9 +105,14 @@ def test_a_truncated_array_is_named(own, size):
         PackedStore(own, "testing")
 
 
-def test_a_header_that_is_no_literal_is_named(own):
+@pytest.mark.parametrize(
+    "other", [b"(((((((", b"'descr'" + b" " * 20_000], ids=["no literal", "longer than NumPy reads"]
+)
+def test_a_header_that_numpy_refuses_is_one_line(own, other):
     path = own / "testing.images.npy"
-    path.write_bytes(path.read_bytes().replace(b"'descr'", b"((((((("))
+    header, values = path.read_bytes().split(b"\n", 1)
+    header = header[10:].replace(b"'descr'", other) + b"\n"
+    path.write_bytes(b"\x93NUMPY\x02\x00" + len(header).to_bytes(4, "little") + header + values)
     with refuses(path, "`bp-lcz pack`"):
         PackedStore(own, "testing")
 

@@ -139,6 +139,14 @@ def test_a_table_of_another_format_is_refused(tmp_path: Path) -> None:
         read_prompt_table(file)
 
 
+def test_a_key_that_is_damaged_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.safetensors"
+    table().write(file)
+    file.write_bytes(file.read_bytes().replace(b"revision", b"reSision"))
+    with refuses(file, "reSision"):
+        read_prompt_table(file)
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage" * 100])
 def test_an_unreadable_table_is_named(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "prompts.safetensors"

@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from bp_lcz.bands import GROUPS
-from bp_lcz.errors import UserError
+from bp_lcz.errors import UserError, one_line
 from bp_lcz.files import staged_file
 from bp_lcz.records import PromptOrigin
 from bp_lcz.scheme import CLASS_COUNT
@@ -57,7 +57,7 @@ def read_prompt_table(path: Path) -> PromptTable:
             embedding, class_embedding = file.get_tensor("embedding"), file.get_tensor("class_embedding")
             origin = file.metadata()["bp_lcz"]
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(path, f"not a readable prompt table ({error})") from None
+        raise UserError(path, f"not a readable prompt table ({one_line(error)})") from None
     if embedding.shape[:2] != (CLASS_COUNT, len(GROUPS)) or not torch.isfinite(embedding).all():
         raise UserError(path, f"embeddings of shape {tuple(embedding.shape)}; expected (17, 7, width)")
     return PromptTable(embedding, class_embedding, PromptOrigin.parse(origin.encode(), path))
