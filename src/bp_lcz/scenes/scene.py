@@ -49,7 +49,7 @@ from bp_lcz.so2sat.geo import PIXEL_M
 
 _CHUNK = 64
 """Rows that are worked on together, at fixed northings."""
-_CACHE_BYTES = 384 * 2**20
+_CACHE_BYTES = 256 * 2**20
 """Of decoded blocks of files: a row of blocks of 1024 x 1024 of all bands of a tile of Sentinel-2."""
 
 
