@@ -165,21 +165,21 @@ def _judge(
     fetch_classifier(client, candidate)  # what cannot be loaded cannot be served
     own = _predictions(client, candidate)
     interval = bootstrap_intervals(own.true, own.predicted, own.block, *resampling)["kappa"]
-    found["candidate"] = _contender(candidate, own.kappa, interval)
+    found["candidate"] = contender = _contender(candidate, own.kappa, interval)
     if own.kappa is None or not own.kappa > floor:
         return False, f"kappa {_number(own.kappa)} does not exceed the floor {floor:.3f} (promote.kappa_floor)"
     if champion is None:
         return True, f"kappa {_number(own.kappa)} exceeds the floor {floor:.3f}; there was no champion"
 
-    found["champion"] = _contender(champion, None)
+    found["champion"] = holder = _contender(champion, None)
     for key, meaning in _COMPARED.items():
-        if getattr(found["candidate"].tags, key) != getattr(found["champion"].tags, key):
+        if getattr(contender.tags, key) != getattr(holder.tags, key):
             return False, f"the champion, version {champion.version}, has another {meaning}: nothing to compare"
     other = _predictions(client, champion)
     if not (np.array_equal(own.true, other.true) and np.array_equal(own.block, other.block)):
         return False, f"the champion, version {champion.version}, was evaluated on other patches"
     bounds = bootstrap_differences(own.true, own.predicted, other.predicted, own.block, *resampling)["kappa"]
-    found["champion"] = _contender(champion, other.kappa)
+    found["champion"] = holder.model_copy(update={"kappa": other.kappa})
     lead = None if other.kappa is None else own.kappa - other.kappa
     drawn = _evaluation(client, candidate).interval.model_copy(
         update={"blocks": len(np.unique(own.block)), "samples": resampling[0], "seed": resampling[1]}
