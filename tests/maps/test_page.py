@@ -144,6 +144,10 @@ def test_a_click_in_the_legend_shows_one_zone_alone_and_a_second_click_all(wide:
     np.testing.assert_array_equal(alphas() == 255, lcz == 11)
     button.click()
     np.testing.assert_array_equal(alphas() == 255, lcz > 0)
+    unlike = wide.locator("#reasons button")
+    unlike.click()
+    np.testing.assert_array_equal(np.argwhere(alphas() == 255), [[8, 13]])
+    unlike.click()
 
 
 def test_the_legend_has_areas_and_shares_of_the_zones_that_there_are(wide: Page) -> None:

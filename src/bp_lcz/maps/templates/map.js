@@ -36,12 +36,12 @@
   const canvas = Object.assign(make("canvas"), { width: columns, height: rows });
   const context = canvas.getContext("2d");
   const colours = zones.map(([, , colour]) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)));
-  const paint = (only) => {
+  const paint = (isShown) => {
     const image = context.createImageData(columns, rows);
     for (let i = 0; i < count; i++) {
       if (!lcz[i]) continue;
       image.data.set(colours[lcz[i] - 1], 4 * i);
-      image.data[4 * i + 3] = !only || only === lcz[i] ? 255 : 30;
+      image.data[4 * i + 3] = isShown(i) ? 255 : 30;
     }
     context.putImageData(image, 0, 0);
   };
@@ -53,19 +53,21 @@
   });
   // The last row and column of a thinned map reach beyond its edge.
   const overlay = new Zones("", [[height - rows * cell, 0], [height, columns * cell]]).addTo(map);
-  paint(0);
+  const all = () => true;
+  paint(all);
 
   const slider = document.querySelector("#blend input");
   const blend = () => overlay.setOpacity(slider.value / 100);
   slider.addEventListener("input", blend);
   blend();
 
-  const buttons = [...document.querySelectorAll("#legend button")];
+  const buttons = [...document.querySelectorAll("#legend button, #reasons button")];
   for (const button of buttons) {
     button.addEventListener("click", () => {
       const isOn = button.getAttribute("aria-pressed") !== "true";
       for (const other of buttons) other.setAttribute("aria-pressed", String(isOn && other === button));
-      paint(isOn ? Number(button.dataset.zone) : 0);
+      const { zone, reason: why } = button.dataset;
+      paint(!isOn ? all : zone ? (i) => lcz[i] === Number(zone) : (i) => reason[i] === Number(why));
     });
   }
 
