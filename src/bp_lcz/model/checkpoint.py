@@ -88,12 +88,6 @@ class Classifier:
         batches = (torch.from_numpy(transform(sen1[part], sen2[part], self.channels)) for part in parts)
         return self._classified(batches, first)
 
-    def predict_alike(
-        self, images: Float[Tensor, "patch 32 32 channel"], first: int = 0
-    ) -> Float[np.ndarray, "patch 17"]:
-        """The probabilities of `classify_alike`."""
-        return self.classify_alike(images, first)[0]
-
     def classify_alike(self, images: Float[Tensor, "patch 32 32 channel"], first: int = 0) -> Classified:
         """Class probabilities of transformed patches in batches of one size, and whether patches are unlike.
 
