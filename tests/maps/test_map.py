@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +25,7 @@ from bp_lcz.records import Likeness, MapReport
 from bp_lcz.scenes.scene import SceneOptions
 from bp_lcz.scheme import CODES
 from bp_lcz.serving.predict import predict_file
+from tests.conftest import ROOT
 from tests.maps.rasters import patchy, write_cells, write_map
 from tests.maps.scenes import OPTICAL, classifier_of
 from tests.model.networks import INTENSITIES_ONLY
@@ -152,6 +155,19 @@ def test_a_run_that_was_ended_goes_on_and_gives_equal_bytes(scene, network, tmp_
     assert asked == [0, row]
     assert content(out) == content(tmp_path / "whole/berlin")
     assert not (tmp_path / ".berlin.work").exists()
+
+
+@pytest.mark.slow
+def test_a_map_whose_makers_are_killed_again_and_again_has_the_bytes_of_one_made_at_once(network, tmp_path):
+    (tmp_path / "model").mkdir()
+    write_checkpoint(tmp_path / "model", network.network, network.description)
+    s2 = write_tif(tmp_path / "s2.tif", optical(472))
+    for folder, kills in (("whole", 0), ("killed", 20)):
+        command = [sys.executable, "-m", "tests.maps.killed", tmp_path / "model", s2, tmp_path / folder / "berlin"]
+        done = subprocess.run([*command, str(kills)], capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 5
+    assert content(tmp_path / "killed/berlin") == content(tmp_path / "whole/berlin")
 
 
 def test_rows_of_another_model_are_not_taken(scene, network, tmp_path, monkeypatch):

@@ -200,7 +200,7 @@ class _Ring:
         within = self._scene.touches(CELL_PIXELS * row, CELL_PIXELS * np.arange(wrong.shape[1]))
         told = [Reason.RIM, Reason.SENTINEL2_MISSING, Reason.SENTINEL1_MISSING, Reason.MASKED]
         found = np.full(len(within), Reason.MAPPED, np.uint8)
-        for reason, holds in reversed(list(zip(told, wrong, strict=True))):
+        for reason, holds in reversed(list(zip(told, np.asarray(wrong), strict=True))):
             found[holds] = reason
         found[~within] = Reason.OUTSIDE_AREA
         return found
