@@ -41,7 +41,7 @@ HEADS = ("dense_1", "dense_2", "dense_5", "dense_4")
 
 LIMIT = 0.66
 """Largest distance of a patch from the training data, which only who has So2Sat could take from it: 95 % of the
-simulated patches are nearer. Real scenes: docs/adr/0020-unlike-the-training-data.md."""
+simulated patches are nearer. Real scenes: docs/adr/0021-unlike-the-training-data.md."""
 
 Layout = dict[str, tuple[str, tuple[int, ...]]]
 

@@ -2,7 +2,7 @@
 
 A patch is its averages: of the transformed channels, or of what layers of a network take. Their distance from those of
 the training data is the mean square of the averages after standardisation and, where the covariance is known, after
-decorrelation: 1 on average over the training data. Measured: docs/adr/0020-unlike-the-training-data.md.
+decorrelation: 1 on average over the training data. Measured: docs/adr/0021-unlike-the-training-data.md.
 """
 
 import numpy as np
