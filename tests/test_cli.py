@@ -16,7 +16,7 @@ STAGES = ("simulate", "validate", "pack", "prompts", "train", "evaluate", "repor
 
 OTHERS = (
     *("bytes", "score", "pretrained", "judge", "split", "tile", "releases", "download", "workspace", "bench"),
-    *("models", "promote", "rollback", "serve", "predict"),
+    *("models", "promote", "rollback", "serve", "predict", "map"),
 )
 
 
