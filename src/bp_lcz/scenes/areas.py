@@ -1,5 +1,6 @@
 """The area to which a scene is cut: polygons of a file, or a box in degrees."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,9 @@ def read_area(area: str, crs: CRS) -> BaseGeometry:
         for layer, kind in pyogrio.list_layers(path):
             if kind is None:
                 continue
-            meta, _, shapes, _ = pyogrio.raw.read(path, layer=layer, columns=[], force_2d=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of single shapes, which are looked at below
+                meta, _, shapes, _ = pyogrio.raw.read(path, layer=layer, columns=[], force_2d=True)
             parts += [(shape, meta["crs"]) for shape in shapely.from_wkb(shapes) if shape is not None]
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError, shapely.GEOSException) as error:
         raise UserError(path, f"no readable polygons: {one_line(error)}") from None
