@@ -16,6 +16,7 @@ from bp_lcz.so2sat.geo import Geo, read_geo, world_files
 from bp_lcz.so2sat.ground import in_zone, near_across, on_globe
 from bp_lcz.so2sat.layout import check_dataset, open_split
 from tests.gate.test_leakage import INTENSITIES, berlin
+from tests.refusals import refuses
 from tests.so2sat.patches import random_patches
 
 SMALL = SplitRule(block_m=1000.0)
@@ -163,25 +164,24 @@ def test_a_folder_that_is_given_twice_is_refused_however_it_is_spelt(tmp_path):
     folder = write_patches(tmp_path / "in", stride_grid(20))
     (tmp_path / "link").symlink_to(folder)
     for again in (folder, tmp_path / "out/../in", tmp_path / "link"):
-        with pytest.raises(UserError) as caught:
+        with refuses(again, "twice"):
             split_folders([folder, again], tmp_path / "out", SMALL)
-        assert str(caught.value) == f"{again}: given twice; its patches would stand twice in the data set"
         assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("damage", "where", "facts"),
     [
-        ("no geo", r"patches\.h5: no patches_geo\.h5 beside it"),
-        ("no files", r"in: holds no HDF5 files of patches"),
-        ("one city", r"1 city cannot make three splits; take --by block"),
-        ("out in use", r"out: exists and is not empty"),
-        ("levels", r"zzz\.h5: is of level L2A"),
-        ("channels", r"zzz\.h5: has the channels .* but patches\.h5 has"),
-        ("truncated", r"patches\.h5: HDF5 cannot read it"),
+        ("no geo", "in/patches.h5", ["patches_geo.h5"]),
+        ("no files", "in", ["HDF5"]),
+        ("one city", None, ["1 city", "--by block"]),
+        ("out in use", "out", ["exists"]),
+        ("levels", "in/zzz.h5", ["level L2A", "patches.h5", "level L1C"]),
+        ("channels", "in/zzz.h5", ["channels VV_lee_intensity, VH_lee_intensity", "patches.h5"]),
+        ("truncated", "in/patches.h5", ["HDF5"]),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, damage, message):
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, damage, where, facts):
     folder, out, rule = write_patches(tmp_path / "in", stride_grid(6)), tmp_path / "out", SMALL
     if damage == "no geo":
         (folder / "patches_geo.h5").unlink()
@@ -204,31 +204,30 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, damage, message):
             file["sen1"].attrs["bands"] = ["VV_lee_intensity", "VH_lee_intensity"]
     else:
         (folder / "patches.h5").write_bytes((folder / "patches.h5").read_bytes()[:-100])
-    with pytest.raises(UserError, match=message) as caught:
+    with refuses("--by city" if where is None else tmp_path / where, *facts):
         split_folders([folder], out, rule)
-    assert "\n" not in str(caught.value)
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == (["in", "out"] if damage == "out in use" else ["in"])
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "where"),
     [
-        ({"gap_m": 310.0}, "overlap"),
-        ({"shares": (0.7, 0.3, 0.0)}, "sum 1"),
-        ({"shares": (0.7, 0.7, 0.2)}, "sum 1"),
-        ({"block_m": 0.0}, "positive, finite side"),
-        ({"block_m": float("nan")}, "positive, finite side"),
-        ({"block_m": float("inf")}, "positive, finite side"),
-        ({"gap_m": float("nan")}, "at least 320 m"),
-        ({"gap_m": float("inf")}, "at least 320 m"),
-        ({"shares": (float("nan"), 0.5, 0.5)}, "sum 1"),
-        ({"shares": (0.5, 0.5, float("nan"))}, "sum 1"),
-        ({"shares": (float("inf"), 0.5, 0.5)}, "sum 1"),
+        ({"gap_m": 310.0}, "--gap 310"),
+        ({"gap_m": float("nan")}, "--gap nan"),
+        ({"gap_m": float("inf")}, "--gap inf"),
+        ({"block_m": 0.0}, "--block-size 0"),
+        ({"block_m": float("nan")}, "--block-size nan"),
+        ({"block_m": float("inf")}, "--block-size inf"),
+        ({"shares": (0.7, 0.3, 0.0)}, "--shares 0.7 0.3 0"),
+        ({"shares": (0.7, 0.7, 0.2)}, "--shares 0.7 0.7 0.2"),
+        ({"shares": (float("nan"), 0.5, 0.5)}, "--shares nan 0.5 0.5"),
+        ({"shares": (0.5, 0.5, float("nan"))}, "--shares 0.5 0.5 nan"),
+        ({"shares": (float("inf"), 0.5, 0.5)}, "--shares inf 0.5 0.5"),
     ],
 )
-def test_a_rule_that_makes_no_sense_is_refused(options, message):
-    with pytest.raises(UserError, match=message):
+def test_a_rule_that_makes_no_sense_is_refused(options, where):
+    with refuses(where):
         SplitRule(**options)
 
 
