@@ -368,7 +368,7 @@ def test_a_real_scene_passes_the_gate(tmp_path, shared_data):
         tmp_path / "manaus",
         folder / "lulc.tif",
         tmp_path / "map.json",
-        TileOptions(split=SplitRule(seed=2)),
+        TileOptions(),
     )
     summary = gate(tmp_path / "manaus", tmp_path / "gate", reflectance_max=3.0, zeros_max=0.5)
     assert summary.kind == "weak labels"

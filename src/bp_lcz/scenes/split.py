@@ -21,6 +21,8 @@ from bp_lcz.so2sat.layout import KEYS, SplitReader, open_patches
 from bp_lcz.so2sat.writer import new_patches
 
 _ROWS = 128
+_DEALS = 20
+"""How often cities or blocks are dealt out until no split is empty."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def assign(geo: Geo, rule: SplitRule) -> Int[np.ndarray, " patch"]:
     """Split of each patch: 0 training, 1 validation, 2 testing, -1 left out for the sake of the gap.
 
     Cities or blocks are dealt out in random order, each to the split that lacks most of its share. Then patches
-    nearer than the gap to testing are taken from validation, and those nearer to either from training.
+    nearer than the gap to testing are taken from validation, and those nearer to either from training. Where that
+    leaves a split empty they are dealt out again.
 
     Raises:
         UserError: if there are fewer than three cities or blocks, or the gap leaves a split empty.
@@ -127,9 +130,22 @@ def assign(geo: Geo, rule: SplitRule) -> Int[np.ndarray, " patch"]:
     if len(sizes) < len(SPLITS):
         remedy = "take --by block" if rule.by == "city" else "take a smaller --block-size"
         raise UserError(f"--by {rule.by}", f"{counted(len(sizes), rule.by)} cannot make three splits; {remedy}")
+    draw = np.random.default_rng(rule.seed)
+    for _ in range(_DEALS):
+        part = _deal(geo, rule, unit, sizes, draw.permutation(len(sizes)))
+        empty = [split for number, split in enumerate(SPLITS) if not (part == number).any()]
+        if not empty:
+            return part
+    raise UserError(
+        f"--gap {rule.gap_m:g}", f"leaves no patch in {empty[0]}; take larger blocks, another seed or more data"
+    )
+
+
+def _deal(
+    geo: Geo, rule: SplitRule, unit: Int[np.ndarray, " patch"], sizes: Int[np.ndarray, " unit"], order: np.ndarray
+) -> Int[np.ndarray, " patch"]:
     owner = np.full(len(sizes), -1)
     lacking = np.array(rule.shares) * sizes.sum()
-    order = np.random.default_rng(rule.seed).permutation(len(sizes))
     for position, one in enumerate(order):
         empty = [s for s in range(len(SPLITS)) if not (owner == s).any()]
         must = len(order) - position == len(empty)
@@ -139,11 +155,6 @@ def assign(geo: Geo, rule: SplitRule) -> Int[np.ndarray, " patch"]:
     part = owner[unit]
     for loser in (1, 0):
         part[_near(geo, part == loser, part > loser, rule.gap_m)] = -1
-    for number, split in enumerate(SPLITS):
-        if not (part == number).any():
-            raise UserError(
-                f"--gap {rule.gap_m:g}", f"leaves no patch in {split}; take larger blocks, another seed or more data"
-            )
     return part
 
 
