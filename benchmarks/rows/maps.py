@@ -68,7 +68,7 @@ def _map(setup: Setup, backbone: str) -> Measured:
             for _row in predict_cells(scene, classifier, cell_type(1)):
                 pass
 
-    found = rates(setup, Side(ours, cells**2), Side(lambda _: classifier.predict_alike(patches), cells**2), wide=0.05)
+    found = rates(setup, Side(ours, cells**2), Side(lambda _: classifier.classify_alike(patches), cells**2), wide=0.05)
     return Measured(
         *found,
         cache="warm",
@@ -99,7 +99,7 @@ def files(setup: Setup) -> Measured:
         shutil.rmtree(folder)
 
     classifier, patches = _classifier(setup, "eb_cnn"), torch.rand(batch, PATCH_SIDE, PATCH_SIDE, len(SEN2_BANDS))
-    found = seconds(setup, Side(ours, cells.size), Side(lambda _: classifier.predict_alike(patches), BATCH))
+    found = seconds(setup, Side(ours, cells.size), Side(lambda _: classifier.classify_alike(patches), BATCH))
     return Measured(*found, note=f"{side} x {side} cells, no two alike, so that nothing compresses well")
 
 
@@ -107,7 +107,7 @@ def memory(setup: Setup) -> Measured:
     """What a map takes beyond its network on a scene of a tile's size of which a corner has data."""
     side = 1_098 if setup.quick else TILE_PIXELS
     classifier, patches = _classifier(setup, "eb_cnn"), torch.rand(BATCH, PATCH_SIDE, PATCH_SIDE, len(SEN2_BANDS))
-    alone = peak_mebibytes(setup, lambda: classifier.predict_alike(patches))
+    alone = peak_mebibytes(setup, lambda: classifier.classify_alike(patches))
 
     def beyond(height: int) -> float:
         path = _sparse(setup, height, side)
