@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bp_lcz.cli import app
+from bp_lcz.errors import UserError
 from tests.conftest import ROOT
 
 STAGES = ("simulate", "validate", "pack", "prompts", "train", "evaluate", "report", "verify")
@@ -150,3 +151,10 @@ def test_no_tool_reports_home_unless_the_user_asks(switch: str) -> None:
             [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
         )
         assert result.stdout.strip() == expected
+
+
+def test_a_map_of_labels_without_labels_is_not_passed_over(tmp_path: Path) -> None:
+    command = ["tile", "--s2", "b.tif", "--out", str(tmp_path / "out"), "--label-map", "map.json"]
+    result = CliRunner().invoke(app, command)
+    assert isinstance(result.exception, UserError)
+    assert result.exception.where == "--label-map"

@@ -160,6 +160,13 @@ def test_classes_that_a_split_lacks_are_named(tmp_path):
     assert any("LCZ" in line for line in lines) == any("of 2 classes" in line for line in lines)
 
 
+def test_a_folder_that_is_not_there_is_said_to_be_that(tmp_path):
+    (tmp_path / "file").touch()
+    for name in ("missing", "file"):
+        with refuses(tmp_path / name, "no such folder"):
+            split_folders([tmp_path / name], tmp_path / "out", SMALL)
+
+
 def test_a_folder_that_is_given_twice_is_refused_however_it_is_spelt(tmp_path):
     folder = write_patches(tmp_path / "in", stride_grid(20))
     (tmp_path / "link").symlink_to(folder)

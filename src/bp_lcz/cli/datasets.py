@@ -141,6 +141,8 @@ def tile(
         min_share=min_share,
         split=None if by == "none" else rule_from("block", shares, block_size, gap, seed),
     )
+    if label_map is not None and labels is None:
+        raise UserError("--label-map", "says what the values of --labels mean; give that raster, too")
     typer.echo("\n".join(cut_scenes(scenes, out, labels, label_map, options)))
 
 
