@@ -61,7 +61,7 @@ def test_a_box_in_degrees_may_cross_180():
     assert box.area == pytest.approx(2130 * 2213, rel=0.01)
 
 
-@pytest.mark.parametrize("damage", ["missing", "text", "empty", "points", "crossing", "no coordinates"])
+@pytest.mark.parametrize("damage", ["missing", "text", "empty", "points", "crossing", "no coordinates", "metres"])
 def test_areas_that_are_none_are_one_line(tmp_path, damage):
     path = tmp_path / "area.geojson"
     if damage == "text":
@@ -72,6 +72,8 @@ def test_areas_that_are_none_are_one_line(tmp_path, damage):
         geojson(path, shapely.Point(1, 1))
     elif damage == "crossing":
         geojson(path, BOW)
+    elif damage == "metres":  # GeoJSON is in degrees where it does not say otherwise
+        geojson(path, SQUARE)
     elif damage == "no coordinates":
         path = tmp_path / "area.shp"
         pyogrio.raw.write(path, np.array([shapely.to_wkb(SQUARE)]), [], fields=[], geometry_type="Polygon")
@@ -93,3 +95,12 @@ def test_an_area_elsewhere_is_refused(tmp_path):
     with pytest.raises(UserError) as caught, opened_scene(SceneOptions((s2,), area="13,48,14,49")):
         pass
     assert caught.value.where == "13,48,14,49"
+
+
+def test_an_area_beyond_what_a_projection_knows_is_one_line(tmp_path):
+    path = tmp_path / "area.gpkg"
+    wkb = np.array([shapely.to_wkb(shapely.box(1e12, 1e12, 2e12, 2e12))])
+    pyogrio.raw.write(path, wkb, [], fields=[], geometry_type="Polygon", crs=UTM, driver="GPKG")
+    with pytest.raises(UserError) as caught:
+        read_area(str(path), CRS.from_epsg(32736))
+    assert caught.value.where == str(path)

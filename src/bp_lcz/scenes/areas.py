@@ -7,8 +7,9 @@ import numpy as np
 import pyogrio
 import shapely
 from jaxtyping import Float
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform
 from shapely.geometry.base import BaseGeometry
 
@@ -81,7 +82,12 @@ def _moved(where: object, shape: BaseGeometry, own: CRS, crs: CRS) -> BaseGeomet
     def move(corners: Float[np.ndarray, "corner 2"]) -> Float[np.ndarray, "corner 2"]:
         return np.column_stack(transform(own, crs, corners[:, 0], corners[:, 1]))
 
-    moved = shapely.transform(shapely.segmentize(shape, max(east - west, north - south) / _SIDE_PARTS), move)
+    if own.is_geographic and not -90 <= south <= north <= 90:  # a GeoJSON in metres that does not say so
+        raise UserError(where, f"{west:.0f}, {south:.0f} are no degrees; state its coordinate reference system")
+    try:
+        moved = shapely.transform(shapely.segmentize(shape, max(east - west, north - south) / _SIDE_PARTS), move)
+    except (RasterioError, CPLE_BaseError):  # of PROJ, beyond what a projection knows
+        moved = shapely.Point(np.inf, np.inf)
     if not np.isfinite(shapely.get_coordinates(moved)).all():
         raise UserError(where, f"does not lie within {crs.to_string()}")
     return shapely.make_valid(moved)
