@@ -43,12 +43,26 @@ def test_every_cell_that_the_scene_touches_has_its_patch_in_the_grid(tmp_path):
     assert scene.findings.files[0].name == "s2.tif"
 
 
-@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "nothing"])
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "nothing", "EPSG:32718", "EPSG:3395", "EPSG:6933"])
 def test_a_grid_that_is_no_metres_of_the_ground_is_refused(tmp_path, crs):
     s2 = write_tif(tmp_path / "s2.tif", optical())
     with pytest.raises(UserError) as caught, opened_scene(SceneOptions((s2,), crs=crs)):
         pass
     assert caught.value.where == f"--crs {crs}"
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32632", "EPSG:3035", "EPSG:25833"])
+def test_a_grid_of_a_neighbouring_zone_or_of_the_continent_is_taken(tmp_path, crs):
+    s2 = write_tif(tmp_path / "s2.tif", optical())
+    with opened_scene(SceneOptions((s2,), crs=crs)) as scene:
+        assert scene.grid.crs.to_string() == crs
+
+
+def test_a_raster_in_metres_that_are_none_of_the_ground_is_warped(tmp_path):
+    place = from_origin(1_450_000, 6_870_000, 10, 10)  # 6 m of the ground
+    s2 = write_tif(tmp_path / "s2.tif", optical(), crs="EPSG:3395", transform=place)
+    with opened_scene(SceneOptions((s2,))) as scene:
+        assert scene.grid.crs.to_string() == "EPSG:32633"
 
 
 def whole(*s2, **said) -> Strip:

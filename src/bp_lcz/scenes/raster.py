@@ -34,6 +34,8 @@ _WHOLE_VALUES = 50_000_000
 """Of a file up to which all of it may be read for that."""
 _PLACES = 8
 """Of a larger one, along each side."""
+_MOST_STRETCH = 0.05
+"""Of a grid's metres against the ground's: 0.5 % in a neighbouring UTM zone, 5 % on the rim of a continent's."""
 _CLOSE = 1e-4
 """Of a pixel or a cell: what counts as the same place."""
 _SIDE_POINTS = 64
@@ -174,8 +176,16 @@ def grid_crs(path: Path, dataset: Any, asked: str | None) -> tuple[CRS, list[str
     """Coordinates of the grid, and what is to be said of them: those asked for, the raster's own, or its UTM zone.
 
     Raises:
-        UserError: if those asked for are no metres of the ground with a number of EPSG.
+        UserError: if those asked for are no metres of the ground there, with a number of EPSG.
     """
+    west, south, east, north = bounds_of(dataset)
+    middle = [(west + east) / 2], [(south + north) / 2]
+    (longitude,), (latitude,) = transform(dataset.crs, "EPSG:4326", *middle)
+    if not np.isfinite([longitude, latitude]).all():
+        raise UserError(path, _NO_PLACE)
+    zone = int((longitude + 180) // 6) % 60 + 1
+    utm = CRS.from_epsg((32600 if latitude >= 0 else 32700) + zone)
+    (x,), (y,) = transform(dataset.crs, utm, *middle)
     if asked is not None:
         try:
             crs = CRS.from_user_input(asked)
@@ -183,16 +193,26 @@ def grid_crs(path: Path, dataset: Any, asked: str | None) -> tuple[CRS, list[str
             crs = CRS()
         if not _is_metric(crs):
             raise UserError(f"--crs {asked}", "expected a projection in metres such as EPSG:32633, a UTM zone")
+        if not _is_true(crs, utm, x, y):
+            raise UserError(f"--crs {asked}", f"its metres are none on the ground of {path}; give {utm.to_string()}")
         return crs, []
-    if _is_metric(dataset.crs) and (_steps(dataset) or _UTM.fullmatch(str(dataset.crs.to_epsg()))):
+    if (
+        _is_metric(dataset.crs)
+        and (_steps(dataset) or _UTM.fullmatch(str(dataset.crs.to_epsg())))
+        and _is_true(dataset.crs, utm, x, y)
+    ):
         return dataset.crs, []
-    west, south, east, north = bounds_of(dataset)
-    (longitude,), (latitude,) = transform(dataset.crs, "EPSG:4326", [(west + east) / 2], [(south + north) / 2])
-    if not np.isfinite([longitude, latitude]).all():
-        raise UserError(path, _NO_PLACE)
-    zone = int((longitude + 180) // 6) % 60 + 1
-    utm = CRS.from_epsg((32600 if latitude >= 0 else 32700) + zone)
     return utm, [f"{path.name}: warped to 10 m in {utm.to_string()}"]
+
+
+def _is_true(crs: CRS, utm: CRS, x: float, y: float) -> bool:
+    """Whether a kilometre to the east and one to the north of a place in its UTM zone are about one in other metres."""
+    try:
+        east, north = np.array(transform(utm, crs, [x, x + 1000, x], [y, y, y + 1000]))
+    except (RasterioError, CPLE_BaseError):
+        return False
+    sides = np.hypot(east[1:] - east[0], north[1:] - north[0]) / 1000
+    return bool((abs(sides - 1) < _MOST_STRETCH).all())
 
 
 def _is_metric(crs: CRS) -> bool:
