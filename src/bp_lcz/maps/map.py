@@ -175,11 +175,19 @@ def make_map(
                 tell(f"goes on from row {rows.count} of {down}")
             start, todo = time.monotonic(), (down - rows.count) * across
             with tqdm(total=down * across, initial=rows.count * across, desc="map", unit="cell") as progress:
-                for cells in predict_cells(plan.scene, classifier, plan.kept, rows.count, rows.predicted()):
-                    rows.add(cells)
+                for row in predict_cells(plan.scene, classifier, plan.kept, rows.count, rows.predicted()):
+                    rows.add(row)
                     progress.update(across)
             seconds = time.monotonic() - start
-            report, agreement = _write(plan, rows.read())
+            cells = rows.read()
+            reasons = _counts(cells["reason"], len(Reason))
+            written = _write(plan, cells) if cells["lcz"].any() else None
+        if written is None:  # once the rows are gone: another run would find the same
+            raise UserError(
+                options.scene.s2[0],
+                f"no cell can be mapped: {_shares(reasons)}; a cell needs all of the 320 m round it",
+            )
+        report, agreement = written
         done = [*plan.scene.losses(), f"{todo:,} cells in {seconds:.1f} s", *agreement]
     for line in (*done, *_areas(report), *_next_steps(out, options)):
         tell(line)
@@ -258,12 +266,6 @@ def _check_space(plan: _Plan) -> None:
 
 def _write(plan: _Plan, cells: Shaped[np.ndarray, "row cell"]) -> tuple[MapReport, list[str]]:
     lcz: UInt8[np.ndarray, "row cell"] = FILTERS[plan.options.filter](np.ascontiguousarray(cells["lcz"]))
-    if not lcz.any():
-        raise UserError(
-            plan.options.scene.s2[0],
-            f"no cell can be mapped: {_shares(_counts(cells['reason'], len(Reason)))}; a cell needs all of the 320 m "
-            "round it",
-        )
     unlike = int(_counts(cells["reason"], len(Reason))[Reason.UNLIKE])
     if warning := too_many_unlike(unlike, int(np.count_nonzero(lcz))):
         plan = replace(plan, notices=(*plan.notices, warning))
