@@ -51,6 +51,8 @@ def test_committed_parameters_are_valid() -> None:
         ("trials.eb_cnn-plain.backbone", "os", "trials.eb_cnn-plain.backbone", "'os'"),
         ("backbones", {"exvit": {}}, "backbones.eb_cnn", "missing"),
         ("trials", {}, "trials", 1),
+        ("trials", {"a b": {"backbone": "vit", "variant": "plain", "seed": 1}}, "trials.a b: String", "pattern"),
+        ("backbones.exvit", None, "backbones.exvit", "mapping"),
         ("trials.eb_cnn-plain.variant", "bgpp", "trials.eb_cnn-plain.variant", "'plain'"),
         (
             "trials.eb_cnn-plain.overrides",

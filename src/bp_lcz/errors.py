@@ -98,8 +98,9 @@ def first_mistake(error: "ValidationError", section: str = "") -> str:
     """
     unknown = ("extra_forbidden", "unexpected_keyword_argument")
     first = min(error.errors(include_url=False), key=lambda one: one["type"] not in unknown)
-    key = ".".join([section] * bool(section) + [str(part) for part in first["loc"]])
-    told = {"model_type": "expected a mapping", **dict.fromkeys(unknown, "unknown key")}
+    parts = (str(part) for part in first["loc"] if part != "[key]")  # pydantic's mark of a name that is refused
+    key = ".".join([section] * bool(section) + list(parts))
+    told = {**dict.fromkeys(("model_type", "dict_type"), "expected a mapping"), **dict.fromkeys(unknown, "unknown key")}
     message = told.get(first["type"], first["msg"].removeprefix("Value error, "))
     return " ".join(": ".join(filter(None, [key, message])).split())
 
