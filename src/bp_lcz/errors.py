@@ -121,7 +121,8 @@ def limit_of(error: BaseException | None) -> str | None:
     if is_disk_full(error):
         return "no space left on the disk; free some and run again"
     while error is not None:
-        number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
+        no_memory = isinstance(error, MemoryError) or "failed to map segment" in str(error)  # so says the loader
+        number = errno.ENOMEM if no_memory else getattr(error, "errno", None)
         for limit, remedy in _LIMITS.items():
             if number == limit or os.strerror(limit) in str(error):
                 return f"{os.strerror(limit).lower()}; {remedy}"

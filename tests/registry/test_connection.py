@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bp_lcz.errors import BusyError, TemporaryError, UserError
-from bp_lcz.registry.connection import open_store, tracking_uri
+from bp_lcz.registry.connection import _of_sqlite, open_store, tracking_uri
 from bp_lcz.registry.models import list_models
 from bp_lcz.registry.versions import find_version
 from tests.refusals import refuses
@@ -183,3 +183,11 @@ def test_a_store_that_another_program_holds_is_waited_for(tmp_path: Path, monkey
         holder.execute("BEGIN EXCLUSIVE")
         with refuses(tmp_path / "mlflow.db", kind=BusyError), open_store(tmp_path):
             pass
+
+
+def test_a_disk_that_fails_is_no_reason_to_move_the_store_away() -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+    told = _of_sqlite(error, "mlflow.db")
+    assert type(told) is UserError
+    assert "backup" not in told.what

@@ -124,7 +124,8 @@ def _of_sqlite(error: sqlite3.Error, where: object) -> UserError:
     primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return BusyError(where, f"another program holds it ({error}); wait for it or stop it, then run again")
-    if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_FULL):
+    refused = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_FULL)
+    if primary in (*refused, sqlite3.SQLITE_IOERR):
         return UserError(where, f"SQLite cannot use it ({error})")
     advice = "put a backup in its place, or move it away: runs are made again, aliases and decisions are not"
     return UserError(where, f"no database of MLflow, or a damaged one ({error}); {advice}")
