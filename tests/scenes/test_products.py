@@ -262,6 +262,7 @@ def test_radar_may_be_two_files_a_folder_or_an_item(tmp_path):
         np.testing.assert_array_equal(read(s2, s1=s1)[1].sen1, expected.sen1)
     assert refused(s2, s1=(vv,)).where == str(vv)
     assert refused(s2, s1=(vv, vv)).where == str(vv)
+    assert refused(s2, s1=(vv, vv), s1_units="db").where == str(vv)
 
 
 @pytest.mark.parametrize("kind", ["GRDH", "SLC_"])

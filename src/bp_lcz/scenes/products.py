@@ -104,6 +104,8 @@ def open_radar(stack: ExitStack, paths: tuple[Path, ...]) -> list[Stack]:
         else:
             pair = [band for one in (single, scene) for band in one.bands]
             texts = [band.text if polarisation(band.text) else band.path.stem for band in pair]
+            if (twice := polarisation(texts[0])) and twice == polarisation(texts[1]):
+                raise UserError(path, f"is {twice} like {single.path.name}; give VV and VH")
             named = [Stored(b.path, b.dataset, b.number, text) for b, text in zip(pair, texts, strict=True)]
             whole.append(Stack(single.path, named, size=single.size + scene.size))
             single = None
