@@ -22,8 +22,10 @@ def test_another_place_fact_or_kind_is_not_taken_for_the_refusal(where: str, fac
         raise UserError("a.h5", "18 patches; run `bp-lcz pack`")
 
 
-def test_two_lines_or_none_are_no_refusal() -> None:
-    with pytest.raises(AssertionError), refuses("a.h5"):
-        raise UserError("a.h5", "one\nother")
+def test_a_refusal_is_one_line_whatever_names_it_quotes() -> None:
+    assert str(UserError("a\nb.h5", "holds c\x85\x1bd")) == "a b.h5: holds c d"
+
+
+def test_no_error_is_no_refusal() -> None:
     with pytest.raises(pytest.fail.Exception), refuses("a.h5"):
         pass

@@ -7,6 +7,7 @@ people.
 import errno
 import json
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 STATUS_FILE = "BP_LCZ_STATUS_FILE"
 """Environment variable: where a stage's command leaves its `Ending` for the flow."""
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 FAULT_STATUS = 70
 """Exit status of a fault of the program (EX_SOFTWARE of sysexits.h)."""
@@ -40,7 +43,7 @@ class UserError(Exception):
         self.where, self.what = str(where), what
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
+        return _CONTROLS.sub(" ", f"{self.where}: {self.what}")  # names in a file may hold any character
 
 
 class TemporaryError(UserError):

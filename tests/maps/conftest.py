@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from bp_lcz.maps.page import PAGE
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop lets no other run
 def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:

@@ -1,5 +1,7 @@
 """Strips of scenes on a grid of cells, whatever rows are asked for."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from rasterio.transform import from_origin
@@ -7,6 +9,7 @@ from rasterio.warp import transform
 
 from bp_lcz.errors import UserError
 from bp_lcz.scenes.scene import SceneOptions, Strip, opened_scene
+from tests.refusals import states
 from tests.scenes.rasters import NORTH, WEST, optical, radar, write_tif
 
 
@@ -63,6 +66,16 @@ def test_a_raster_in_metres_that_are_none_of_the_ground_is_warped(tmp_path):
     s2 = write_tif(tmp_path / "s2.tif", optical(), crs="EPSG:3395", transform=place)
     with opened_scene(SceneOptions((s2,))) as scene:
         assert scene.grid.crs.to_string() == "EPSG:32633"
+
+
+def test_pixels_that_are_none_of_sentinel_2_are_refused_before_a_grid_is_made_of_them(tmp_path):
+    s2 = write_tif(tmp_path / "s2.tif", optical(), transform=from_origin(WEST, NORTH, 5000, 5000))
+    error = refused(s2)
+    assert (error.where, states(error.what, "5,000 m")) == (str(s2), True)
+
+
+def test_a_name_that_is_too_long_for_the_system_is_not_found():
+    assert refused(Path("9" * 5000)).where == "9" * 5000
 
 
 def whole(*s2, **said) -> Strip:

@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -136,6 +138,23 @@ def test_an_archive_of_a_kind_that_python_lacks_is_one_line(write):
     path.write_bytes(content)
     with refuses(path, "version 11.7"):
         score_file(path)
+
+
+def test_a_locked_archive_is_one_line(write):
+    path = write(y_true=[1], y_pred=[1])
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    with refuses(path):
+        score_file(path)
+
+
+def test_a_file_in_the_archive_that_is_no_array_is_one_line(tmp_path):
+    with zipfile.ZipFile(tmp_path / "p.npz", "w") as archive:
+        for name in ("y_true.npy", "y_pred.npy"):
+            archive.writestr(name, b"no array")
+    with refuses(tmp_path / "p.npz", "y_true"):
+        score_file(tmp_path / "p.npz")
 
 
 def test_damaged_parquet_is_one_line(predictions):

@@ -121,6 +121,12 @@ class _Plan:
         return self.scene.cells
 
     @property
+    def lines(self) -> list[str]:
+        """What was found in the files."""
+        unused = self.scene.channels.sen1 and not self.classifier.channels.sen1
+        return [*self.scene.lines, *(["Sentinel-1 is not used: the model takes Sentinel-2 alone"] if unused else [])]
+
+    @property
     def place(self) -> rasterio.Affine:
         """Of the cells."""
         grid = self.scene.grid.transform
@@ -167,7 +173,7 @@ def make_map(
             channels that the model takes or are of another level than it takes, or nothing can be mapped.
     """
     with _planned(classifier, name, options, out) as plan:
-        for line in (*plan.scene.lines, *plan.notices):
+        for line in (*plan.lines, *plan.notices):
             tell(line)
         down, across = plan.shape
         with finished_rows(out, plan.key, plan.kept, across) as rows:
@@ -206,7 +212,7 @@ def plan_map(classifier: Classifier, name: str, options: MapOptions, out: Path) 
         asked = reasons[Reason.MAPPED] / max(reasons.sum(), 1) * down * across
         corner, cell = plan.place @ (0, 0), plan.place.a
         return [
-            *plan.scene.lines,
+            *plan.lines,
             *plan.notices,
             f"grid: {plan.scene.grid.crs.to_string()}, {across:,} x {down:,} cells of {cell:g} m, north-west corner "
             f"{corner[0]:.0f} E {corner[1]:.0f} N, {down * across * CELL_KM2:,.0f} km2",
@@ -297,7 +303,7 @@ def _story(plan: _Plan, agreement: list[str]) -> Story:
         model=lines,
         notices=plan.notices,
         agreement=agreement,
-        findings=[*plan.scene.lines, *plan.scene.losses()],
+        findings=[*plan.lines, *plan.scene.losses()],
         files=_FILES,
     )
 

@@ -1,5 +1,6 @@
 """Products as people have them: a raster, a folder or zip of them, a .SAFE product, a STAC item."""
 
+import os
 import re
 import zipfile
 from collections.abc import Callable, Iterable
@@ -128,12 +129,12 @@ def _refuse_radar_geometry(folder: _Folder) -> None:
 
 def _folder(path: Path) -> _Folder | None:
     """None if the path is neither a folder nor a zip."""
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - Path's own fails where a name is too long
         members = sorted(one.relative_to(path).as_posix() for one in path.rglob("*") if one.is_file())
         if len(members) > _MOST_MEMBERS:
             raise UserError(path, f"holds {len(members):,} files; name the folder of one scene")
         return _Folder(path, tuple(members), is_zip=False)
-    if path.suffix.lower() != ".zip" or not path.exists():
+    if path.suffix.lower() != ".zip" or not os.path.isfile(path):  # noqa: PTH113
         return None
     try:
         with zipfile.ZipFile(path) as archive:

@@ -1,5 +1,6 @@
 """Rasters as people have them, read on one grid: whatever projection, resolution and direction they are stored in."""
 
+import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -115,13 +116,13 @@ def opened(path: Path, target: str | None = None) -> Iterator[Any]:
     Raises:
         UserError: if it is missing, unreadable, or without coordinates of a map.
     """
-    if target is None and not path.exists():
+    if target is None and not os.path.exists(path):  # noqa: PTH110 - Path's own fails where a name is too long
         raise UserError(path, "not found")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # said below, as an error
             dataset = rasterio.open(target or path)
-    except (RasterioError, CPLE_BaseError):
+    except (RasterioError, CPLE_BaseError, UnicodeDecodeError):  # the last for its coordinate system
         raise UserError(path, "not a readable raster") from None
     with dataset:
         if dataset.crs is None or dataset.transform.is_identity:
@@ -202,7 +203,8 @@ def grid_crs(path: Path, dataset: Any, asked: str | None) -> tuple[CRS, list[str
         and _is_true(dataset.crs, utm, x, y)
     ):
         return dataset.crs, []
-    return utm, [f"{path.name}: warped to 10 m in {utm.to_string()}"]
+    note = f"{path.name}: warped to 10 m in {utm.to_string()}; pixels made anew change zones, so give the original"
+    return utm, [note]
 
 
 def _is_true(crs: CRS, utm: CRS, x: float, y: float) -> bool:

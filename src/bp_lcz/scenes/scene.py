@@ -15,9 +15,10 @@ import rasterio
 import shapely
 from affine import Affine
 from jaxtyping import Bool, Float32, Int
+from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.features import rasterize
-from shapely import union_all
+from shapely import Polygon, union_all
 from shapely.geometry.base import BaseGeometry
 
 from bp_lcz.bands import PATCH_SIDE, SEN2_BANDS, Channels
@@ -49,6 +50,8 @@ from bp_lcz.so2sat.geo import PIXEL_M
 
 _CHUNK = 64
 """Rows that are worked on together, at fixed northings."""
+_COARSEST_M = 100
+"""Side of a pixel; those of Sentinel-2 are 10 to 60 m."""
 _CACHE_BYTES = 256 * 2**20
 """Of decoded blocks of files: a row of blocks of 1024 x 1024 of all bands of a tile of Sentinel-2."""
 
@@ -248,7 +251,7 @@ def opened_scene(options: SceneOptions) -> Iterator[Scene]:
         for scene in radar:
             check_overlap(scene.path, scene, *first)
         crs, lines = grid_crs(*first, options.crs)
-        shapes = union_all([outline(scene.path, scene, crs) for scene in optical])
+        shapes = union_all([_outline(scene, crs) for scene in optical])
         west, south, east, north = shapes.bounds
         width, height = round((east - west) / PIXEL_M), round((north - south) / PIXEL_M)
         if min(width, height) < PATCH_SIDE:
@@ -268,6 +271,14 @@ def opened_scene(options: SceneOptions) -> Iterator[Scene]:
                 check_parts(parts, ground)
         mask = None if options.mask is None else _mask(stack, options.mask, first, ground, options, lines)
         yield Scene(grid, ground, sen1, sen2, lines, first, area, mask)
+
+
+def _outline(scene: Stack, crs: CRS) -> Polygon:
+    shape = outline(scene.path, scene, crs)
+    side = np.sqrt(shape.area / (scene.width * scene.height))
+    if side > _COARSEST_M:
+        raise UserError(scene.path, f"has pixels of {side:,.0f} m; expected 10 m, or at most {_COARSEST_M:g}")
+    return shape
 
 
 def _optical(stack: ExitStack, scene: Stack, grid: Grid, options: SceneOptions) -> MosaicPart:

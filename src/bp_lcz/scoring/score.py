@@ -74,8 +74,15 @@ def _read(path: Path) -> _Classes:
             missing = [key for key in ("y_true", "y_pred") if key not in file.files]
             if missing:
                 raise UserError(path, f"no array {' or '.join(missing)}; it holds {', '.join(file.files) or 'nothing'}")
-            arrays = {key: file[key] for key in ("y_true", "y_pred")}
-    except (OSError, EOFError, ValueError, TokenError, zipfile.BadZipFile, NotImplementedError) as error:
+            arrays = {key: np.asarray(file[key]) for key in ("y_true", "y_pred")}  # bytes where it holds no array
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        TokenError,
+        zipfile.BadZipFile,
+        RuntimeError,
+    ) as error:  # RuntimeError: locked
         cause = one_line(error)
         raise UserError(path, f"not a readable NumPy .npz file: {cause}") from None
     y_true, y_pred = (_classes(path, key, array) for key, array in arrays.items())
