@@ -80,7 +80,8 @@ def _read_patches(path: Path) -> Arrays:
 
 def _h5py_patches(path: Path) -> Arrays:
     with h5py.File(path) as file:
-        whole = [file[key][:] for key in ("sen1", "sen2", "label")]
+        # Without sen1, or with another name of it, a file is one of Sentinel-2 alone.
+        whole = [file[key][:] if key in file else file["sen2"][..., :0] for key in ("sen1", "sen2", "label")]
     return [*(whole if len(whole[0]) else []), whole[2]]
 
 

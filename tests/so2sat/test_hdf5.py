@@ -243,6 +243,16 @@ def test_a_damaged_directory_of_names_and_a_type_that_numpy_lacks_are_one_line(t
         pass
 
 
+def test_chunks_of_less_than_their_size_are_damage_as_hdf5_gives_old_memory_for_the_rest(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.h5", plain)
+    with h5py.File(path, "a") as file:
+        del file["sen2"]
+        sen2 = file.create_dataset("sen2", (COUNT, 32, 32, 10), "f4", chunks=(1, 32, 32, 10))
+        sen2.id.write_direct_chunk((0, 0, 0, 0), b"eight by")
+    with refuses(path, "sen2"), open_patches(path):
+        pass
+
+
 @pytest.mark.parametrize("seat", ["attribute", "city"])
 def test_texts_in_whose_heap_hdf5_goes_in_circles_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seat: str

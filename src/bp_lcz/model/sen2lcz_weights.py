@@ -149,7 +149,7 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
     try:
         with opened(file) as content:
             content.visititems(collect)
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         reason = one_line(error)
         raise UserError(file, f"not a readable HDF5 file of weights ({reason})") from None
     return arrays

@@ -90,10 +90,20 @@ def dataset_of(path: Path, file: h5py.File, key: str) -> h5py.Dataset | None:
         if link is None:
             return None
         item = file[key]
+        is_short = isinstance(item, h5py.Dataset) and _is_short(item)
     except (KeyError, OSError, RuntimeError) as error:
         target = f", a link to {link.filename}," if isinstance(link, h5py.ExternalLink) else ""
         raise UserError(path, f"{key}{target} cannot be opened ({reason_of(error)})") from None
+    if is_short:
+        raise UserError(path, f"{key} holds parts of less than their size: the file is damaged")
     return item if isinstance(item, h5py.Dataset) else None
+
+
+def _is_short(dataset: h5py.Dataset) -> bool:
+    """Whether chunks that no filter made smaller are so: HDF5 gives what happens to lie in memory for the rest."""
+    if not dataset.chunks or dataset.id.get_create_plist().get_nfilters():
+        return False
+    return bool(dataset.id.get_storage_size() % (np.prod(dataset.chunks) * dataset.id.get_type().get_size()))
 
 
 def attribute(path: Path, dataset: h5py.Dataset, name: str) -> Any:
