@@ -283,8 +283,9 @@ def _interrupted(number: int, _: object) -> None:
     """Ctrl-C or SIGTERM: end everything that this process has started, and this process as soon as MLflow knows.
 
     A terminal sends the signal to the flow's own server as well, and Prefect would go on asking that server for a
-    minute before it gave up.
+    minute before it gave up. Nothing is logged any more: a stage that is stopped is no failure.
     """
+    logging.disable()
     stop_running()
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):

@@ -63,9 +63,7 @@ def test_a_user_error_is_one_line_without_traceback(tmp_path: Path) -> None:
 
 
 def command_that_raises(error: str) -> subprocess.CompletedProcess[str]:
-    program = (
-        f"import atexit, errno, os\nfrom bp_lcz import cli, errors\ndef app(): raise {error}\ncli.app = app\ncli.main()"
-    )
+    program = f"import atexit, errno, os, resource\nfrom bp_lcz import cli, errors\ndef app(): raise {error}\ncli.app = app\ncli.main()"
     return subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ
     )
@@ -95,6 +93,10 @@ def test_what_the_system_refuses_is_one_line(error: str, line: str) -> None:
         ("OSError('unable to open file (errno = 27, message = File too large)')", "file too large; `ulimit -f`"),
         ("ImportError('x.so: failed to map segment from shared object')", "cannot allocate memory; free memory"),
         ("MemoryError()", "cannot allocate memory; free memory, or let `ulimit -v` allow more"),
+        (
+            "(resource.setrlimit(resource.RLIMIT_AS, (2**40, -1)), SystemError('error return without exception set'))[1]",
+            "cannot allocate memory; free memory",
+        ),
     ],
 )
 def test_a_limit_of_the_machine_is_one_line_even_if_hdf5_cannot_end_with_it(error: str, line: str) -> None:

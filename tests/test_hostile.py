@@ -7,16 +7,20 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.conftest import ROOT
 from tests.fuzz.targets import TARGETS
-from tests.hostile import COMMANDS, HARMLESS, LIMITS
+from tests.hostile import COMMANDS, HARMLESS, LIMITS, UNSTEADY
 from tests.so2sat.patches import write_dataset
 
+ENVIRONMENTS = HARMLESS | LIMITS
+STEADY = tuple(name for name in ENVIRONMENTS if name not in UNSTEADY)
 QUICK = ("score", "split", "tile", "predict", "workspace")
 FAILS = {"pack", "models", "rollback"}
 """Nothing was validated, and there is no such model."""
@@ -55,9 +59,18 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @functools.cache
-def outcomes(source: Path, commands: tuple[str, ...]) -> dict[tuple[str, str], tuple[int, str, list[str]]]:
+def outcomes(
+    source: Path, commands: tuple[str, ...], environments: tuple[str, ...]
+) -> dict[tuple[str, str], tuple[int, str, list[str]]]:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.hostile", str(source), *commands],
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "tests.hostile",
+            *map(json.dumps, (str(source), commands, environments)),
+        ],
         cwd=ROOT,
         env={**os.environ, "LC_ALL": "C", "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -68,13 +81,16 @@ def outcomes(source: Path, commands: tuple[str, ...]) -> dict[tuple[str, str], t
     return {(environment, command): (status, said, left) for environment, command, status, said, left in lines}
 
 
-@pytest.mark.parametrize("environment", HARMLESS | LIMITS)
-@pytest.mark.parametrize(
-    "command", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS]
-)
+def some_are_slow(names: Iterable[str], quick: Iterable[str]) -> list[Any]:
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("environment", some_are_slow(ENVIRONMENTS, STEADY))
+@pytest.mark.parametrize("command", some_are_slow(COMMANDS, QUICK))
 def test_a_command_works_or_ends_with_one_line_and_leaves_nothing(source: Path, command: str, environment: str) -> None:
-    group = QUICK if command in QUICK else tuple(name for name in COMMANDS if name not in QUICK)
-    status, said, left = outcomes(source, group)[environment, command]
+    commands = QUICK if command in QUICK else tuple(name for name in COMMANDS if name not in QUICK)
+    environments = STEADY if environment in STEADY else UNSTEADY
+    status, said, left = outcomes(source, commands, environments)[environment, command]
     assert "Traceback" not in said, said
     if environment in HARMLESS and command not in FAILS:
         assert status == 0, said

@@ -33,6 +33,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 Level = Literal["L1C", "L2A"]
+SCL_UNUSABLE = (0, 1, 3, 8, 9, 10, 11)
+"""Of the scene classification of Level 2A: no data, defective, cloud shadow, clouds, cirrus, snow."""
 """Processing level of Sentinel-2: reflectance at the top or at the bottom of the atmosphere."""
 
 PATCH_SIDE = 32

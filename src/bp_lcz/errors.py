@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import re
+import resource
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,13 +125,18 @@ def limit_of(error: BaseException | None) -> str | None:
     if is_disk_full(error):
         return "no space left on the disk; free some and run again"
     while error is not None:
-        no_memory = isinstance(error, MemoryError) or "failed to map segment" in str(error)  # so says the loader
-        number = errno.ENOMEM if no_memory else getattr(error, "errno", None)
+        number = errno.ENOMEM if _is_out_of_memory(error) else getattr(error, "errno", None)
         for limit, remedy in _LIMITS.items():
             if number == limit or os.strerror(limit) in str(error):
                 return f"{os.strerror(limit).lower()}; {remedy}"
         error = error.__cause__ or error.__context__
     return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, SystemError):  # Python's own where memory is limited and not even an exception can be made
+        return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    return isinstance(error, MemoryError) or "failed to map segment" in str(error)  # so says the loader
 
 
 _LIMITS = {

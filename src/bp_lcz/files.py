@@ -6,6 +6,7 @@ process ends, however it ends, and so tells a living writer from a dead one.
 
 import errno
 import glob
+import hashlib
 import os
 import shutil
 import tempfile
@@ -148,6 +149,12 @@ def _staging(target: Path, is_folder: bool) -> Iterator[Path]:
             found, expected = ("file", "folder") if is_folder else ("folder", "file")
             raise UserError(target, f"is a {found}; expected the name of a {expected}")
         yield scratch
+
+
+def file_sha256(file: Path) -> str:
+    """Digest of a file of any size."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _put_away(folder: Path, old: Path) -> None:

@@ -16,13 +16,13 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 from bp_lcz.bands import ALL_CHANNELS
+from bp_lcz.files import file_sha256
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import load_classifier, versions, write_checkpoint
 from bp_lcz.model.sen2lcz_weights import convert_sen2lcz
 from bp_lcz.params import NetworkParams, backbone_names, load_params, read_sections
 from bp_lcz.patches.store import PackedStore
 from bp_lcz.records import Checkpoint
-from bp_lcz.registry.lineage import file_sha256
 from bp_lcz.report.claims import load_paper
 from bp_lcz.scenes.areas import read_area
 from bp_lcz.scenes.scene import SceneOptions, opened_scene

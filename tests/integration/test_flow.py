@@ -207,7 +207,7 @@ def test_a_promotion_that_is_refused_or_cannot_be_judged_is_not_tried_again(
 def test_trials_run_side_by_side_and_end_with_the_flow(
     prepared: ToyProject, tmp_path: Path, stop: signal.Signals
 ) -> None:
-    """The first trial waits for ever; the second is trained and evaluated meanwhile."""
+    """The first trial waits for ever; the second is trained and evaluated meanwhile, and its DVC may be at work yet."""
     prepared.control("plain", "wait")
     command = [sys.executable, "-m", "flows.train_bp_lcz", "--workspace", str(prepared.folder)]
     environment = os.environ | {"PREFECT_API_URL": api_url()}

@@ -12,7 +12,8 @@ from playwright.sync_api import Page
 from rasterio.warp import transform
 
 from bp_lcz.maps import page as page_module
-from bp_lcz.maps.page import OUTSIDE, REASONS, UNLIKE, Story, write_page
+from bp_lcz.maps.cells import Reason
+from bp_lcz.maps.page import REASONS, Story, write_page
 from bp_lcz.scheme import CODES, NAMES
 from tests.maps.rasters import write_cells, write_map
 from tests.scenes.rasters import NORTH, UTM, WEST
@@ -39,7 +40,7 @@ def zones_that_tell_their_place() -> np.ndarray:
 def write_folder(folder: Path, lcz: np.ndarray, story: Story = STORY) -> Path:
     write_map(folder, lcz)
     reason = np.where(lcz > 0, 1, 2).astype(np.uint8)
-    reason[0, 0], reason[4, 5], reason[8, 13] = OUTSIDE, 5, UNLIKE
+    reason[0, 0], reason[4, 5], reason[8, 13] = Reason.OUTSIDE_AREA, 5, Reason.UNLIKE
     names = ("probability", "margin", "entropy", "reason")
     write_cells(folder / "quality.tif", np.stack([reason] * 4), names=names)
     picture = np.zeros((10 * lcz.shape[0], 10 * lcz.shape[1], 3), np.uint8)
@@ -166,7 +167,7 @@ def test_what_is_said_of_model_inputs_agreement_and_cells_is_there(wide: Page) -
         ("#reasons", REASONS[5]),
     ):
         assert text in wide.inner_text(selector)
-    assert REASONS[OUTSIDE] not in wide.inner_text("#reasons")
+    assert REASONS[Reason.OUTSIDE_AREA] not in wide.inner_text("#reasons")
     lcz = zones_that_tell_their_place()
     assert f"{100 * (lcz > 0).sum() / (lcz.size - 1):.1f} %" in wide.inner_text("header")
     wide.click("#findings summary")

@@ -2,11 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bp_lcz.bands import SCL_UNUSABLE
 from bp_lcz.errors import UserError
+
+if TYPE_CHECKING:
+    from bp_lcz.scenes.scene import SceneOptions
 
 commands = typer.Typer()
 Gap = Annotated[float, typer.Option(help="Distance between splits in m.")]
@@ -60,20 +64,21 @@ Crs = Annotated[
     str | None,
     typer.Option(help="Of the grid, such as EPSG:32633; without it that of the first file, or its UTM zone."),
 ]
-SCL = "0,1,3,8,9,10,11"
+SCL = ",".join(map(str, SCL_UNUSABLE))
 
 
-def names(text: str | None) -> tuple[str, ...] | None:
-    """What an option lists with commas between."""
-    return None if text is None else tuple(text.split(","))
+def scene_options(
+    s2: list[Path], s1: list[Path] | None, s2_bands: str | None, s1_bands: str | None, mask_values: str, **others: Any
+) -> "SceneOptions":
+    """What `tile` and `map` say of scenes; options that list something have commas between."""
+    from bp_lcz.scenes.scene import SceneOptions
 
-
-def whole_numbers(option: str, text: str) -> tuple[int, ...]:
-    """The same of whole numbers."""
     try:
-        return tuple(map(int, text.split(",")))
+        values = tuple(map(int, mask_values.split(",")))
     except ValueError:
-        raise UserError(f"{option} {text}", "expected whole numbers with commas between") from None
+        raise UserError(f"--mask-values {mask_values}", "expected whole numbers with commas between") from None
+    optical, radar = (None if text is None else tuple(text.split(",")) for text in (s2_bands, s1_bands))
+    return SceneOptions(tuple(s2), tuple(s1 or ()), s2_bands=optical, s1_bands=radar, mask_values=values, **others)
 
 
 @commands.command()
@@ -114,24 +119,23 @@ def tile(
 
     Example: bp-lcz tile --s1 S1.tif --s2 S2.tif --labels LCZ.tif --out /data/berlin
     """
-    from bp_lcz.scenes.scene import SceneOptions
     from bp_lcz.scenes.split import rule_from
     from bp_lcz.scenes.tile import TileOptions, cut_scenes
 
     if by not in ("block", "none"):
         raise UserError(f"--split {by}", "expected block or none")
-    scenes = SceneOptions(
-        tuple(s2),
-        tuple(s1 or ()),
+    scenes = scene_options(
+        s2,
+        s1,
+        s2_bands,
+        s1_bands,
+        mask_values,
+        s2_level=s2_level,
         s2_units=s2_units,
         s2_offset=s2_offset,
-        s2_bands=names(s2_bands),
         s1_units=s1_units,
-        s1_bands=names(s1_bands),
         s1_filter=s1_filter,
-        s2_level=s2_level,
         mask=mask,
-        mask_values=whole_numbers("--mask-values", mask_values),
         area=area,
         crs=crs,
     )

@@ -20,8 +20,7 @@ from bp_lcz.cli.datasets import (
     S2Level,
     S2Offset,
     S2Units,
-    names,
-    whole_numbers,
+    scene_options,
 )
 
 commands = typer.Typer()
@@ -65,21 +64,20 @@ def make(
     """
     from bp_lcz.maps.exports import export_names
     from bp_lcz.maps.map import MapOptions, make_map, plan_map
-    from bp_lcz.scenes.scene import SceneOptions
     from bp_lcz.serving.predict import load_model
 
-    scene = SceneOptions(
-        tuple(s2),
-        tuple(s1 or ()),
+    scene = scene_options(
+        s2,
+        s1,
+        s2_bands,
+        s1_bands,
+        mask_values,
+        s2_level=s2_level,
         s2_units=s2_units,
         s2_offset=s2_offset,
-        s2_bands=names(s2_bands),
         s1_units=s1_units,
-        s1_bands=names(s1_bands),
         s1_filter=s1_filter,
-        s2_level=s2_level,
         mask=mask,
-        mask_values=whole_numbers("--mask-values", mask_values),
         area=area,
         crs=crs,
     )

@@ -13,6 +13,7 @@ from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
 from bp_lcz.errors import UserError
+from bp_lcz.maps.outputs import LCZ
 from bp_lcz.maps.symbology import VALUES, WUDAPT_VALUES
 from bp_lcz.records import Comparison
 from bp_lcz.scenes.raster import opened, reading
@@ -94,7 +95,7 @@ def zones_of(other: Path, crs: CRS, place: Affine, shape: tuple[int, int]) -> tu
     Raises:
         UserError: if the map cannot be read, has no band of zones or other values, or no zone in any cell.
     """
-    path = other / "lcz.tif" if other.is_dir() else other
+    path = other / LCZ if other.is_dir() else other
     with opened(path) as there:
         number, band = _band(path, there)
         values = np.zeros(shape, np.float64)

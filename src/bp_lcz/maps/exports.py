@@ -15,6 +15,7 @@ from rasterio.warp import reproject, transform, transform_bounds
 
 from bp_lcz.errors import UserError
 from bp_lcz.maps.filters import wudapt
+from bp_lcz.maps.outputs import LCZ, PROBABILITY
 from bp_lcz.maps.symbology import WUDAPT_VALUES, palette, write_symbology
 
 FOLDER = "exports"
@@ -67,7 +68,7 @@ def write_exports(folder: Path, names: Sequence[str]) -> list[str]:
     """
     if not names:
         return []
-    with rasterio.open(folder / "lcz.tif") as file:
+    with rasterio.open(folder / LCZ) as file:
         source = _Map(folder, file.crs, file.transform, file.read(1))
     target = folder / FOLDER
     if names:
@@ -77,7 +78,7 @@ def write_exports(folder: Path, names: Sequence[str]) -> list[str]:
 
 def _write_wudapt(source: _Map, path: Path) -> str:
     """The form of the LCZ Generator, but with its 0 declared: undeclared, LCZ4r takes it for water."""
-    with rasterio.open(source.folder / "probability.tif") as file:
+    with rasterio.open(source.folder / PROBABILITY) as file:
         percent = file.read()
     own = np.maximum(source.lcz, 1)[None].astype(np.intp) - 1
     sure = np.where(source.lcz > 0, np.take_along_axis(percent, own, axis=0)[0], 0)

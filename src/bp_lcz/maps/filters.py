@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Bool, Num, UInt8
 from scipy import ndimage
 
+from bp_lcz.scenes.raster import CELL_M
 from bp_lcz.scheme import CODES
 
-CELL_M = 100
 _RADIUS_SIGMA_M = {
     **dict.fromkeys(("1",), (200, 100)),
     **dict.fromkeys(("2", "3", "4", "5", "6", "7", "9", "E"), (300, 150)),
@@ -50,7 +50,7 @@ def wudapt(lcz: Map) -> Map:
         radius, sigma = _RADIUS_SIGMA_M[CODES[zone - 1]]
         spread, all_known = (
             ndimage.gaussian_filter(
-                part.astype(np.float32), sigma / CELL_M, radius=radius // CELL_M, mode="constant", cval=0
+                part.astype(np.float32), sigma / CELL_M, radius=int(radius // CELL_M), mode="constant", cval=0
             )
             for part in (cells, known)
         )

@@ -1,10 +1,10 @@
 """The files that a map is made of: which they are, and their hashes."""
 
-import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bp_lcz.files import file_sha256
 from bp_lcz.records import InputFile
 from bp_lcz.scenes.raster import opened
 from bp_lcz.scenes.scene import SceneOptions
@@ -33,12 +33,7 @@ def states(files: list[Path]) -> list[tuple[str, int, int]]:
 
 def hashed(files: list[Path]) -> tuple[InputFile, ...]:
     """Name, size and hash of each."""
-    found = []
-    for file in files:
-        with file.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-        found.append(InputFile(name=file.name, bytes=file.stat().st_size, sha256=digest))
-    return tuple(found)
+    return tuple(InputFile(name=file.name, bytes=file.stat().st_size, sha256=file_sha256(file)) for file in files)
 
 
 def last_change(files: list[Path]) -> str:

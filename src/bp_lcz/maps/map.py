@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import torch
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Int, Shaped, UInt8
 from tqdm import tqdm
 
 from bp_lcz.errors import UserError
@@ -187,7 +187,7 @@ def make_map(
             seconds = time.monotonic() - start
             cells = rows.read()
             reasons = _counts(cells["reason"], len(Reason))
-            written = _write(plan, cells) if cells["lcz"].any() else None
+            written = _write(plan, cells, reasons) if cells["lcz"].any() else None
         if written is None:  # once the rows are gone: another run would find the same
             raise UserError(
                 options.scene.s2[0],
@@ -270,17 +270,18 @@ def _check_space(plan: _Plan) -> None:
         raise UserError(place, f"has {free / 2**20:,.0f} MiB free; this map needs {needed / 2**20:,.0f} MiB")
 
 
-def _write(plan: _Plan, cells: Shaped[np.ndarray, "row cell"]) -> tuple[MapReport, list[str]]:
+def _write(
+    plan: _Plan, cells: Shaped[np.ndarray, "row cell"], reasons: Int[np.ndarray, " reason"]
+) -> tuple[MapReport, list[str]]:
     lcz: UInt8[np.ndarray, "row cell"] = FILTERS[plan.options.filter](np.ascontiguousarray(cells["lcz"]))
-    unlike = int(_counts(cells["reason"], len(Reason))[Reason.UNLIKE])
-    if warning := too_many_unlike(unlike, int(np.count_nonzero(lcz))):
+    if warning := too_many_unlike(int(reasons[Reason.UNLIKE]), int(np.count_nonzero(lcz))):
         plan = replace(plan, notices=(*plan.notices, warning))
     crs, notice = plan.scene.grid.crs, " ".join(plan.notices)
     with staged_folder(plan.out) as folder:
         tags = {"model": plan.name, "weights_sha256": plan.classifier.description.weights_sha256}
         write_rasters(folder, cells, lcz, crs, plan.place, tags | ({"notice": notice} if notice else {}))
         found = _compare(folder, plan.options)
-        report = _report(plan, cells["reason"], lcz, found)
+        report = _report(plan, reasons, lcz, found)
         write_areas(folder / AREAS, [report.zones.get(zone.code, 0) for zone in ZONES], notice)
         last = last_change(plan.files)
         write_item(folder / ITEM, plan.out.name, crs, plan.place, plan.shape, last, plan.notices)
@@ -317,7 +318,7 @@ def _compare(folder: Path, options: MapOptions) -> dict[str, Comparison]:
 
 def _report(
     plan: _Plan,
-    reason: UInt8[np.ndarray, "row cell"],
+    reasons: Int[np.ndarray, " reason"],
     lcz: UInt8[np.ndarray, "row cell"],
     found: dict[str, Comparison],
 ) -> MapReport:
@@ -340,7 +341,7 @@ def _report(
         north=place.f,
         rows=plan.shape[0],
         columns=plan.shape[1],
-        reasons={kind.word: count for kind, count in zip(Reason, _counts(reason, len(Reason)).tolist(), strict=True)},
+        reasons={kind.word: count for kind, count in zip(Reason, reasons.tolist(), strict=True)},
         zones={zone.code: count for zone, count in zip(ZONES, zones.tolist(), strict=True) if count},
         filter=plan.options.filter,
         against=found.get("against"),

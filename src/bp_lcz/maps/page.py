@@ -22,6 +22,8 @@ from jaxtyping import Float64, UInt8
 from PIL import Image
 from rasterio.warp import transform
 
+from bp_lcz.maps.cells import Reason
+from bp_lcz.maps.outputs import LCZ, PROBABILITY, QUALITY
 from bp_lcz.scheme import ZONES
 
 PAGE = "map.html"
@@ -29,14 +31,13 @@ MOST_CELLS = 1_500_000
 """That a page holds; a full tile of Sentinel-2 has 1.2 million. Of a larger map it shows every second, third, ..."""
 SHOWN = 4
 """Zones of a cell whose probabilities are told."""
-OUTSIDE, UNLIKE = 0, 6
 REASONS = {
-    OUTSIDE: "outside the area",
-    2: "rim: their patch of 320 m reaches beyond the scene",
-    3: "Sentinel-2 has gaps in their patch",
-    4: "Sentinel-1 has gaps in their patch",
-    5: "masked, such as clouds",
-    UNLIKE: "unlike the training data",
+    Reason.OUTSIDE_AREA: "outside the area",
+    Reason.RIM: "rim: their patch of 320 m reaches beyond the scene",
+    Reason.SENTINEL2_MISSING: "Sentinel-2 has gaps in their patch",
+    Reason.SENTINEL1_MISSING: "Sentinel-1 has gaps in their patch",
+    Reason.MASKED: "masked, such as clouds",
+    Reason.UNLIKE: "unlike the training data",
 }
 """Of ``quality.tif``; a cell with the last one has a zone all the same."""
 _NODE_M, _MOST_NODES = 3_500, 41
@@ -94,12 +95,12 @@ def write_page(folder: Path, true_colour: UInt8[np.ndarray, "line sample 3"], st
     Returns:
         The page; equal inputs give equal bytes.
     """
-    with rasterio.open(folder / "lcz.tif") as file:
+    with rasterio.open(folder / LCZ) as file:
         lcz, crs, place = file.read(1), file.crs, file.transform
-    with rasterio.open(folder / "quality.tif") as file:
+    with rasterio.open(folder / QUALITY) as file:
         reason = file.read(file.descriptions.index("reason") + 1)
     cells = _cells(folder, lcz, reason)
-    within = int((reason != OUTSIDE).sum())
+    within = int((reason != Reason.OUTSIDE_AREA).sum())
     scripts = [_text("leaflet-1.9.4/leaflet.js"), _text("map.js")]
     page = (
         _environment()
@@ -110,7 +111,7 @@ def write_page(folder: Path, true_colour: UInt8[np.ndarray, "line sample 3"], st
             zones=_zones(lcz, place),
             absent=[zone for number, zone in enumerate(ZONES, start=1) if not (lcz == number).any()],
             reasons=_reasons(reason, within),
-            unlike=UNLIKE,
+            unlike=Reason.UNLIKE,
             mapped=_share(int((lcz > 0).sum()), within),
             km2=(lcz > 0).sum() * abs(place.determinant) / 1e6,
             cell=place.a,
@@ -133,7 +134,7 @@ def _cells(folder: Path, lcz: UInt8[np.ndarray, "row column"], reason: UInt8[np.
     step = int(np.ceil(np.sqrt(lcz.size / MOST_CELLS)))
     every = (slice(step // 2, None, step),) * 2
     shape = lcz[every].shape
-    with rasterio.open(folder / "probability.tif") as file:
+    with rasterio.open(folder / PROBABILITY) as file:
         percent = np.zeros((file.count, *shape), np.uint8)
         for band, values in zip(file.indexes, percent, strict=True):
             values[:] = file.read(band)[every]
@@ -173,7 +174,7 @@ def _facts(lcz: UInt8[np.ndarray, "row column"], cells: _Cells, place: Affine, c
         "degrees": dict(zip(("east", "north"), degrees, strict=True)),
         "zones": [[zone.code, zone.name, zone.color] for zone in ZONES],
         "reasons": REASONS,
-        "unlike": UNLIKE,
+        "unlike": Reason.UNLIKE,
         "shown": SHOWN,
     }
     return json.dumps(facts).replace("<", "\\u003c")
@@ -197,11 +198,11 @@ def _zones(lcz: UInt8[np.ndarray, "row column"], place: Affine) -> list[dict[str
 
 
 def _reasons(reason: UInt8[np.ndarray, "row column"], within: int) -> list[dict[str, Any]]:
-    counts = np.bincount(reason.ravel(), minlength=UNLIKE + 1).tolist()
+    counts = np.bincount(reason.ravel(), minlength=Reason.UNLIKE + 1).tolist()
     return [
         {"number": number, "text": text, "cells": counts[number], "share": _share(counts[number], within)}
         for number, text in REASONS.items()
-        if counts[number] and number != OUTSIDE
+        if counts[number] and number != Reason.OUTSIDE_AREA
     ]
 
 

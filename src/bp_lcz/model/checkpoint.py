@@ -17,6 +17,7 @@ from torch import Tensor
 import bp_lcz
 from bp_lcz.bands import PATCH_SIDE, Channels
 from bp_lcz.errors import UserError, one_line
+from bp_lcz.files import file_sha256
 from bp_lcz.model.bp_lcz import BPLCZ, Output
 from bp_lcz.params import NetworkParams
 from bp_lcz.patches.likeness import unlike
@@ -179,9 +180,7 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
     _check_sizes({"backbone_options": form.backbone_options, "model": form.model and form.model.model_dump()}, folder)
     if not weights_file.is_file():
         raise UserError(weights_file, "not found; train the trial first")
-    with weights_file.open("rb") as content:
-        found_sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-    if found_sha256 != form.weights_sha256:
+    if file_sha256(weights_file) != form.weights_sha256:
         raise UserError(weights_file, f"not a readable checkpoint (its sha256 is not the one in {DESCRIPTION})")
     try:
         with safe_open(weights_file, "pt") as file:

@@ -46,12 +46,6 @@ def trial_tags(workspace: Path, params: Params, trial: str) -> TrialTags:
     )
 
 
-def file_sha256(file: Path) -> str:
-    """Digest of a file of any size."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
 def _read_lock(workspace: Path) -> dict[str, Any]:
     file = workspace / LOCK_FILE
     try:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bp_lcz.errors import UserError
+from bp_lcz.files import file_sha256
 from bp_lcz.params import Params
 from bp_lcz.paths import EVALUATIONS, MODELS, REPORTS
 from bp_lcz.records import SCORES, Evaluation, Timings, TrialTags
 from bp_lcz.registry.connection import open_experiment, open_store
-from bp_lcz.registry.lineage import file_sha256, trial_tags
+from bp_lcz.registry.lineage import trial_tags
 from bp_lcz.registry.naming import model_name
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float32
 from shapely import Polygon, union_all
 
 from bp_lcz.errors import UserError
+from bp_lcz.records import FileFindings
 from bp_lcz.scenes.lee import lee
 from bp_lcz.scenes.raster import Grid
 from bp_lcz.scenes.sentinel1 import Radar
@@ -51,6 +52,22 @@ class MosaicPart:
     def path(self) -> Path:
         """What the user named."""
         return self.scene.path
+
+    @property
+    def findings(self) -> FileFindings:
+        """For the record."""
+        form = self.form
+        return FileFindings(
+            name=self.path.name,
+            size=self.scene.size,
+            quantity="backscatter" if isinstance(form, Radar) else "reflectance",
+            bands={band: self.scene.place_of(number) for band, number in form.bands.items()},
+            units=form.unit,
+            scale=form.scale,
+            shift=form.shift,
+            level=form.level,
+            evidence=tuple(form.notes),
+        )
 
     def read(self, row: int, rows: int) -> tuple[np.ndarray, Bool[np.ndarray, "row width"]]:
         """Values, and where they are known."""

@@ -2,7 +2,7 @@
 
 import re
 
-from bp_lcz.bands import SEN2_BANDS
+from bp_lcz.bands import SEN2_BANDS, Level
 
 L1C_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 ORDERS = {10: SEN2_BANDS, 12: tuple(band for band in L1C_BANDS if band != "B10"), 13: L1C_BANDS}
@@ -27,6 +27,12 @@ def band_name(text: str) -> str:
     if not found and not {"INFRA", "NARROW"} & set(words):  # near infra-red is no red, a narrow nir another band
         found = {_COMMON[word] for word in words if word in _COMMON}
     return found.pop() if len(found) == 1 and found <= set(L1C_BANDS) else ""
+
+
+def level_of(text: str) -> Level | None:
+    """The processing level of Sentinel-2 of which a text speaks, such as ``Level-1C`` or ``MSIL2A``."""
+    found = re.search(r"1C|2A", text)
+    return None if found is None else "L1C" if found[0] == "1C" else "L2A"
 
 
 def polarisation(text: str) -> str:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from bp_lcz.errors import UserError, one_line
-from bp_lcz.scenes.names import band_name, polarisation
+from bp_lcz.scenes.names import band_name, level_of, polarisation
 from bp_lcz.scenes.raster import opened
+from bp_lcz.scenes.sentinel2 import DN, FIRST_WITH_OFFSET
 from bp_lcz.scenes.stac import read_item
 from bp_lcz.scenes.stack import Stack, Stated, Stored
 
@@ -19,8 +20,6 @@ _MOST_MEMBERS = 20_000
 _MOST_XML = 8 * 2**20
 _XML = re.compile(r"MTD_MSI(L1C|L2A)?\.xml")
 _RADAR = re.compile(r"S1[A-D]_\w\w_(SLC|GRD|RAW|OCN)\w?_", re.IGNORECASE)
-_QUANTIFICATION = 10_000.0
-_FIRST_WITH_OFFSET = 4.0
 
 
 @dataclass(frozen=True)
@@ -192,11 +191,11 @@ def _by_xml(path: Path, name: str, text: str) -> Stated:
     def values(tag: str) -> set[str]:
         return {found.strip() for found in re.findall(rf"<(?:\w+:)?{tag}(?:\s[^>]*)?>([^<]*)<", text)}
 
-    level = next(iter(re.findall(r"1C|2A", " ".join(values("PROCESSING_LEVEL")) or name)), None)
+    level = level_of(" ".join(values("PROCESSING_LEVEL")) or name)
     wrong = {one for tag in ("QUANTIFICATION_VALUE", "BOA_QUANTIFICATION_VALUE") for one in values(tag)}
-    if any(_number(one) != _QUANTIFICATION for one in wrong):
+    if any(_number(one) != DN for one in wrong):
         raise UserError(path, f"{name} states a QUANTIFICATION_VALUE of {', '.join(sorted(wrong))}; expected 10000")
-    key = "BOA_ADD_OFFSET" if level == "2A" else "RADIO_ADD_OFFSET"
+    key = "BOA_ADD_OFFSET" if level == "L2A" else "RADIO_ADD_OFFSET"
     offsets = values(key)
     if len(offsets) > 1 or any(_number(one) not in (0, -1000) for one in offsets):
         raise UserError(path, f"{name} states {', '.join(sorted(offsets))} as {key}; expected -1000 or 0 for all bands")
@@ -205,9 +204,9 @@ def _by_xml(path: Path, name: str, text: str) -> Stated:
     if offsets:
         offset: float | None = -_number(offsets.pop()) or 0.0
     else:
-        is_older = bool(baseline) and _number(baseline) < _FIRST_WITH_OFFSET
+        is_older = bool(baseline) and _number(baseline) < FIRST_WITH_OFFSET
         offset = 0.0 if is_older else None
-    return Stated(name, f"L{level}" if level else None, offset, said)
+    return Stated(name, level, offset, said)
 
 
 def _number(text: str) -> float:

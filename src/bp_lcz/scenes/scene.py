@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import rasterio
@@ -21,7 +21,7 @@ from rasterio.features import rasterize
 from shapely import Polygon, union_all
 from shapely.geometry.base import BaseGeometry
 
-from bp_lcz.bands import PATCH_SIDE, SEN2_BANDS, Channels
+from bp_lcz.bands import PATCH_SIDE, SCL_UNUSABLE, SEN2_BANDS, Channels, Level
 from bp_lcz.errors import UserError
 from bp_lcz.records import SceneFindings
 from bp_lcz.scenes.areas import read_area
@@ -45,6 +45,7 @@ from bp_lcz.scenes.raster import (
 from bp_lcz.scenes.sentinel1 import INTENSITIES, Radar, read_radar
 from bp_lcz.scenes.sentinel1 import UNITS as S1_UNITS
 from bp_lcz.scenes.sentinel2 import OFFSET_DN, Optical, read_optical
+from bp_lcz.scenes.split import counted
 from bp_lcz.scenes.stack import Stack, StackLayer
 from bp_lcz.so2sat.geo import PIXEL_M
 
@@ -54,10 +55,6 @@ _COARSEST_M = 100
 """Side of a pixel; those of Sentinel-2 are 10 to 60 m."""
 _CACHE_BYTES = 256 * 2**20
 """Of decoded blocks of files: a row of blocks of 1024 x 1024 of all bands of a tile of Sentinel-2."""
-
-
-SCL_UNUSABLE = (0, 1, 3, 8, 9, 10, 11)
-"""Of the scene classification: no data, defective, cloud shadow, clouds, cirrus, snow."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,7 @@ class SceneOptions:
             ("--s1-units", self.s1_units, S1_UNITS),
             ("--s2-units", self.s2_units, ("auto", "dn", "reflectance")),
             ("--s1-filter", self.s1_filter, ("none", "lee")),
-            ("--s2-level", self.s2_level or "L1C", ("L1C", "L2A")),
+            ("--s2-level", self.s2_level or "L1C", get_args(Level)),
         ):
             if value not in known:
                 raise UserError(f"{option} {value}", f"expected {', '.join(known)}")
@@ -166,7 +163,7 @@ class Scene:
         self.level = levels.pop() if len(levels) == 1 else None
         files = [part for parts in self._parts.values() for part in parts]
         self.findings = SceneFindings(
-            crs=grid.crs.to_string(), level=self.level, files=tuple(part.form.findings(part.scene) for part in files)
+            crs=grid.crs.to_string(), level=self.level, files=tuple(part.findings for part in files)
         )
         self._first = round(-grid.transform.f / PIXEL_M) % _CHUNK
         self._chunks: dict[int, Strip] = {}
@@ -203,8 +200,7 @@ class Scene:
     def losses(self) -> list[str]:
         """Values that were read and cannot be, which count as unknown, in lines."""
         return [
-            f"{part.path.name}: {part.strange:,} pixel{'s' * (part.strange != 1)} with values that no {quantity} has, "
-            "taken for no data"
+            f"{part.path.name}: {counted(part.strange, 'pixel')} with values that no {quantity} has, taken for no data"
             for key, quantity in (("sen1", "backscatter"), ("sen2", "reflectance"))
             for part in self._parts[key]
             if part.strange

@@ -8,7 +8,6 @@ from jaxtyping import Bool, Float, Num
 
 from bp_lcz.bands import SEN1_BANDS
 from bp_lcz.errors import UserError
-from bp_lcz.records import FileFindings
 from bp_lcz.scenes.names import polarisation
 from bp_lcz.scenes.raster import majority, naming_texts, sample
 from bp_lcz.scenes.stack import Stack
@@ -54,20 +53,6 @@ class Radar:
     shift: float
     fill: float | None
     notes: list[str]
-
-    def findings(self, scene: Stack) -> FileFindings:
-        """For the record."""
-        return FileFindings(
-            name=scene.path.name,
-            size=scene.size,
-            quantity="backscatter",
-            bands={band: scene.place_of(number) for band, number in self.bands.items()},
-            units=self.unit,
-            scale=self.scale,
-            shift=self.shift,
-            level=None,
-            evidence=tuple(self.notes),
-        )
 
     @property
     def looks_around(self) -> bool:

@@ -14,8 +14,7 @@ from scipy.ndimage import label
 
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UserError
-from bp_lcz.records import FileFindings
-from bp_lcz.scenes.names import ORDERS, band_name
+from bp_lcz.scenes.names import ORDERS, band_name, level_of
 from bp_lcz.scenes.raster import majority, naming_texts, sample
 from bp_lcz.scenes.stack import Stack
 
@@ -34,7 +33,8 @@ _NONE_BELOW, _OFFSET_FROM = 900.0, 970.0
 """Darkest digital numbers without and with the offset: overcorrected water lies a little below 1000."""
 _DARK, _DARK_TAIL = 0.12, 0.03
 """Reflectance of water at all wavelengths, and beyond one at which it is 0."""
-_FIRST_WITH_OFFSET = 400
+FIRST_WITH_OFFSET = 4.0
+"""Processing baseline."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,6 @@ class Optical:
     fill: float | None
     level: str | None
     notes: list[str]
-
-    def findings(self, scene: Stack) -> FileFindings:
-        """For the record."""
-        return FileFindings(
-            name=scene.path.name,
-            size=scene.size,
-            quantity="reflectance",
-            bands={band: scene.place_of(number) for band, number in self.bands.items()},
-            units=self.unit,
-            scale=self.scale,
-            shift=self.shift,
-            level=self.level,
-            evidence=tuple(self.notes),
-        )
 
     @property
     def looks_around(self) -> bool:
@@ -219,11 +205,11 @@ def _level(path: Path, dataset: Stack, names: list[str]) -> tuple[str | None, st
     """The processing level, which is part of what a model expects, and the evidence for it."""
     if dataset.stated is not None and dataset.stated.level:
         return dataset.stated.level, f"by {dataset.stated.by}"
-    by_name = re.search(r"MSIL(1C|2A)", path.name)
-    by_tag = re.search(r"1C|2A", dataset.tags().get("PROCESSING_LEVEL", dataset.tags().get("PRODUCT_TYPE", "")))
-    for match, evidence in ((by_tag, "its metadata"), (by_name, "its name")):
-        if match:
-            return f"L{match[0][-2:]}", f"by {evidence}"
+    name, tags = re.search(r"MSIL(1C|2A)", path.name), dataset.tags()
+    by_tag = level_of(tags.get("PROCESSING_LEVEL", tags.get("PRODUCT_TYPE", "")))
+    for level, evidence in ((by_tag, "its metadata"), (level_of(name[0]) if name else None, "its name")):
+        if level:
+            return level, f"by {evidence}"
     if "B10" in names:
         return "L1C", "as it has B10"
     # Level 2A drops the cirrus band alone.
@@ -323,4 +309,4 @@ def _said_by_name(path: Path) -> tuple[float, str] | None:
     baseline = re.search(r"_N(\d{4})_", path.name)
     if baseline is None:
         return None
-    return OFFSET_DN * (int(baseline[1]) >= _FIRST_WITH_OFFSET), f"the baseline N{baseline[1]} in its name"
+    return OFFSET_DN * (int(baseline[1]) / 100 >= FIRST_WITH_OFFSET), f"the baseline N{baseline[1]} in its name"

@@ -1,7 +1,6 @@
 """A STAC item whose assets are local files."""
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,11 +8,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from bp_lcz.errors import UserError
+from bp_lcz.scenes.names import level_of
 from bp_lcz.scenes.raster import opened
+from bp_lcz.scenes.sentinel2 import DN, OFFSET_DN
 from bp_lcz.scenes.stack import Stack, Stated, Stored
 
 _MOST_BYTES = 8 * 2**20
-_DN = 10_000.0
 
 
 def read_item(stack: ExitStack, path: Path, name_of: Callable[[str], str]) -> Stack:
@@ -106,7 +106,6 @@ def _stated(path: Path, item: dict[str, Any], rasters: list[dict[str, Any]]) -> 
     properties = item.get("properties")
     properties = properties if isinstance(properties, dict) else {}
     told = " ".join(str(properties.get(key, "")) for key in ("processing:level", "s2:product_type"))
-    level = re.search(r"1C|2A", told)
     stated = {(str(raster["scale"]), str(raster["offset"])) for raster in rasters if raster["offset"] is not None}
     offset, by = None, ""
     if properties.get("earthsearch:boa_offset_applied") is True:
@@ -116,10 +115,10 @@ def _stated(path: Path, item: dict[str, Any], rasters: list[dict[str, Any]]) -> 
             raise UserError(path, "states different scales or offsets of its bands")
         scale, shift = stated.pop()
         try:
-            offset = -float(shift) * _DN + 0.0
+            offset = -float(shift) * DN + 0.0
         except ValueError:
             raise UserError(path, f"states an offset of {shift[:40]}; expected a number") from None
         by = f"raster:bands of {path.name}, scale {scale} and offset {shift}"
-        if offset not in (0.0, 1000.0):
+        if offset not in (0.0, OFFSET_DN):
             raise UserError(path, f"states an offset of {shift}; expected -0.1 or 0")
-    return Stated(path.name, f"L{level[0]}" if level else None, offset, by)
+    return Stated(path.name, level_of(told), offset, by)

@@ -20,7 +20,6 @@ from bp_lcz.errors import UserError
 from bp_lcz.files import staged_file
 from bp_lcz.model.checkpoint import BATCH, DESCRIPTION, Classifier, load_classifier
 from bp_lcz.model.memory import keep_freed_memory
-from bp_lcz.model.pretrained import PRETRAINED, write_pretrained
 from bp_lcz.patches.likeness import too_many_unlike
 from bp_lcz.patches.transform import first_not_finite, transform
 from bp_lcz.scheme import CLASS_COUNT, ZONES
@@ -150,17 +149,19 @@ def load_model(workspace: Path, model: str) -> tuple[Classifier, str]:
     """
     keep_freed_memory()  # each batch uses the pages of the last one
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if model in PRETRAINED and not Path(model).exists():
-        with tempfile.TemporaryDirectory() as scratch:
-            return load_classifier(write_pretrained(model, Path(scratch) / model), device), model
     if not model.startswith("models:"):
-        if not (Path(model) / DESCRIPTION).is_file():
-            raise UserError(
-                model,
-                f"no folder with {DESCRIPTION}; expected that of a checkpoint, such as outputs/models/<trial>, "
-                f"models:/<name>@<alias>, or {', '.join(PRETRAINED)}, which is downloaded",
-            )
-        return load_classifier(Path(model), device), Path(model).resolve().name
+        if (Path(model) / DESCRIPTION).is_file():
+            return load_classifier(Path(model), device), Path(model).resolve().name
+        from bp_lcz.model.pretrained import PRETRAINED, write_pretrained
+
+        if model in PRETRAINED and not Path(model).exists():
+            with tempfile.TemporaryDirectory() as scratch:
+                return load_classifier(write_pretrained(model, Path(scratch) / model), device), model
+        raise UserError(
+            model,
+            f"no folder with {DESCRIPTION}; expected that of a checkpoint, such as outputs/models/<trial>, "
+            f"models:/<name>@<alias>, or {', '.join(PRETRAINED)}, which is downloaded",
+        )
     from bp_lcz.registry.connection import open_store
     from bp_lcz.registry.fetch import fetch_classifier
     from bp_lcz.registry.versions import find_version

@@ -1,6 +1,5 @@
 """Frozen pretrained text encoders, behind one function."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bp_lcz.errors import TemporaryError, UserError, one_line
+from bp_lcz.files import file_sha256
 
 PACKAGED_MINILM = "packaged-minilm"
 PACKAGED_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -123,7 +123,5 @@ def _load(name: str, folder: Path, revision: str | None) -> TextEncoder:
         # transformers raises OSError, ValueError, KeyError or safetensors' own type, by what is wrong.
         raise UserError("prompts.encoder", f"{folder}: {one_line(error)}") from None
     model.eval().requires_grad_(False)
-    with weights.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     width = getattr(model.config, "projection_dim", None) if hasattr(model, "text_projection") else None
-    return TextEncoder(name, revision, sha256, width or model.config.hidden_size, model, tokenizer)
+    return TextEncoder(name, revision, file_sha256(weights), width or model.config.hidden_size, model, tokenizer)
