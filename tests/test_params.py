@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bp_lcz.params import load_params
+from bp_lcz.params import PromptVectors, load_params
 from tests.conftest import ROOT
 from tests.refusals import refuses
 
@@ -45,6 +45,13 @@ def test_committed_parameters_are_valid() -> None:
         ("model.target", "eye", "model.target", "'identity'"),
         ("simulate.patches.testing", -1, "simulate.patches.testing", 0),
         ("simulate.label_noise", 2, "simulate.label_noise", 1),
+        ("prompts.source", "texts", "prompts.source", "'random'"),
+        (
+            "trials.eb_cnn-bgp.overrides",
+            {"prompts": {"template": "{class} {group}"}},
+            "prompts.template",
+            "unknown key",
+        ),
         ("prompts.template", "a {class}", "prompts", "template lacks {group}"),
         ("prompts.class_template", "a photo", "prompts", "class_template lacks {class}"),
         ("prompts.template", "{class} {group} {foo}", "prompts", "other than"),
@@ -108,9 +115,12 @@ def test_an_unknown_trial_is_named_with_the_known_ones() -> None:
 
 def test_overrides_of_a_trial_win_over_the_common_sections(tmp_path: Path) -> None:
     overrides = {"train": {"epochs": 77}, "model": {"alpha": 0.2}, "backbone": {"widths": [1]}}
+    overrides["prompts"] = {"source": "random", "draw": 3}
     params = load_params(write(tmp_path, {"trials.eb_cnn-bgp.overrides": overrides}))
     trial = params.trial("eb_cnn-bgp")
     assert (trial.train.epochs, trial.model.alpha, trial.backbone_options["widths"]) == (77, 0.2, [1])
+    assert trial.prompts == PromptVectors(source="random", draw=3, centre=False)
+    assert params.trial("eb_cnn-plain").prompts.source == "text"
     assert params.trial("eb_cnn-plain").train.epochs == params.train.epochs
 
 

@@ -22,7 +22,7 @@ from bp_lcz.errors import UserError, first_mistake, one_line
 
 Split = Literal["training", "validation", "testing"]
 SPLITS: tuple[Split, ...] = ("training", "validation", "testing")
-Variant = Literal["plain", "msm", "bgp", "bp-lcz"]
+Variant = Literal["plain", "encoder", "msm", "bgp", "bp-lcz"]
 Target = Literal["identity", "class_group", "graded"]
 Loss = Literal["softmax", "sigmoid"]
 Tier = Literal["auto", "device", "pinned", "packed", "hdf5"]
@@ -90,7 +90,21 @@ class Encoder(_Section):
     """Commit of the model on the hub; required for hub names, null otherwise."""
 
 
-class Prompts(_Section):
+class PromptVectors(_Section):
+    """What image groups are compared with, equal for all trials unless a trial overrides it."""
+
+    source: Literal["text", "random", "permuted"]
+    """``text``: the embeddings of the texts. Controls that know nothing of the classes: ``random``, unit vectors of the
+    same width; ``permuted``, the embeddings of the texts dealt out anew over classes and groups."""
+    draw: NonNegativeInt | None
+    """Seed of the random vectors and of the permutation. Null: the seed of the trial, so that trials that differ in
+    the seed differ in the draw, too."""
+    centre: bool
+    """Remove the mean of all vectors and bring them back to length 1: embeddings of texts have most of their direction
+    in common."""
+
+
+class Prompts(PromptVectors):
     """The class x group texts."""
 
     template: str
@@ -160,10 +174,11 @@ class Model(_Section):
 
 
 class Overrides(_Section):
-    """Values of a trial that differ from the common sections ``train`` and ``model``."""
+    """Values of a trial that differ from the common sections, of ``prompts`` those of `PromptVectors`."""
 
     train: dict[str, Any] = {}
     model: dict[str, Any] = {}
+    prompts: dict[str, Any] = {}
     backbone: dict[str, Any] = {}
 
 
@@ -257,6 +272,9 @@ class Params(_Section):
             seed=trial.seed,
             train=parse_section(Train, {**self.train.model_dump(), **trial.overrides.train}, f"{where}.train"),
             model=parse_section(Model, {**self.model.model_dump(), **trial.overrides.model}, f"{where}.model"),
+            prompts=parse_section(
+                PromptVectors, {**vectors_of(self.prompts), **trial.overrides.prompts}, f"{where}.prompts"
+            ),
             backbone_options={**self.backbones.get(trial.backbone, {}), **trial.overrides.backbone},
         )
 
@@ -284,6 +302,12 @@ class TrialParams(NetworkParams):
     seed: NonNegativeInt
     train: Train
     model: Model
+    prompts: PromptVectors
+
+
+def vectors_of(prompts: Prompts) -> dict[str, Any]:
+    """The part of the section that a trial may override."""
+    return prompts.model_dump(include=set(PromptVectors.model_fields))
 
 
 def backbone_names() -> list[str]:

@@ -54,6 +54,13 @@ def test_plain_has_no_prompting() -> None:
     assert plain(*images(ALL_CHANNELS)).alignment is None
 
 
+def test_the_encoder_is_the_network_of_bgp_and_aligns_nothing() -> None:
+    encoder, bgp = network(settings=trial("encoder")), network(settings=trial("bgp"))
+    assert encoder(*images(ALL_CHANNELS)).alignment is None
+    assert torch.equal(encoder(*images(ALL_CHANNELS)).logits, bgp(*images(ALL_CHANNELS)).logits)
+    assert encoder.state_dict().keys() == bgp.state_dict().keys()
+
+
 def test_all_variants_start_from_the_same_backbone() -> None:
     states = [network(settings=trial(v)).backbone.state_dict() for v in ("plain", "bgp", "bp-lcz")]
     for other in states[1:]:

@@ -15,10 +15,12 @@ from bp_lcz.bands import ALL_CHANNELS
 from bp_lcz.errors import BusyError
 from bp_lcz.model.checkpoint import load_classifier
 from bp_lcz.model.task import class_weights, dihedral, spread_dihedral
-from bp_lcz.model.training import train_trial
+from bp_lcz.model.training import operations, train_trial
 from bp_lcz.params import Tier, TrialParams
 from bp_lcz.patches.store import PackedStore
+from bp_lcz.text.table import read_prompt_table
 from tests.model.packed import small_trial, write_inputs
+from tests.model.test_bp_lcz import network, trial
 from tests.model.trainer import Trainer
 from tests.refusals import refuses
 
@@ -40,13 +42,39 @@ def history(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("variant", ["plain", "bgp", "msm", "bp-lcz"])
+@pytest.mark.parametrize("variant", ["plain", "encoder", "bgp", "msm", "bp-lcz"])
 def test_training_learns_what_the_patches_show(inputs: tuple[Path, Path], tmp_path: Path, variant: str) -> None:
     out = train(inputs, tmp_path, small_trial(variant, epochs=30, learning_rate=0.01, patience=30))
     rows = history(out)
     assert float(rows[-1]["training_loss"]) < 0.8 * float(rows[0]["training_loss"])
     assert json.loads((out / "model.json").read_text())["validation"]["kappa"] > 0.3
-    assert (float(rows[0]["training_alignment"]) > 0) == (variant != "plain")
+    assert (float(rows[0]["training_alignment"]) > 0) == (variant not in ("plain", "encoder"))
+
+
+def stored_prompts(out: Path) -> torch.Tensor:
+    prompting = load_classifier(out).network.prompting
+    assert prompting is not None
+    return prompting.prompts
+
+
+@pytest.mark.parametrize("variant", ["bp-lcz", "encoder"])
+def test_a_control_meets_other_vectors_with_each_seed_and_names_no_text(
+    inputs: tuple[Path, Path], tmp_path: Path, variant: str
+) -> None:
+    # The encoder whatever its texts are, since it is to know none.
+    source = "random" if variant == "bp-lcz" else "text"
+    trial = small_trial(variant, epochs=1)
+    trial = trial.model_copy(update={"prompts": trial.prompts.model_copy(update={"source": source})})
+    outs = [train(inputs, tmp_path / str(seed), trial.model_copy(update={"seed": seed})) for seed in (1, 2)]
+    first, second = map(stored_prompts, outs)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, read_prompt_table(inputs[1]).embedding)
+    assert json.loads((outs[0] / "model.json").read_text())["text"] is None
+
+
+def test_operations_are_the_products_of_one_more_patch() -> None:
+    arranged, first, second, merged, classes = 4 * 18 * 21, 3 * 9 * 28, 4 * 9 * 56, 56 * 16, 16 * 17
+    assert operations(network(settings=trial("plain"))) == 16 * 16 * (arranged + first + second + merged) + classes
 
 
 def test_a_checkpoint_tells_the_options_that_the_trial_leaves_to_the_backbone(

@@ -89,7 +89,12 @@ class FinishedWorkspace:
         model = self.folder / "outputs/models" / trial
         model.mkdir(parents=True, exist_ok=True)
         identity = {"trial": trial, "dataset": "demo", "kind": DataKind.SIMULATED, "source": "simulated"}
-        identity |= {"parameters": 1234, "best_epoch": 2, "leakage": Leakage(status="none", pairs=0, distance=None)}
+        identity |= {
+            "parameters": 1234,
+            "operations": 5,
+            "best_epoch": 2,
+            "leakage": Leakage(status="none", pairs=0, distance=None),
+        }
         description = ModelDescription(
             **identity,
             **{key: value for key, value in settings if key != "name"},

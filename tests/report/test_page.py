@@ -120,7 +120,7 @@ def test_equal_inputs_give_equal_bytes(demo, tmp_path):
 def test_every_value_of_the_results_table_comes_from_the_evaluation(demo):
     evaluation = json.loads((demo.parent / "outputs/evaluations/eb_cnn-bgp/evaluation.json").read_text())
     row = next(line for line in (demo / "report.md").read_text().splitlines() if line.startswith("| eb_cnn-bgp"))
-    shown = [float(number) for number in re.findall(r"\.\d+", row)]
+    shown = [float(number) for number in re.findall(r"(?<!\d)\.\d+", row)]
     expected = []
     for name in ("oa", "aa", "kappa", "macro_f1"):
         expected += [evaluation[name], *evaluation["intervals"][name]]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bp_lcz.bands import Channels
-from bp_lcz.params import load_params
+from bp_lcz.params import PromptVectors, load_params, vectors_of
 from bp_lcz.records import (
     DataKind,
     Evaluation,
@@ -194,6 +194,8 @@ def _write_model(folder: Path, identity: Mapping[str, Any], index: int, override
         backbone_options=overrides.get("backbone", {}),
         train=PARAMS.train.model_copy(update=overrides.get("train", {})),
         model=PARAMS.model.model_copy(update=overrides.get("model", {})),
+        prompts=PromptVectors(**(vectors_of(PARAMS.prompts) | overrides.get("prompts", {}))),
+        operations=15_000_000,
         validation=Validation(oa=0.6, kappa=0.6, loss=1.0),
         text=None if identity["variant"] == "plain" else text,
         versions={"bp_lcz": "0.1.0", "torch": "2.13.0", "numpy": "2.4.6"},

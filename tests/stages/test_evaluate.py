@@ -19,19 +19,21 @@ from tests.conftest import ROOT
 from tests.model.packed import PATCHES, small_trial, write_inputs
 from tests.refusals import refuses
 
+VARIANTS = ("plain", "encoder", "bp-lcz")
+
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
-    """A folder in which two trials are trained."""
+    """A folder in which a trial of each of these variants is trained."""
     monkeypatch.chdir(tmp_path)
     packed, prompts = write_inputs(tmp_path)
     PACKED.parent.mkdir()
     packed.rename(PACKED)
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    content["trials"] = {name: {"backbone": "eb_cnn", "variant": name, "seed": 1} for name in ("plain", "bp-lcz")}
+    content["trials"] = {name: {"backbone": "eb_cnn", "variant": name, "seed": 1} for name in VARIANTS}
     content["evaluate"]["bootstrap_samples"] = 50
     Path("params.yaml").write_text(yaml.safe_dump(content))
-    for name in ("plain", "bp-lcz"):
+    for name in VARIANTS:
         train_trial(small_trial(name, epochs=1), PACKED, prompts, Path(".scratch"), MODELS / name)
     return load_params()
 
@@ -57,6 +59,12 @@ def test_an_evaluation_holds_metrics_intervals_and_predictions(workspace: Params
         share = np.bincount(predictions["y_true"], minlength=17) / result["patches"]
         diagonal = np.einsum("gcc,c->g", predictions["class_similarity"], share)
         np.testing.assert_allclose(np.diag(predictions["group_similarity"]), diagonal, atol=1e-5)
+
+
+def test_what_was_never_aligned_is_not_compared_with_prompts(workspace: Params) -> None:
+    evaluate.run(workspace, "encoder")
+    with np.load(EVALUATIONS / "encoder" / "predictions.npz", allow_pickle=False) as predictions:
+        assert "groups" not in predictions
 
 
 def test_dvc_is_shown_the_numbers_and_the_classes_of_the_evaluation(workspace: Params) -> None:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from bp_lcz.bands import GROUPS
 from bp_lcz.errors import TemporaryError
+from bp_lcz.params import PromptVectors
 from bp_lcz.text import encoder as encoder_module
 from bp_lcz.text.encoder import PACKAGED_MINILM, TextEncoder, load_encoder
 from bp_lcz.text.prompts import class_texts, prompt_texts
@@ -129,6 +130,42 @@ def test_groups_are_selected_by_name() -> None:
     chosen = table().of_groups(["RGB", "VH"])
     positions = [list(GROUPS).index("RGB"), list(GROUPS).index("VH")]
     assert torch.equal(chosen, table().embedding[:, positions])
+
+
+def vectors(source: str = "text", draw: int | None = None, *, centre: bool = False, seed: int = 1) -> torch.Tensor:
+    return table().vectors(list(GROUPS), PromptVectors(source=source, draw=draw, centre=centre), seed)
+
+
+def test_the_vectors_of_texts_are_those_of_the_table() -> None:
+    assert torch.equal(vectors(), table().embedding)
+    settings = PromptVectors(source="text", draw=None, centre=False)
+    assert torch.equal(table().vectors(None, settings, 1)[:, 0], table().class_embedding)
+
+
+def test_random_vectors_have_length_one_and_the_shape_of_the_texts() -> None:
+    found = vectors("random")
+    assert found.shape == table().embedding.shape
+    torch.testing.assert_close(found.norm(dim=-1), torch.ones(17, 7))
+
+
+def test_permuted_vectors_are_those_of_the_texts_in_other_places() -> None:
+    found, texts = vectors("permuted").flatten(0, 1), table().embedding.flatten(0, 1)
+    assert not torch.equal(found, texts)
+    assert sorted(found.tolist()) == texts.tolist()
+
+
+@pytest.mark.parametrize("source", ["random", "permuted"])
+def test_a_draw_is_that_of_its_number_or_of_the_seed(source: str) -> None:
+    assert torch.equal(vectors(source, seed=3), vectors(source, draw=3))
+    assert torch.equal(vectors(source, draw=3, seed=1), vectors(source, draw=3, seed=2))
+    assert not torch.equal(vectors(source, seed=3), vectors(source, seed=4))
+
+
+def test_centred_vectors_of_length_one_have_no_common_direction() -> None:
+    found, whole = vectors("random", centre=True), vectors("random")
+    torch.testing.assert_close(found.norm(dim=-1), torch.ones(17, 7))
+    expected = whole - whole.mean((0, 1))
+    torch.testing.assert_close(found, expected / expected.norm(dim=-1, keepdim=True))
 
 
 def test_a_table_of_another_format_is_refused(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ class Output(NamedTuple):
 
     Attributes:
         logits: of the classes.
-        alignment: scaled and biased similarity of image group g and the prompt of class c and group h; None for
-            a plain backbone.
+        alignment: scaled and biased similarity of image group g and the prompt of class c and group h; None where
+            nothing is aligned.
         feature: the fused feature that was classified.
     """
 
@@ -115,13 +115,15 @@ class BPLCZ(nn.Module):
         form: backbone, variant and sizes.
         channels: the channels of the data set.
         prompts: embeddings of the prompts of the data set's groups, or for the variant ``msm`` of the classes, as a
-            single group; not used by the variant ``plain``.
+            single group; not used by the variant ``plain``. The variant ``encoder`` is the network of ``bgp`` without
+            an alignment, and is given vectors that know of no text.
         mean: of each transformed channel in the training split, Sentinel-1 first.
         std: likewise.
 
     Attributes:
         groups: names of the band groups of the sensors that the backbone looks at; prompting keeps to them. A single
             one, the whole patch, for the variant ``msm``.
+        is_aligned: whether image groups learn to resemble prompts.
     """
 
     mean: Float[Tensor, "channel"]
@@ -153,6 +155,7 @@ class BPLCZ(nn.Module):
         )
         self.group_encoder: GroupEncoder | None = None
         self.prompting: BandGroupPrompting | None = None
+        self.is_aligned = form.variant not in ("plain", "encoder")
         if form.variant != "plain":
             assert form.model is not None  # NetworkParams refuses it
             model = form.model
@@ -184,7 +187,7 @@ class BPLCZ(nn.Module):
         if self.groups == [WHOLE_PATCH]:
             groups = fused.unsqueeze(1)
         fused, alignment = self.prompting(fused, groups)
-        return Output(self.classifier(fused), alignment, fused)
+        return Output(self.classifier(fused), alignment if self.is_aligned else None, fused)
 
     def _standardise(
         self, images: Float[Tensor, "batch channel row column"], part: slice

@@ -23,8 +23,10 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 from bp_lcz import progress
+from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.errors import UserError
 from bp_lcz.files import locked, staged_file, staged_folder
 from bp_lcz.model.backbones import complete_options
@@ -32,7 +34,7 @@ from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import versions, write_checkpoint
 from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.model.task import History, LczTask, PatchModule, class_weights
-from bp_lcz.params import Tier, TrialParams
+from bp_lcz.params import PromptVectors, Tier, TrialParams
 from bp_lcz.patches.tiers import open_store
 from bp_lcz.paths import DEMO
 from bp_lcz.records import ModelDescription, PackManifest, TextOrigin, Timings, Validation
@@ -90,7 +92,7 @@ def train_trial(
         network = BPLCZ(
             trial,
             channels,
-            table.class_embedding[:, None] if trial.variant == "msm" else table.of_groups(list(channels.groups)),
+            table.vectors(None if trial.variant == "msm" else list(channels.groups), _vectors(trial), trial.seed),
             torch.tensor(manifest.mean, dtype=torch.float32),
             torch.tensor(manifest.std, dtype=torch.float32),
         )
@@ -153,6 +155,7 @@ def train_trial(
             level=manifest.level,
             likeness=manifest.likeness,
             parameters=parameters,
+            operations=operations(network),
             best_epoch=int(kept["epoch"]),
             validation=Validation(
                 oa=kept["validation_oa"], kappa=defined(kept["validation_kappa"]), loss=kept["validation_loss"]
@@ -161,7 +164,7 @@ def train_trial(
             kind=manifest.kind,
             leakage=manifest.leakage,
             source=manifest.source,
-            text=None if trial.variant == "plain" else _text(table, trial),
+            text=_text(table, trial),
             versions=versions(),
             device=device,
         )
@@ -273,7 +276,31 @@ def _quieten() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def _text(table: PromptTable, trial: TrialParams) -> TextOrigin:
+def _vectors(trial: TrialParams) -> PromptVectors:
+    """The variant ``encoder`` has random vectors where others have texts: it is to know none."""
+    return trial.prompts.model_copy(update={"source": "random"}) if trial.variant == "encoder" else trial.prompts
+
+
+def operations(network: BPLCZ) -> int:
+    """Multiply-adds that one patch more costs in inference, of matrix products, convolutions and attention alone."""
+    network.eval()
+    place = next(network.parameters())
+    counts = []
+    for batch in (1, 2):  # the prompts are brought to the common space once for a batch
+        sen1, sen2 = (
+            torch.zeros(batch, channels, PATCH_SIDE, PATCH_SIDE, device=place.device)
+            for channels in (network.sen1_count, len(network.mean) - network.sen1_count)
+        )
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(sen1, sen2)
+        counts.append(counter.get_total_flops() // 2)
+    return counts[1] - counts[0]
+
+
+def _text(table: PromptTable, trial: TrialParams) -> TextOrigin | None:
+    """What made the texts, if the network has seen them."""
+    if trial.variant == "plain" or _vectors(trial).source == "random":
+        return None
     made = table.origin
     template = made.class_template if trial.variant == "msm" else made.template
     return TextOrigin(encoder=made.encoder, revision=made.revision, sha256=made.sha256, template=template)

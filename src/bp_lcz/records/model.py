@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 from bp_lcz.bands import Level
-from bp_lcz.params import Model, NetworkParams, Train
+from bp_lcz.params import Model, NetworkParams, PromptVectors, Train
 from bp_lcz.records.base import Part, Record
 from bp_lcz.records.data import DataKind, KnownChannels, Leakage, Likeness
 
@@ -56,20 +56,24 @@ class Checkpoint(NetworkParams, Record):
         level: of the Sentinel-2 that it was trained on, as much a part of what it takes; None where it is not known.
         likeness: what tells other patches from its training data; None where nothing is known of them.
         parameters: how many it has.
+        operations: multiply-adds that a patch costs in inference.
         best_epoch: whose weights were kept, counted from 1.
+        prompts: texts or a control in their place; None where it was trained elsewhere.
         text: what made its prompts, if it has any.
         device: ``cpu`` or the name of the GPU that trained it.
         weights_sha256: of the file beside it; `write_checkpoint` fills it in.
     """
 
-    format: Literal[4] = 4
+    format: Literal[5] = 5
     trial: str
     channels: KnownChannels
     level: Level | None = None
     likeness: Likeness | None = None
     parameters: int
+    operations: int | None = None
     source: str | None
     versions: dict[str, str]
+    prompts: PromptVectors | None = None
     text: TextOrigin | None = None
     weights_sha256: str = ""
     seed: int | None = None
@@ -86,6 +90,8 @@ class ModelDescription(Checkpoint):
     """``model.json`` of a trained trial, of which all is known."""
 
     model: Model
+    prompts: PromptVectors
+    operations: int
     seed: int
     train: Train
     best_epoch: int

@@ -14,6 +14,7 @@ class TrialTags(Record):
     """Everything by which a run or a version of a trial can be found and traced; MLflow keeps texts.
 
     Attributes:
+        prompts: texts or a control in their place, as JSON.
         channels: as JSON.
         level: of Sentinel-2, or ``not stated``.
         data_md5: of the folder of the data set, as DVC counts it.
@@ -23,11 +24,12 @@ class TrialTags(Record):
     """
 
     remedy: ClassVar[str] = "register it again"
-    format: Literal[3] = 3
+    format: Literal[4] = 4
     trial: str
     backbone: str
     variant: Variant
     seed: str
+    prompts: str
     dataset: str
     kind: DataKind
     leakage: Overlap

@@ -31,6 +31,7 @@ def trial_tags(workspace: Path, params: Params, trial: str) -> TrialTags:
         backbone=description.backbone,
         variant=description.variant,
         seed=str(description.seed),
+        prompts=json.dumps(description.prompts.model_dump()),
         dataset=description.dataset,
         kind=description.kind,
         leakage=description.leakage.status,

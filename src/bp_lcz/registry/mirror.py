@@ -75,7 +75,7 @@ def start_run(
     began = int(1000 * (time.time() - seconds))
     tags = {"trial": trial, "mlflow.source.name": f"train@{trial}"} | tags
     run_id = str(client.create_run(experiment, start_time=began, run_name=trial, tags=tags).info.run_id)
-    settings = {"trial": params.trial(trial).model_dump(), "prompts": params.prompts.model_dump()}
+    settings = {"prompts": params.prompts.model_dump(), "trial": params.trial(trial).model_dump()}
     flat = {key.removeprefix("trial."): value for key, value in _flatten(settings)}
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat.items()])
     return run_id

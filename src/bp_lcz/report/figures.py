@@ -52,7 +52,7 @@ class Pooled:
         return None if values is None else statistics.fmean(values)
 
 
-_VARIANT_COLORS = {"plain": "#8c959f", "msm": "#e69f00", "bgp": "#56b4e9", "bp-lcz": "#0072b2"}
+_VARIANT_COLORS = {"plain": "#8c959f", "encoder": "#009e73", "msm": "#e69f00", "bgp": "#56b4e9", "bp-lcz": "#0072b2"}
 
 
 def overview(evaluations: Sequence[Pooled], note: Note) -> bytes:

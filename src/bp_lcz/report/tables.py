@@ -66,10 +66,13 @@ def results_table(summary: GateSummary, groups: Sequence[Group]) -> Table:
         for key in METRICS:
             interval = interval_text(intervals[key])
             values.append(Entry(mean_text(group, key), interval and interval + mark))
-        described = _row(len(group.seeds), group.backbone, group.variant, overrides_text(group.overrides) or "-")
+        described = _row(
+            len(group.seeds), *_size(group), group.backbone, group.variant, overrides_text(group.overrides) or "-"
+        )
         rows.append([Entry(group.label), *values, *described])
     several = any(len(group.seeds) > 1 for group in groups)
-    header = ("trials" if several else "trial", *METRICS.values(), "seeds", "backbone", "variant", "overrides")
+    size = ("parameters", "multiply-adds")
+    header = ("trials" if several else "trial", *METRICS.values(), "seeds", *size, "backbone", "variant", "overrides")
     subject = "Results, mean ± standard deviation over seeds" if several else "Results"
     return Table(_caption(subject, summary), header, rows, text=("backbone", "variant", "overrides"))
 
@@ -251,7 +254,7 @@ def _plain_partner(group: Group, groups: Sequence[Group]) -> Group | None:
     plain = [each for each in groups if each.variant == "plain" and each.backbone == group.backbone]
 
     def kept(each: Group) -> dict[str, Any]:
-        return {key: value for key, value in each.overrides.items() if not key.startswith("model.")}
+        return {key: value for key, value in each.overrides.items() if not key.startswith(("model.", "prompts."))}
 
     alike = [each for each in plain if kept(each) == kept(group)]
     default = [each for each in plain if not each.overrides]
@@ -286,6 +289,12 @@ def _factor_keys(groups: Sequence[Group]) -> list[frozenset[str]]:
 def _value(group: Group, key: str) -> Any:
     section, _, name = key.partition(".")
     return group.members[0].model.model_dump()["backbone_options" if section == "backbone" else section][name]
+
+
+def _size(group: Group) -> tuple[str, str]:
+    """Parameters, and millions of multiply-adds for a patch."""
+    model = group.members[0].model
+    return f"{model.parameters:,}", f"{model.operations / 1e6:,.1f} M"
 
 
 def _mark(group: Group) -> str:

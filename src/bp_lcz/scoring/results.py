@@ -16,7 +16,7 @@ from jaxtyping import Integer
 
 from bp_lcz import paths
 from bp_lcz.errors import UserError, one_line
-from bp_lcz.params import Params, Variant
+from bp_lcz.params import Params, Variant, vectors_of
 from bp_lcz.records import Evaluation, GateSummary, Interval, Metric, ModelDescription, Timings
 from bp_lcz.scoring.significance import bootstrap_differences, bootstrap_intervals
 
@@ -171,6 +171,7 @@ def overrides(params: Params, trial: str) -> dict[str, Any]:
     sections = {
         "train": (settings.train.model_dump(), params.train.model_dump()),
         "model": (settings.model.model_dump(), params.model.model_dump()),
+        "prompts": (settings.prompts.model_dump(), vectors_of(params.prompts)),
         "backbone": (settings.backbone_options, params.backbones.get(settings.backbone, {})),
     }
     return {
@@ -202,7 +203,9 @@ def group_seeds(results: Sequence[TrialResult]) -> list[Group]:
     """
     alike: dict[str, list[TrialResult]] = {}
     for result in results:
-        settings = result.model.model_dump(include={"backbone", "variant", "backbone_options", "train", "model"})
+        settings = result.model.model_dump(
+            include={"backbone", "variant", "backbone_options", "train", "model", "prompts"}
+        )
         alike.setdefault(json.dumps(settings, sort_keys=True), []).append(result)
     groups = [_group(members) for members in alike.values()]
     seeds = sorted({seed for group in groups for seed in group.seeds})
@@ -282,7 +285,7 @@ def _check_settings(name: str, result: TrialResult, params: Params) -> None:
     """That the trial was trained as ``params.yaml`` now says, which nobody but DVC would see to."""
     settings = params.trial(name)
     trained = result.model.model_dump()
-    for section, values in settings.model_dump(include={"train", "model", "backbone_options"}).items():
+    for section, values in settings.model_dump(include={"train", "model", "prompts", "backbone_options"}).items():
         for key, value in values.items():
             found = trained[section].get(key)
             if found != value:

@@ -94,7 +94,8 @@ def _predict(classifier: Classifier, store: PackedStore, trial: str) -> dict[str
     true, probability, feature = [], [], []
     order = BatchOrder(len(store), EVALUATION_BATCH, seed=None)
     # A single feature of the whole patch has no groups to compare.
-    prompting = None if groups == [WHOLE_PATCH] else classifier.network.prompting
+    is_compared = classifier.network.is_aligned and groups != [WHOLE_PATCH]
+    prompting = classifier.network.prompting if is_compared else None
     for indices in tqdm(order, desc=f"evaluate {trial}", unit="batch"):
         sen1, sen2, label = store.gather(indices)
         with torch.inference_mode():

@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from bp_lcz.bands import GROUPS
 from bp_lcz.errors import UserError, one_line
 from bp_lcz.files import staged_file
+from bp_lcz.params import PromptVectors
 from bp_lcz.records import PromptOrigin
 from bp_lcz.scheme import CLASS_COUNT
 
@@ -34,6 +37,25 @@ class PromptTable:
         """The embeddings of the named groups only, in the order given."""
         positions = [list(GROUPS).index(group) for group in groups]
         return self.embedding[:, positions]
+
+    def vectors(
+        self, groups: list[str] | None, settings: PromptVectors, seed: int
+    ) -> Float[Tensor, "class group width"]:
+        """Unit vectors that a network compares image groups with.
+
+        Args:
+            groups: of the data set; None for the classes without a group, as a single one.
+            settings: texts or a control in their place.
+            seed: of the trial, for a control that names no draw of its own.
+        """
+        found = self.class_embedding[:, None] if groups is None else self.of_groups(groups)
+        random = np.random.default_rng(seed if settings.draw is None else settings.draw)
+        if settings.source == "random":
+            found = normalize(torch.from_numpy(random.standard_normal(found.shape, np.float32)), dim=-1)
+        elif settings.source == "permuted":
+            order = torch.from_numpy(random.permutation(found.shape[0] * found.shape[1]))
+            found = found.flatten(0, 1)[order].unflatten(0, found.shape[:2])
+        return normalize(found - found.mean((0, 1)), dim=-1) if settings.centre else found
 
     def write(self, path: Path) -> None:
         """Write the table in one step; equal tables give equal bytes."""
