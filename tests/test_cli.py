@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bp_lcz.cli import app
-from bp_lcz.errors import UserError
+from bp_lcz.errors import UsageError, UserError
 from tests.conftest import ROOT
 
 STAGES = ("simulate", "validate", "pack", "prompts", "train", "evaluate", "report", "verify")
@@ -106,7 +106,31 @@ def test_a_limit_of_the_machine_is_one_line_even_if_hdf5_cannot_end_with_it(erro
     assert len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("kind", "status"), [("UserError", 1), ("BusyError", 69), ("TemporaryError", 75)])
+@pytest.mark.parametrize("command", [("map", "model"), ("tile",)], ids=["map", "tile"])
+@pytest.mark.parametrize(
+    "option",
+    [("--s1-units", "db"), ("--s1-filter", "lee"), ("--s1-bands", "VV,VH"), ("--mask-values", "3,8")],
+    ids=lambda option: option[0],
+)
+def test_an_option_about_a_file_that_is_not_given_is_refused(command: tuple[str, ...], option: tuple[str, str]) -> None:
+    error = CliRunner().invoke(app, [*command, "--s2", "s2.tif", "--out", "out", *option]).exception
+    assert isinstance(error, UsageError)
+    assert error.where == option[0]
+
+
+def test_a_map_needs_a_folder_unless_it_is_a_dry_run() -> None:
+    error = CliRunner().invoke(app, ["map", "model", "--s2", "s2.tif"]).exception
+    assert isinstance(error, UsageError)
+    assert error.where == "--out"
+    error = CliRunner().invoke(app, ["map", "no/model", "--s2", "s2.tif", "--dry-run"]).exception
+    assert isinstance(error, UserError)
+    assert not isinstance(error, UsageError)
+    assert "no/model" in error.where
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"), [("UserError", 1), ("UsageError", 2), ("BusyError", 69), ("TemporaryError", 75)]
+)
 def test_the_exit_status_tells_the_kind_of_an_error(kind: str, status: int) -> None:
     result = command_that_raises(f"errors.{kind}('file', 'cause')")
     assert (result.returncode, result.stderr.splitlines()) == (status, ["error: file: cause"])

@@ -47,6 +47,12 @@ class UserError(Exception):
         return _CONTROLS.sub(" ", f"{self.where}: {self.what}")  # names in a file may hold any character
 
 
+class UsageError(UserError):
+    """Options that do not go together, or one that is missing; the status that the command line's own mistakes have."""
+
+    status = 2
+
+
 class TemporaryError(UserError):
     """Something that may mend itself, such as a server that does not answer (EX_TEMPFAIL)."""
 

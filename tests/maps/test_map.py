@@ -233,10 +233,29 @@ def test_a_map_of_cells_unlike_the_training_data_says_so_wherever_it_goes(scene,
 
 def test_a_dry_run_says_what_would_be_made_and_writes_nothing(scene, network, tmp_path):
     before = sorted(tmp_path.rglob("*"))
-    lines = plan_map(network, "small", options_of(scene), tmp_path / "new/berlin")
+    lines = []
+    plan_map(network, "small", options_of(scene), tmp_path / "new/berlin", lines.append)
     assert any("EPSG:32633, 17 x 17 cells of 100 m" in line for line in lines)
     assert any("rim" in line and "mapped" in line for line in lines)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_of_a_scene_without_a_whole_patch_is_refused_after_what_was_found(network, tmp_path):
+    small, lines = write_tif(tmp_path / "small.tif", optical(52)[:, :34, :34], west=WEST + 50), []
+    with pytest.raises(UserError) as refused:
+        plan_map(network, "small", options_of({"s2": small}), tell=lines.append)
+    assert refused.value.where == str(small)
+    assert "5 of 5 rows" in refused.value.what
+    assert any(line.startswith("grid: ") for line in lines)
+
+
+def test_a_dry_run_looks_on_until_it_finds_a_cell(network, tmp_path):
+    values = optical(600)
+    values[:, :550] = 0
+    path = write_tif(tmp_path / "s2.tif", values[:, :, :60], nodata=0)
+    lines = []
+    plan_map(network, "small", options_of({"s2": path}), tell=lines.append)
+    assert any("mapped" in line for line in lines)
 
 
 def test_a_filter_goes_over_the_zones_and_not_the_probabilities(scene, network, tmp_path):

@@ -58,23 +58,32 @@ S1Units = Annotated[str, typer.Option(help="auto, db, linear or amplitude, which
 S1Bands = Annotated[str | None, typer.Option(help="Names in stored order, such as VH,VV.")]
 S1Filter = Annotated[str, typer.Option(help="none or lee (7 x 7 pixels), of two intensities.")]
 Mask = Annotated[Path | None, typer.Option(help="Raster whose pixels of some values are left out, such as SCL.")]
-MaskValues = Annotated[str, typer.Option(help="Those values; where the mask knows nothing counts as 0.")]
+MaskValues = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Those values; without it {','.join(map(str, SCL_UNUSABLE))}. Where the mask knows nothing counts as 0."
+    ),
+]
 Area = Annotated[str | None, typer.Option(help="File of polygons, or W,S,E,N in degrees, to which scenes are cut.")]
 Crs = Annotated[
     str | None,
     typer.Option(help="Of the grid, such as EPSG:32633; without it that of the first file, or its UTM zone."),
 ]
-SCL = ",".join(map(str, SCL_UNUSABLE))
 
 
 def scene_options(
-    s2: list[Path], s1: list[Path] | None, s2_bands: str | None, s1_bands: str | None, mask_values: str, **others: Any
+    s2: list[Path],
+    s1: list[Path] | None,
+    s2_bands: str | None,
+    s1_bands: str | None,
+    mask_values: str | None,
+    **others: Any,
 ) -> "SceneOptions":
     """What `tile` and `map` say of scenes; options that list something have commas between."""
     from bp_lcz.scenes.scene import SceneOptions
 
     try:
-        values = tuple(map(int, mask_values.split(",")))
+        values = None if mask_values is None else tuple(map(int, mask_values.split(",")))
     except ValueError:
         raise UserError(f"--mask-values {mask_values}", "expected whole numbers with commas between") from None
     optical, radar = (None if text is None else tuple(text.split(",")) for text in (s2_bands, s1_bands))
@@ -104,7 +113,7 @@ def tile(
     s1_bands: S1Bands = None,
     s1_filter: S1Filter = "none",
     mask: Mask = None,
-    mask_values: MaskValues = SCL,
+    mask_values: MaskValues = None,
     area: Area = None,
     crs: Crs = None,
     by: Annotated[str, typer.Option("--split", help="block, or none: all patches in one file.")] = "block",

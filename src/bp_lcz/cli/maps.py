@@ -8,7 +8,6 @@ import typer
 from bp_lcz.cli.datasets import (
     S1,
     S2,
-    SCL,
     Area,
     Crs,
     Mask,
@@ -22,6 +21,7 @@ from bp_lcz.cli.datasets import (
     S2Units,
     scene_options,
 )
+from bp_lcz.errors import UsageError
 
 commands = typer.Typer()
 
@@ -32,7 +32,7 @@ def make(
         str, typer.Argument(help="Folder of a checkpoint, models:/<name>@<alias>, or sen2lcz-mf, which is downloaded.")
     ],
     s2: S2,
-    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to make; --dry-run does without.")] = None,
     s1: S1 = None,
     s2_level: S2Level = None,
     s2_units: S2Units = "auto",
@@ -42,7 +42,7 @@ def make(
     s1_bands: S1Bands = None,
     s1_filter: S1Filter = "none",
     mask: Mask = None,
-    mask_values: MaskValues = SCL,
+    mask_values: MaskValues = None,
     area: Area = None,
     crs: Crs = None,
     other_level: Annotated[
@@ -60,7 +60,7 @@ def make(
 
     Example: bp-lcz map models/sen2lcz-mf --s2 S2_L1C.tif --out berlin
 
-    Example: bp-lcz map models/sen2lcz-mf --s2 S2_L1C.tif --out berlin --dry-run
+    Example: bp-lcz map models/sen2lcz-mf --s2 S2_L1C.tif --dry-run
     """
     from bp_lcz.maps.exports import export_names
     from bp_lcz.maps.map import MapOptions, make_map, plan_map
@@ -82,8 +82,10 @@ def make(
         crs=crs,
     )
     options = MapOptions(scene, over, export_names(export), against, compare, other_level)
+    if out is None and not dry_run:
+        raise UsageError("--out", "name the folder to make; --dry-run does without")
     classifier, name = load_model(Path.cwd(), model)
-    if dry_run:
-        typer.echo("\n".join(plan_map(classifier, name, options, out)))
+    if out is None or dry_run:
+        plan_map(classifier, name, options, out, typer.echo)
     else:
         make_map(classifier, name, options, out, typer.echo)

@@ -24,6 +24,8 @@ COLOUR_SCALE = 10_000
 """Of a reflectance of 1 in a picture."""
 NO_PERCENT = 255
 _MOST_LOOKED_AT = 15
+_MOST_SECONDS = 10
+"""That a dry run looks for a cell that can be mapped."""
 _MOST_WAITING = 32
 """Rows of cells that wait for a batch to become full."""
 
@@ -143,7 +145,7 @@ def predict_cells(
 
 
 def looked_at(scene: Scene, classifier: Classifier) -> tuple[Int[np.ndarray, " reason"], int]:
-    """Reasons of the cells in some rows, spread over the scene, as many as a second allows.
+    """Reasons of the cells in some rows, spread over the scene: as many as a second allows, more if none is mapped.
 
     Returns:
         How many cells have each reason, and how many rows were looked at.
@@ -152,13 +154,14 @@ def looked_at(scene: Scene, classifier: Classifier) -> tuple[Int[np.ndarray, " r
     counts = np.zeros(len(Reason), np.int64)
     begin, seen = time.monotonic(), 0
     spread = set(np.linspace(0, down - 1, _MOST_LOOKED_AT + 2).astype(int)[1:-1].tolist())
-    for row in sorted(spread, key=lambda row: abs(row - down // 2)):
+    for row in sorted(range(down), key=lambda row: (row not in spread, abs(row - down // 2))):
+        spent = time.monotonic() - begin
+        if spent > _MOST_SECONDS or (counts[Reason.MAPPED] and (spent > 1 or row not in spread)):
+            break
         ring = _Ring(scene, classifier, row)
         ring.advance(row)
         counts += np.bincount(ring.reasons(row), minlength=len(Reason))
         seen += 1
-        if time.monotonic() - begin > 1:
-            break
     return counts, seen
 
 

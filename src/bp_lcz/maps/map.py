@@ -16,6 +16,7 @@ from tqdm import tqdm
 from bp_lcz.errors import UserError
 from bp_lcz.files import staged_folder
 from bp_lcz.maps.against import compare_maps, told, write_table, zones_of
+from bp_lcz.maps.cautions import cautions
 from bp_lcz.maps.cells import (
     Reason,
     cell_type,
@@ -42,7 +43,7 @@ from bp_lcz.maps.page import PAGE, Story, write_page
 from bp_lcz.maps.work import finished_rows, key_of, refuse_existing
 from bp_lcz.model.checkpoint import Classifier, versions
 from bp_lcz.patches.likeness import too_many_unlike
-from bp_lcz.records import Checkpoint, Comparison, DataKind, MappedBy, MapReport
+from bp_lcz.records import Comparison, MappedBy, MapReport
 from bp_lcz.scenes.raster import CELL, CELL_PIXELS
 from bp_lcz.scenes.scene import Scene, SceneOptions, opened_scene
 from bp_lcz.scheme import ZONES
@@ -102,7 +103,7 @@ class _Plan:
         classifier: the model.
         name: of the model.
         options: see there.
-        out: folder to make.
+        out: folder to make; ``map`` where that is not known.
         notices: what a reader must know first.
         files: that are read.
     """
@@ -189,10 +190,7 @@ def make_map(
             reasons = _counts(cells["reason"], len(Reason))
             written = _write(plan, cells, reasons) if cells["lcz"].any() else None
         if written is None:  # once the rows are gone: another run would find the same
-            raise UserError(
-                options.scene.s2[0],
-                f"no cell can be mapped: {_shares(reasons)}; a cell needs all of the 320 m round it",
-            )
+            raise _no_cell(options, "no cell", reasons)
         report, agreement = written
         done = [*plan.scene.losses(), f"{todo:,} cells in {seconds:.1f} s", *agreement]
     for line in (*done, *_areas(report), *_next_steps(out, options)):
@@ -200,65 +198,58 @@ def make_map(
     return report
 
 
-def plan_map(classifier: Classifier, name: str, options: MapOptions, out: Path) -> list[str]:
-    """What a map would be: what was found, its grid, how many cells have data, how long it takes. Nothing is written.
+def plan_map(
+    classifier: Classifier,
+    name: str,
+    options: MapOptions,
+    out: Path | None = None,
+    tell: Callable[[str], object] = print,
+) -> None:
+    """Tell what a map would be: what was found, its grid, how many cells have data, how long it takes.
+
+    Nothing is written.
 
     Raises:
         UserError: as `make_map`, as far as that is known without reading all.
     """
     with _planned(classifier, name, options, out) as plan:
         down, across = plan.shape
-        reasons, rows = looked_at(plan.scene, classifier)
-        asked = reasons[Reason.MAPPED] / max(reasons.sum(), 1) * down * across
         corner, cell = plan.place @ (0, 0), plan.place.a
-        return [
+        for line in (
             *plan.lines,
             *plan.notices,
             f"grid: {plan.scene.grid.crs.to_string()}, {across:,} x {down:,} cells of {cell:g} m, north-west corner "
             f"{corner[0]:.0f} E {corner[1]:.0f} N, {down * across * CELL_KM2:,.0f} km2",
-            f"of the cells in {rows} of {down} rows: {_shares(reasons)}",
-            f"about {_duration(asked * _seconds_per_patch(classifier))} for about {round(asked):,} cells on "
-            f"{classifier.device}",
-            f"would make {out}; nothing was written",
-        ]
+        ):
+            tell(line)
+        reasons, rows = looked_at(plan.scene, classifier)
+        if not reasons[Reason.MAPPED]:
+            raise _no_cell(options, f"no cell in {rows} of {down} rows", reasons)
+        tell(f"of the cells in {rows} of {down} rows: {_shares(reasons)}")
+        asked = reasons[Reason.MAPPED] / reasons.sum() * down * across
+        seconds = _duration(asked * _seconds_per_patch(classifier))
+        tell(f"about {seconds} for about {round(asked):,} cells on {classifier.device}")
+        tell("nothing was written" if out is None else f"would make {out}; nothing was written")
+
+
+def _no_cell(options: MapOptions, which: str, reasons: Int[np.ndarray, " reason"]) -> UserError:
+    return UserError(
+        options.scene.s2[0], f"{which} can be mapped: {_shares(reasons)}; a cell needs all of the 320 m round it"
+    )
 
 
 @contextmanager
-def _planned(classifier: Classifier, name: str, options: MapOptions, out: Path) -> Iterator[_Plan]:
-    refuse_existing(out)
+def _planned(classifier: Classifier, name: str, options: MapOptions, out: Path | None) -> Iterator[_Plan]:
+    if out is not None:
+        refuse_existing(out)
     with opened_scene(options.scene) as scene:
         check_channels(scene, classifier)
-        notices = _notices(scene, classifier.description, options)
-        plan = _Plan(scene, classifier, name, options, out, notices, input_files(options.scene))
+        notices = cautions(scene, classifier.description, options.other_level)
+        plan = _Plan(scene, classifier, name, options, out or Path("map"), notices, input_files(options.scene))
         _check_space(plan)
         for other in options.others.values():
             zones_of(other, scene.grid.crs, plan.place, plan.shape)  # refuses now what could not be compared in the end
         yield plan
-
-
-def _notices(scene: Scene, model: Checkpoint, options: MapOptions) -> tuple[str, ...]:
-    """What a reader must know first; of the level, too, if it may be another than the model takes."""
-    found = []
-    wanted, level = model.level, scene.level
-    if level is None and wanted is not None:
-        found.append(
-            f"Nothing tells the level of the Sentinel-2 files, and the model takes {wanted}: if they are of another, a "
-            "third to a half of the zones are others. Say it with --s2-level."
-        )
-    elif level != wanted and wanted is not None:
-        if not options.other_level:
-            raise UserError(
-                "--s2",
-                f"is {level}, the model takes {wanted}: a third to a half of the zones would be others; give {wanted}, "
-                "a model that takes this level, or --other-level to make the map all the same",
-            )
-        found.append(
-            f"Made of {level} with a model that takes {wanted}: with the same ground in the other level a third to a "
-            "half of the zones are others."
-        )
-    if model.kind is not None and model.kind is not DataKind.SO2SAT:
-        found.append(f"The model was trained on {model.dataset}: {model.kind.heading}. {model.kind.sentence}")
-    return tuple(found)
 
 
 def _check_space(plan: _Plan) -> None:

@@ -22,7 +22,7 @@ from shapely import Polygon, union_all
 from shapely.geometry.base import BaseGeometry
 
 from bp_lcz.bands import PATCH_SIDE, SCL_UNUSABLE, SEN2_BANDS, Channels, Level
-from bp_lcz.errors import UserError
+from bp_lcz.errors import UsageError, UserError
 from bp_lcz.records import SceneFindings
 from bp_lcz.scenes.areas import read_area
 from bp_lcz.scenes.lee import LEE_LOOKS, LEE_WINDOW
@@ -74,7 +74,7 @@ class SceneOptions:
         s1_filter: ``none`` or ``lee``, of intensities.
         s2_level: ``L1C`` or ``L2A``; None looks for it.
         mask: raster whose pixels of some values are left out, such as the scene classification (SCL) of Level 2A.
-        mask_values: those values; where the mask knows nothing counts as 0.
+        mask_values: those values, where the mask knows nothing counts as 0; None takes `SCL_UNUSABLE`.
         area: to which the scene is cut: a file of polygons, or ``W,S,E,N`` in degrees.
         crs: of the grid, a projection in metres; None takes that of the first file, or its UTM zone.
     """
@@ -89,11 +89,22 @@ class SceneOptions:
     s1_filter: str = "none"
     s2_level: str | None = None
     mask: Path | None = None
-    mask_values: tuple[int, ...] = SCL_UNUSABLE
+    mask_values: tuple[int, ...] | None = None
     area: str | None = None
     crs: str | None = None
 
     def __post_init__(self) -> None:
+        radar = {
+            "--s1-units": self.s1_units != "auto",
+            "--s1-bands": self.s1_bands is not None,
+            "--s1-filter": self.s1_filter != "none",
+        }
+        for given, needed, options in (
+            (self.s1, "--s1", radar),
+            (self.mask, "--mask", {"--mask-values": self.mask_values is not None}),
+        ):
+            for option in [option for option, is_said in options.items() if is_said and not given]:
+                raise UsageError(option, f"is about a file that is not given; name that with {needed}, too")
         if not self.s2:
             raise UserError("--s2", "expected a scene of Sentinel-2")
         if self.s2_offset not in (None, 0.0, OFFSET_DN):
@@ -303,5 +314,6 @@ def _mask(
     check_overlap(path, dataset, *first)
     if dataset.count > 1 or np.dtype(dataset.dtypes[0]).kind not in "iu":
         raise UserError(path, "expected a mask of one band of whole numbers, such as SCL")
-    lines.append(f"{path.name}: pixels of {', '.join(map(str, options.mask_values))} are masked")
-    return on_grid(stack, path, dataset, grid, [1], Resampling.nearest), options.mask_values
+    values = options.mask_values or SCL_UNUSABLE
+    lines.append(f"{path.name}: pixels of {', '.join(map(str, values))} are masked")
+    return on_grid(stack, path, dataset, grid, [1], Resampling.nearest), values
