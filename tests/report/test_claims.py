@@ -127,6 +127,42 @@ def test_the_difference_is_that_of_equal_seeds_averaged_with_blocks_resampled_jo
     assert [trials.seeds for trials in outcome.reproduced] == [3, 3]
 
 
+def rows(variant, seeds=(1, 2, 3), **overrides):
+    name = "-".join([variant, *map(str, overrides.get("prompts", {}).values())])
+    common = {"backbone": "eb_cnn", "variant": variant, "overrides": overrides}
+    return {f"{name}-s{seed}": {**common, "seed": seed} for seed in seeds}
+
+
+def test_texts_are_judged_against_the_control_that_the_claim_names(tmp_path):
+    trials = {**rows("bgp"), **rows("bgp", prompts={"source": "random"}), **rows("bgp", prompts={"source": "permuted"})}
+    claim = changed(COMPARISON, check__trials__variant="bgp", check__than__variant="bgp")
+    claim["check"]["than"]["prompts"] = {"source": "permuted"}
+    outcome = judged(tmp_path, claim, trials, skill=None)
+    assert [each.trials for each in outcome.reproduced] == ["bgp", "bgp-permuted"]
+    assert entries(outcome)[1] == "higher, by how much not accessible"
+    assert entries(outcome.model_copy(update={"where": None}))[1] == "-"
+    assert outcome.direction == "fails"  # each trial is better than the one before it
+
+
+def test_a_lead_over_the_backbone_alone_comes_with_the_share_of_the_added_layers(tmp_path):
+    trials = {**rows("plain"), **rows("encoder"), **rows("bp-lcz")}
+    outcome = judged(tmp_path, COMPARISON, trials, skill={**SKILL, "encoder": 0.5})
+    oa = {}
+    for result in read(tmp_path, trials).results:
+        oa.setdefault(result.evaluation.variant, []).append(result.evaluation.oa)
+    part = np.mean(oa["encoder"]) - np.mean(oa["plain"])
+    assert f"{part / outcome.difference:.0%} of it" in outcome.note
+    assert 0 < part < outcome.difference
+
+
+def test_random_vectors_in_all_trials_are_no_run_of_the_paper(tmp_path):
+    write_results(tmp_path, TRIALS, patches=300, skill=SKILL, groups=("RGB",), **OFFICIAL)
+    for file in tmp_path.glob("outputs/models/*/model.json"):
+        file.write_text(file.read_text().replace('"source": "text"', '"source": "random"'))
+    (outcome,) = check_claims(paper_of(tmp_path, it=COMPARISON), *read(tmp_path, TRIALS))
+    assert outcome.verdict == "not comparable"
+
+
 def test_trials_with_overrides_do_not_count(tmp_path):
     low = {
         f"low-s{seed}": {"backbone": "eb_cnn", "variant": "plain", "seed": seed, "overrides": {"model": {"alpha": 0.2}}}
@@ -221,7 +257,7 @@ def test_the_text_table_has_a_row_for_each_claim_and_says_what_the_data_are(tmp_
     assert lines[2].split(" | ")[0].strip() == "claim"
     assert [line.split(" | ")[0].strip() for line in lines[4:]] == [claim.claim for claim in paper.claims.values()]
     assert all(" | not comparable" in line for line in lines[4:])
-    lift = next(line for line in lines if line.startswith("BP-LCZ lifts EB-CNN, OA"))
+    lift = next(line for line in lines if line.startswith("BP-LCZ is above EB-CNN alone, OA"))
     assert "± " in lift
     assert "3 seeds" in lift
     assert "holds" in lift
@@ -278,7 +314,7 @@ def test_the_committed_claims_point_at_backbones_of_this_project():
 
 @pytest.mark.parametrize("key", ["oa", "kappa"])
 def test_the_committed_claims_hold_the_papers_statements(key):
-    checks = [claim.check for claim in load_paper(ROOT / "paper.yaml", NAMES).claims.values()]
+    checks = [claim.check for claim in load_paper(ROOT / "paper.yaml", NAMES).claims.values() if claim.where]
     stated = {
         (check.trials.backbone, check.trials.variant, check.than.variant)
         for check in checks
@@ -292,3 +328,11 @@ def test_the_committed_claims_hold_the_papers_statements(key):
         ("eb_cnn", "bp-lcz", "bgp"),
         ("eb_cnn", "bp-lcz", "msm"),
     }
+
+
+def test_the_committed_controls_set_prompting_against_the_encoder_and_texts_against_vectors_without_a_meaning():
+    claims = load_paper(ROOT / "paper.yaml", NAMES).claims.values()
+    checks = [claim.check for claim in claims if claim.check is not None and not claim.where]
+    controls = {(each.trials.variant, each.than.variant, each.than.prompts.get("source")) for each in checks}
+    sources = {(variant, variant, source) for variant in ("bgp", "bp-lcz") for source in ("random", "permuted")}
+    assert controls == {("bgp", "encoder", None), ("bp-lcz", "encoder", None)} | sources

@@ -5,7 +5,7 @@ judged only on the official data. On all other data the direction of a claim is 
 """
 
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,12 +22,20 @@ HEADER = ("claim", "paper", "reproduced", "difference [95 % interval]", "verdict
 
 
 class Selector(Part):
-    """Trials without overrides, over all seeds."""
+    """Trials without overrides but these of the prompts, over all seeds."""
 
     backbone: str
     variant: Variant
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the backbone in the paper; a trial with others is not comparable."""
+    prompts: dict[str, Any] = Field(default_factory=dict)
+    """What the trials override in ``prompts``: a control in the place of the texts, such as ``{source: random}``."""
+
+    def find(self, groups: Sequence[Group]) -> Group | None:
+        """The trials, if the run has them."""
+        overrides = {f"prompts.{key}": value for key, value in self.prompts.items()}
+        wanted = (self.backbone, self.variant, overrides)
+        return next((each for each in groups if (each.backbone, each.variant, each.overrides) == wanted), None)
 
 
 class Check(Part):
@@ -118,7 +126,7 @@ def check_claims(paper: Paper, summary: GateSummary, results: Sequence[TrialResu
             its backbone does not have.
     """
     check_same_patches(results)
-    groups = {(group.backbone, group.variant): group for group in group_seeds(results) if not group.overrides}
+    groups = group_seeds(results)
     return [_check(name, claim, summary, groups) for name, claim in paper.claims.items()]
 
 
@@ -138,6 +146,7 @@ def entries(claim: CheckedClaim) -> list[str]:
     paper = "not accessible" if claim.paper is None else fraction(claim.paper, 3)
     if claim.direction is not None:
         paper = "higher, by how much not accessible" if claim.paper is None else f"higher by {paper}"
+        paper = paper if claim.where else "-"  # a control of this project
     return [
         claim.claim,
         paper,
@@ -176,10 +185,10 @@ def signed(value: float) -> str:
     return text if text.startswith("-") or float(text) == 0 else f"+{text}"
 
 
-def _check(name: str, claim: Claim, summary: GateSummary, groups: Mapping[tuple[str, Variant], Group]) -> CheckedClaim:
+def _check(name: str, claim: Claim, summary: GateSummary, groups: Sequence[Group]) -> CheckedClaim:
     check = claim.check
     selectors = [] if check is None else [each for each in (check.trials, check.than) if each is not None]
-    found = [groups.get((each.backbone, each.variant)) for each in selectors]
+    found = [each.find(groups) for each in selectors]
     differing = [text for each, group in zip(selectors, found, strict=True) for text in _differing(name, each, group)]
     trials = [group for group in found if group is not None]
     values = {} if check is None else {group.label: group.values(check.key) for group in trials}
@@ -195,6 +204,7 @@ def _check(name: str, claim: Claim, summary: GateSummary, groups: Mapping[tuple[
         notes.append(f"{METRICS[check.key]} is undefined")
     else:
         difference, interval = _difference(claim, check, trials)
+        notes += _of_the_encoder(check, difference, groups)
         if is_comparison or claim.value is not None:
             if interval is None:
                 notes.append("no interval: all patches belong to one block")
@@ -249,6 +259,19 @@ def _difference(claim: Claim, check: Check, trials: Sequence[Group]) -> tuple[fl
     return means[0] - claim.value, None if interval is None else (interval[0] - claim.value, interval[1] - claim.value)
 
 
+def _of_the_encoder(check: Check, difference: float | None, groups: Sequence[Group]) -> list[str]:
+    """Which part of a lead over the backbone alone the added layers have without texts and without alignment."""
+    if check.than is None or check.than.variant != "plain" or check.trials.variant == "msm" or difference is None:
+        return []
+    encoder, plain = (check.trials.model_copy(update={"variant": name}).find(groups) for name in ("encoder", "plain"))
+    values, alone = (each.values(check.key) if each else None for each in (encoder, plain))
+    if values is None or alone is None:
+        return []
+    part = statistics.fmean(values) - statistics.fmean(alone)
+    share = f", {part / difference:.0%} of it" if difference > 0 else ""
+    return [f"the encoder without prompting: {signed(part)}{share}"]
+
+
 def _direction(interval: Interval) -> Direction:
     if interval is None or interval[0] <= 0 <= interval[1]:
         return "undecided"
@@ -269,14 +292,18 @@ def _differing(claim: str, selector: Selector, group: Group | None) -> list[str]
     """In which options the backbone of a run is not the paper's; its checkpoint tells all that it has."""
     if group is None:
         return []
-    options = group.members[0].model.backbone_options
+    model = group.members[0].model
+    options = model.backbone_options
     if unknown := sorted(selector.options.keys() - options.keys()):
         raise UserError(PAPER, f"claims.{claim}.check: {selector.backbone} has no option {', '.join(unknown)}")
-    return [
+    differing = [
         f"{group.label} has {key} {value_text(options[key])}, the paper {value_text(value)}"
         for key, value in selector.options.items()
         if options[key] != value
     ]
+    if not selector.prompts and model.prompts.source != "text":  # set for all trials
+        differing.append(f"{group.label} has {model.prompts.source} vectors, the paper texts")
+    return differing
 
 
 def _reproduced(label: str, values: Sequence[float]) -> Reproduced:
