@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,19 +11,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from rasterio.transform import from_origin
 
 from bp_lcz.errors import BusyError, UserError
-from bp_lcz.files import locked
+from bp_lcz.files import file_sha256, locked
 from bp_lcz.maps import map as maps
 from bp_lcz.maps import work
 from bp_lcz.maps.against import told
 from bp_lcz.maps.cells import Reason
 from bp_lcz.maps.filters import majority
+from bp_lcz.maps.inputs import input_files
 from bp_lcz.maps.map import MapOptions, make_map, plan_map
 from bp_lcz.model.checkpoint import load_classifier, write_checkpoint
 from bp_lcz.records import Likeness, MapReport
-from bp_lcz.scenes.scene import SceneOptions
+from bp_lcz.scenes.scene import SceneOptions, opened_scene
 from bp_lcz.scheme import CODES
 from bp_lcz.serving.predict import predict_file
 from tests.conftest import ROOT
@@ -30,6 +33,7 @@ from tests.maps.rasters import patchy, write_cells, write_map
 from tests.maps.scenes import OPTICAL, classifier_of
 from tests.model.networks import INTENSITIES_ONLY
 from tests.scenes.rasters import NORTH, WEST, optical, radar, run, write_tif
+from tests.scenes.safe import RESOLUTION, ground, write_band, write_item
 
 SIDE = 152
 
@@ -181,6 +185,77 @@ def test_rows_of_another_model_are_not_taken(scene, network, tmp_path, monkeypat
     other = type(other)(other.network, other.channels, description, "cpu")
     make_map(other, "other", options_of(scene), tmp_path / "berlin", said.append)
     assert not any("goes on" in line for line in said)
+
+
+def test_rows_of_a_scene_one_of_whose_assets_has_changed_are_not_taken(network, tmp_path, monkeypatch):
+    bands = {band: tmp_path / "r" / f"{band}.tif" for band in ground()}
+    for band, path in bands.items():
+        write_band(path, ground()[band], RESOLUTION.get(band, 20))
+    item = write_item(tmp_path / "item.json", {band: {"href": f"r/{band}.tif"} for band in bands})
+    monkeypatch.setattr(maps, "write_rasters", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make_map(network, "small", options_of({"s2": item}), tmp_path / "berlin", print)
+    monkeypatch.undo()
+    write_band(bands["B04"], ground(seed=1)["B04"], 10)
+    said = []
+    report = make_map(network, "small", options_of({"s2": item}), tmp_path / "berlin", said.append)
+    assert not any("goes on" in line for line in said)
+    hashes = {file.name: file.sha256 for file in report.inputs}
+    assert hashes.keys() == {"item.json", *(f"{band}.tif" for band in bands)}
+    assert hashes["B04.tif"] == file_sha256(bands["B04"])
+
+
+def test_a_file_that_changes_while_it_is_read_makes_no_map(scene, network, tmp_path, monkeypatch):
+    predict = maps.predict_cells
+
+    def touched(*arguments):
+        yield from predict(*arguments)
+        os.utime(scene["s2"], ns=(1, 1))
+
+    monkeypatch.setattr(maps, "predict_cells", touched)
+    with pytest.raises(UserError) as refused:
+        make_map(network, "small", options_of(scene), tmp_path / "berlin", print)
+    assert refused.value.where == str(scene["s2"])
+    assert not (tmp_path / "berlin").exists()
+
+
+def test_files_that_virtual_rasters_name_are_inputs_however_deep(scene, tmp_path):
+    inner, outer = tmp_path / "inner.vrt", tmp_path / "outer.vrt"
+    rasterio.shutil.copy(scene["s2"], inner, driver="VRT")
+    outer.write_text(inner.read_text().replace("s2.tif", "inner.vrt"))
+    options = SceneOptions((outer,))
+    with opened_scene(options) as opened:
+        assert input_files(options, opened) == [outer, inner, scene["s2"]]
+
+
+def test_an_item_has_the_time_of_its_scenes_and_no_byte_from_the_disk(network, tmp_path):
+    item = _item_of(network, tmp_path / "a/S2A_MSIL1C_20220101T101401_N0400_R022_T33UUU_20220102T000000.tif")
+    assert item["properties"]["datetime"] == "2022-01-01T10:14:01Z"
+    again = _item_of(network, tmp_path / "b/S2A_MSIL1C_20220101T101401_N0400_R022_T33UUU_20220102T000000.tif", 1)
+    assert item == again
+    unknown = _item_of(network, tmp_path / "c/s2.tif")["properties"]
+    assert (unknown["datetime"], unknown["start_datetime"]) == (None, "2015-06-27T00:00:00Z")
+    assert unknown["end_datetime"] > "2026"
+
+
+def _item_of(network, path, time_of_change=None):
+    path.parent.mkdir()
+    write_tif(path, optical(52, offset=1000))
+    if time_of_change is not None:
+        os.utime(path, ns=(time_of_change, time_of_change))
+    make_map(network, "small", MapOptions(SceneOptions((path,), s2_level="L1C")), path.parent / "city", print)
+    return json.loads((path.parent / "city/item.json").read_text())
+
+
+def test_a_map_of_pixels_that_were_made_anew_says_so_wherever_it_goes(network, tmp_path):
+    path = write_tif(tmp_path / "s2.tif", optical(60), transform=from_origin(13.4, 52.5, 1.4e-4, 9e-5), crs="EPSG:4326")
+    said = []
+    report = make_map(network, "small", options_of({"s2": path}), tmp_path / "berlin", said.append)
+    assert report.scene.files[0].resampled
+    (notice,) = [notice for notice in report.notices if "made anew" in notice]
+    assert notice in said
+    assert "made anew" in (tmp_path / "berlin/map.html").read_text()
+    assert "made anew" in (tmp_path / "berlin/areas.csv").read_text()
 
 
 def test_what_cannot_be_made_is_refused_and_leaves_nothing(scene, network, tmp_path, monkeypatch):

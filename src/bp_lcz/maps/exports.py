@@ -11,19 +11,19 @@ from affine import Affine
 from jaxtyping import Int16, UInt8
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.warp import reproject, transform, transform_bounds
+from rasterio.warp import reproject, transform_bounds
 
 from bp_lcz.errors import UserError
 from bp_lcz.maps.filters import wudapt
 from bp_lcz.maps.outputs import LCZ, PROBABILITY
 from bp_lcz.maps.symbology import WUDAPT_VALUES, palette, write_symbology
+from bp_lcz.scenes.raster import SIDE_POINTS, outline
 
 FOLDER = "exports"
 """Of a map's folder, in which they lie."""
 _DEGREES = CRS.from_epsg(4326)
 _STEP = 100 / 111_319.49079327358
 """Degrees of a cell of the LCZ Generator: 100 m of the equator, counted from 0."""
-_EDGE_POINTS = 100
 
 
 @dataclass(frozen=True)
@@ -169,11 +169,10 @@ def _inner_degrees(source: _Map) -> tuple[float, float, float, float]:
 
     w2w checks the box round the map, which is larger: a UTM zone is turned against the degrees.
     """
-    height, width = source.lcz.shape
-    along, zero, one = np.linspace(0, 1, _EDGE_POINTS), np.zeros(_EDGE_POINTS), np.ones(_EDGE_POINTS)
-    sides = []
-    for right, down in ((zero, along), (along, one), (one, along), (along, zero)):
-        x, y = source.transform @ (right * width, down * height)
-        sides.append(np.array(transform(source.crs, _DEGREES, x, y)))
-    (west, _), (_, south), (east, _), (_, north) = sides
-    return float(west.max()), float(south.max()), float(east.min()), float(north.min())
+    path = source.folder / LCZ
+    with rasterio.open(path) as file:
+        ring = np.array(outline(path, file, _DEGREES, SIDE_POINTS).exterior.coords)
+    top, right, bottom, left = (
+        ring[first : first + SIDE_POINTS + 1] for first in range(0, 4 * SIDE_POINTS, SIDE_POINTS)
+    )
+    return left[:, 0].max(), bottom[:, 1].max(), right[:, 0].min(), top[:, 1].min()

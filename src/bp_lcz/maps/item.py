@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from affine import Affine
+import rasterio
 from rasterio.crs import CRS
-from rasterio.warp import transform
+from shapely.geometry.polygon import orient
 
 from bp_lcz.maps.outputs import AREAS, LCZ, PROBABILITY, QUALITY
 from bp_lcz.maps.symbology import VALUES
+from bp_lcz.scenes.raster import outline
 from bp_lcz.scheme import ZONES
 
 ITEM = "item.json"
@@ -20,41 +21,43 @@ _EXTENSIONS = (
     "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
 )
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
-_FIRST_IMAGE = "2015-06-27T00:00:00Z"
-"""Sentinel-2 has images from then on."""
-_EDGE_POINTS = 9
+_ANY_TIME = ("2015-06-27T00:00:00Z", "2100-01-01T00:00:00Z")
+"""From the first image of Sentinel-2; an item needs an end, and there is none that no later scene makes wrong."""
+_EDGE_POINTS, _DECIMALS = 8, 6
 
 
-def write_item(
-    path: Path, name: str, crs: CRS, place: Affine, shape: tuple[int, int], last: str, notices: Sequence[str]
-) -> None:
-    """Write the item.
+def write_item(folder: Path, name: str, taken: Sequence[tuple[str, str] | None], notices: Sequence[str]) -> None:
+    """Write ``item.json``; equal maps give equal bytes.
 
     Args:
-        path: file to make.
+        folder: with ``lcz.tif``.
         name: of the map.
-        crs: of the cells.
-        place: of the cells.
-        shape: rows and columns.
-        last: time before which the scenes were taken, as RFC 3339 has it.
+        taken: first and last moment of each scene, as RFC 3339 has them; None where they are unknown.
         notices: what a reader must know first.
     """
-    ring = _outline(crs, place, shape)
-    west, south = ring.min(axis=0).tolist()
-    east, north = ring.max(axis=0).tolist()
+    path = folder / LCZ
+    with rasterio.open(path) as file:
+        crs, place, shape = file.crs, file.transform, file.shape
+        ring = outline(path, file, CRS.from_epsg(4326), _EDGE_POINTS)
+    corners = np.array(orient(ring).exterior.coords).round(_DECIMALS)
+    west, south = corners.min(axis=0).tolist()
+    east, north = corners.max(axis=0).tolist()
+    known = [times for times in taken if times is not None]
+    if len(known) < len(taken):
+        known, notices = [_ANY_TIME], ["Nothing tells when its scenes were taken.", *notices]
+    start, end = min(first for first, _ in known), max(last for _, last in known)
+    times = {"datetime": start} if start == end else {"datetime": None, "start_datetime": start, "end_datetime": end}
     item = {
         "type": "Feature",
         "stac_version": "1.1.0",
         "stac_extensions": _EXTENSIONS,
         "id": name,
-        "geometry": {"type": "Polygon", "coordinates": [ring.tolist()]},
+        "geometry": {"type": "Polygon", "coordinates": [corners.tolist()]},
         "bbox": [west, south, east, north],
         "properties": {
             "title": f"Local climate zones of {name}",
             "description": " ".join(["Local climate zones (Stewart and Oke 2012) of cells of 100 m.", *notices]),
-            "datetime": None,
-            "start_datetime": _FIRST_IMAGE,
-            "end_datetime": last,
+            **times,
             "gsd": place.a,
             "proj:code": crs.to_string(),
             "proj:shape": list(shape),
@@ -68,7 +71,7 @@ def write_item(
             "areas": _asset(AREAS, "Area of each zone", "text/csv", "metadata"),
         },
     }
-    path.write_text(json.dumps(item, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (folder / ITEM).write_text(json.dumps(item, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _asset(href: str, title: str, media: str, role: str, **more: Any) -> dict[str, Any]:
@@ -89,14 +92,3 @@ def _classes() -> list[dict[str, Any]]:
             for value, zone in zip(VALUES, ZONES, strict=True)
         ),
     ]
-
-
-def _outline(crs: CRS, place: Affine, shape: tuple[int, int]) -> np.ndarray:
-    """Longitude and latitude of points along the edge, counterclockwise and closed, to a tenth of a metre."""
-    along = np.linspace(0, 1, _EDGE_POINTS)[:-1]
-    zero = np.zeros_like(along)
-    down = np.concatenate([along, zero + 1, 1 - along, zero]) * shape[0]
-    right = np.concatenate([zero, along, zero + 1, 1 - along]) * shape[1]
-    east, north = place.c + place.a * right, place.f + place.e * down
-    degrees = np.array(transform(crs, "EPSG:4326", east.tolist(), north.tolist())).T.round(6)
-    return np.concatenate([degrees, degrees[:1]])

@@ -26,7 +26,7 @@ from bp_lcz.maps.cells import (
 )
 from bp_lcz.maps.exports import write_exports
 from bp_lcz.maps.filters import FILTERS
-from bp_lcz.maps.inputs import hashed, input_files, last_change, states
+from bp_lcz.maps.inputs import State, hashed, input_files, states
 from bp_lcz.maps.item import ITEM, write_item
 from bp_lcz.maps.outputs import (
     AREAS,
@@ -106,6 +106,7 @@ class _Plan:
         out: folder to make; ``map`` where that is not known.
         notices: what a reader must know first.
         files: that are read.
+        states: of them, as they were at first.
     """
 
     scene: Scene
@@ -115,6 +116,7 @@ class _Plan:
     out: Path
     notices: tuple[str, ...]
     files: list[Path] = field(repr=False)
+    states: list[State] = field(repr=False)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -147,7 +149,8 @@ class _Plan:
                 "model": self.classifier.description.weights_sha256,
                 "computed by": [versions(), self.classifier.device, torch.get_num_threads()],
                 "scene": [asdict(self.options.scene), self.scene.findings.model_dump(mode="json")],
-                "files": states(self.files),
+                "files": self.states,
+                "area": None if self.scene.area is None else self.scene.area.wkb_hex,
                 "cells": [self.shape, self.place, self.kept],
             }
         )
@@ -186,6 +189,7 @@ def make_map(
                     rows.add(row)
                     progress.update(across)
             seconds = time.monotonic() - start
+            states(plan.files, plan.states)
             cells = rows.read()
             reasons = _counts(cells["reason"], len(Reason))
             written = _write(plan, cells, reasons) if cells["lcz"].any() else None
@@ -245,7 +249,8 @@ def _planned(classifier: Classifier, name: str, options: MapOptions, out: Path |
     with opened_scene(options.scene) as scene:
         check_channels(scene, classifier)
         notices = cautions(scene, classifier.description, options.other_level)
-        plan = _Plan(scene, classifier, name, options, out or Path("map"), notices, input_files(options.scene))
+        files = input_files(options.scene, scene)
+        plan = _Plan(scene, classifier, name, options, out or Path("map"), notices, files, states(files))
         _check_space(plan)
         for other in options.others.values():
             zones_of(other, scene.grid.crs, plan.place, plan.shape)  # refuses now what could not be compared in the end
@@ -274,8 +279,9 @@ def _write(
         found = _compare(folder, plan.options)
         report = _report(plan, reasons, lcz, found)
         write_areas(folder / AREAS, [report.zones.get(zone.code, 0) for zone in ZONES], notice)
-        last = last_change(plan.files)
-        write_item(folder / ITEM, plan.out.name, crs, plan.place, plan.shape, last, plan.notices)
+        files = plan.scene.findings.files
+        taken = [file.taken for file in files if file.quantity == "reflectance"]
+        write_item(folder, plan.out.name, taken, plan.notices)
         report.write(folder / REPORT)
         agreement = [line for comparison in found.values() for line in told(comparison)]
         write_page(folder, true_colours(cells), _story(plan, agreement))

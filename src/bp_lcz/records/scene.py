@@ -17,6 +17,8 @@ class FileFindings(Part):
         scale: quantity of a stored 1, before decibels become power and amplitudes squares.
         shift: likewise of a stored 0.
         level: ``L1C`` or ``L2A`` of Sentinel-2, where it is known.
+        taken: first and last moment at which Sentinel-2 saw the ground, where that is known.
+        resampled: whether its finest pixels are none of the grid, so that all were made anew.
         evidence: lines that say by what all this was found.
     """
 
@@ -28,6 +30,8 @@ class FileFindings(Part):
     scale: float
     shift: float
     level: str | None
+    taken: tuple[str, str] | None
+    resampled: bool
     evidence: tuple[str, ...]
 
 

@@ -66,6 +66,8 @@ class MosaicPart:
             scale=form.scale,
             shift=form.shift,
             level=form.level,
+            taken=form.taken,
+            resampled=self.layer.is_resampled,
             evidence=tuple(form.notes),
         )
 

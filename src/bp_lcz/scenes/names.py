@@ -1,6 +1,7 @@
 """How tools and products name the bands of Sentinel-1 and Sentinel-2."""
 
 import re
+from datetime import UTC, datetime
 
 from bp_lcz.bands import SEN2_BANDS, Level
 
@@ -33,6 +34,16 @@ def level_of(text: str) -> Level | None:
     """The processing level of Sentinel-2 of which a text speaks, such as ``Level-1C`` or ``MSIL2A``."""
     found = re.search(r"1C|2A", text)
     return None if found is None else "L1C" if found[0] == "1C" else "L2A"
+
+
+def moment(text: object) -> str | None:
+    """A time in the form of RFC 3339, in UTC and whole seconds; None if a text is none with a day."""
+    try:
+        found = datetime.fromisoformat(str(text))
+        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return found.replace(microsecond=0).isoformat().replace("+00:00", "Z")
 
 
 def polarisation(text: str) -> str:

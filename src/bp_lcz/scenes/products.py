@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from bp_lcz.errors import UserError, one_line
-from bp_lcz.scenes.names import band_name, level_of, polarisation
+from bp_lcz.scenes.names import band_name, level_of, moment, polarisation
 from bp_lcz.scenes.raster import opened
 from bp_lcz.scenes.sentinel2 import DN, FIRST_WITH_OFFSET
 from bp_lcz.scenes.stac import read_item
@@ -206,7 +206,8 @@ def _by_xml(path: Path, name: str, text: str) -> Stated:
     else:
         is_older = bool(baseline) and _number(baseline) < FIRST_WITH_OFFSET
         offset = 0.0 if is_older else None
-    return Stated(name, level, offset, said)
+    seen = moment(min(values("DATATAKE_SENSING_START") or values("PRODUCT_START_TIME"), default=""))
+    return Stated(name, level, offset, said, (seen, seen) if seen else None)
 
 
 def _number(text: str) -> float:

@@ -39,7 +39,8 @@ _MOST_STRETCH = 0.05
 """Of a grid's metres against the ground's: 0.5 % in a neighbouring UTM zone, 5 % on the rim of a continent's."""
 _CLOSE = 1e-4
 """Of a pixel or a cell: what counts as the same place."""
-_SIDE_POINTS = 64
+SIDE_POINTS = 64
+"""Of a side that is bent in other coordinates."""
 _UTM = re.compile(r"32[67]\d\d")
 CELL_PIXELS = 10
 CELL_M = CELL_PIXELS * PIXEL_M
@@ -75,6 +76,11 @@ class Layer:
         self._down, self._right = steps
         self._alpha = alpha
         self._is_whole = all(dataset.mask_flag_enums[band - 1] == [MaskFlags.all_valid] for band in bands)
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether its pixels were made anew, since they are none of the grid."""
+        return isinstance(self._dataset, WarpedVRT)
 
     def read(self, row: int, rows: int) -> tuple[Num[np.ndarray, "band row width"], Bool[np.ndarray, "row width"]]:
         """Values, and where the file does not say that one of them is unknown: nowhere beyond the raster."""
@@ -173,8 +179,8 @@ def _degrees(dataset: Any) -> tuple[float, float, float, float]:
     return west, south, east + 360 if east < west else east, north
 
 
-def grid_crs(path: Path, dataset: Any, asked: str | None) -> tuple[CRS, list[str]]:
-    """Coordinates of the grid, and what is to be said of them: those asked for, the raster's own, or its UTM zone.
+def grid_crs(path: Path, dataset: Any, asked: str | None) -> CRS:
+    """Coordinates of the grid: those asked for, the raster's own, or its UTM zone.
 
     Raises:
         UserError: if those asked for are no metres of the ground there, with a number of EPSG.
@@ -196,15 +202,14 @@ def grid_crs(path: Path, dataset: Any, asked: str | None) -> tuple[CRS, list[str
             raise UserError(f"--crs {asked}", "expected a projection in metres such as EPSG:32633, a UTM zone")
         if not _is_true(crs, utm, x, y):
             raise UserError(f"--crs {asked}", f"its metres are none on the ground of {path}; give {utm.to_string()}")
-        return crs, []
+        return crs
     if (
         _is_metric(dataset.crs)
         and (_steps(dataset) or _UTM.fullmatch(str(dataset.crs.to_epsg())))
         and _is_true(dataset.crs, utm, x, y)
     ):
-        return dataset.crs, []
-    note = f"{path.name}: warped to 10 m in {utm.to_string()}; pixels made anew change zones, so give the original"
-    return utm, [note]
+        return dataset.crs
+    return utm
 
 
 def _is_true(crs: CRS, utm: CRS, x: float, y: float) -> bool:
@@ -223,13 +228,13 @@ def _is_metric(crs: CRS) -> bool:
     )
 
 
-def outline(path: Path, dataset: Any, crs: CRS) -> Polygon:
-    """The rectangle of a raster, in other coordinates a figure with bent sides.
+def outline(path: Path, dataset: Any, crs: CRS, points: int = SIDE_POINTS) -> Polygon:
+    """The rectangle of a raster, in other coordinates a figure with bent sides: first row, last column, and on round.
 
     Raises:
         UserError: if those coordinates do not reach it.
     """
-    steps = np.linspace(0, 1, _SIDE_POINTS, endpoint=False)
+    steps = np.linspace(0, 1, points, endpoint=False)
     ones = np.ones_like(steps)
     across = np.concatenate([steps, ones, 1 - steps, 0 * ones]) * dataset.width
     down = np.concatenate([0 * ones, steps, ones, 1 - steps]) * dataset.height

@@ -180,6 +180,12 @@ class Scene:
         self._chunks: dict[int, Strip] = {}
 
     @property
+    def files(self) -> list[Path]:
+        """That GDAL reads for its rasters, but for those in archives."""
+        bands = [band for parts in self._parts.values() for part in parts for band in part.scene.bands]
+        return [Path(file) for band in bands for file in band.dataset.files]
+
+    @property
     def cells(self) -> tuple[int, int]:
         """Cells of 100 m down and across."""
         down, across = ((side - PATCH_SIDE) // CELL_PIXELS + 1 for side in (self.grid.height, self.grid.width))
@@ -257,7 +263,7 @@ def opened_scene(options: SceneOptions) -> Iterator[Scene]:
         first = (optical[0].path, optical[0])
         for scene in radar:
             check_overlap(scene.path, scene, *first)
-        crs, lines = grid_crs(*first, options.crs)
+        crs = grid_crs(*first, options.crs)
         shapes = union_all([_outline(scene, crs) for scene in optical])
         west, south, east, north = shapes.bounds
         width, height = round((east - west) / PIXEL_M), round((north - south) / PIXEL_M)
@@ -268,8 +274,7 @@ def opened_scene(options: SceneOptions) -> Iterator[Scene]:
         if not wanted.area:
             raise UserError(options.area, f"lies outside {options.s2[0]}")
         grid = cell_grid(crs, wanted.bounds)
-        ground, said = pixel_grid(*first, grid)
-        lines += said
+        ground, lines = pixel_grid(*first, grid)
         sen2 = [_optical(stack, scene, ground, options) for scene in optical]
         sen1 = [_radar(stack, scene, ground, options) for scene in radar]
         lines += [note for part in (*sen2, *sen1) for note in part.form.notes]
@@ -290,7 +295,11 @@ def _outline(scene: Stack, crs: CRS) -> Polygon:
 
 def _optical(stack: ExitStack, scene: Stack, grid: Grid, options: SceneOptions) -> MosaicPart:
     form = read_optical(scene.path, scene, options.s2_bands, options.s2_units, options.s2_offset, options.s2_level)
-    return MosaicPart(scene, _layer(stack, scene, form, grid), form, outline(scene.path, scene, grid.crs))
+    layer = _layer(stack, scene, form, grid)
+    if layer.is_resampled:
+        note = f"{scene.path.name}: warped to 10 m in {grid.crs.to_string()}; pixels made anew change zones"
+        form.notes.append(note)
+    return MosaicPart(scene, layer, form, outline(scene.path, scene, grid.crs))
 
 
 def _radar(stack: ExitStack, scene: Stack, grid: Grid, options: SceneOptions) -> MosaicPart:

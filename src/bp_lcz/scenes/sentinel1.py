@@ -64,6 +64,10 @@ class Radar:
         """None: levels are those of Sentinel-2."""
 
     @property
+    def taken(self) -> None:
+        """None: a map's time is that of Sentinel-2."""
+
+    @property
     def fill_alone(self) -> bool:
         """Whether the fill means no data in a single band, too: 0 is power that noise removal took away."""
         return self.fill != 0

@@ -14,7 +14,7 @@ from scipy.ndimage import label
 
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.names import ORDERS, band_name, level_of
+from bp_lcz.scenes.names import ORDERS, band_name, level_of, moment
 from bp_lcz.scenes.raster import majority, naming_texts, sample
 from bp_lcz.scenes.stack import Stack
 
@@ -35,6 +35,7 @@ _DARK, _DARK_TAIL = 0.12, 0.03
 """Reflectance of water at all wavelengths, and beyond one at which it is 0."""
 FIRST_WITH_OFFSET = 4.0
 """Processing baseline."""
+_NAMED_TIME = re.compile(r"(?:S2[A-D]_MSIL(?:1C|2A)|T\d\d[C-X][A-Z]{2})_(\d{8}T\d{6})")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Optical:
         has_offset: whether stored values carry the offset, so that 0 is never a measured value.
         fill: a value that means no data though the file does not say so.
         level: ``L1C`` or ``L2A``, None where nothing tells.
+        taken: first and last moment at which the ground was seen, None where nothing tells.
         notes: what was found.
     """
 
@@ -59,6 +61,7 @@ class Optical:
     has_offset: bool
     fill: float | None
     level: str | None
+    taken: tuple[str, str] | None
     notes: list[str]
 
     @property
@@ -170,12 +173,15 @@ def read_optical(
             raise UserError(path, f"is of level {level}, {by}, but --s2-level says {asked_level}")
         level, by = asked_level, "by --s2-level"
     said += [f"{path.name}: {evidence}", f"{path.name}: level {level or 'unknown'}, {by}"]
+    taken, by = _taken(path, dataset)
+    if taken is not None:
+        said.append(f"{path.name}: taken {' to '.join(dict.fromkeys(taken))}, by {by}")
     fill = majority(fills)
     if fill is None and (offset or dataset.stated):
         fill = 0.0
     if fill:
         said.append(f"{path.name}: {fill:g} in all bands is taken for no data")
-    return Optical(bands, found, slope / DN, (start - offset) / DN, offset != 0, fill, level, said)
+    return Optical(bands, found, slope / DN, (start - offset) / DN, offset != 0, fill, level, taken, said)
 
 
 def _names(path: Path, dataset: Stack, named: tuple[str, ...] | None) -> tuple[list[str], list[str]]:
@@ -214,6 +220,20 @@ def _level(path: Path, dataset: Stack, names: list[str]) -> tuple[str | None, st
         return "L1C", "as it has B10"
     # Level 2A drops the cirrus band alone.
     return ("L2A", "as it lacks B10 alone") if {"B01", "B09"} <= set(names) else (None, "while So2Sat's is L1C")
+
+
+def _taken(path: Path, dataset: Stack) -> tuple[tuple[str, str] | None, str]:
+    """When the ground was seen, and the evidence for it."""
+    if dataset.stated is not None and dataset.stated.taken:
+        return dataset.stated.taken, dataset.stated.by
+    tags = dataset.tags()
+    by_tag = tags.get("DATATAKE_1_DATATAKE_SENSING_START", tags.get("PRODUCT_START_TIME", ""))
+    names = (path.name, dataset.bands[0].path.name)
+    by_name = next((found[1] for found in map(_NAMED_TIME.search, names) if found), "")
+    for text, evidence in ((by_tag, "its metadata"), (by_name, "its name")):
+        if seen := moment(text):
+            return (seen, seen), evidence
+    return None, ""
 
 
 def _unit(path: Path, dataset: Stack, values: Float[np.ndarray, "10 pixel"], asked: str, is_declared: bool) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.names import level_of
+from bp_lcz.scenes.names import level_of, moment
 from bp_lcz.scenes.raster import opened
 from bp_lcz.scenes.sentinel2 import DN, OFFSET_DN
 from bp_lcz.scenes.stack import Stack, Stated, Stored
@@ -121,4 +121,6 @@ def _stated(path: Path, item: dict[str, Any], rasters: list[dict[str, Any]]) -> 
         by = f"raster:bands of {path.name}, scale {scale} and offset {shift}"
         if offset not in (0.0, OFFSET_DN):
             raise UserError(path, f"states an offset of {shift}; expected -0.1 or 0")
-    return Stated(path.name, level_of(told), offset, by)
+    at = properties.get("datetime")
+    first, last = (moment(at or properties.get(f"{end}_datetime")) for end in ("start", "end"))
+    return Stated(path.name, level_of(told), offset, by, (first, last) if first and last else None)

@@ -35,12 +35,15 @@ class Stated:
         by: its name.
         level: ``L1C`` or ``L2A``.
         offset: in digital numbers that stored values carry, 0 or 1000.
+        offset_by: where that is said.
+        taken: first and last moment at which the ground was seen, of `moment`.
     """
 
     by: str
     level: str | None = None
     offset: float | None = None
     offset_by: str = ""
+    taken: tuple[str, str] | None = None
 
 
 class Stack:
@@ -132,6 +135,11 @@ class StackLayer:
 
     def __init__(self, layers: list[tuple[Layer, list[int]]], count: int) -> None:
         self._layers, self._count = layers, count
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether not even the finest bands are as stored."""
+        return all(layer.is_resampled for layer, _ in self._layers)
 
     def read(self, row: int, rows: int) -> tuple[Num[np.ndarray, "band row width"], Bool[np.ndarray, "row width"]]:
         """As `Layer.read`: known where all are."""
