@@ -35,7 +35,7 @@ from bp_lcz.bands import GROUPS, PATCH_SIDE
 from bp_lcz.errors import UserError, one_line
 from bp_lcz.model.checkpoint import DESCRIPTION
 from bp_lcz.model.training import train_trial
-from bp_lcz.params import SPLITS, Params, Tier, TrialParams, read_sections
+from bp_lcz.params import SPLITS, WORDINGS, Params, Tier, TrialParams, read_sections
 from bp_lcz.records import (
     Blocks,
     DataKind,
@@ -234,17 +234,17 @@ def write_noise(folder: Path, patches: Mapping[str, int], device: torch.device) 
 
 def write_prompts(path: Path) -> None:
     """A prompt table of random unit vectors, since a bare machine has no text encoder; the speed is that of texts."""
-    embedding = normalize(torch.randn(CLASS_COUNT, len(GROUPS), TEXT_WIDTH), dim=-1)
+    embedding = normalize(torch.randn(len(WORDINGS), CLASS_COUNT, len(GROUPS), TEXT_WIDTH), dim=-1)
     template = "a photo of a {class} with {group} bands"
     origin = PromptOrigin(
-        texts=prompt_texts(template),
+        texts={wording: prompt_texts(template, wording) for wording in WORDINGS},
         template=template,
         class_template="{class}",
         encoder="random vectors",
         revision=None,
         sha256="0" * 64,
     )
-    PromptTable(embedding, embedding[:, 0], origin).write(path)
+    PromptTable(embedding, embedding[:, :, 0], origin).write(path)
 
 
 def paper_hours(setup: Setup) -> tuple[Hours, ...]:

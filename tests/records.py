@@ -7,7 +7,7 @@ import numpy as np
 
 from bp_lcz.bands import ALL_CHANNELS, Channels
 from bp_lcz.model.checkpoint import versions
-from bp_lcz.params import SPLITS, NetworkParams, Split
+from bp_lcz.params import SPLITS, WORDINGS, NetworkParams, Split
 from bp_lcz.records import (
     Blocks,
     Checkpoint,
@@ -29,7 +29,7 @@ NO_LEAKAGE = Leakage(status="none", pairs=0, distance=None)
 def random_origin() -> PromptOrigin:
     """Of prompts that no text encoder made."""
     template, made = "a photo of a {class} with {group} bands", {"encoder": "random vectors", "sha256": "0" * 64}
-    texts = prompt_texts(template)
+    texts = {wording: prompt_texts(template, wording) for wording in WORDINGS}
     return PromptOrigin(texts=texts, template=template, class_template="a photo of a {class}", revision=None, **made)
 
 

@@ -119,7 +119,7 @@ def test_overrides_of_a_trial_win_over_the_common_sections(tmp_path: Path) -> No
     params = load_params(write(tmp_path, {"trials.eb_cnn-bgp.overrides": overrides}))
     trial = params.trial("eb_cnn-bgp")
     assert (trial.train.epochs, trial.model.alpha, trial.backbone_options["widths"]) == (77, 0.2, [1])
-    assert trial.prompts == PromptVectors(source="random", draw=3, centre=False)
+    assert trial.prompts == PromptVectors(wording="names", source="random", draw=3, centre=False)
     assert params.trial("eb_cnn-plain").prompts.source == "text"
     assert params.trial("eb_cnn-plain").train.epochs == params.train.epochs
 

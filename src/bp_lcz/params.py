@@ -25,6 +25,8 @@ SPLITS: tuple[Split, ...] = ("training", "validation", "testing")
 Variant = Literal["plain", "encoder", "msm", "bgp", "bp-lcz"]
 Target = Literal["identity", "class_group", "graded"]
 Loss = Literal["softmax", "sigmoid"]
+Wording = Literal["names", "described"]
+WORDINGS: tuple[Wording, ...] = ("names", "described")
 Tier = Literal["auto", "device", "pinned", "packed", "hdf5"]
 Share = Annotated[float, Field(ge=0, le=1)]
 TrialKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -93,6 +95,9 @@ class Encoder(_Section):
 class PromptVectors(_Section):
     """What image groups are compared with, equal for all trials unless a trial overrides it."""
 
+    wording: Wording
+    """What fills the templates: names of classes and groups, or names with what they mean: heights, built, sealed and
+    pervious shares of a class after Stewart and Oke (2012), and what a group sees."""
     source: Literal["text", "random", "permuted"]
     """``text``: the embeddings of the texts. Controls that know nothing of the classes: ``random``, unit vectors of the
     same width; ``permuted``, the embeddings of the texts dealt out anew over classes and groups."""

@@ -26,9 +26,8 @@ def write_inputs(folder: Path, patches: dict[str, int] = PATCHES) -> tuple[Path,
     summary = small_summary(patches, source="simulated for a test")
     summary.write(folder / "summary.json")
     pack(root, summary, folder / "packed")
-    embedding = torch.nn.functional.normalize(
-        torch.randn(17, 7, 12, generator=torch.Generator().manual_seed(0)), dim=-1
-    )
-    classes = torch.nn.functional.normalize(embedding.mean(1), dim=-1)
+    names = torch.randn(17, 7, 12, generator=torch.Generator().manual_seed(0))
+    embedding = torch.nn.functional.normalize(torch.stack([names, -names]), dim=-1)
+    classes = torch.nn.functional.normalize(embedding.mean(2), dim=-1)
     PromptTable(embedding, classes, random_origin()).write(folder / "prompts.safetensors")
     return folder / "packed", folder / "prompts.safetensors"

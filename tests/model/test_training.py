@@ -68,7 +68,7 @@ def test_a_control_meets_other_vectors_with_each_seed_and_names_no_text(
     outs = [train(inputs, tmp_path / str(seed), trial.model_copy(update={"seed": seed})) for seed in (1, 2)]
     first, second = map(stored_prompts, outs)
     assert not torch.equal(first, second)
-    assert not torch.equal(first, read_prompt_table(inputs[1]).embedding)
+    assert not torch.equal(first, read_prompt_table(inputs[1]).embedding[0])
     assert json.loads((outs[0] / "model.json").read_text())["text"] is None
 
 

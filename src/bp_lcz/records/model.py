@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 from bp_lcz.bands import Level
-from bp_lcz.params import Model, NetworkParams, PromptVectors, Train
+from bp_lcz.params import Model, NetworkParams, PromptVectors, Train, Wording
 from bp_lcz.records.base import Part, Record
 from bp_lcz.records.data import DataKind, KnownChannels, Leakage, Likeness
 
@@ -12,7 +12,7 @@ class PromptOrigin(Record):
     """What is told in the file of the prompt table beside the embeddings.
 
     Attributes:
-        texts: the text of each embedding, ``texts[class][group]``.
+        texts: the text of each embedding, ``texts[wording][class][group]``.
         template: the template that the texts were made from.
         class_template: the template of the classes without a group.
         encoder: name of the text encoder.
@@ -21,8 +21,8 @@ class PromptOrigin(Record):
     """
 
     remedy: ClassVar[str] = "run `bp-lcz prompts`"
-    format: Literal[2] = 2
-    texts: tuple[tuple[str, ...], ...]
+    format: Literal[3] = 3
+    texts: dict[Wording, tuple[tuple[str, ...], ...]]
     template: str
     class_template: str
     encoder: str

@@ -1,7 +1,9 @@
 """Stage ``prompts``: from the template to the prompt table."""
 
+import torch
+
 from bp_lcz.bands import GROUPS
-from bp_lcz.params import Params
+from bp_lcz.params import WORDINGS, Params
 from bp_lcz.paths import PROMPTS
 from bp_lcz.records import PromptOrigin
 from bp_lcz.text.encoder import load_encoder
@@ -12,10 +14,12 @@ from bp_lcz.text.table import PromptTable
 def run(params: Params) -> None:
     """Embed every class x group text once, so that training never calls the encoder."""
     section = params.prompts
-    texts = prompt_texts(section.template)
+    texts = {wording: prompt_texts(section.template, wording) for wording in WORDINGS}
     encoder = load_encoder(section.encoder.name, section.encoder.revision)
-    flat = [text for of_class in texts for text in of_class]
-    embedding = encoder(flat).reshape(len(texts), len(GROUPS), encoder.width)
+    # Each wording by itself: how long the longest text of a call is shows in the last bits.
+    flat = [[text for of_class in texts[wording] for text in of_class] for wording in WORDINGS]
+    embedding = torch.stack([encoder(each).unflatten(0, (-1, len(GROUPS))) for each in flat])
+    classes = torch.stack([encoder(class_texts(section.class_template, wording)) for wording in WORDINGS])
     origin = PromptOrigin(
         texts=texts,
         template=section.template,
@@ -24,6 +28,6 @@ def run(params: Params) -> None:
         revision=encoder.revision,
         sha256=encoder.sha256,
     )
-    table = PromptTable(embedding, encoder(class_texts(section.class_template)), origin)
-    table.write(PROMPTS)
-    print(f"{len(flat) + len(texts)} prompts embedded by {encoder.name} ({encoder.width} values each) -> {PROMPTS}")
+    PromptTable(embedding, classes, origin).write(PROMPTS)
+    count = embedding.shape[:3].numel() + classes.shape[:2].numel()
+    print(f"{count} prompts embedded by {encoder.name} ({encoder.width} values each) -> {PROMPTS}")

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from bp_lcz.bands import GROUPS
 from bp_lcz.errors import UserError, one_line
 from bp_lcz.files import staged_file
-from bp_lcz.params import PromptVectors
+from bp_lcz.params import WORDINGS, PromptVectors
 from bp_lcz.records import PromptOrigin
 from bp_lcz.scheme import CLASS_COUNT
 
@@ -24,19 +24,15 @@ class PromptTable:
     """Embeddings of the prompts and what made them.
 
     Attributes:
-        embedding: unit vectors, classes in So2Sat's order, groups in the order of ``bands.GROUPS``.
+        embedding: unit vectors, wordings in the order of ``params.WORDINGS``, classes in So2Sat's order, groups in the
+            order of ``bands.GROUPS``.
         class_embedding: unit vectors of the classes without a group.
         origin: their texts, and what made them.
     """
 
-    embedding: Float[Tensor, "class group width"]
-    class_embedding: Float[Tensor, "class width"]
+    embedding: Float[Tensor, "wording class group width"]
+    class_embedding: Float[Tensor, "wording class width"]
     origin: PromptOrigin
-
-    def of_groups(self, groups: list[str]) -> Float[Tensor, "class group width"]:
-        """The embeddings of the named groups only, in the order given."""
-        positions = [list(GROUPS).index(group) for group in groups]
-        return self.embedding[:, positions]
 
     def vectors(
         self, groups: list[str] | None, settings: PromptVectors, seed: int
@@ -48,7 +44,11 @@ class PromptTable:
             settings: texts or a control in their place.
             seed: of the trial, for a control that names no draw of its own.
         """
-        found = self.class_embedding[:, None] if groups is None else self.of_groups(groups)
+        wording = WORDINGS.index(settings.wording)
+        if groups is None:
+            found = self.class_embedding[wording, :, None]
+        else:
+            found = self.embedding[wording][:, [list(GROUPS).index(group) for group in groups]]
         random = np.random.default_rng(seed if settings.draw is None else settings.draw)
         if settings.source == "random":
             found = normalize(torch.from_numpy(random.standard_normal(found.shape, np.float32)), dim=-1)
@@ -80,6 +80,6 @@ def read_prompt_table(path: Path) -> PromptTable:
             origin = file.metadata()["bp_lcz"]
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(path, f"not a readable prompt table ({one_line(error)})") from None
-    if embedding.shape[:2] != (CLASS_COUNT, len(GROUPS)) or not torch.isfinite(embedding).all():
-        raise UserError(path, f"embeddings of shape {tuple(embedding.shape)}; expected (17, 7, width)")
+    if embedding.shape[:3] != (len(WORDINGS), CLASS_COUNT, len(GROUPS)) or not torch.isfinite(embedding).all():
+        raise UserError(path, f"embeddings of shape {tuple(embedding.shape)}; expected (2, 17, 7, width)")
     return PromptTable(embedding, class_embedding, PromptOrigin.parse(origin.encode(), path))
