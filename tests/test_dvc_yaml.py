@@ -9,6 +9,7 @@ import pytest
 import yaml
 from dvc.utils.serialize import load_py
 
+from bp_lcz.dvc_internals import stage_graph
 from bp_lcz.model.training import code_of
 from tests.conftest import ROOT
 
@@ -90,6 +91,13 @@ def test_a_stage_is_run_again_when_the_format_of_a_record_that_it_writes_changes
         content = load_py(str(ROOT / file))
         formats = [f"{name}.format" for name, value in content.items() if isinstance(value, dict) and "format" in value]
         assert sorted(names) == sorted(formats)
+
+
+def test_trials_are_run_and_evaluated_one_after_the_other_as_params_yaml_has_them() -> None:
+    graph, _ = stage_graph(ROOT, "verify")
+    trials = list(yaml.safe_load((ROOT / "params.yaml").read_text())["trials"])
+    of_trials = [stage for stage in graph if "@" in stage]
+    assert of_trials == [f"{stage}@{trial}" for trial in trials for stage in ("train", "evaluate")]
 
 
 def test_python_caches_are_invisible_to_dvc() -> None:

@@ -287,6 +287,34 @@ def test_renewing_takes_over_a_changed_and_a_removed_profile(checkout: Path, dat
     assert load_params(workspace / "params.yaml") == load_params(checkout / "params.yaml")
 
 
+def study(checkout: Path, rule: str) -> None:
+    (checkout / "rule.md").write_text(rule)
+    (checkout / "profiles/study.yaml").write_text("rule: rule.md\n")
+    commit(checkout)
+
+
+def test_a_study_keeps_the_rule_that_it_was_begun_with(checkout: Path) -> None:
+    study(checkout, "the best of five seeds")
+    begun = load_params(make_workspace("study", "study") / "params.yaml").rule
+    (checkout / "code.py").write_text("second = 2\n")
+    commit(checkout)
+    assert load_params(make_workspace("study", "study") / "params.yaml").rule == begun
+    study(checkout, "the best of one seed")
+    for profile in ("study", "quick"):
+        with refuses(checkout / ".workspaces/study/params.yaml", "rule", begun[:16] if begun else None):
+            make_workspace("study", profile)
+    assert load_params(checkout / ".workspaces/study/params.yaml").rule == begun
+    assert load_params(make_workspace("other", "study") / "params.yaml").rule != begun
+
+
+def test_a_rule_that_is_not_committed_is_refused(checkout: Path) -> None:
+    (checkout / "profiles/study.yaml").write_text("rule: rule.md\n")
+    (checkout / "rule.md").write_text("whatever comes out\n")
+    with refuses("profiles/study.yaml", "rule.md", "committed"):
+        make_workspace("study", "study")
+    assert not (checkout / ".workspaces/study").exists()
+
+
 def test_renewing_does_not_throw_away_edits(checkout: Path) -> None:
     workspace = make_workspace("one")
     (workspace / "code.py").write_text("edited = 3\n")

@@ -10,7 +10,7 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def stage_graph(workspace: Path, target: str) -> tuple[dict[str, set[str]], set[
                 raise UserError(workspace / "dvc.yaml", f"no stage {target}")
             needed = graph.subgraph([last, *networkx.descendants(graph, last)])
             # Stages without a command are files that DVC tracks.
-            order = [stage for stage in reversed(list(networkx.topological_sort(needed))) if stage.cmd]
+            order = [s for s in networkx.lexicographical_topological_sort(needed.reverse(), _rank(graph)) if s.cmd]
             before = {stage.name: {each.name for each in needed[stage] if each.cmd} for stage in order}
             current = set[str]()
             with suppress(LockError), lock_repo(repo):
@@ -55,6 +55,20 @@ def stage_graph(workspace: Path, target: str) -> tuple[dict[str, set[str]], set[
     except DvcException as error:
         raise UserError(workspace, one_line(error)) from None
     return before, current
+
+
+def _rank(stages: Iterable[Any]) -> Callable[[Any], tuple[int, int]]:
+    """Sorts stages as dvc.yaml has them, but all of a trial together, so that results come one after the other."""
+    place = {stage: number for number, stage in enumerate(stages)}
+    first = dict[str, int]()
+    for stage, number in place.items():
+        first.setdefault(_trial(stage), number)
+    return lambda stage: (first[_trial(stage)], place[stage])
+
+
+def _trial(stage: Any) -> str:
+    name = str(stage.addressing)
+    return name.partition("@")[2] or name
 
 
 def mend(workspace: Path) -> Iterator[str]:

@@ -243,6 +243,8 @@ class Params(_Section):
 
     profile: str | None
     """File of ``profiles/`` that was merged in; ``bp-lcz workspace`` writes it."""
+    rule: str | None
+    """By which a study decides: a committed file in a profile, its SHA-256 in the workspace that is made of it."""
     dataset: Dataset
     simulate: Simulate
     validation: Validate = Field(alias="validate")

@@ -9,7 +9,8 @@ written anew whenever the workspace is renewed:
 A profile is merged key by key: mappings merge, everything else (numbers, text, lists, null) replaces the
 value below it. The one exception is ``trials``: a profile that has it names all trials, and the committed ones
 are gone. In its place a profile may have a ``matrix`` (``bp_lcz.params.Matrix``), which is written out here.
-``profile`` is set to the profile's name, so that the report can say how it was made.
+``profile`` is set to the profile's name, so that the report can say how it was made. The file that a profile names as
+``rule`` must be committed and becomes its SHA-256; a workspace that was begun with another rule is not renewed.
 """
 
 import errno
@@ -23,6 +24,7 @@ from collections import Counter
 from configparser import ConfigParser
 from contextlib import ExitStack
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ LOCK_FILE = Path("dvc.lock")
 FLOW_LOCK = Path(".dvc/tmp/flow.lock")
 """Held by a flow run as long as it is at work in a checkout or workspace."""
 
+_RULE = re.compile(r"^rule: ([0-9a-f]{64})$", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -59,7 +62,8 @@ def make_workspace(name: str, profile: str | None = None, dataset: Path | None =
 
     Raises:
         UserError: if the name is no folder name, the profile is unknown or does not fit, the folder has no
-            training.h5, this is no git repository, or the workspace holds edits that renewing would lose.
+            training.h5, this is no git repository, the workspace holds edits that renewing would lose, or its study was
+            begun with another rule.
     """
     if not _NAME.fullmatch(name):
         raise UserError(
@@ -84,6 +88,7 @@ def make_workspace(name: str, profile: str | None = None, dataset: Path | None =
         is_new = not folder.exists()
         if not is_new:
             _check_renewable(main, folder)
+            _check_rule(folder / PARAMS_FILE, text)
             locks.enter_context(locked(folder / FLOW_LOCK, f"another run is at work in {folder}", tell=say))
             _check_renewable(main, folder)  # again, for what was edited meanwhile
         try:
@@ -160,6 +165,8 @@ def _merged_params(main: Path, commit: str, profile: str | None, dataset: Path |
     if profile is not None:
         params = merge_profile(main, params, profile)
         sources.append(f"{PROFILES}/{profile}.yaml")
+        if params.get("rule"):
+            params["rule"] = _hash_of_rule(main, commit, str(params["rule"]), sources[-1])
     if dataset is not None:
         params = _merge(params, {"dataset": {"root": str(_dataset_folder(dataset))}})
         sources.append("the folder given as --dataset")
@@ -184,6 +191,25 @@ def merge_profile(main: Path, params: dict[str, Any], profile: str) -> dict[str,
     overrides = _read_profile(main, profile)
     below = params | ({"trials": {}} if "trials" in overrides else {})
     return _merge(below, {**overrides, "profile": profile})
+
+
+def _hash_of_rule(main: Path, commit: str, file: str, profile: str) -> str:
+    try:
+        return sha256(git(main, "show", f"{commit}:{file}").encode("utf-8", "surrogateescape")).hexdigest()
+    except UserError:
+        raise UserError(profile, f"rule: {file} is not committed; a rule stands before its results") from None
+
+
+def _check_rule(params: Path, renewed: str) -> None:
+    """That a study is not decided by another rule than the one that it was begun with."""
+    kept = params.read_text(encoding="utf-8", errors="replace") if params.exists() else ""
+    begun, now = _RULE.search(kept), _RULE.search(renewed)
+    if begun and (now is None or now[1] != begun[1]):
+        raise UserError(
+            params,
+            f"the study here was begun with another rule (sha256 {begun[1][:16]}); "
+            "finish it at its commit, or give the new one a workspace of another name",
+        )
 
 
 def _read_profile(main: Path, profile: str) -> dict[str, Any]:
