@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bp_lcz.errors import UserError
-from bp_lcz.records import MOST_BYTES, Timings
+from bp_lcz.records import MOST_BYTES, Part, Record, Timings
+from tests import schemas
 from tests.refusals import refuses
 
 TIMINGS = Timings(
@@ -61,3 +63,39 @@ def test_a_missing_file_and_a_folder_in_its_place_are_named(tmp_path: Path) -> N
         Timings.read(tmp_path / "timings.json")
     with refuses(tmp_path, "unreadable"):
         Timings.read(tmp_path)
+
+
+def test_a_change_of_a_record_raises_its_format() -> None:
+    committed, found = json.loads(schemas.FILE.read_text()), schemas.of_records()
+    forgotten = schemas.forgotten(committed, found)
+    assert not forgotten, f"{', '.join(forgotten)}: fields changed; raise `format`, then {schemas.RENEW}"
+    assert committed == found, f"formats were raised; {schemas.RENEW}"
+
+
+def test_the_digest_of_a_record_knows_fields_types_and_parts_and_no_words() -> None:
+    def digest(**changes: Any) -> str:
+        space = {"__annotations__": {"format": int, "part": float}, "format": 1, "__doc__": "Words."} | changes
+        return schemas.digest(type("Example", (Record,), space))
+
+    class Inner(Part):
+        number: float
+
+    class Changed(Part):
+        number: int
+
+    inner, changed = ({"__annotations__": {"format": int, "part": part}} for part in (Inner, Changed))
+    digests = [digest(), digest(**inner), digest(**changed), digest(part=1.0), digest(format=2)]
+    assert len({*digests}) == 4
+    assert digest(__doc__="Other words.", format=2) == digest()
+
+
+def test_digests_are_not_renewed_where_a_format_was_forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(schemas, "FILE", tmp_path / "schemas.json")
+    assert schemas.main() is None
+    now = json.loads(schemas.FILE.read_text())
+    schemas.FILE.write_text(json.dumps(now | {"Timings": now["Timings"] | {"sha256": "of other fields"}}))
+    with pytest.raises(SystemExit, match="Timings"):
+        schemas.main()
+    schemas.FILE.write_text(json.dumps(now | {"Timings": {"format": 1, "sha256": "of other fields"}}))
+    schemas.main()
+    assert json.loads(schemas.FILE.read_text()) == now

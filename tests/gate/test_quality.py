@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from bp_lcz.bands import ALL_CHANNELS, Channels
-from bp_lcz.gate.expectations import suite
+from bp_lcz.gate import quality
+from bp_lcz.gate.expectations import Expectation, suite
 from bp_lcz.gate.quality import data_kind, data_level, gate, leakage_suite
 from bp_lcz.records import GateSummary, SplitSummary
 from bp_lcz.so2sat.releases import SO2SAT_V2
@@ -153,6 +154,14 @@ def test_the_kind_of_a_data_set_follows_from_its_source(source, kind):
 )
 def test_the_level_is_what_all_splits_state_or_that_of_so2sat(stated, release, level):
     assert data_level(stated, release) == level
+
+
+@pytest.mark.parametrize(("table", "column"), [("patchs", "zeros_sen2"), ("patches", "zeros_sen3")])
+def test_a_check_of_a_table_or_column_that_is_not_there_is_one_line(root, monkeypatch, table, column):
+    mistyped = Expectation("no snow", "sen2", table, column, maximum=1.0)
+    monkeypatch.setattr(quality, "leakage_suite", lambda _: [mistyped])
+    with refuses("expectation 'sen2: no snow'", table if table != "patches" else column, "patches"):
+        check(root)
 
 
 def test_values_that_are_not_finite_are_refused(root):

@@ -74,10 +74,6 @@ def converted_type(file: h5py.File, values: np.ndarray, folder: Path) -> None:
     file["sen1"][:] = values
 
 
-def without_values(file: h5py.File, values: np.ndarray, folder: Path) -> None:
-    file.create_dataset("sen1", values.shape, values.dtype, fillvalue=0.25)
-
-
 def plain(file: h5py.File, values: np.ndarray, folder: Path) -> None:
     file["sen1"] = values
 
@@ -90,7 +86,6 @@ WAYS = (
     external_storage,
     virtual,
     converted_type,
-    without_values,
     plain,
 )
 
@@ -120,6 +115,89 @@ def check_against_h5py(path: Path, reader: SplitReader) -> None:
         np.testing.assert_array_equal(sen1, expected[0][index])
         np.testing.assert_array_equal(sen2, expected[1][index])
     np.testing.assert_array_equal(reader.labels(), expected[2])
+
+
+def virtual_without_a_file(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    virtual(file, values, folder)
+    (folder / "radar.h5").rename(folder / "elsewhere.h5")
+
+
+def virtual_of_an_array_without_values(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    virtual(file, values, folder)
+    with h5py.File(folder / "radar.h5", "w") as other:
+        other.create_dataset("pixels", values.shape, values.dtype)
+
+
+def virtual_of_another_array(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    virtual(file, values, folder)
+    with h5py.File(folder / "radar.h5", "w") as other:
+        other["other"] = values
+
+
+def virtual_in_part(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    with h5py.File(folder / "radar.h5", "w") as other:
+        other["pixels"] = values[:-1]
+    layout = h5py.VirtualLayout(values.shape, values.dtype)
+    layout[:-1] = h5py.VirtualSource(folder / "radar.h5", "pixels", values[:-1].shape)
+    file.create_virtual_dataset("sen1", layout)
+
+
+def external_that_ends_early(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    external_storage(file, values, folder)
+    file.flush()
+    os.truncate(folder / "radar.raw", values.nbytes)  # it begins at byte 64
+
+
+def parts_never_written(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    file.create_dataset("sen1", values.shape, values.dtype, chunks=(5, *values.shape[1:]))[:5] = values[:5]
+
+
+def never_written(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    file.create_dataset("sen1", values.shape, values.dtype, fillvalue=0.25)
+
+
+LACKING = {
+    virtual_without_a_file: "not found",
+    virtual_of_an_array_without_values: "never written",
+    virtual_of_another_array: "pixels",
+    virtual_in_part: "no file has a part of it",
+    external_that_ends_early: "radar.raw",
+    parts_never_written: "2 of its 3 parts",
+    never_written: "never written",
+}
+
+
+@pytest.mark.parametrize("way", LACKING)
+def test_what_hdf5_would_fill_in_for_values_that_are_nowhere_is_refused(tmp_path: Path, way) -> None:
+    path = write(tmp_path / "mine.h5", way)
+    with refuses(path, "sen1", LACKING[way]), open_patches(path):
+        pytest.fail("opened")
+
+
+def virtual_that_grows(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    all_patches = (slice(h5py.h5s.UNLIMITED), *[slice(None)] * 3)
+    most = (None, *values.shape[1:])
+    with h5py.File(folder / "radar.h5", "w") as other:
+        other.create_dataset("pixels", data=values, maxshape=most)
+    layout = h5py.VirtualLayout(values.shape, values.dtype, maxshape=most)
+    source = h5py.VirtualSource(folder / "radar.h5", "pixels", values.shape, maxshape=most)
+    layout[all_patches] = source[all_patches]
+    file.create_virtual_dataset("sen1", layout)
+
+
+def virtual_of_files_beside(file: h5py.File, values: np.ndarray, folder: Path) -> None:
+    with h5py.File(folder / "radar.h5", "w") as other:
+        other["pixels"] = values
+    layout = h5py.VirtualLayout(values.shape, values.dtype)
+    layout[:] = h5py.VirtualSource("radar.h5", "pixels", values.shape)
+    file.create_virtual_dataset("sen1", layout)
+
+
+@pytest.mark.parametrize("way", [virtual_that_grows, virtual_of_files_beside])
+def test_virtual_arrays_whose_files_are_there_are_read(tmp_path: Path, way) -> None:
+    path = write(tmp_path / "mine.h5", way)
+    with open_patches(path) as reader:
+        check_against_h5py(path, reader)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -239,6 +317,7 @@ def test_a_damaged_directory_of_names_and_a_type_that_numpy_lacks_are_one_line(t
     strange.set_fields(63, 40, 23, 0, 40)
     with h5py.File(tmp_path / "strange.h5", "w") as file:
         h5py.h5d.create(file.id, b"sen2", strange, h5py.h5s.create_simple((1, 32, 32, 10)))
+        file["sen2"].id.write(h5py.h5s.ALL, h5py.h5s.ALL, np.zeros((1, 32, 32, 10)))
     with refuses(tmp_path / "strange.h5", "HDF5"), open_patches(tmp_path / "strange.h5"):
         pass
 

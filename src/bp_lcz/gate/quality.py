@@ -88,6 +88,7 @@ def gate(
     patches = {split: int((statistics["split"] == split).sum()) for split in SPLITS}
     accepted = leakage == "mark" or is_random_split(patches)
     expectations = [*suite(channels, reflectance_max, zeros_max), *leakage_suite(accepted)]
+    _check_names(expectations, tabled)
     with staged_file(out / "statistics.parquet") as file:
         statistics.to_parquet(file, index=False)
     with staged_folder(out / "data_docs") as folder:
@@ -100,6 +101,18 @@ def gate(
     summary = _summary(root, statistics, outcomes, neighbours.summary())
     summary.write(out / "summary.json")
     return summary
+
+
+def _check_names(expectations: list[Expectation], tables: Mapping[str, pd.DataFrame]) -> None:
+    """Great Expectations takes a mistyped name for one that it has nothing to check on."""
+    for expectation in expectations:
+        where = f"expectation '{expectation.title}'"
+        if expectation.table not in tables:
+            raise UserError(where, f"no table '{expectation.table}'; known: {', '.join(tables)}")
+        if expectation.column not in (known := tables[expectation.table].columns):
+            raise UserError(
+                where, f"table '{expectation.table}' has no column '{expectation.column}'; known: {', '.join(known)}"
+            )
 
 
 def leakage_suite(accepted: bool) -> list[Expectation]:

@@ -90,20 +90,75 @@ def dataset_of(path: Path, file: h5py.File, key: str) -> h5py.Dataset | None:
         if link is None:
             return None
         item = file[key]
-        is_short = isinstance(item, h5py.Dataset) and _is_short(item)
+        lack = _lack_of(path, item) if isinstance(item, h5py.Dataset) else None
     except (KeyError, OSError, RuntimeError) as error:
         target = f", a link to {link.filename}," if isinstance(link, h5py.ExternalLink) else ""
         raise UserError(path, f"{key}{target} cannot be opened ({reason_of(error)})") from None
-    if is_short:
-        raise UserError(path, f"{key} holds parts of less than their size: the file is damaged")
+    if lack is not None:
+        raise UserError(path, f"{key} {lack}")
     return item if isinstance(item, h5py.Dataset) else None
 
 
-def _is_short(dataset: h5py.Dataset) -> bool:
-    """Whether chunks that no filter made smaller are so: HDF5 gives what happens to lie in memory for the rest."""
-    if not dataset.chunks or dataset.id.get_create_plist().get_nfilters():
-        return False
-    return bool(dataset.id.get_storage_size() % (np.prod(dataset.chunks) * dataset.id.get_type().get_size()))
+def _lack_of(path: Path, dataset: h5py.Dataset) -> str | None:
+    """What an array lacks: HDF5 gives its fill value, or what happens to lie in memory, for values that are nowhere."""
+    plan = dataset.id.get_create_plist()
+    if dataset.is_virtual:
+        return _lack_of_sources(path, dataset)
+    if plan.get_external_count():
+        return _lack_of_external(path, dataset, plan)
+    if dataset.chunks:
+        if not plan.get_nfilters() and dataset.id.get_storage_size() % (np.prod(dataset.chunks) * _item_size(dataset)):
+            return "holds parts of less than their size: the file is damaged"
+        parts = int(np.prod([-(-side // chunk) for side, chunk in zip(dataset.shape, dataset.chunks, strict=True)]))
+        unwritten = parts - dataset.id.get_num_chunks()
+        return f"was not written to its end: {unwritten} of its {parts} parts are missing" if unwritten > 0 else None
+    return "was never written" if dataset.size and not dataset.id.get_storage_size() else None
+
+
+def _item_size(dataset: h5py.Dataset) -> int:
+    size: int = dataset.id.get_type().get_size()
+    return size
+
+
+def _lack_of_sources(path: Path, dataset: h5py.Dataset) -> str | None:
+    """Of a virtual array, which HDF5 fills where a file or its array is not found."""
+    sources = dataset.virtual_sources()
+    for name, key in {(source.file_name, source.dset_name) for source in sources if "%b" not in source.file_name}:
+        places = [path] if name == "." else [place for place in _places(path, name) if place.is_file()]
+        if not places:
+            return f"has values in {name}, which is not found"
+        with _open(places[0]) as file:
+            inner = file.get(key)
+            if not isinstance(inner, h5py.Dataset):
+                return f"has values in {name}, which has no array {key}"
+            if lack := _lack_of(places[0], inner):
+                return f"has values in {name}, whose array {key} {lack}"
+    is_fixed = None not in dataset.maxshape  # one that grows ends where its sources do
+    if is_fixed and sum(source.vspace.get_select_npoints() for source in sources) < dataset.size:
+        return "is virtual, and no file has a part of it"
+    return None
+
+
+def _places(path: Path, name: str) -> list[Path]:
+    """Where HDF5 looks for a source of a virtual array, in its order."""
+    prefix = os.environ.get("HDF5_VDS_PREFIX", "").replace("${ORIGIN}", str(path.parent))
+    names = [name, Path(name).name] if Path(name).is_absolute() else [name]
+    folders = [*([Path(prefix)] if prefix else []), path.parent, Path(), path.resolve().parent]
+    return [folder / each for each in names for folder in folders]
+
+
+def _lack_of_external(path: Path, dataset: h5py.Dataset, plan: Any) -> str | None:
+    """Of raw files, which HDF5 fills with zeros where they end early; one that is missing it names itself."""
+    prefix = os.environ.get("HDF5_EXTFILE_PREFIX", "").replace("${ORIGIN}", str(path.parent))
+    rest = dataset.size * _item_size(dataset)
+    for number in range(plan.get_external_count()):
+        name, offset, size = plan.get_external(number)
+        file = Path(prefix, os.fsdecode(name))
+        needed = min(rest, size)
+        rest -= needed
+        if file.exists() and file.stat().st_size < offset + needed:
+            return f"has values in {file}, which ends before them"
+    return None
 
 
 def attribute(path: Path, dataset: h5py.Dataset, name: str) -> Any:
