@@ -64,7 +64,7 @@ class Checkpoint(NetworkParams, Record):
         weights_sha256: of the file beside it; `write_checkpoint` fills it in.
     """
 
-    format: Literal[5] = 5
+    format: Literal[6] = 6
     trial: str
     channels: KnownChannels
     level: Level | None = None
