@@ -5,8 +5,9 @@ The reference of tests/model/test_msm.py and the other side of the benchmark. No
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits
 
+from bp_lcz.model.msm import positive_weight
 from bp_lcz.params import Loss, Target
 
 
@@ -32,11 +33,24 @@ def supervision(label: Tensor, groups: int, target: Target, alpha: float) -> Ten
     return torch.kron(same_class, own_group if target == "class_group" else alpha + (1 - alpha) * own_group)
 
 
-def dense_loss(matrix: Tensor, label: Tensor, target: Target, loss: Loss, alpha: float) -> Tensor:
-    """Alignment loss of a full matrix of logits (B*G, B*G); targets, losses and ``alpha`` as in ``msm_loss``."""
-    wanted = supervision(label, len(matrix) // len(label), target, alpha)
+def counted(samples: int, groups: int, classes: int) -> Tensor:
+    """How often each pair counts, (B*G, B*G): once within a sample, else so that a batch stands for K samples."""
+    own = torch.eye(samples)
+    return torch.kron(own + (1 - own) * (classes - 1) / max(samples - 1, 1), torch.ones(groups, groups))
+
+
+def dense_loss(matrix: Tensor, label: Tensor, target: Target, loss: Loss, alpha: float, classes: int) -> Tensor:
+    """Alignment loss of a full matrix of logits (B*G, B*G); targets, losses and ``alpha`` as in ``msm_loss``.
+
+    The target of ``softmax`` needs no counts: the columns of a class are equal, whatever the share of each.
+    """
+    groups = len(matrix) // len(label)
+    wanted, count = supervision(label, groups, target, alpha), counted(len(label), groups, classes)
     if loss == "sigmoid":
-        return binary_cross_entropy_with_logits(matrix, wanted, reduction="sum") / len(matrix)
-    rows = cross_entropy(matrix, wanted / wanted.sum(1, keepdim=True))
-    columns = cross_entropy(matrix.T, wanted.T / wanted.T.sum(1, keepdim=True))
-    return (rows + columns) / 2
+        total = binary_cross_entropy_with_logits(matrix, wanted, weight=count, reduction="sum")
+        return total / len(matrix) / positive_weight(target, alpha, classes, groups)
+    directions = []
+    for logits, goal, times in ((matrix, wanted, count), (matrix.T, wanted.T, count.T)):
+        share = goal / goal.sum(1, keepdim=True)
+        directions.append((logits + times.log()).logsumexp(1).mean() - (share * logits).sum() / len(matrix))
+    return torch.stack(directions).mean()

@@ -50,7 +50,7 @@ def exact_alignment(image: Tensor, text: Tensor, label: Tensor) -> tuple[Tensor,
 def dense_alignment(image: Tensor, text: Tensor, label: Tensor) -> tuple[Tensor, ...]:
     """The same over all pairs of image and text entries of the batch."""
     matrix = (10 * image).flatten(0, 1) @ text[label].flatten(0, 1).T - 10
-    loss = dense_loss(matrix, label, "graded", "sigmoid", 0.1)
+    loss = dense_loss(matrix, label, "graded", "sigmoid", 0.1, len(text))
     return loss.detach(), *torch.autograd.grad(loss, (image, text))
 
 
@@ -332,7 +332,7 @@ def growth_prompts(setup: Setup) -> list[Series]:
     trial = trial_of("bp-lcz")
     works = []
     for count in classes:
-        prompting = BandGroupPrompting(torch.randn(count, 7, 384), 64, 128, trial.model, "sigmoid")
+        prompting = BandGroupPrompting(torch.randn(count, 7, 384), 64, 128, trial.model, "bp-lcz")
         fused, groups = torch.randn(size, 128), torch.randn(size, 7, 64)
 
         def work(prompting: BandGroupPrompting = prompting, inputs: tuple[Tensor, Tensor] = (fused, groups)) -> None:

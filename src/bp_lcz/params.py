@@ -167,7 +167,7 @@ class Model(_Section):
     dimension: PositiveInt
     """Width of the space in which image groups and prompts are compared."""
     alignment_weight: Annotated[float, Field(ge=0)]
-    """Weight (lambda) of the alignment loss beside the cross-entropy."""
+    """Weight (lambda) of the alignment loss beside the cross-entropy; it means the same at every batch size."""
     target: Target
     """Supervision matrix of the variant ``bp-lcz``; ``bgp`` always uses ``identity``."""
     loss: Loss

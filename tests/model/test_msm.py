@@ -1,6 +1,7 @@
 """The exact form of the alignment loss against the B*G x B*G form that it replaces."""
 
 import itertools
+import math
 from typing import get_args
 
 import pytest
@@ -8,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
 from benchmarks.dense_msm import dense_loss, pair_logits, supervision
-from bp_lcz.model.msm import alignment_loss, alignment_target, msm_loss
+from bp_lcz.model.msm import alignment_loss, alignment_target, msm_loss, positive_weight, prior_logit
 from bp_lcz.params import Loss, Target, Variant, load_params
 
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -18,7 +20,7 @@ LOSSES: tuple[Loss, ...] = get_args(Loss)
 
 
 def definition(logits: Tensor, label: Tensor, target: Target, loss: Loss, alpha: float) -> Tensor:
-    return dense_loss(pair_logits(logits, label), label, target, loss, alpha)
+    return dense_loss(pair_logits(logits, label), label, target, loss, alpha, logits.shape[2])
 
 
 def batch_of(batch: int, groups: int, classes: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -87,11 +89,84 @@ def test_identity_and_class_group_are_the_same_loss_under_softmax() -> None:
 
 def test_identity_and_class_group_differ_under_sigmoid_when_a_class_repeats() -> None:
     logits, _ = batch_of(4, 3, 2, seed=5)
-    repeated, distinct = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1])
-    losses = [msm_loss(logits, repeated, target=t, loss="sigmoid") for t in ("identity", "class_group")]
-    assert abs(losses[0] - losses[1]) > 1e-2
-    losses = [msm_loss(logits[:2], distinct, target=t, loss="sigmoid") for t in ("identity", "class_group")]
-    torch.testing.assert_close(losses[0], losses[1])
+
+    def pairs(label: list[int], target: Target) -> Tensor:
+        value = msm_loss(logits[: len(label)], torch.tensor(label), target=target, loss="sigmoid")
+        return value * positive_weight(target, 0.0, 2, 3)
+
+    assert abs(pairs([0, 0, 1, 1], "identity") - pairs([0, 0, 1, 1], "class_group")) > 1e-2
+    torch.testing.assert_close(pairs([0, 1], "identity"), pairs([0, 1], "class_group"))
+
+
+def mean_gradient(batch: int, target: Target, loss: Loss, draws: int) -> tuple[Tensor, Tensor]:
+    """Gradient that one sample receives with others of unequal classes beside it: mean over draws, standard error."""
+    classes, groups, width = 5, 2, 16
+    generator = torch.Generator().manual_seed(4)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, groups, width, generator=generator)
+
+    text, sample, gradients = normalize(noise(classes), dim=-1), noise(), []
+    for _ in range(draws):
+        label = torch.multinomial(torch.arange(1.0, classes + 1), batch, replacement=True, generator=generator)
+        label[0] = 2
+        around = torch.cat([sample[None], noise(batch - 1)])
+        image = normalize(text[label] + around / 4, dim=-1).requires_grad_()
+        logits = 10 * torch.einsum("bgd,chd->bgch", image, text) + prior_logit(target, 0.1, classes, groups)
+        value = msm_loss(logits, label, target=target, loss=loss, alpha=0.1)
+        gradients.append(batch * torch.autograd.grad(value, image)[0][0].flatten())
+    found = torch.stack(gradients)
+    return found.mean(0), found.std(0) / draws**0.5
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_sample_receives_the_same_mean_gradient_from_a_batch_eight_times_as_large(target: Target, loss: Loss) -> None:
+    (small, small_error), (large, large_error) = (mean_gradient(b, target, loss, d) for b, d in ((64, 80), (512, 20)))
+    noise = (small_error**2 + large_error**2).sum().sqrt()
+    assert noise < 0.07 * large.norm()
+    # Under softmax the logarithm of a sum over few texts is, on average, below that of the sum's mean.
+    bias = 0.05 * large.norm() if loss == "softmax" else 0.0
+    assert (small - large).norm() < 2 * noise + bias
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_batch_of_one_sample_of_each_class_counts_every_pair_once(target: Target, loss: Loss) -> None:
+    logits, _ = batch_of(5, 3, 5, seed=8)
+    label = torch.tensor([3, 0, 1, 4, 2])
+    matrix = pair_logits(logits, label)
+    wanted = supervision(label, 3, target, 0.2)
+    if loss == "sigmoid":
+        plain = binary_cross_entropy_with_logits(matrix, wanted, reduction="sum") / 15
+        plain = plain / positive_weight(target, 0.2, 5, 3)
+    else:
+        plain = (cross_entropy(matrix, wanted / wanted.sum(1)) + cross_entropy(matrix.T, wanted / wanted.sum(1))) / 2
+    torch.testing.assert_close(msm_loss(logits, label, target=target, loss=loss, alpha=0.2), plain)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("classes", "groups"), [(17, 7), (17, 1), (5, 3)])
+def test_at_the_start_each_image_group_is_pulled_with_a_weight_of_one_and_pushed_as_much(
+    target: Target, classes: int, groups: int
+) -> None:
+    label = torch.arange(classes).repeat(50)
+    prior = prior_logit(target, 0.1, classes, groups)
+    logits = torch.full((len(label), groups, classes, groups), prior, requires_grad=True)
+    (gradient,) = torch.autograd.grad(msm_loss(logits, label, target=target, loss="sigmoid", alpha=0.1), logits)
+    assert abs(gradient.sum()) < 0.01
+    assert 0.7 < -gradient.clamp(max=0).sum() < 1
+
+
+@pytest.mark.parametrize("batch", [4, 30, 200])
+def test_softmax_of_features_that_know_nothing_is_the_logarithm_of_the_distinct_prompts(batch: int) -> None:
+    label = torch.arange(batch) % 5
+    value = msm_loss(torch.zeros(batch, 3, 5, 3), label, target="identity", loss="softmax")
+    assert float(value) == pytest.approx(math.log(15), abs=1e-5)
+
+
+def test_the_starting_bias_of_one_prompt_in_119_is_its_prior() -> None:
+    assert prior_logit("identity", 0.1, 17, 7) == pytest.approx(-4.77, abs=0.01)
 
 
 def test_graded_with_alpha_zero_is_class_group() -> None:

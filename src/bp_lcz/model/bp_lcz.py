@@ -11,8 +11,8 @@ from torch.nn.functional import normalize
 from bp_lcz.bands import Channels
 from bp_lcz.model.backbones import build_backbone
 from bp_lcz.model.group_encoder import GroupEncoder
-from bp_lcz.model.msm import alignment_loss
-from bp_lcz.params import Loss, Model, NetworkParams
+from bp_lcz.model.msm import alignment_loss, alignment_target, prior_logit
+from bp_lcz.params import Model, NetworkParams, Variant
 from bp_lcz.scheme import CLASS_COUNT
 
 LARGEST_LOGIT_SCALE = 100.0
@@ -52,19 +52,20 @@ class BandGroupPrompting(nn.Module):
         group_width: int,
         fused_width: int,
         model: Model,
-        loss: Loss,
+        variant: Variant,
     ) -> None:
         super().__init__()
         dimension, augment = model.dimension, model.augment
-        group_count = prompts.shape[1]
+        class_count, group_count, text_width = prompts.shape
         self.register_buffer("prompts", prompts)
         self.project_image = nn.Linear(group_width, dimension)
-        self.project_text = nn.Linear(prompts.shape[2], dimension, bias=False)
-        # Starting points of CLIP and of SigLIP. The bias is learnt only where the loss can see it: a softmax
-        # does not change when all its logits move together.
-        pairwise = loss == "sigmoid"
+        self.project_text = nn.Linear(text_width, dimension, bias=False)
+        # Scales of SigLIP and of CLIP. The bias is learnt only where the loss can see it: a softmax does not change
+        # when all its logits move together.
+        pairwise = alignment_loss(variant, model) == "sigmoid"
         self.log_scale = nn.Parameter(torch.tensor(10.0 if pairwise else 1 / 0.07).log())
-        self.bias = nn.Parameter(torch.tensor(-10.0)) if pairwise else 0.0
+        prior = prior_logit(alignment_target(variant, model), model.alpha, class_count, group_count)
+        self.bias = nn.Parameter(torch.tensor(prior)) if pairwise else 0.0
         self.visual = augment in ("visual", "both")
         self.text = augment in ("text", "both")
         added_width = group_count * dimension * (self.visual + self.text)
@@ -167,8 +168,7 @@ class BPLCZ(nn.Module):
             if group_width is None:
                 self.group_encoder = GroupEncoder(channels, self.groups)
                 group_width = self.group_encoder.group_width
-            loss = alignment_loss(form.variant, model)
-            self.prompting = BandGroupPrompting(prompts, group_width, fused_width, model, loss)
+            self.prompting = BandGroupPrompting(prompts, group_width, fused_width, model, form.variant)
         self.classifier = self.backbone.classifier(CLASS_COUNT)
 
     def forward(
