@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 import torch
-import uvicorn
 
 from bp_lcz.bands import ALL_CHANNELS
 from bp_lcz.model import checkpoint
@@ -34,7 +33,7 @@ from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.serving import client, server
 from bp_lcz.serving.client import Client
 from bp_lcz.serving.predict import predict_file
-from bp_lcz.serving.server import JSON, MOST_JSON, application
+from bp_lcz.serving.server import JSON, MOST_JSON, application, listen, web_server
 from bp_lcz.serving.wire import NPY, decode_arrays, encode_arrays
 from tests.conftest import ROOT
 from tests.records import described
@@ -303,8 +302,8 @@ def test_one_request_is_computed_at_a_time_and_health_is_answered_meanwhile(monk
 @contextmanager
 def listening(app: Any) -> Iterator[str]:
     """Address of an application behind the real web server."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        web = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+    with listen("127.0.0.1", 0) as listener:
+        web = web_server(app, 8 * LIMIT)
         thread = threading.Thread(target=web.run, args=([listener],), daemon=True)
         thread.start()
         try:
@@ -312,6 +311,15 @@ def listening(app: Any) -> Iterator[str]:
         finally:
             web.should_exit = True
             thread.join()
+
+
+def test_no_part_of_an_answer_waits_for_word_of_the_one_before() -> None:
+    with (
+        listen("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as connection,
+    ):
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import asyncio
 import json
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +25,7 @@ from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.errors import UserError, one_line
 from bp_lcz.model.checkpoint import Classifier
 from bp_lcz.patches.likeness import too_many_unlike
+from bp_lcz.serving.bodies import whole_bodies
 from bp_lcz.serving.predict import load_model
 from bp_lcz.serving.wire import NPY, decode_arrays, encode_arrays
 
@@ -54,20 +56,49 @@ def serve_model(workspace: Path, model: str, host: str, port: int, max_body: int
         UserError: if there is no such model, its artifacts are gone or changed, or the address is taken.
     """
     classifier, name = load_model(workspace, model)
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise UserError(f"{host}:{port}", f"cannot listen there ({error.strerror or error})") from None
+    listener = listen(host, port)
     local = is_local(host)
     address = f"[{host}]" if ":" in host else host
     print(f"serving {name} on http://{address}:{listener.getsockname()[1]}", flush=True)
     if not local:
         print(f"note: {host} can be reached from other machines and nothing asks who calls", file=sys.stderr)
     app = application(classifier, name, max_body, only_local_names=local)
-    config = uvicorn.Config(
-        app, log_level="warning", limit_concurrency=_MOST_CONNECTIONS, server_header=False, lifespan="off"
+    web_server(app, max_body).run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket for the web server.
+
+    Raises:
+        UserError: if the address is taken, or none of this machine.
+    """
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise UserError(f"{host}:{port}", f"cannot listen there ({error.strerror or error})") from None
+    # Connections inherit it. Without it an answer's body waits for the client's word that its head is there: 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def web_server(app: Callable[..., Awaitable[None]], max_body: int) -> uvicorn.Server:
+    """What serves the application: the same whatever other loops and parsers are installed.
+
+    Args:
+        app: an ASGI application.
+        max_body: most bytes of a request.
+    """
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=whole_bodies(max_body),
+            loop="asyncio",
+            log_level="warning",
+            limit_concurrency=_MOST_CONNECTIONS,
+            server_header=False,
+            lifespan="off",
+        )
     )
-    uvicorn.Server(config).run(sockets=[listener])
 
 
 class _Seen:
@@ -138,7 +169,7 @@ def application(classifier: Classifier, name: str, max_body: int, *, only_local_
         body = await _read(request, max_body if kind == NPY else min(MOST_JSON, max_body))
         return await asyncio.get_running_loop().run_in_executor(network, classify, kind, body)
 
-    def classify(kind: str, body: bytearray) -> Response:
+    def classify(kind: str, body: bytes) -> Response:
         sen1, sen2 = _decode_json(body) if kind == JSON else decode_arrays(body, **shapes)
         if len(sen1) == 0:
             raise UserError("sen1", "no patches")
@@ -168,14 +199,14 @@ def application(classifier: Classifier, name: str, max_body: int, *, only_local_
     return app
 
 
-async def _read(request: Request, limit: int) -> bytearray:
+async def _read(request: Request, limit: int) -> bytes:
     """The body, which must say how long it is; what is refused is neither read nor kept."""
     length = request.headers.get("content-length", "")
     if not length.isdecimal():
         raise RefusedError(411, "Content-Length is missing")
     if int(length) > limit:
         raise RefusedError(413, f"body of {int(length):,} bytes; at most {limit:,}")
-    body = bytearray()
+    parts, there = [], 0
     try:
         async with asyncio.timeout(_BODY_SECONDS):
             more = True
@@ -183,16 +214,17 @@ async def _read(request: Request, limit: int) -> bytearray:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
                     raise RefusedError(400, "the body ended early")
-                body += message.get("body", b"")
-                if len(body) > int(length):  # where Transfer-Encoding decides, Content-Length does not
+                parts.append(message.get("body", b""))
+                there += len(parts[-1])
+                if there > int(length):  # where Transfer-Encoding decides, Content-Length does not
                     raise RefusedError(400, "the body is longer than Content-Length says")
                 more = message.get("more_body", False)
     except TimeoutError:
         raise RefusedError(408, f"the body took longer than {_BODY_SECONDS} s") from None
-    return body
+    return b"".join(parts)
 
 
-def _decode_json(body: bytearray) -> list[np.ndarray]:
+def _decode_json(body: bytes) -> list[np.ndarray]:
     """The patches of MLflow's ``inputs``; the classifier checks their shapes and values."""
     # Of a long string among numbers NumPy would make as many strings as long; of true it makes 1.
     if body.count(b'"') != 6 or any(word in body for word in (b"true", b"false")):
