@@ -238,6 +238,8 @@ def _summary(workspace: Path, params: Params, outcomes: dict[str, str], registra
     scores = {trial: (evaluation.oa, evaluation.kappa) for trial, evaluation in evaluations.items()}
     first = next(iter(evaluations.values()))
     heading = first.heading + ", not comparable with published results" * bool(first.caution)
+    if len({evaluation.seed for evaluation in evaluations.values()}) == 1:
+        heading += "; one seed decides nothing between trials"
     return Summary(workspace, outcomes, bytes_line(workspace), scores, heading, registration)
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from bp_lcz.params import backbone_names
 from bp_lcz.report.claims import check_claims, claims_text, entries, failures, load_paper
-from bp_lcz.scoring.significance import bootstrap_differences
+from bp_lcz.scoring.crossed import crossed_intervals
 from tests.refusals import refuses
 from tests.report.test_page import read
 from tests.scoring.results import ROOT, write_results
@@ -114,7 +114,7 @@ def test_a_direction_follows_the_interval(tmp_path, claim, expected, options):
     assert low <= outcome.difference <= high
 
 
-def test_the_difference_is_that_of_equal_seeds_averaged_with_blocks_resampled_jointly(tmp_path):
+def test_the_difference_is_that_of_the_means_over_seeds_with_seeds_and_blocks_at_random(tmp_path):
     outcome = judged(tmp_path, COMPARISON)
     results = {result.name: result for result in read(tmp_path, TRIALS).results}
     sides = [[results[f"eb_cnn-{v}-s{seed}"] for seed in (1, 2, 3)] for v in ("bp-lcz", "plain")]
@@ -122,7 +122,7 @@ def test_the_difference_is_that_of_equal_seeds_averaged_with_blocks_resampled_jo
     assert outcome.difference == pytest.approx(np.mean(leads))
     predictions = [np.stack([each.predictions["y_pred"] for each in side]) for side in sides]
     shared = sides[0][0].predictions
-    expected = bootstrap_differences(shared["y_true"], *predictions, shared["block"], 200, 1)["oa"]
+    expected = crossed_intervals(shared["y_true"], *predictions, block=shared["block"])["oa"]
     assert outcome.interval == pytest.approx(expected)
     assert [trials.seeds for trials in outcome.reproduced] == [3, 3]
 
@@ -234,6 +234,15 @@ def test_an_interval_by_patch_is_too_narrow_to_decide(tmp_path):
         assert (outcome.verdict, outcome.lower_bound) == ("undecided", True)
         assert "too narrow to decide" in outcome.note
     assert not failures([lift, number])
+
+
+@pytest.mark.parametrize("claim", [COMPARISON, changed(NUMBER, value=0.01)], ids=["comparison", "number"])
+def test_one_seed_decides_nothing(tmp_path, claim):
+    one = {name: trial for name, trial in TRIALS.items() if trial["seed"] == 1}
+    outcome = judged(tmp_path, claim, one, **OFFICIAL)
+    assert outcome.interval[0] > 0
+    assert (outcome.verdict, outcome.lower_bound) == ("undecided", True)
+    assert "one seed" in outcome.note
 
 
 def test_a_single_block_decides_nothing(tmp_path):

@@ -52,6 +52,7 @@ def test_intervals_by_patch_are_marked_in_the_short_table(workspace, capsys, mon
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].count("]†") == 2
     assert lines[2] == "† by patch, a lower bound of the width"
+    assert "one seed decides nothing" in lines[3]
 
 
 def test_the_report_replaces_an_older_one_as_a_whole(workspace, plain_trial):

@@ -1,8 +1,9 @@
 """Which version of a model is served: the alias ``champion`` moves only to a version that is measurably better.
 
 A candidate must exceed a fixed floor of kappa and, where there is a champion, lead it on the same testing split with
-the whole 95 % interval of the paired difference above zero. What decides is read from MLflow: the predictions of both
-runs, whose digests the database holds. Nothing of a model is executed.
+the whole 95 % interval of the paired difference above zero: two models in other cities, so seeds are no unit here. What
+decides is read from MLflow: the predictions of both runs, whose digests the database holds. Nothing of a model is
+executed.
 
 The champions so far are a list in a tag of the registered model, oldest first; the alias alone says who serves now.
 Whatever a killed process leaves of the two, the list up to the alias is right.

@@ -193,8 +193,7 @@ def _check(name: str, claim: Claim, summary: GateSummary, groups: Sequence[Group
     trials = [group for group in found if group is not None]
     values = {} if check is None else {group.label: group.values(check.key) for group in trials}
     is_comparison = check is not None and check.than is not None
-    # By patch alone an interval is too narrow: neighbours err together.
-    is_narrow = bool(trials) and trials[0].members[0].evaluation.interval.lower_bound
+    narrow = trials[0].why_narrow if trials else []
     difference, interval, direction, notes = None, None, None, []
     if check is None:
         notes.append(claim.reason or "")
@@ -208,10 +207,10 @@ def _check(name: str, claim: Claim, summary: GateSummary, groups: Sequence[Group
         if is_comparison or claim.value is not None:
             if interval is None:
                 notes.append("no interval: all patches belong to one block")
-            elif is_narrow:
-                notes.append("the interval by patch is too narrow to decide: geo files are missing")
+            else:
+                notes += narrow
     if is_comparison:
-        direction = _direction(None if is_narrow else interval)
+        direction = _direction(None if narrow else interval)
 
     if summary.caution:
         differing.insert(0, summary.caution)
@@ -231,7 +230,7 @@ def _check(name: str, claim: Claim, summary: GateSummary, groups: Sequence[Group
         notes.append(claim.reason or "")
     else:
         assert claim.tolerance is not None
-        verdict = _within(difference, interval, claim.tolerance, is_narrow)
+        verdict = "undecided" if narrow else _within(difference, interval, claim.tolerance)
     return CheckedClaim(
         name=name,
         claim=claim.claim,
@@ -241,7 +240,7 @@ def _check(name: str, claim: Claim, summary: GateSummary, groups: Sequence[Group
         reproduced=tuple(_reproduced(label, each) for label, each in values.items() if each is not None),
         difference=difference,
         interval=interval,
-        lower_bound=interval is not None and is_narrow,
+        lower_bound=interval is not None and bool(narrow),
         verdict=verdict,
         direction=direction,
         note="; ".join(notes),
@@ -278,14 +277,14 @@ def _direction(interval: Interval) -> Direction:
     return "holds" if interval[0] > 0 else "fails"
 
 
-def _within(difference: float | None, interval: Interval, tolerance: float, is_narrow: bool) -> Verdict:
+def _within(difference: float | None, interval: Interval, tolerance: float) -> Verdict:
     """Whether a number is reproduced; it fails only where chance does not explain the distance."""
     if difference is None or interval is None:
         return "undecided"
     if abs(difference) <= tolerance:
         return "holds"
     is_beyond = interval[0] > tolerance or interval[1] < -tolerance
-    return "fails" if is_beyond and not is_narrow else "undecided"
+    return "fails" if is_beyond else "undecided"
 
 
 def _differing(claim: str, selector: Selector, group: Group | None) -> list[str]:

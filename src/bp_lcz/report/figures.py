@@ -108,10 +108,12 @@ def _interval_legend(evaluations: Sequence[Pooled]) -> str:
     interval = evaluations[0].interval
     if not any(evaluation.intervals["oa"] for evaluation in evaluations):
         return f"no intervals: all patches belong to one {interval.unit}"
-    text = f"bars: {interval.level:.0%} intervals, resampled by {interval.unit} ({interval.blocks:,})"
+    seeds = evaluations[0].seeds
+    over = f"by {interval.unit} ({interval.blocks:,})" + (f" and seed ({seeds})" if seeds > 1 else "")
+    text = f"bars: {interval.level:.0%} intervals {over}"
     if interval.lower_bound:
         text += "; true ones are wider"
-    return f"{text}; ticks: seeds" if evaluations[0].seeds > 1 else text
+    return f"{text}; ticks: seeds" if seeds > 1 else f"{text}; one seed decides nothing"
 
 
 def confusion(evaluation: Pooled, note: Note) -> bytes:

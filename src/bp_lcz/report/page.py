@@ -250,7 +250,7 @@ def _context(
         "source": " ".join(summary.source.split()) if summary.source else None,
         "patches": tables.patches(summary),
         "expectations_met": sum(expectation.success for expectation in summary.expectations),
-        "interval_notes": tables.interval_notes(results),
+        "interval_notes": tables.interval_notes(groups),
         "claims_note": data_text(summary),
         "text": next((result.model.text for result in results if result.model.text), None),
         "trial_count": len(results),

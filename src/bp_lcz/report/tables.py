@@ -182,20 +182,26 @@ def environment_table(summary: GateSummary, results: Sequence[TrialResult]) -> T
     return Table(f"Environment of training on {_data(summary)}", header, rows, text=header)
 
 
-def interval_notes(results: Sequence[TrialResult]) -> list[str]:
+def interval_notes(groups: Sequence[Group]) -> list[str]:
     """What the brackets mean."""
     notes = []
-    for result in results:
-        interval = result.evaluation.interval
+    for group in groups:
+        interval, seeds = group.members[0].evaluation.interval, len(group.seeds)
         unit, blocks = interval.unit, interval.blocks
-        if not any(result.evaluation.intervals.values()):
+        plural = {"city": "cities", "patch": "patches"}.get(unit, f"{unit}s")
+        of_a_model = (
+            f"{LEVEL:.0%} percentile intervals of a bootstrap over {blocks:,} {plural} ({interval.samples:,} "
+            f"resamples, seed {interval.seed}), about that one model and other {plural}."
+        )
+        if not any(group.intervals().values()):
             note = f"No intervals: all patches belong to one {unit}, so there is nothing to resample."
+        elif seeds == 1:
+            note = f"In brackets: {of_a_model} † One seed decides nothing: another may lie outside."
         else:
-            plural = {"city": "cities", "patch": "patches"}.get(unit, f"{unit}s")
             note = (
-                f"In brackets: {LEVEL:.0%} percentile intervals of a bootstrap over {blocks:,} {plural} "
-                f"({interval.samples:,} resamples, seed {interval.seed}); all training seeds see the same "
-                f"resample, so an interval is about other {plural}, not about other seeds."
+                f"In brackets: {LEVEL:.0%} intervals of means over training seeds, with {seeds} seeds and {blocks:,} "
+                f"{plural} as two crossed samples (jackknife and Student's t), so they are about other seeds and other "
+                f"{plural}. Of each trial by itself: {of_a_model}"
             )
         if interval.lower_bound:
             note += (
@@ -298,7 +304,7 @@ def _size(group: Group) -> tuple[str, str]:
 
 
 def _mark(group: Group) -> str:
-    return "†" if group.members[0].evaluation.interval.lower_bound else ""
+    return "†" if group.why_narrow else ""
 
 
 def _data(summary: GateSummary) -> str:

@@ -18,7 +18,8 @@ from bp_lcz import paths
 from bp_lcz.errors import UserError, one_line
 from bp_lcz.params import Params, Variant, vectors_of
 from bp_lcz.records import Evaluation, GateSummary, Interval, Metric, ModelDescription, Timings
-from bp_lcz.scoring.significance import bootstrap_differences, bootstrap_intervals
+from bp_lcz.scoring.crossed import crossed_intervals
+from bp_lcz.scoring.significance import bootstrap_differences
 
 METRICS: dict[Metric, str] = {"oa": "OA", "aa": "AA", "kappa": "kappa", "macro_f1": "macro-F1"}
 
@@ -100,17 +101,35 @@ class Group:
         """Predicted classes of each member."""
         return np.stack([member.predictions["y_pred"] for member in self.members])
 
+    @property
+    def block(self) -> Integer[np.ndarray, "patch"]:
+        """City or other block of each patch, the same for all members."""
+        return self.members[0].predictions["block"]
+
+    @property
+    def why_narrow(self) -> list[str]:
+        """Why the intervals are narrower than the uncertainty, so that they decide nothing; empty if they are not."""
+        reasons = {
+            "one seed decides nothing": len(self.members) == 1,
+            "the interval by patch is too narrow to decide: geo files are missing": (
+                self.members[0].evaluation.interval.lower_bound
+            ),
+        }
+        return [reason for reason, applies in reasons.items() if applies]
+
     def intervals(self) -> dict[Metric, Interval]:
-        """95 % intervals of the means over seeds."""
-        return bootstrap_intervals(self.y_true, self.y_pred, *self._resampling())
+        """95 % intervals of the means over cities and seeds; of one seed, over cities alone."""
+        if len(self.members) == 1:
+            return self.members[0].evaluation.intervals
+        return crossed_intervals(self.y_true, self.y_pred, block=self.block)
 
     def intervals_of_lead(self, other: "Group") -> dict[Metric, Interval]:
-        """95 % intervals of the mean lead over another group of the same seeds."""
-        return bootstrap_differences(self.y_true, self.y_pred, other.y_pred, *self._resampling())
-
-    def _resampling(self) -> tuple[np.ndarray, int, int]:
-        interval = self.members[0].evaluation.interval
-        return self.members[0].predictions["block"], interval.samples, interval.seed
+        """95 % intervals of the lead over another group of as many seeds; of one seed, over cities alone."""
+        if len(self.members) == 1:
+            drawn = self.members[0].evaluation.interval
+            pair = self.y_pred[0], other.y_pred[0]
+            return bootstrap_differences(self.y_true, *pair, self.block, drawn.samples, drawn.seed)
+        return crossed_intervals(self.y_true, self.y_pred, other.y_pred, block=self.block)
 
 
 class Matrix(NamedTuple):

@@ -1,4 +1,7 @@
-"""How far a result could be chance: cluster bootstrap over blocks of patches, and McNemar's test.
+"""How far a model's result could be chance: cluster bootstrap over blocks of patches, and McNemar's test.
+
+This is about one trained model, or two, and other cities. About how models are trained, which other seeds answer too,
+`crossed` has the intervals.
 
 Patches of one city, and overlapping patches all the more, err together. So whole blocks are resampled, and a
 metric of a resample is a function of the sum of its blocks' confusion matrices: no patch is touched twice.
@@ -23,7 +26,7 @@ _CHUNK = 250  # resamples held at a time
 
 def bootstrap_intervals(
     y_true: Integer[np.ndarray, "patch"],
-    y_pred: Integer[np.ndarray, "*seed patch"],
+    y_pred: Integer[np.ndarray, "patch"],
     block: Integer[np.ndarray, "patch"],
     samples: int,
     seed: int,
@@ -38,8 +41,7 @@ def bootstrap_intervals(
 
     Args:
         y_true: class index of each patch, 0..16.
-        y_pred: predicted class index of each patch, 0..16; with a row for each training seed, the interval is
-            that of the mean over seeds, all of which see the same resample.
+        y_pred: predicted class index of each patch, 0..16.
         block: resampling unit of each patch (city, spatial block, or the patch itself).
         samples: number of resamples.
         seed: of the resampling.
@@ -48,23 +50,22 @@ def bootstrap_intervals(
         ``(low, high)`` for each of ``INTERVAL_METRICS``; None with a single block, whose resamples are all
         alike, and for a metric that is undefined in every resample.
     """
-    return _bootstrap(y_true, np.atleast_2d(y_pred)[None], block, samples, seed)
+    return _bootstrap(y_true, y_pred[None], block, samples, seed)
 
 
 def bootstrap_differences(
     y_true: Integer[np.ndarray, "patch"],
-    pred_a: Integer[np.ndarray, "*seed patch"],
-    pred_b: Integer[np.ndarray, "*seed patch"],
+    pred_a: Integer[np.ndarray, "patch"],
+    pred_b: Integer[np.ndarray, "patch"],
     block: Integer[np.ndarray, "patch"],
     samples: int,
     seed: int,
 ) -> dict[Metric, Interval]:
     """95 % intervals of how much ``pred_a`` beats ``pred_b``, both resampled with the same blocks.
 
-    Arguments and result as in `bootstrap_intervals`; values are differences a - b of the metrics, with rows
-    for several seeds the mean of the differences of equal rows.
+    Arguments and result as in `bootstrap_intervals`; values are differences a - b of the metrics.
     """
-    return _bootstrap(y_true, np.stack([np.atleast_2d(pred_a), np.atleast_2d(pred_b)]), block, samples, seed)
+    return _bootstrap(y_true, np.stack([pred_a, pred_b]), block, samples, seed)
 
 
 def mcnemar(
@@ -91,23 +92,22 @@ def mcnemar(
 
 def _bootstrap(
     y_true: Integer[np.ndarray, "patch"],
-    y_pred: Integer[np.ndarray, "side seed patch"],
+    y_pred: Integer[np.ndarray, "side patch"],
     block: Integer[np.ndarray, "patch"],
     samples: int,
     seed: int,
 ) -> dict[Metric, Interval]:
-    """Intervals of the mean over seeds of one side, or of the first side minus the second."""
+    """Intervals of one side, or of the first side minus the second."""
     if (block == block[0]).all():
         return dict.fromkeys(INTERVAL_METRICS)
-    distinct, times = _distinct_blocks(y_true, y_pred.reshape(-1, len(y_true)), block)
-    matrices = (*y_pred.shape[:2], CLASS_COUNT, CLASS_COUNT)
+    distinct, times = _distinct_blocks(y_true, y_pred, block)
+    matrices = (len(y_pred), CLASS_COUNT, CLASS_COUNT)
     sample = (distinct.T @ times).reshape(matrices)
     drawn: dict[float, list[dict[Metric, np.ndarray]]] = {0.0: [], 1.0: []}
     for sums in _resamples(distinct, times, samples, seed):
         for lost in (0.0, 1.0):
             metrics = confusion_metrics(sums.reshape(len(sums), *matrices), sample, lost)
-            over_seeds = {name: values.mean(axis=2) for name, values in metrics.items()}
-            drawn[lost].append({name: side[:, 0] - side[:, 1:].sum(axis=1) for name, side in over_seeds.items()})
+            drawn[lost].append({name: side[:, 0] - side[:, 1:].sum(axis=1) for name, side in metrics.items()})
     return _intervals(*drawn.values())
 
 

@@ -62,4 +62,7 @@ def _short_table(results: Sequence[TrialResult]) -> str:
         lines.append(f"{result.name:<{width}}  {'  '.join(f'{value:<18}' for value in values)}".rstrip())
     if any("†" in line for line in lines):
         lines.append("† by patch, a lower bound of the width")
+    lines.append("intervals are of single models in other cities; those of means over seeds are in the report")
+    if len({result.evaluation.seed for result in results}) == 1:
+        lines[-1] = "intervals are of single models in other cities; one seed decides nothing between trials"
     return "\n".join(lines)
