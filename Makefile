@@ -12,7 +12,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_USER PIP_TARGET PIP_PREFIX
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install fuzz reproduce tables ablation ablation-template paper server mlflow server-stop worker deploy test \
+.PHONY: help install fuzz reproduce tables ablation ablation-template study paper server mlflow server-stop worker deploy test \
   coverage test-all bench bench-growth gpu lint format audit constraints clean
 
 help:  ## list the targets
@@ -53,6 +53,9 @@ ablation: $(INSTALLED)  ## each part and choice of the method by itself, three s
 
 ablation-template: $(INSTALLED)  ## the same with another prompt template
 	$(call run_profile)
+
+study: $(INSTALLED)  ## what each part does, with controls, five seeds, large simulated data; about ten hours on two cores
+	$(call run_profile) && bp-lcz choose
 
 paper: $(INSTALLED)  ## every backbone and variant, five seeds, on So2Sat LCZ42 v2; needs the data and a GPU
 	@missing=$$(for split in training validation testing; do \

@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 STAGES = ("simulate", "validate", "pack", "prompts", "train", "evaluate", "report", "verify")
 
 OTHERS = (
-    *("bytes", "score", "pretrained", "judge", "split", "tile", "releases", "download", "workspace", "bench"),
+    *("bytes", "score", "choose", "pretrained", "judge", "split", "tile", "releases", "download", "workspace", "bench"),
     *("models", "promote", "rollback", "serve", "predict", "map"),
 )
 

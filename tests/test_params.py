@@ -10,6 +10,8 @@ from bp_lcz.params import PromptVectors, load_params
 from tests.conftest import ROOT
 from tests.refusals import refuses
 
+MODEL = yaml.safe_load((ROOT / "params.yaml").read_text())["model"]
+
 
 def write(folder: Path, change: dict[str, Any]) -> Path:
     """The committed parameters with some keys set, given as dotted paths."""
@@ -43,6 +45,7 @@ def test_committed_parameters_are_valid() -> None:
         ("train.precision", "64-true", "train.precision", "'32-true'"),
         ("model.alpha", 1.5, "model.alpha", 1),
         ("model.target", "eye", "model.target", "'identity'"),
+        ("model", MODEL | {"pairs": "joint", "target": "identity"}, "model", "identity"),
         ("simulate.patches.testing", -1, "simulate.patches.testing", 0),
         ("simulate.label_noise", 2, "simulate.label_noise", 1),
         ("prompts.source", "texts", "prompts.source", "'random'"),

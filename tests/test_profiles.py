@@ -29,7 +29,9 @@ def settings(params):
     return found
 
 
-@pytest.mark.parametrize(("profile", "seeds"), [("tables", 3), ("ablation", 3), ("ablation-template", 3), ("paper", 5)])
+@pytest.mark.parametrize(
+    ("profile", "seeds"), [("tables", 3), ("ablation", 3), ("ablation-template", 3), ("study", 5), ("paper", 5)]
+)
 def test_every_setting_has_every_seed_once_and_names_end_with_it(profile, seeds):
     params = matrix(profile)
     assert all(found == list(range(1, seeds + 1)) for found in settings(params).values())
@@ -53,7 +55,7 @@ def test_a_matrix_stands_for_the_trials_that_were_run(profile, digest):
     assert sha256(json.dumps(trials, sort_keys=True).encode()).hexdigest()[:16] == digest
 
 
-@pytest.mark.parametrize("profile", ["tables", "ablation", "ablation-template", "paper"])
+@pytest.mark.parametrize("profile", ["tables", "ablation", "ablation-template", "study", "paper"])
 def test_the_head_of_a_profile_tells_command_and_number_of_trials(profile):
     head = (ROOT / f"profiles/{profile}.yaml").read_text().partition("\nmatrix:")[0]
     assert f"make {profile} " in head
@@ -80,6 +82,28 @@ def test_the_ablation_has_every_factor_around_the_default():
     assert {"none", "visual", "text", "both"} == {model.augment for model in full}
     assert len({model.alignment_weight for model in full}) >= 3
     assert {"32-true", "bf16-mixed"} == {trial.train.precision for trial in trials}
+
+
+def test_the_study_has_every_control_and_every_setting_that_its_rule_names():
+    params = matrix("study")
+    trials = [params.trial(name) for name in params.trials if name.endswith("-s1")]
+    for backbone in ("eb_cnn", "resnet", "swin"):
+        of = [trial for trial in trials if trial.backbone == backbone]
+        assert {trial.variant for trial in of} >= {"plain", "encoder", "bgp", "bp-lcz"}
+        assert {trial.variant for trial in of if trial.prompts.source == "random"} == {"bgp", "bp-lcz"}
+    assert {trial.prompts.source for trial in trials if trial.backbone == "resnet"} == {"text", "random", "permuted"}
+    full = [trial for trial in trials if trial.variant == "bp-lcz" and trial.backbone == "eb_cnn"]
+    forms = {(trial.model.target, trial.model.loss) for trial in full if trial.model.pairs == "texts"}
+    for form in forms:
+        weights = {t.model.alignment_weight for t in full if (t.model.target, t.model.loss) == form}
+        assert weights == {0.1, 0.5, 2.0}
+    assert forms == {("graded", "sigmoid"), ("graded", "softmax"), ("class_group", "sigmoid")}
+    assert {trial.model.loss for trial in full if trial.model.pairs == "joint"} == {"softmax", "sigmoid"}
+    assert {trial.prompts.wording for trial in full} == {"names", "described"}
+    assert {trial.train.batch_size for trial in full} == {64, 512}
+    options = {trial.backbone_options.get("fusion") for trial in trials if trial.backbone == "resnet"}
+    assert options == {"early", "feature", "decision", "sen1", "sen2"}
+    assert params.rule == "docs/study.md"
 
 
 def test_the_paper_is_run_on_the_official_folder_with_the_papers_exvit():

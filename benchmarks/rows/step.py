@@ -336,7 +336,7 @@ def growth_prompts(setup: Setup) -> list[Series]:
         fused, groups = torch.randn(size, 128), torch.randn(size, 7, 64)
 
         def work(prompting: BandGroupPrompting = prompting, inputs: tuple[Tensor, Tensor] = (fused, groups)) -> None:
-            augmented, logits = prompting(*inputs)
+            augmented, logits, _ = prompting(*inputs)
             (augmented.sum() + logits.sum()).backward()
 
         works.append(work)

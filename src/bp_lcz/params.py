@@ -174,8 +174,19 @@ class Model(_Section):
     """Contrastive form of the variant ``bp-lcz``; ``bgp`` always uses ``softmax``."""
     alpha: Share
     """Target of a prompt of the right class and another group, used by ``graded``."""
+    pairs: Literal["texts", "joint"]
+    """What the variant ``bp-lcz`` compares image groups with: texts, or with ``joint`` also those of the batch."""
+    text_projection: Literal["learnt", "frozen"]
+    """How vectors of texts come to ``dimension``: by a learnt matrix, which can move them anywhere, or by a random one
+    that stays as it is and keeps their angles."""
     augment: Literal["none", "visual", "text", "both"]
     """What joins the fused feature before the classifier."""
+
+    @model_validator(mode="after")
+    def _joint_has_partners(self) -> "Model":
+        if self.pairs == "joint" and self.target == "identity":
+            raise ValueError("pairs: joint needs a target that knows classes, not identity")
+        return self
 
 
 class Overrides(_Section):

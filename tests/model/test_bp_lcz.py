@@ -95,6 +95,25 @@ def test_retrieved_text_depends_on_the_image_but_not_on_a_label() -> None:
     assert not torch.allclose(net(*first).logits, net(*second).logits)
 
 
+def test_a_frozen_projection_of_the_texts_stays_as_it_starts() -> None:
+    learnt, frozen = network().prompting, network(settings=trial(text_projection="frozen")).prompting
+    assert learnt is not None
+    assert frozen is not None
+    assert torch.equal(learnt.project_text.weight, frozen.project_text.weight)
+    assert learnt.project_text.weight.requires_grad
+    assert not frozen.project_text.weight.requires_grad
+
+
+def test_image_groups_among_themselves_are_compared_as_with_texts() -> None:
+    net = network()
+    output = net(*images(ALL_CHANNELS))
+    assert net.prompting is not None
+    assert output.groups is not None
+    cosine = net.prompting.cosine(net.prompting.between(output.groups))
+    torch.testing.assert_close(cosine[2, 3, 2, 3], torch.tensor(1.0), rtol=0, atol=1e-5)
+    torch.testing.assert_close(cosine[0, 1, 2, 3], output.groups[0, 1] @ output.groups[2, 3], rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("augment", ["none", "visual", "text", "both"])
 def test_augmentation_sizes_follow_the_parameter(augment: str) -> None:
     prompting = network(settings=trial(augment=augment)).prompting

@@ -51,6 +51,17 @@ def test_training_learns_what_the_patches_show(inputs: tuple[Path, Path], tmp_pa
     assert (float(rows[0]["training_alignment"]) > 0) == (variant not in ("plain", "encoder"))
 
 
+def test_the_joint_matrix_trains_with_another_loss(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    trial = small_trial(epochs=1)
+    joint = trial.model_copy(update={"model": trial.model.model_copy(update={"pairs": "joint"})})
+    alone, both = (
+        float(history(train(inputs, tmp_path / each.model.pairs, each))[0]["training_alignment"])
+        for each in (trial, joint)
+    )
+    assert both > 0
+    assert both != alone
+
+
 def stored_prompts(out: Path) -> torch.Tensor:
     prompting = load_classifier(out).network.prompting
     assert prompting is not None

@@ -40,6 +40,22 @@ def score(
 
 
 @commands.command()
+def choose() -> None:
+    """Say which setting of bp-lcz the rule of docs/study.md makes the default, on the validation split of this run.
+
+    Example: bp-lcz choose
+    """
+    from bp_lcz.params import load_params
+    from bp_lcz.scoring.choice import choose as choices_of
+    from bp_lcz.scoring.results import group_seeds, read_matrix
+
+    params = load_params()
+    typer.echo(f"rule    {params.rule or 'none was committed before this run'}")
+    for choice in choices_of(group_seeds(read_matrix(params).results)):
+        typer.echo("\n".join(["", *choice.lines()]))
+
+
+@commands.command()
 def pretrained(
     name: Annotated[str, typer.Argument(help="sen2lcz-mf: Sen2LCZ-MF of Qiu et al. 2020, Sentinel-2 L1C alone.")],
     out: Annotated[Path, typer.Option(help="Folder to make: a checkpoint of this project.")],

@@ -31,11 +31,13 @@ class Output(NamedTuple):
         alignment: scaled and biased similarity of image group g and the prompt of class c and group h; None where
             nothing is aligned.
         feature: the fused feature that was classified.
+        groups: features of the image groups in the space of the prompts, of length 1; None without prompting.
     """
 
     logits: Float[Tensor, "batch klass"]
     alignment: Float[Tensor, "batch group klass group_text"] | None
     feature: Float[Tensor, "batch fused_width"]
+    groups: Float[Tensor, "batch group dimension"] | None = None
 
 
 class BandGroupPrompting(nn.Module):
@@ -70,11 +72,16 @@ class BandGroupPrompting(nn.Module):
         self.text = augment in ("text", "both")
         added_width = group_count * dimension * (self.visual + self.text)
         self.augment = nn.Linear(added_width, fused_width, bias=False) if added_width else None
+        self.project_text.requires_grad_(model.text_projection == "learnt")
 
     def forward(
         self, fused: Float[Tensor, "batch fused_width"], groups: Float[Tensor, "batch group group_width"]
-    ) -> tuple[Float[Tensor, "batch fused_width"], Float[Tensor, "batch group klass group_text"]]:
-        """The augmented fused feature, and the alignment logits."""
+    ) -> tuple[
+        Float[Tensor, "batch fused_width"],
+        Float[Tensor, "batch group klass group_text"],
+        Float[Tensor, "batch group dimension"],
+    ]:
+        """The augmented fused feature, the alignment logits, and the image groups as unit vectors."""
         image = normalize(self.project_image(groups), dim=-1)
         text = normalize(self.project_text(self.prompts), dim=-1)
         similarity = self.scale * torch.einsum("bgd,chd->bgch", image, text)
@@ -86,7 +93,11 @@ class BandGroupPrompting(nn.Module):
                 match = similarity.diagonal(dim1=1, dim2=3).softmax(dim=1)
                 added.append(torch.einsum("bcg,cgd->bgd", match, text))
             fused = fused + self.augment(torch.cat(added, dim=-1).flatten(1))
-        return fused, similarity + self.bias
+        return fused, similarity + self.bias, image
+
+    def between(self, image: Float[Tensor, "batch group dimension"]) -> Float[Tensor, "batch group batch group"]:
+        """Alignment logits of image groups among themselves."""
+        return self.scale * torch.einsum("bgd,chd->bgch", image, image) + self.bias
 
     @property
     def scale(self) -> Float[Tensor, ""]:
@@ -186,8 +197,8 @@ class BPLCZ(nn.Module):
             groups = self.group_encoder(sen1, sen2)
         if self.groups == [WHOLE_PATCH]:
             groups = fused.unsqueeze(1)
-        fused, alignment = self.prompting(fused, groups)
-        return Output(self.classifier(fused), alignment if self.is_aligned else None, fused)
+        fused, alignment, image = self.prompting(fused, groups)
+        return Output(self.classifier(fused), alignment if self.is_aligned else None, fused, image)
 
     def _standardise(
         self, images: Float[Tensor, "batch channel row column"], part: slice

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bp_lcz.errors import UserError
-from bp_lcz.model.bp_lcz import BPLCZ
+from bp_lcz.model.bp_lcz import BPLCZ, Output
+from bp_lcz.model.joint import joint_loss
 from bp_lcz.model.msm import alignment_loss, alignment_target, msm_loss
 from bp_lcz.params import Split, TrialParams
 from bp_lcz.patches.loader import EVALUATION_BATCH, Batches, BatchOrder
@@ -108,16 +109,23 @@ class LczTask(lightning.LightningModule):
         loss = cross_entropy(output.logits.float(), label, self.weights)
         alignment = torch.zeros_like(loss)
         if output.alignment is not None:
-            alignment = msm_loss(
-                output.alignment,
-                label,
-                target=alignment_target(self.trial.variant, self.trial.model),
-                loss=alignment_loss(self.trial.variant, self.trial.model),
-                alpha=self.trial.model.alpha,
-            )
+            alignment = self._alignment(output, label)
             loss = loss + self.trial.model.alignment_weight * alignment
         self._training.append(torch.stack([loss.detach(), alignment.detach()]))
         return loss
+
+    def _alignment(self, output: Output, label: Tensor) -> Tensor:
+        """Of image groups and texts, and for the joint matrix the mean of that and of image groups among themselves."""
+        variant, model = self.trial.variant, self.trial.model
+        target, form = alignment_target(variant, model), alignment_loss(variant, model)
+        assert output.alignment is not None
+        with_texts = msm_loss(output.alignment, label, target=target, loss=form, alpha=model.alpha)
+        if variant != "bp-lcz" or model.pairs == "texts":
+            return with_texts
+        assert self.network.prompting is not None
+        assert output.groups is not None
+        among = self.network.prompting.between(output.groups)
+        return (with_texts + joint_loss(among, label, target=target, loss=form, alpha=model.alpha)) / 2
 
     def on_train_batch_end(self, *_: object) -> None:
         """Keeps the logit scale within its bound."""

@@ -64,7 +64,7 @@ class Checkpoint(NetworkParams, Record):
         weights_sha256: of the file beside it; `write_checkpoint` fills it in.
     """
 
-    format: Literal[6] = 6
+    format: Literal[7] = 7
     trial: str
     channels: KnownChannels
     level: Level | None = None

@@ -12,7 +12,7 @@ from bp_lcz.report.page import PAGE, write_report
 from bp_lcz.scoring.results import TrialResult, read_matrix
 from bp_lcz.scoring.score import fraction
 
-_OWN_TARGETS = ("tables", "ablation", "ablation-template", "paper")
+_OWN_TARGETS = ("tables", "ablation", "ablation-template", "study", "paper")
 """Profiles that have a target in the Makefile."""
 
 

@@ -1,0 +1,118 @@
+"""Which setting of the method is to be the default: judged on the validation split, by the rule of docs/study.md."""
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import ttest_rel
+
+from bp_lcz.errors import UserError
+from bp_lcz.params import PARAMS_FILE
+from bp_lcz.scoring.results import Group
+from bp_lcz.scoring.score import fraction, text_table
+
+SEEDS = 5
+"""Fewest training seeds on which a choice may rest."""
+LEVEL = 0.05
+SMALLEST_LEAD = 0.005
+"""Of kappa; less is no difference, however sure."""
+
+
+class Candidate(NamedTuple):
+    """A setting beside the default.
+
+    Attributes:
+        group: its trials.
+        lead: over the default in validation kappa, mean over seeds.
+        p: two-sided, of a paired t-test over seeds, by Holm's method for all candidates together.
+    """
+
+    group: Group
+    lead: float
+    p: float
+
+    @property
+    def is_better(self) -> bool:
+        """Whether it may take the default's place."""
+        return self.lead >= SMALLEST_LEAD and self.p < LEVEL
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the rule says for one backbone.
+
+    Attributes:
+        default: trials of ``bp-lcz`` without overrides.
+        candidates: in the order of ``params.yaml``; at least one.
+    """
+
+    default: Group
+    candidates: Sequence[Candidate]
+
+    @property
+    def chosen(self) -> Group:
+        """The best of the surely better ones, else the default."""
+        better = [each for each in self.candidates if each.is_better]
+        return max(better, key=lambda each: each.lead).group if better else self.default
+
+    def lines(self) -> list[str]:
+        """As text, with the outcome at the end."""
+        rows = [["setting", "validation kappa", "lead", "p"], [self.default.label, _mean(self.default), "default", ""]]
+        for each in self.candidates:
+            sign = "+" if each.lead > 0 else ""
+            rows.append([each.group.label, _mean(each.group), f"{sign}{fraction(each.lead, 3)}", fraction(each.p, 3)])
+        if self.chosen is self.default:
+            return [*text_table(rows), f"{self.default.label} stays the default: no setting is surely better"]
+        return [*text_table(rows), f"{self.chosen.label} becomes the default"]
+
+
+def choose(groups: Sequence[Group]) -> list[Choice]:
+    """The choice for each backbone that has the default and other settings of ``bp-lcz``; controls are none.
+
+    Raises:
+        UserError: if no backbone has both, or they have fewer than five seeds.
+    """
+    choices = list(_choices([group for group in groups if group.variant == "bp-lcz"]))
+    if not choices:
+        raise UserError(PARAMS_FILE, "trials: no backbone has bp-lcz both without overrides and with other settings")
+    return choices
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """P values of several tests, each as if the whole family were to have one chance of error (Holm 1979)."""
+    adjusted, largest = [0.0] * len(p), 0.0
+    for rank, place in enumerate(np.argsort(p, kind="stable").tolist()):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def _choices(groups: Sequence[Group]) -> Iterator[Choice]:
+    for default in (group for group in groups if not group.overrides):
+        others = [each for each in groups if each.backbone == default.backbone and _is_setting(each)]
+        if not others:
+            continue
+        if len(default.seeds) < SEEDS:
+            raise UserError(PARAMS_FILE, f"trials: {len(default.seeds)} seed(s); a choice needs at least {SEEDS}")
+        leads = [_kappas(each) - _kappas(default) for each in others]
+        p = holm([float(ttest_rel(_kappas(each), _kappas(default)).pvalue) for each in others])
+        yield Choice(default, [Candidate(*each) for each in zip(others, map(statistics.fmean, leads), p, strict=True)])
+
+
+def _is_setting(group: Group) -> bool:
+    """Whether trials differ from the default in the method alone, and see texts."""
+    of_texts = ("prompts.wording", "prompts.centre")
+    return bool(group.overrides) and all(key.startswith("model.") or key in of_texts for key in group.overrides)
+
+
+def _kappas(group: Group) -> Float[np.ndarray, " seed"]:
+    """Of the validation split after the epoch that was kept; an undefined one is no better than chance."""
+    return np.array([member.evaluation.validation_kappa or 0.0 for member in group.members])
+
+
+def _mean(group: Group) -> str:
+    kappas = _kappas(group)
+    return f"{fraction(kappas.mean(), 3)} ± {fraction(kappas.std(ddof=1), 3)}"
