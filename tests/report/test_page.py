@@ -211,6 +211,22 @@ def test_mean_and_deviation_are_shown_for_trials_that_differ_in_the_seed_alone(s
     assert rows[2][-1] == "alpha .05"
 
 
+def test_prompting_is_compared_with_its_controls(tmp_path, without_figures):
+    trials = {name: {"backbone": "eb_cnn", "variant": name, "seed": 1} for name in ("plain", "encoder", "bgp", "msm")}
+    for source in ("random", "permuted"):
+        trials[source] = {
+            "backbone": "eb_cnn",
+            "variant": "bgp",
+            "seed": 1,
+            "overrides": {"prompts": {"source": source}},
+        }
+    rows = table(make_report(tmp_path, trials, patches=200, groups=("RGB",)), "Differences")
+    pairs = [(row[0], row[-1]) for row in rows]
+    against = {name: [other for group, other in pairs if group == name] for name in trials}
+    assert against["bgp"] == ["plain", "encoder", "random", "permuted"]
+    assert all(against[name] == ["plain"] for name in ("encoder", "msm", "random", "permuted"))
+
+
 def test_differences_are_those_of_equal_seeds_averaged(seeds):
     rows = table(seeds, "Differences")
     assert [(row[0], row[-1]) for row in rows] == [("bgp", "plain"), ("bgp-low", "plain")]

@@ -92,19 +92,16 @@ def trials_table(summary: GateSummary, results: Sequence[TrialResult]) -> Table:
 
 
 def comparison_table(summary: GateSummary, groups: Sequence[Group]) -> Table | None:
-    """Each group of trials against the plain backbone with the same seeds."""
+    """Each group of trials against the plain backbone with the same seeds, and against its controls."""
     rows = []
-    for group in groups:
-        partner = _plain_partner(group, groups)
-        if group.variant == "plain" or partner is None:
-            continue
+    for group, partner in _pairs(groups):
         tests = [mcnemar(group.y_true, *pair) for pair in zip(group.y_pred, partner.y_pred, strict=True)]
         differences = _differences(group, partner)
         counts = (f"{statistics.fmean(test[key] for test in tests):,.0f}" for key in ("b", "c"))
         p = ", ".join(_probability(test["p"]) for test in tests)
         rows.append([Entry(group.label), *differences, *_row(*counts, p, partner.label)])
-    header = ("trials", "OA difference", "kappa difference", "only these right", "only plain right")
-    caption = _caption("Differences from the plain backbone, mean over equal seeds", summary)
+    header = ("trials", "OA difference", "kappa difference", "only these right", "only others right")
+    caption = _caption("Differences from the plain backbone and from controls, mean over equal seeds", summary)
     return Table(caption, (*header, "McNemar p by seed", "against"), rows, text=("against",)) if rows else None
 
 
@@ -253,6 +250,29 @@ def _differences(group: Group, other: Group) -> list[Entry]:
         lead = signed(statistics.fmean(own) - statistics.fmean(others))
         entries.append(Entry(lead, interval and interval + _mark(group)))
     return entries
+
+
+def _pairs(groups: Sequence[Group]) -> Iterator[tuple[Group, Group]]:
+    for group in (each for each in groups if each.variant != "plain"):
+        plain = _plain_partner(group, groups)
+        yield from ((group, other) for other in [*filter(None, [plain]), *_controls(group, groups)])
+
+
+def _controls(group: Group, groups: Sequence[Group]) -> list[Group]:
+    """The same layers without prompting, and the same trials with other vectors than those of texts."""
+
+    def settings(each: Group) -> dict[str, Any]:
+        return {key: value for key, value in each.overrides.items() if key != "prompts.source"}
+
+    alike = [each for each in groups if each.backbone == group.backbone and settings(each) == settings(group)]
+    source = group.members[0].model.prompts.source
+    return [
+        each
+        for each in alike
+        if source == "text"
+        and group.variant in ("bgp", "bp-lcz")
+        and (each.variant == "encoder" or (each.variant == group.variant and each is not group))
+    ]
 
 
 def _plain_partner(group: Group, groups: Sequence[Group]) -> Group | None:
