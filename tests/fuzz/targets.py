@@ -118,7 +118,9 @@ def _scenes(folder: Path) -> Path:
     with rasterio.open(folder / "s1.tif", "w", count=2, dtype="float32", **place) as file:
         file.write(random.normal([[[-11.0]], [[-18.0]]], 2.0, (2, 64, 64)).astype("float32"))
     with rasterio.open(folder / "s2.tif", "w", count=13, dtype="uint16", **place) as file:
-        file.write(random.integers(400, 3000, (13, 64, 64)).astype("uint16"))
+        values = random.integers(400, 3000, (13, 64, 64)).astype("uint16")
+        values[10] = 12  # no cirrus
+        file.write(values)
     return folder / "s2.tif"
 
 

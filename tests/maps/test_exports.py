@@ -1,13 +1,17 @@
 """The forms that other tools read, by the rules with which they read them."""
 
+import json
+
 import numpy as np
 import pytest
 import rasterio
+import shapely.geometry
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 
 from bp_lcz.errors import UserError
 from bp_lcz.maps.exports import export_names, write_exports
+from bp_lcz.maps.item import write_item
 from tests.maps.rasters import patchy, write_map
 from tests.scenes.rasters import NORTH, UTM, WEST
 
@@ -123,3 +127,25 @@ def test_names_are_checked_before_a_map_is_made():
     with pytest.raises(UserError) as caught:
         export_names("wrf,wurf")
     assert caught.value.where == "--export"
+
+
+def test_a_map_across_180_degrees_has_degrees_that_go_on(tmp_path):
+    place = from_origin(167_000, 1_000_000, 100, 100)
+    folder = write_map(tmp_path / "map", patchy(), transform=place, crs="EPSG:32601")
+    (wrf, _) = write_exports(folder, ["wrf", "wudapt"])
+    words = wrf.split("within ")[1].split()
+    assert 0.01 < float(words[2]) - float(words[0]) < 0.06
+    with rasterio.open(folder / "exports/wudapt.tif") as file:
+        assert file.bounds.right - file.bounds.left < 0.08
+        assert (file.read(1) > 0).mean() > 0.9
+    write_item(folder, "map", [("2022-01-01T00:00:00Z", "2022-01-02T00:00:00Z"), ("2022-02-01T00:00:00Z",) * 2], [])
+    item = json.loads((folder / "item.json").read_text())
+    west, _, east, _ = item["bbox"]
+    assert -180 < east < -179.9 < 179.9 < west < 180
+    assert item["geometry"]["type"] == "MultiPolygon"
+    shape = shapely.geometry.shape(item["geometry"])
+    assert shape.is_valid
+    assert (shape.bounds[0], shape.bounds[2]) == (-180, 180)
+    assert 0 < shape.area < 0.06**2
+    assert item["properties"]["start_datetime"] == "2022-01-01T00:00:00Z"
+    assert item["properties"]["end_datetime"] == "2022-02-01T00:00:00Z"

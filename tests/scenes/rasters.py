@@ -32,10 +32,16 @@ def write_tif(
 
 
 def optical(side: int = 92, bands: int = 10, offset: int = 0, seed: int = 0) -> np.ndarray:
-    """Digital numbers whose ten land bands stand at 1000, 1100, ... plus noise, with a dark corner."""
+    """Digital numbers whose land bands stand at 1000, 1100, ... plus noise, with a corner dark but for the air's blue.
+
+    Of 13 bands the eleventh is that of cirrus, of which there is none.
+    """
     rng = np.random.default_rng(seed)
     values = 1000 + 100 * np.arange(bands)[:, None, None] + rng.integers(0, 50, (bands, side, side))
     values[:, -12:, -12:] = 20 + rng.integers(0, 5, (bands, 12, 12))
+    values[int(bands > 10), -12:, -12:] += 600
+    if bands == 13:
+        values[10] = 12
     return (values + offset).astype(np.uint16)
 
 

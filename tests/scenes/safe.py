@@ -22,7 +22,7 @@ def ground(side: int = 120, offset: int = 0, seed: int = 0) -> dict[str, np.ndar
     found = {}
     for number, band in enumerate(L1C):
         values = 1000 + 100 * number + rng.integers(0, 50, (side, side))
-        values[-12:, -12:] = 20 + rng.integers(0, 5, (12, 12))
+        values[-12:, -12:] = 20 + rng.integers(0, 5, (12, 12)) + 600 * (band == "B02")
         found[band] = np.where(band == "B10", 12, values) + offset
     return found
 

@@ -249,7 +249,7 @@ def test_natural_zones_may_be_numbered_from_101(scene, tmp_path):
         ("elsewhere", "s1.tif", ["overlap", "s2.tif"]),
         ("no tif", "s2.tif", ["readable"]),
         ("missing", "s2.tif", ["not found"]),
-        ("swapped radar", "s1.tif", ["--s1-bands VH,VV"]),
+        ("swapped radar", "s1.tif", ["brighter", "--s1-bands"]),
         ("scenes swapped", "s1.tif", ["10 bands", "VV", "VH"]),
         ("bands", "s2.tif", ["9 bands", "10, 12, 13 bands", "--s2-bands"]),
         ("names", "s2.tif", ["bands B12", "--s2-bands"]),

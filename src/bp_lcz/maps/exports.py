@@ -11,7 +11,8 @@ from affine import Affine
 from jaxtyping import Int16, UInt8
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.warp import reproject, transform_bounds
+from rasterio.warp import reproject
+from shapely import Polygon
 
 from bp_lcz.errors import UserError
 from bp_lcz.maps.filters import wudapt
@@ -138,9 +139,7 @@ def _write(
 
 def _degree_grid(source: _Map) -> tuple[Affine, tuple[int, int]]:
     """Of the cells of the LCZ Generator that hold the whole map; its rows and columns."""
-    height, width = source.lcz.shape
-    x, y = source.transform @ (0, 0), source.transform @ (width, height)
-    west, south, east, north = transform_bounds(source.crs, _DEGREES, x[0], y[1], y[0], x[1])
+    west, south, east, north = _outline(source).bounds
     left, top = int(np.floor(west / _STEP)), int(np.ceil(north / _STEP))
     shape = top - int(np.floor(south / _STEP)), int(np.ceil(east / _STEP)) - left
     return Affine(_STEP, 0, left * _STEP, 0, -_STEP, top * _STEP), shape
@@ -164,14 +163,19 @@ def _to_degrees(
     )
 
 
+def _outline(source: _Map) -> Polygon:
+    """In degrees, which go on beyond 180."""
+    path = source.folder / LCZ
+    with rasterio.open(path) as file:
+        return outline(path, file, _DEGREES)
+
+
 def _inner_degrees(source: _Map) -> tuple[float, float, float, float]:
     """West, south, east, north of what lies on the map on all sides.
 
     w2w checks the box round the map, which is larger: a UTM zone is turned against the degrees.
     """
-    path = source.folder / LCZ
-    with rasterio.open(path) as file:
-        ring = np.array(outline(path, file, _DEGREES, SIDE_POINTS).exterior.coords)
+    ring = np.array(_outline(source).exterior.coords)
     top, right, bottom, left = (
         ring[first : first + SIDE_POINTS + 1] for first in range(0, 4 * SIDE_POINTS, SIDE_POINTS)
     )

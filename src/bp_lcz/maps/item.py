@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 import rasterio
+import shapely
 from rasterio.crs import CRS
+from shapely import MultiPolygon, Polygon
+from shapely.affinity import translate
+from shapely.geometry import mapping
 from shapely.geometry.polygon import orient
 
 from bp_lcz.maps.outputs import AREAS, LCZ, PROBABILITY, QUALITY
@@ -39,9 +43,7 @@ def write_item(folder: Path, name: str, taken: Sequence[tuple[str, str] | None],
     with rasterio.open(path) as file:
         crs, place, shape = file.crs, file.transform, file.shape
         ring = outline(path, file, CRS.from_epsg(4326), _EDGE_POINTS)
-    corners = np.array(orient(ring).exterior.coords).round(_DECIMALS)
-    west, south = corners.min(axis=0).tolist()
-    east, north = corners.max(axis=0).tolist()
+    west, south, east, north = np.round(ring.bounds, _DECIMALS).tolist()
     known = [times for times in taken if times is not None]
     if len(known) < len(taken):
         known, notices = [_ANY_TIME], ["Nothing tells when its scenes were taken.", *notices]
@@ -52,8 +54,8 @@ def write_item(folder: Path, name: str, taken: Sequence[tuple[str, str] | None],
         "stac_version": "1.1.0",
         "stac_extensions": _EXTENSIONS,
         "id": name,
-        "geometry": {"type": "Polygon", "coordinates": [corners.tolist()]},
-        "bbox": [west, south, east, north],
+        "geometry": mapping(_cut(ring)),
+        "bbox": [_turned(west), south, _turned(east), north],
         "properties": {
             "title": f"Local climate zones of {name}",
             "description": " ".join(["Local climate zones (Stewart and Oke 2012) of cells of 100 m.", *notices]),
@@ -72,6 +74,19 @@ def write_item(folder: Path, name: str, taken: Sequence[tuple[str, str] | None],
         },
     }
     (folder / ITEM).write_text(json.dumps(item, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _turned(longitude: float) -> float:
+    return round(longitude - 360 * (longitude > 180) + 360 * (longitude < -180), _DECIMALS)
+
+
+def _cut(ring: Polygon) -> Polygon | MultiPolygon:
+    """Counterclockwise, in two at 180 degrees, and to a tenth of a metre, as GeoJSON has it."""
+    world = shapely.box(-180, -90, 180, 90)
+    turned = [translate(ring, turn).intersection(world) for turn in (-360, 0, 360)]
+    pieces = [orient(piece) for piece in turned if piece.area]
+    whole = MultiPolygon(pieces) if len(pieces) > 1 else pieces[0]
+    return shapely.transform(whole, lambda corners: corners.round(_DECIMALS))
 
 
 def _asset(href: str, title: str, media: str, role: str, **more: Any) -> dict[str, Any]:

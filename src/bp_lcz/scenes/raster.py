@@ -27,7 +27,8 @@ from bp_lcz.errors import UserError
 from bp_lcz.so2sat.geo import PIXEL_M
 
 _WEB_MERCATOR = 3857  # its metres are none on the ground
-_NO_PLACE = "its coordinates are no place on Earth; georeference it first (gdal_edit.py)"
+_NO_PLACE = "its coordinates are no place that Sentinel sees; take the file as it was, or georeference it anew"
+_HIGHEST_LATITUDE = 84.5  # of images of Sentinel-2
 _HALF_TURN = np.pi * 6378137  # of its easting
 _SAMPLE_VALUES = 2_000_000
 """Read of a scene to find out what it holds, in all bands together."""
@@ -139,9 +140,12 @@ def opened(path: Path, target: str | None = None) -> Iterator[Any]:
                     "map (of Sentinel-1 it is uncalibrated, too); give a terrain-corrected product, of Sentinel-1 "
                     "calibrated backscatter such as RTC",
                 )
-            raise UserError(path, "has no coordinate reference system; georeference it first (gdal_edit.py -a_srs)")
-        with reading(path):
+            lacking = "coordinate reference system" if dataset.crs is None else "place in its coordinates"
+            raise UserError(path, f"has no {lacking}; take the file that has it, or georeference this one")
+        try:
             is_place = not dataset.transform.is_degenerate and np.isfinite(_degrees(dataset)).all()
+        except (RasterioError, CPLE_BaseError):
+            is_place = False
         if not is_place:
             raise UserError(path, _NO_PLACE)
         yield dataset
@@ -188,7 +192,7 @@ def grid_crs(path: Path, dataset: Any, asked: str | None) -> CRS:
     west, south, east, north = bounds_of(dataset)
     middle = [(west + east) / 2], [(south + north) / 2]
     (longitude,), (latitude,) = transform(dataset.crs, "EPSG:4326", *middle)
-    if not np.isfinite([longitude, latitude]).all():
+    if not np.isfinite(longitude) or not abs(latitude) < _HIGHEST_LATITUDE:
         raise UserError(path, _NO_PLACE)
     zone = int((longitude + 180) // 6) % 60 + 1
     utm = CRS.from_epsg((32600 if latitude >= 0 else 32700) + zone)
@@ -203,13 +207,8 @@ def grid_crs(path: Path, dataset: Any, asked: str | None) -> CRS:
         if not _is_true(crs, utm, x, y):
             raise UserError(f"--crs {asked}", f"its metres are none on the ground of {path}; give {utm.to_string()}")
         return crs
-    if (
-        _is_metric(dataset.crs)
-        and (_steps(dataset) or _UTM.fullmatch(str(dataset.crs.to_epsg())))
-        and _is_true(dataset.crs, utm, x, y)
-    ):
-        return dataset.crs
-    return utm
+    is_fit = _is_metric(dataset.crs) and (_steps(dataset) or _UTM.fullmatch(str(dataset.crs.to_epsg())))
+    return dataset.crs if is_fit and _is_true(dataset.crs, utm, x, y) else utm
 
 
 def _is_true(crs: CRS, utm: CRS, x: float, y: float) -> bool:
@@ -242,11 +241,12 @@ def outline(path: Path, dataset: Any, crs: CRS, points: int = SIDE_POINTS) -> Po
     x, y = place.a * across + place.b * down + place.c, place.d * across + place.e * down + place.f
     if dataset.crs != crs:
         with reading(path):
-            x, y = transform(dataset.crs, crs, x, y)
-    corners = np.column_stack([x, y])
-    if not np.isfinite(corners).all():
+            x, y = map(np.array, transform(dataset.crs, crs, x, y))
+        if crs.is_geographic:  # goes on beyond 180 degrees
+            x = x[0] + (x - x[0] + 180) % 360 - 180
+    if not np.isfinite([x, y]).all():
         raise UserError(path, f"does not lie within {crs.to_string()}")
-    return Polygon(corners)
+    return Polygon(np.column_stack([x, y]))
 
 
 def cell_grid(crs: CRS, bounds: tuple[float, float, float, float]) -> Grid:

@@ -229,7 +229,9 @@ def _belongs(values: Float[np.ndarray, "band pixel"], unit: str) -> bool:
 def _check_polarisations(path: Path, power: Float[np.ndarray, "band pixel"], asked: str) -> None:
     vh, vv = np.median(power, axis=1)
     if vh > vv:
-        raise UserError(path, "VH is brighter than VV, so they seem swapped; name them with --s1-bands VH,VV")
+        raise UserError(
+            path, "VH is brighter than VV, so they seem swapped; name them the other way round with --s1-bands"
+        )
     ratio = float(np.median(power[0] / np.maximum(power[1], 1e-12)))
     if asked == "auto" and vv > _CLEAR_VV and ratio > _AMPLITUDE_RATIO:
         raise UserError(

@@ -16,6 +16,7 @@ from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UserError
 from bp_lcz.scenes.names import ORDERS, band_name, level_of, moment
 from bp_lcz.scenes.raster import majority, naming_texts, sample
+from bp_lcz.scenes.spectrum import not_from_above_the_air, wrong_order
 from bp_lcz.scenes.stack import Stack
 
 OFFSET_DN = 1000.0
@@ -25,12 +26,15 @@ DN = 10_000.0
 
 REFLECTANCE = (-0.15, 3.0)
 """Of a pixel: a little below 0 where the atmosphere was overcorrected; So2Sat's largest is 2.8."""
-BRIGHTEST_MEDIAN = (0.005, 2.0)
+BRIGHTEST_MEDIAN = (0.005, 1.2)
 """Median of a scene's brightest band, from the open sea to closed clouds."""
+_BRIGHTEST = (0.08, 3.0)
+"""Above all but a thousandth of the values of a scene with any land."""
 
 _DARKEST = 0.001
-_NONE_BELOW, _OFFSET_FROM = 900.0, 970.0
-"""Darkest digital numbers without and with the offset: overcorrected water lies a little below 1000."""
+_NONE_BELOW, _OFFSET_FROM, _OFFSET_TO = 900.0, 970.0, 1600.0
+"""Darkest digital numbers without and with the offset: overcorrected water lies a little below 1000, and beyond the
+last both may be, in a bright desert or snow."""
 _DARK, _DARK_TAIL = 0.12, 0.03
 """Reflectance of water at all wavelengths, and beyond one at which it is 0."""
 FIRST_WITH_OFFSET = 4.0
@@ -147,10 +151,13 @@ def read_optical(
     if is_declared and (len(scales) > 1 or len(shifts) > 1):
         raise UserError(path, "its bands declare different scales or offsets")
     scale, shift = (scales.pop(), shifts.pop()) if is_declared else (1.0, 0.0)
-    unit = _unit(path, dataset, stored * scale + shift, units, is_declared)
+    fill = majority(fills)
+    unit = _unit(path, dataset, stored * scale + shift, stored != fill, units, is_declared)
     # From here on in digital numbers, whatever the file holds, with the offset if they carry it.
     slope, start = scale * DN / unit, shift * DN / unit
     declared = None
+    if np.isclose(start, OFFSET_DN):
+        raise UserError(path, f"declares an offset of {shift:+g}, which is -0.1 with another sign; mend its metadata")
     if is_declared:
         own = f"the file's own scale {scale:g}" + (f" and offset {shift:g}" if asked_offset is None else "")
         said.append(f"{path.name}: reflectance by {own}")
@@ -173,10 +180,11 @@ def read_optical(
             raise UserError(path, f"is of level {level}, {by}, but --s2-level says {asked_level}")
         level, by = asked_level, "by --s2-level"
     said += [f"{path.name}: {evidence}", f"{path.name}: level {level or 'unknown'}, {by}"]
+    measured = stored[:, (stored != 0).all(axis=0)] * (slope / DN) + (start - offset) / DN
+    _check_spectrum(path, dataset, measured, level if asked_offset is None else None)
     taken, by = _taken(path, dataset)
     if taken is not None:
         said.append(f"{path.name}: taken {' to '.join(dict.fromkeys(taken))}, by {by}")
-    fill = majority(fills)
     if fill is None and (offset or dataset.stated):
         fill = 0.0
     if fill:
@@ -196,7 +204,7 @@ def _names(path: Path, dataset: Stack, named: tuple[str, ...] | None) -> tuple[l
         if len(texts) != dataset.count:
             raise UserError(path, f"has {dataset.count} bands, but --s2-bands names {len(texts)}")
         names, by = [band_name(text) for text in texts], "by name" if named is None else "by --s2-bands"
-    shown = f"name all bands with --s2-bands (found: {', '.join(texts or [])})"
+    shown = f"{_naming(dataset)} (found: {', '.join(texts or [])})"
     missing = [band for band in SEN2_BANDS if band not in names]
     if missing:
         raise UserError(path, f"lacks the Sentinel-2 bands {', '.join(missing)}; {shown}")
@@ -222,6 +230,25 @@ def _level(path: Path, dataset: Stack, names: list[str]) -> tuple[str | None, st
     return ("L2A", "as it lacks B10 alone") if {"B01", "B09"} <= set(names) else (None, "while So2Sat's is L1C")
 
 
+def _check_spectrum(path: Path, dataset: Stack, reflectance: Float[np.ndarray, "10 pixel"], level: str | None) -> None:
+    if not reflectance.size:
+        return
+    if found := wrong_order(reflectance):
+        raise UserError(path, f"{found}, which is never so: its bands have another order; {_naming(dataset)}")
+    if level == "L1C" and (found := not_from_above_the_air(reflectance)):
+        raise UserError(
+            path,
+            f"{found}, less than the air alone gives in Level 1C: it is L2A, or its offset is taken off twice, or its "
+            "bands have another order; if none of that, say its offset with --s2-offset",
+        )
+
+
+def _naming(dataset: Stack) -> str:
+    """How a user can tell which band is which."""
+    is_one_file = all(band.path == dataset.path for band in dataset.bands)
+    return "name all bands with --s2-bands" if is_one_file else "give a file of each, named such as B02.jp2 or B02.tif"
+
+
 def _taken(path: Path, dataset: Stack) -> tuple[tuple[str, str] | None, str]:
     """When the ground was seen, and the evidence for it."""
     if dataset.stated is not None and dataset.stated.taken:
@@ -236,20 +263,32 @@ def _taken(path: Path, dataset: Stack) -> tuple[tuple[str, str] | None, str]:
     return None, ""
 
 
-def _unit(path: Path, dataset: Stack, values: Float[np.ndarray, "10 pixel"], asked: str, is_declared: bool) -> float:
+def _unit(
+    path: Path,
+    dataset: Stack,
+    values: Float[np.ndarray, "10 pixel"],
+    is_value: Bool[np.ndarray, "10 pixel"],
+    asked: str,
+    is_declared: bool,
+) -> float:
     """Stored numbers, after a declared scale, of a reflectance of 1."""
     medians = np.median(values, axis=1)
     brightest = float(medians.max())
+    if any(str(kind) in ("uint8", "int8") for kind in dataset.dtypes):
+        raise UserError(path, "holds numbers of 8 bits, as pictures do, which are too coarse for reflectance")
     is_whole = "int" in dataset.dtypes[0] and not is_declared
     is_dn = asked == "dn" or (asked == "auto" and (is_whole or np.median(values) > 10))
     unit = DN if is_dn else 1.0
-    if not BRIGHTEST_MEDIAN[0] <= brightest / unit <= BRIGHTEST_MEDIAN[1]:
+    top = float(np.quantile(values[is_value], 1 - _DARKEST)) / unit if is_value.any() else 0.0
+    is_seen = asked != "auto" or _BRIGHTEST[0] <= top <= _BRIGHTEST[1]
+    if not (is_seen and BRIGHTEST_MEDIAN[0] <= brightest / unit <= BRIGHTEST_MEDIAN[1]):
         kind = "digital numbers of reflectance" if is_dn else "reflectance"
         by = " after the scale that the file declares" if is_declared else ""
         raise UserError(
             path,
-            f"the median of its brightest band is {brightest:.4g}{by}, which is no {kind}; give reflectance, or "
-            f"reflectance x {DN:,.0f}, with --s2-units",
+            f"its brightest band has a median of {brightest:.4g} and all bands a brightest thousandth of "
+            f"{top * unit:.4g}{by}, which is no {kind}; give reflectance, or reflectance x {DN:,.0f}"
+            + ("" if is_seen else ", or say that it is with --s2-units"),
         )
     return unit
 
@@ -272,7 +311,12 @@ def _darkest(
         water_vapour = sample(path, dataset, [cirrus])
         water_vapour = water_vapour[water_vapour != 0]
         if water_vapour.size:
-            return float(np.median(water_vapour)) * slope + start
+            dark = float(np.median(water_vapour)) * slope + start
+            if dark > _OFFSET_TO:
+                raise UserError(
+                    path, f"B10 has a median of {dark:.0f} of {DN:.0f}, which is no cirrus band; {_naming(dataset)}"
+                )
+            return dark
     numbers = stored * slope + start
     told = (stored != 0) & (numbers >= REFLECTANCE[0] * DN) & (numbers <= REFLECTANCE[1] * DN + OFFSET_DN)
     kept = [band[where] for band, where in zip(numbers, told, strict=True) if where.any()]
@@ -283,7 +327,7 @@ def _offset(
     path: Path, dataset: Stack, dark: float, asked: float | None, declared: tuple[float, str] | None
 ) -> tuple[float, str]:
     """The offset to take off, in digital numbers, and the evidence for it."""
-    seen = 0.0 if dark < _NONE_BELOW else OFFSET_DN if dark >= _OFFSET_FROM else None
+    seen = 0.0 if dark < _NONE_BELOW else OFFSET_DN if _OFFSET_FROM <= dark <= _OFFSET_TO else None
     pixels = f"its darkest pixels stand at {dark:.0f} of {DN:.0f}"
     if asked is not None:
         against = "" if seen in (None, asked) else f"; warning: {pixels}, as with an offset of {seen:g}"
@@ -291,7 +335,7 @@ def _offset(
     said = _said_by_product(path, dataset) or declared or _said_by_name(path)
     if said is None and seen is None:
         raise UserError(
-            path, f"{pixels}, between those without and with the offset of 1000; give --s2-offset 0 or 1000"
+            path, f"{pixels}, as neither without nor with the offset of 1000; say which with --s2-offset 0 or 1000"
         )
     if said is None:
         assert seen is not None

@@ -1,0 +1,112 @@
+"""Bands in another order, levels and numbers that no sensor gives, told by the pixels alone."""
+
+import numpy as np
+import pytest
+import rasterio
+
+from bp_lcz.bands import SEN2_BANDS
+from bp_lcz.errors import UserError
+from bp_lcz.scenes.scene import SceneOptions, opened_scene
+from tests.scenes.rasters import write_tif
+from tests.scenes.safe import L1C
+
+WOOD = [0.080, 0.055, 0.034, 0.075, 0.175, 0.209, 0.201, 0.232, 0.103, 0.039]
+"""Of Level 1C, as are those below; the ten bands that are kept."""
+TOWN = [0.150, 0.140, 0.135, 0.150, 0.190, 0.210, 0.200, 0.230, 0.240, 0.200]
+POND = [0.081, 0.050, 0.031, 0.027, 0.021, 0.019, 0.015, 0.014, 0.003, 0.002]
+RED_ROOFS = [0.100, 0.110, 0.260, 0.290, 0.300, 0.310, 0.300, 0.310, 0.330, 0.280]
+
+
+def ground(*spectra: list[float], side: int = 90) -> np.ndarray:
+    """Reflectance of strips of equal width, with a little noise."""
+    rng = np.random.default_rng(0)
+    strips = [
+        np.array(one)[:, None, None] * rng.uniform(0.97, 1.03, (1, side, side // len(spectra))) for one in spectra
+    ]
+    return np.concatenate(strips, axis=2)
+
+
+LAND = ground(WOOD, TOWN, POND)
+
+
+def read(path, **said):
+    with opened_scene(SceneOptions((path,), **said)):
+        return path
+
+
+def refused(path, **said) -> str:
+    with pytest.raises(UserError) as caught:
+        read(path, **said)
+    assert caught.value.where == str(path)
+    return caught.value.what
+
+
+def numbers(reflectance: np.ndarray) -> np.ndarray:
+    return np.round(reflectance * 10_000).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("order", "facts"),
+    [
+        ("B02 B03 B04 B08 B05 B06 B07 B8A B11 B12", ["B05", "B06"]),
+        ("B02 B03 B04 B05 B06 B07 B08 B11 B12 B8A", ["B12", "B11"]),
+        ("B12 B11 B8A B08 B07 B06 B05 B04 B03 B02", ["B04", "B08"]),
+        ("B04 B03 B02 B05 B06 B07 B08 B8A B11 B12", ["B02", "B04"]),
+    ],
+    ids=["by resolution", "by name", "reversed", "red first"],
+)
+def test_bands_without_names_in_another_order_are_refused_by_what_they_show(tmp_path, order, facts):
+    shuffled = LAND[[SEN2_BANDS.index(band) for band in order.split()]]
+    told = refused(write_tif(tmp_path / "s2.tif", numbers(shuffled) + 1000), s2_level="L1C")
+    assert all(fact in told for fact in facts)
+    read(write_tif(tmp_path / "named.tif", numbers(shuffled) + 1000, names=order.split()), s2_level="L1C")
+
+
+def test_thirteen_bands_in_the_order_of_their_names_hold_no_cirrus_in_the_eleventh(tmp_path):
+    rest = {"B01": 0.1, "B09": 0.05, "B10": 0.001}
+    bands = {band: LAND[SEN2_BANDS.index(band)] if band in SEN2_BANDS else LAND[0] * 0 + rest[band] for band in L1C}
+    by_name = np.stack([bands[band] for band in sorted(bands)])
+    assert "B10" in refused(write_tif(tmp_path / "s2.tif", numbers(by_name) + 1000))
+    read(write_tif(tmp_path / "right.tif", numbers(np.stack(list(bands.values()))) + 1000))
+
+
+@pytest.mark.parametrize(
+    "land", [ground(WOOD), ground(RED_ROOFS), ground(TOWN, POND), LAND], ids=["wood", "red", "town", "all"]
+)
+def test_true_land_is_taken_with_and_without_the_offset(tmp_path, land):
+    read(write_tif(tmp_path / "old.tif", numbers(land)), s2_level="L1C", s2_offset=0.0)
+    read(write_tif(tmp_path / "new.tif", numbers(land) + 1000), s2_level="L1C", s2_offset=1000.0)
+
+
+def test_a_scene_without_the_blue_of_the_air_is_no_level_1c_unless_its_offset_is_said(tmp_path):
+    corrected = LAND.copy()
+    corrected[:3] -= np.array([0.075, 0.045, 0.025])[:, None, None]
+    path = write_tif(tmp_path / "s2.tif", numbers(corrected))
+    told = refused(path, s2_level="L1C")
+    assert "L2A" in told
+    read(path, s2_level="L2A")
+    read(path, s2_level="L1C", s2_offset=0.0)
+
+
+def test_a_bright_desert_does_not_tell_whether_it_has_the_offset(tmp_path):
+    desert = ground([0.18, 0.2, 0.24, 0.26, 0.28, 0.3, 0.29, 0.31, 0.4, 0.35])
+    path = write_tif(tmp_path / "s2.tif", numbers(desert))
+    assert "--s2-offset" in refused(path)
+    read(path, s2_offset=0.0)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [LAND * 65_535, LAND * 1_000, LAND * 255, (LAND / 0.3 * 255).clip(0, 255).astype(np.uint8)],
+    ids=["of 65535", "of 1000", "of 255", "picture"],
+)
+def test_whole_numbers_of_another_scale_are_no_reflectance(tmp_path, stored):
+    stored = stored if stored.dtype == np.uint8 else stored.astype(np.uint16)
+    refused(write_tif(tmp_path / "s2.tif", stored))
+
+
+def test_an_offset_of_the_wrong_sign_is_refused(tmp_path):
+    path = write_tif(tmp_path / "s2.tif", numbers(LAND) + 1000)
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = [1e-4] * 10, [0.1] * 10
+    assert "sign" in refused(path)
