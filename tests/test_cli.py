@@ -17,7 +17,7 @@ STAGES = ("simulate", "validate", "pack", "prompts", "train", "evaluate", "repor
 
 OTHERS = (
     *("bytes", "score", "choose", "pretrained", "judge", "split", "tile", "releases", "download", "workspace", "bench"),
-    *("models", "promote", "rollback", "serve", "predict", "map"),
+    *("aa", "models", "promote", "rollback", "serve", "predict", "map"),
 )
 
 

@@ -90,7 +90,7 @@ def test_the_flow_runs_what_the_last_stage_needs_in_order_and_then_nothing(
     assert registry == ["mirror", "register"]
     assert shown == ["show_validation", "show_claims"], "of stages that ran"
     assert state.result().lines() == [
-        "testing split, simulated data, not comparable with published results:",
+        "testing split, simulated data, not comparable with published results; one seed decides nothing between trials:",
         "trial      OA  kappa",
         "plain   0.625      -",
         "bp-lcz  0.625  0.500",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bp_lcz.errors import UserError
+from bp_lcz.errors import UsageError, UserError
 from bp_lcz.paths import DEMO
 
 commands = typer.Typer()
@@ -53,6 +53,44 @@ def choose() -> None:
     typer.echo(f"rule    {params.rule or 'none was committed before this run'}")
     for choice in choices_of(group_seeds(read_matrix(params).results)):
         typer.echo("\n".join(["", *choice.lines()]))
+
+
+@commands.command()
+def aa(
+    table: Annotated[
+        Path, typer.Argument(help="Patches that each seed of one procedure has right in each city, a CSV file.")
+    ] = Path("docs/seeds.csv"),
+    trials: Annotated[
+        str | None, typer.Option(help="Instead of a file: trials of this run that differ in the seed alone.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the table of --trials to this CSV file.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw the power as PNG.")] = None,
+    draws: Annotated[int, typer.Option(min=100, max=100_000, help="Pairs for each rate.")] = 4000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the drawing; equal seeds give equal tables.")] = 1,
+) -> None:
+    """Test the intervals: how often they tell a procedure from itself, and how often they see a true lead.
+
+    Example: bp-lcz aa
+
+    Example: bp-lcz aa --trials eb_cnn-plain --save seeds.csv --figure power.png
+    """
+    from bp_lcz.files import staged_file
+    from bp_lcz.params import load_params
+    from bp_lcz.report.aa import aa_text, power_figure, read_table, run_table, write_table
+
+    if save is not None and trials is None:
+        raise UsageError("--save", "needs --trials")
+    if trials is None:
+        found = read_table(table)
+    else:
+        found, origin = run_table(load_params(), trials)
+        if save is not None:
+            write_table(found, save, origin)
+    typer.echo(aa_text(found, draws, seed))
+    if figure is not None:
+        png = power_figure(found, draws, seed)
+        with staged_file(figure) as new:
+            new.write_bytes(png)
 
 
 @commands.command()
