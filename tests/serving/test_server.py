@@ -381,6 +381,23 @@ def test_the_client_asks_for_a_loopback_address_through_no_proxy(url: str, monke
         Client("http://lcz.invalid:5001").predict_proba(SEN1, SEN2)
 
 
+def test_calls_in_a_with_statement_share_a_connection() -> None:
+    app, seen = application(network(), "demo/1", LIMIT, only_local_names=True), set()
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        seen.add(scope["client"])
+        await app(scope, receive, send)
+
+    with listening(noting) as url:
+        with Client(url) as kept:
+            assert kept.is_healthy()
+            kept.predict_proba(SEN1, SEN2)
+            assert len(seen) == 1
+        for number in (2, 3):
+            kept.predict_proba(SEN1, SEN2)
+            assert len(seen) == number
+
+
 def test_the_client_imports_little() -> None:
     script = "import sys, bp_lcz.serving.client; print({'torch', 'mlflow', 'pandas', 'fastapi'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "set()\n"

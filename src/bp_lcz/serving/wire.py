@@ -16,12 +16,17 @@ _MOST_HEADER = 1024
 
 def encode_arrays(*arrays: np.ndarray) -> bytes:
     """Arrays of numbers as `.npy` files one after the other, in one copy."""
-    parts: list[bytes | memoryview] = []
+    return b"".join(npy_parts(*arrays))
+
+
+def npy_parts(*arrays: np.ndarray) -> list[memoryview]:
+    """The bytes of `encode_arrays` in parts, without a copy of arrays whose rows lie one after the other."""
+    parts = []
     for array in map(np.ascontiguousarray, arrays):
         head = io.BytesIO()
         np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))
-        parts += [head.getvalue(), array.data]
-    return b"".join(parts)
+        parts += [head.getbuffer(), array.data]
+    return parts
 
 
 def decode_arrays(body: bytes | bytearray, **shapes: tuple[int, ...]) -> list[np.ndarray]:
