@@ -1,15 +1,17 @@
-"""Zones of cells of 100 m, row by row: a ring of rows, whole batches, memory that grows with the width alone."""
+"""Zones of cells of 100 m, row by row: few rows at a time, whole batches, memory that grows with the width alone."""
 
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int, Shaped, UInt8, UInt16
+from jaxtyping import Bool, Float32, Int, Shaped, UInt8, UInt16
 from numpy.lib.stride_tricks import sliding_window_view
+from torch import Tensor
 
 from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.errors import UserError
@@ -28,6 +30,8 @@ _MOST_SECONDS = 10
 """That a dry run looks for a cell that can be mapped."""
 _MOST_WAITING = 32
 """Rows of cells that wait for a batch to become full."""
+_ROWS = 6
+"""Of cells that are read together."""
 
 
 class Reason(IntEnum):
@@ -125,23 +129,19 @@ def predict_cells(
     Raises:
         UserError: if a file cannot be read, or the model gives no probabilities.
     """
-    down, across = scene.cells
-    ring = _Ring(scene, classifier, first)
     batch = _Batch(classifier, before)
     waiting: deque[_Row] = deque()
-    for row in range(first, down):
-        ring.advance(row)
-        cells = np.zeros(across, kept)
-        cells["percent"] = cells["quality"] = NO_PERCENT
-        cells["reason"] = ring.reasons(row)
-        cells["picture"] = ring.picture(kept["picture"].shape[0])
-        columns = np.flatnonzero(cells["reason"] == Reason.MAPPED)
-        waiting.append(_Row(cells, len(columns)))
-        batch.add(waiting[-1], ring.patches, columns)
-        if len(waiting) > _MOST_WAITING or row == down - 1:
-            batch.predict()
-        while waiting and not waiting[0].missing:
-            yield waiting.popleft().cells
+    for block in _blocks(scene, classifier, kept, first):
+        for cells, patches in zip(block.cells, block.patches, strict=True):
+            columns = np.flatnonzero(cells["reason"] == Reason.MAPPED)
+            waiting.append(_Row(cells, len(columns)))
+            batch.add(waiting[-1], patches, columns)
+            if len(waiting) > _MOST_WAITING:
+                batch.predict()
+            while waiting and not waiting[0].missing:
+                yield waiting.popleft().cells
+    batch.predict()
+    yield from (row.cells for row in waiting)
 
 
 def looked_at(scene: Scene, classifier: Classifier) -> tuple[Int[np.ndarray, " reason"], int]:
@@ -158,68 +158,83 @@ def looked_at(scene: Scene, classifier: Classifier) -> tuple[Int[np.ndarray, " r
         spent = time.monotonic() - begin
         if spent > _MOST_SECONDS or (counts[Reason.MAPPED] and (spent > 1 or row not in spread)):
             break
-        ring = _Ring(scene, classifier, row)
-        ring.advance(row)
-        counts += np.bincount(ring.reasons(row), minlength=len(Reason))
+        block = _Block(scene, classifier, cell_type(1), range(row, row + 1))
+        counts += np.bincount(block.cells["reason"].ravel(), minlength=len(Reason))
         seen += 1
     return counts, seen
 
 
-class _Ring:
-    """The 32 rows of pixels under a row of cells, ready for the network."""
+def _blocks(scene: Scene, classifier: Classifier, kept: np.dtype, first: int) -> Iterator["_Block"]:
+    """The rows of cells from one on, read in a thread of its own while the network is at work on those before."""
+    down, _ = scene.cells
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
+        ahead: deque[Future[_Block]] = deque()
+        for row in range(first, down, _ROWS):
+            ahead.append(reader.submit(_Block, scene, classifier, kept, range(row, min(row + _ROWS, down))))
+            if len(ahead) > 1:
+                yield ahead.popleft().result()
+        for block in ahead:
+            yield block.result()
 
-    def __init__(self, scene: Scene, classifier: Classifier, first: int) -> None:
-        self._scene, self._channels = scene, classifier.channels
-        self._sen1, self._sen2 = (
-            [getattr(scene.channels, key).index(band) for band in getattr(classifier.channels, key)]
+
+class _Block:
+    """Rows of cells, and the pixels under them as the network takes them.
+
+    Attributes:
+        cells: with reasons and pictures, and without zones.
+        patches: of the cells, a view in which each row of pixels is one with its channels.
+    """
+
+    cells: Shaped[np.ndarray, "row cell"]
+    patches: Float32[Tensor, "row cell 32 row_value"]
+
+    def __init__(self, scene: Scene, classifier: Classifier, kept: np.dtype, rows: range) -> None:
+        strip = scene.strip(CELL_PIXELS * rows.start, CELL_PIXELS * (len(rows) - 1) + PATCH_SIDE)
+        taken, (_, across) = classifier.channels, scene.cells
+        self.cells = np.zeros((len(rows), across), kept)
+        self.cells["percent"] = self.cells["quality"] = NO_PERCENT
+        self.cells["reason"] = _reasons(scene, strip, rows, bool(taken.sen1))
+        self.cells["picture"] = _pictures(
+            strip.sen2[[scene.channels.sen2.index(band) for band in COLOURS]], len(rows), kept["picture"].shape[0]
+        )
+        sen1, sen2 = (
+            getattr(strip, key)[[getattr(scene.channels, key).index(band) for band in getattr(taken, key)]]
             for key in ("sen1", "sen2")
         )
-        self._colours = [scene.channels.sen2.index(band) for band in COLOURS]
-        width = scene.grid.width
-        self._values = np.empty((PATCH_SIDE, width, len(classifier.channels.names)), np.float32)
-        self._wrong = np.empty((4, PATCH_SIDE, width), dtype=bool)
-        self._colour = np.empty((PATCH_SIDE, width, len(COLOURS)), np.float32)
-        self._first = first
+        pixels = torch.from_numpy(transform(sen1.transpose(1, 2, 0), sen2.transpose(1, 2, 0), taken)).flatten(1)
+        count = len(taken.names)
+        self.patches = pixels.unfold(0, PATCH_SIDE, CELL_PIXELS).unfold(1, PATCH_SIDE * count, CELL_PIXELS * count)
 
-    def advance(self, row: int) -> None:
-        """Hold the rows of a row of cells, the first or the one below the last."""
-        kept = 0 if row == self._first else PATCH_SIDE - CELL_PIXELS
-        for ring in (self._values, self._colour):
-            ring[:kept] = ring[PATCH_SIDE - kept :]
-        self._wrong[:, :kept] = self._wrong[:, PATCH_SIDE - kept :]
-        self._take(self._scene.strip(CELL_PIXELS * row + kept, PATCH_SIDE - kept), kept)
 
-    def _take(self, strip: Strip, kept: int) -> None:
-        sen1, sen2 = (values.transpose(1, 2, 0) for values in (strip.sen1[self._sen1], strip.sen2[self._sen2]))
-        self._values[kept:] = transform(sen1, sen2, self._channels)
-        self._colour[kept:] = strip.sen2[self._colours].transpose(1, 2, 0)
-        without_radar = not self._sen1
-        radar_missing = np.zeros_like(strip.outside) if without_radar else ~strip.sen1_known
-        self._wrong[:, kept:] = np.stack([strip.outside, ~strip.sen2_known, radar_missing, strip.masked])
+def _reasons(scene: Scene, strip: Strip, rows: range, takes_radar: bool) -> UInt8[np.ndarray, "row cell"]:
+    """Of each cell, from all pixels of its patch."""
+    found = np.full((len(rows), scene.cells[1]), Reason.MAPPED, np.uint8)
+    for reason, wrong in (
+        (Reason.MASKED, strip.masked),
+        *([(Reason.SENTINEL1_MISSING, ~strip.sen1_known)] if takes_radar else []),
+        (Reason.SENTINEL2_MISSING, ~strip.sen2_known),
+        (Reason.RIM, strip.outside),
+    ):
+        if wrong.any():
+            under = np.stack([wrong[CELL_PIXELS * row :][:PATCH_SIDE].any(axis=0) for row in range(len(rows))])
+            found[sliding_window_view(under, PATCH_SIDE, axis=1)[:, ::CELL_PIXELS].any(axis=2)] = reason
+    for number, row in enumerate(rows):
+        within = scene.touches(CELL_PIXELS * row, CELL_PIXELS * np.arange(found.shape[1]))
+        found[number, ~within] = Reason.OUTSIDE_AREA
+    return found
 
-    def reasons(self, row: int) -> UInt8[np.ndarray, " cell"]:
-        """Of each cell of the row, from all pixels of its patch."""
-        wrong = sliding_window_view(self._wrong.any(axis=1), PATCH_SIDE, axis=1)[:, ::CELL_PIXELS].max(axis=2)
-        within = self._scene.touches(CELL_PIXELS * row, CELL_PIXELS * np.arange(wrong.shape[1]))
-        told = [Reason.RIM, Reason.SENTINEL2_MISSING, Reason.SENTINEL1_MISSING, Reason.MASKED]
-        found = np.full(len(within), Reason.MAPPED, np.uint8)
-        for reason, holds in reversed(list(zip(told, np.asarray(wrong), strict=True))):
-            found[holds] = reason
-        found[~within] = Reason.OUTSIDE_AREA
-        return found
 
-    @property
-    def patches(self) -> Float32[np.ndarray, "cell 32 32 channel"]:
-        """A view."""
-        return sliding_window_view(self._values, PATCH_SIDE, axis=1)[:, ::CELL_PIXELS].transpose(1, 0, 3, 2)
-
-    def picture(self, side: int) -> UInt16[np.ndarray, "cell side side 3"]:
-        """True colours of each cell: reflectance times `COLOUR_SCALE`."""
-        pixels = self._colour[CELL, CELL.start : self._colour.shape[1] - CELL.start]
-        blocks = pixels.reshape(side, CELL_PIXELS // side, -1, side, CELL_PIXELS // side, len(COLOURS)).mean(
-            axis=(1, 4)
-        )
-        return np.rint(np.nan_to_num(blocks * COLOUR_SCALE)).clip(0, 2**16 - 1).astype(np.uint16).transpose(1, 0, 2, 3)
+def _pictures(
+    colours: Float32[np.ndarray, "3 pixel_row width"], rows: int, side: int
+) -> UInt16[np.ndarray, "{rows} cell {side} {side} 3"]:
+    """True colours of cells: mean reflectance of the pixels under each pixel of the picture, times `COLOUR_SCALE`."""
+    inner = colours[:, CELL.start :, CELL.start : colours.shape[2] - CELL.start][:, : rows * CELL_PIXELS]
+    step = CELL_PIXELS // side
+    # Rows first, which lie one after the other in memory.
+    under = inner.reshape(len(COLOURS), rows, side, step, -1).sum(axis=3)
+    mean = under.reshape(len(COLOURS), rows, side, -1, side, step).sum(axis=5) / step**2
+    whole = np.rint(np.nan_to_num(mean * COLOUR_SCALE)).clip(0, 2**16 - 1).astype(np.uint16)
+    return whole.transpose(1, 3, 2, 4, 0)
 
 
 class _Batch:
@@ -231,18 +246,17 @@ class _Batch:
 
     def __init__(self, classifier: Classifier, before: int) -> None:
         self._classifier = classifier
-        self._images = np.zeros((BATCH, PATCH_SIDE, PATCH_SIDE, len(classifier.channels.names)), np.float32)
+        self._images = torch.zeros(BATCH, PATCH_SIDE, PATCH_SIDE * len(classifier.channels.names))
         self._start = self._filled = before % BATCH
         self._parts: list[tuple[_Row, np.ndarray]] = []
 
-    def add(
-        self, row: _Row, patches: Float32[np.ndarray, "cell 32 32 channel"], columns: Int[np.ndarray, " patch"]
-    ) -> None:
+    def add(self, row: _Row, patches: Float32[Tensor, "cell 32 row_value"], columns: Int[np.ndarray, " patch"]) -> None:
         """Take the patches of some cells of a row."""
         while len(columns):
             now, columns = np.split(columns, [BATCH - self._filled])
-            self._images[self._filled : self._filled + len(now)] = patches[now]
-            self._filled += len(now)
+            for run in np.split(now, np.flatnonzero(np.diff(now) > 1) + 1):
+                self._images[self._filled : self._filled + len(run)] = patches[run[0] : run[-1] + 1]
+                self._filled += len(run)
             self._parts.append((row, now))
             if self._filled == BATCH:
                 self.predict()
@@ -254,27 +268,30 @@ class _Batch:
         # Places of other patches are filled with a real one; they decide nothing.
         self._images[: self._start] = self._images[self._start]
         self._images[self._filled :] = self._images[self._start]
-        probability, is_unlike = self._classifier.classify_alike(torch.from_numpy(self._images))
+        found = _found(*self._classifier.classify_alike(self._images.unflatten(2, (PATCH_SIDE, -1))))
         at = self._start
         for row, columns in self._parts:
-            _store(row.cells, columns, probability[at : at + len(columns)])
-            row.cells["reason"][columns[is_unlike[at : at + len(columns)]]] = Reason.UNLIKE
+            for name, values in found.items():
+                row.cells[name][columns] = values[at : at + len(columns)]
             row.missing -= len(columns)
             at += len(columns)
         self._start = self._filled = self._filled % BATCH
         self._parts.clear()
 
 
-def _store(
-    cells: Shaped[np.ndarray, " cell"], columns: Int[np.ndarray, " patch"], probability: Float32[np.ndarray, "patch 17"]
-) -> None:
+def _found(
+    probability: Float32[np.ndarray, "patch 17"], is_unlike: Bool[np.ndarray, " patch"]
+) -> dict[str, np.ndarray]:
     """Zone, percent, and how sure: highest probability, its distance to the second, entropy by its largest value."""
-    cells["lcz"][columns] = probability.argmax(axis=1) + 1
-    cells["percent"][columns] = _percent(probability)
     second, first = np.partition(probability, -2, axis=1)[:, -2:].T
     with np.errstate(divide="ignore", invalid="ignore"):
         entropy = -np.nansum(probability * np.log(probability), axis=1) / np.log(CLASS_COUNT)
-    cells["quality"][columns] = _percent(np.stack([first, first - second, entropy], axis=1))
+    return {
+        "lcz": probability.argmax(axis=1) + 1,
+        "reason": np.where(is_unlike, Reason.UNLIKE, Reason.MAPPED),
+        "percent": _percent(probability),
+        "quality": _percent(np.stack([first, first - second, entropy], axis=1)),
+    }
 
 
 def _percent(share: np.ndarray) -> UInt8[np.ndarray, "*shape"]:

@@ -80,7 +80,8 @@ class MosaicPart:
         if self.is_filtered:
             values = lee(values, known)
         inner = slice(margin, margin + rows)
-        self.strange += int((declared & ~possible & (stored != 0).any(axis=0))[inner].sum())
+        odd = (declared & ~possible)[inner]
+        self.strange += int((stored[:, inner][:, odd] != 0).any(axis=0).sum())
         return values[:, inner], known[inner]
 
     def is_in(self, grid: Grid, row: int, rows: int) -> bool:

@@ -227,13 +227,19 @@ def _is_metric(crs: CRS) -> bool:
     )
 
 
-def outline(path: Path, dataset: Any, crs: CRS, points: int = SIDE_POINTS) -> Polygon:
+def outline(path: Path, dataset: Any, crs: CRS, points: int | None = None) -> Polygon:
     """The rectangle of a raster, in other coordinates a figure with bent sides: first row, last column, and on round.
+
+    Args:
+        path: of the raster.
+        dataset: the open raster.
+        crs: those coordinates.
+        points: of each side; None takes one of a straight side and `SIDE_POINTS` of a bent one.
 
     Raises:
         UserError: if those coordinates do not reach it.
     """
-    steps = np.linspace(0, 1, points, endpoint=False)
+    steps = np.linspace(0, 1, points or (1 if dataset.crs == crs else SIDE_POINTS), endpoint=False)
     ones = np.ones_like(steps)
     across = np.concatenate([steps, ones, 1 - steps, 0 * ones]) * dataset.width
     down = np.concatenate([0 * ones, steps, ones, 1 - steps]) * dataset.height

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Bool, Float, Float32, Float64, Num
 from scipy.ndimage import label
 
 from bp_lcz.bands import SEN2_BANDS
@@ -80,18 +80,31 @@ class Optical:
 
     def values(
         self, stored: Num[np.ndarray, "10 row column"]
-    ) -> tuple[Float[np.ndarray, "10 row column"], Bool[np.ndarray, "row column"]]:
+    ) -> tuple[Float32[np.ndarray, "10 row column"], Bool[np.ndarray, "row column"]]:
         """Reflectance, and where all bands hold what a reflectance can be."""
-        values = np.multiply(stored, self.scale, dtype=np.float64)
+        # Scales are positive: the least stored value is the least reflectance.
+        least, most = stored.min(axis=0), stored.max(axis=0)
+        is_fill = least == most  # in all bands, which no ground is
+        known = ~is_fill & (self._reflectance(least) >= REFLECTANCE[0]) & (self._reflectance(most) <= REFLECTANCE[1])
+        doubtful = known & (least <= 0)
+        if doubtful.any():
+            is_zero = stored == 0
+            has_zero = is_zero.any(axis=0)
+            doubtful &= has_zero
+            known[doubtful] = False
+            if self.looks_around:
+                is_water = _is_water(self._reflectance(stored[:, doubtful]), is_zero[:, doubtful])
+                known[doubtful] = is_water & ~_runs_into(has_zero, is_fill)[doubtful]
+        values = np.empty(stored.shape, np.float32)
+        for here, band in zip(values, stored, strict=True):
+            # Removing the offset can leave noise below 0, which no reflectance is.
+            here[:] = np.maximum(self._reflectance(band), 0)
+        return values, known
+
+    def _reflectance(self, stored: Num[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
+        values: np.ndarray = np.multiply(stored, self.scale, dtype=np.float64)
         values += self.shift
-        is_fill = _is_fill(stored)
-        known = ~is_fill & (values.min(axis=0) >= REFLECTANCE[0]) & (values.max(axis=0) <= REFLECTANCE[1])
-        is_zero = stored == 0
-        if is_zero.any():
-            is_measured = _is_water(values, is_zero, is_fill) if self.looks_around else False
-            known &= ~is_zero.any(axis=0) | is_measured
-        # Removing the offset can leave noise below 0, which no reflectance is.
-        return np.maximum(values, 0, out=values), known
+        return values
 
 
 def _is_fill(stored: Num[np.ndarray, "band *shape"]) -> Bool[np.ndarray, "*shape"]:
@@ -100,21 +113,27 @@ def _is_fill(stored: Num[np.ndarray, "band *shape"]) -> Bool[np.ndarray, "*shape
 
 
 def _is_water(
-    values: Float[np.ndarray, "10 row column"],
-    is_zero: Bool[np.ndarray, "10 row column"],
-    is_fill: Bool[np.ndarray, "row column"],
-) -> Bool[np.ndarray, "row column"]:
-    """Where zeros of single bands are those to which Level 2A clips water, and no edge of a detector's view.
+    values: Float[np.ndarray, "10 pixel"], is_zero: Bool[np.ndarray, "10 pixel"]
+) -> Bool[np.ndarray, " pixel"]:
+    """Where zeros of single bands are those to which Level 2A clips water.
 
-    Water is dark in the near infrared or altogether, its zeros begin at the longest wavelength, and they do not run
-    on into pixels without any data, as those of an edge do.
+    Water is dark in the near infrared or altogether, and its zeros begin at the longest wavelength.
     """
     beyond = np.maximum.accumulate(values[::-1], axis=0)[::-1]
     tail = np.concatenate([beyond[1:], np.zeros_like(beyond[:1])])
     infrared = values[[SEN2_BANDS.index(band) for band in ("B07", "B08", "B8A")]].max(axis=0)
     is_dark = (beyond[0] < _DARK) | ((infrared > 0) & (infrared < _DARK))
-    areas, _ = label(is_zero.any(axis=0), structure=np.ones((3, 3)))
-    return is_dark & (~is_zero | (tail <= _DARK_TAIL)).all(axis=0) & ~np.isin(areas, areas[is_fill])
+    found: np.ndarray = is_dark & (~is_zero | (tail <= _DARK_TAIL)).all(axis=0)
+    return found
+
+
+def _runs_into(
+    has_zero: Bool[np.ndarray, "row column"], is_fill: Bool[np.ndarray, "row column"]
+) -> Bool[np.ndarray, "row column"]:
+    """Where zeros run on into pixels without any data, as those of an edge of a detector's view do."""
+    areas, _ = label(has_zero, structure=np.ones((3, 3)))
+    found: np.ndarray = np.isin(areas, areas[is_fill])
+    return found
 
 
 def read_optical(
