@@ -218,8 +218,9 @@ def power_figure(table: SeedTable, draws: int, seed: int) -> bytes:
             for lead, color in zip((0.0, *LEADS), (MUTED, *_COLORS), strict=True):
                 rates = [_seen(effects, count, lead, deviation, draws, seed).mean() for count in counts]
                 axes.plot(counts, rates, color=color, marker="o", markersize=3.5, clip_on=False)
-                end = (counts[-1], float(rates[-1]))
-                axes.annotate(_short(lead), end, (5, 0), textcoords="offset points", va="center", color=color)
+                if axes is panels[-1]:
+                    end = (counts[-1], float(rates[-1]))
+                    axes.annotate(_short(lead), end, (5, 0), textcoords="offset points", va="center", color=color)
             axes.axhline(1 - LEVEL, color=INK, linewidth=0.6, linestyle=":")
             axes.set_title(title)
             axes.set_ylim(0, 1)
@@ -227,9 +228,8 @@ def power_figure(table: SeedTable, draws: int, seed: int) -> bytes:
             axes.set_xlabel("seeds a side")
             axes.grid(axis="y")
         panels[0].set_ylabel("share of studies that see it")
-        drawing.figure.supxlabel(
-            "beside each line: the true lead; dotted: false verdicts as promised", fontsize=8.5, color=MUTED
-        )
+        meaning = "beside the lines on the right: the true lead; dotted: false verdicts as promised"
+        drawing.figure.supxlabel(meaning, fontsize=8.5, color=MUTED)
     return drawing.png
 
 
