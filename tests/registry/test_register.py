@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from bp_lcz.model.checkpoint import load_classifier
 from bp_lcz.registry.connection import open_store, tracking_uri
@@ -124,6 +125,14 @@ def test_only_bp_lcz_trials_are_candidates_and_equals_go_by_name(workspace: Fini
     workspace.finish("a-bp-lcz", kappa=0.6)
     workspace.finish("undefined", kappa=None)
     assert best_trial(workspace.folder, workspace.params) == "a-bp-lcz"
+
+
+def test_a_control_is_never_registered(workspace: FinishedWorkspace) -> None:
+    file = workspace.folder / "params.yaml"
+    content = yaml.safe_load(file.read_text())
+    content["trials"]["one-bp-lcz"]["overrides"] = {"prompts": {"source": "random"}}
+    file.write_text(yaml.safe_dump(content))
+    assert best_trial(workspace.folder, workspace.params) is None
 
 
 def test_without_a_bp_lcz_trial_nothing_is_registered(workspace: FinishedWorkspace) -> None:

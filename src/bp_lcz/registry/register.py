@@ -85,8 +85,9 @@ def register_best(workspace: Path, params: Params, runs: Mapping[str, str]) -> R
 
 
 def best_trial(workspace: Path, params: Params) -> str | None:
-    """Name of the ``bp-lcz`` trial with the best validation kappa; of equals, the first by name."""
-    trials = sorted(name for name, trial in params.trials.items() if trial.variant == "bp-lcz")
+    """Name of the ``bp-lcz`` trial on texts with the best validation kappa; of equals, the first by name."""
+    settings = map(params.trial, params.trials)
+    trials = sorted(each.name for each in settings if each.variant == "bp-lcz" and each.prompts.source == "text")
     kappas = {trial: _description(workspace, trial).validation.kappa for trial in trials}
     return max(trials, key=lambda trial: -math.inf if (kappa := kappas[trial]) is None else kappa, default=None)
 
