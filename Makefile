@@ -54,7 +54,7 @@ ablation: $(INSTALLED)  ## each part and choice of the method by itself, three s
 ablation-template: $(INSTALLED)  ## the same with another prompt template
 	$(call run_profile)
 
-study: $(INSTALLED)  ## what each part does, with controls, five seeds, large simulated data; about ten hours on two cores
+study: $(INSTALLED)  ## what each part does, with controls, five seeds, large simulated data; about eleven hours on two cores
 	$(call run_profile) && bp-lcz choose
 
 paper: $(INSTALLED)  ## every backbone and variant, five seeds, on So2Sat LCZ42 v2; needs the data and a GPU

@@ -92,7 +92,11 @@ def test_the_study_has_every_control_and_every_setting_that_its_rule_names():
         assert {trial.variant for trial in of} >= {"plain", "encoder", "bgp", "bp-lcz"}
         assert {trial.variant for trial in of if trial.prompts.source == "random"} == {"bgp", "bp-lcz"}
     assert {trial.prompts.source for trial in trials if trial.backbone == "resnet"} == {"text", "random", "permuted"}
-    full = [trial for trial in trials if trial.variant == "bp-lcz" and trial.backbone == "eb_cnn"]
+    few = [trial for trial in trials if trial.train.per_class]
+    assert {(t.train.per_class, t.variant, t.prompts.source) for t in few} == set(
+        product((5, 20, 100), ("bgp", "bp-lcz"), ("text", "random"))
+    ) | set(product((5, 20, 100), ("plain", "encoder"), ("text",)))
+    full = [t for t in trials if t.variant == "bp-lcz" and t.backbone == "eb_cnn" and t not in few]
     forms = {(trial.model.target, trial.model.loss) for trial in full if trial.model.pairs == "texts"}
     for form in forms:
         weights = {t.model.alignment_weight for t in full if (t.model.target, t.model.loss) == form}

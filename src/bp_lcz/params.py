@@ -143,6 +143,8 @@ class Train(_Section):
     weight_decay: Annotated[float, Field(ge=0)]
     patience: PositiveInt
     """Epochs without a better validation kappa before training stops."""
+    per_class: PositiveInt | None
+    """Most training patches of a class, drawn by the seed of the trial; null: all. Other splits stay whole."""
     balance: Share
     """Exponent of the inverse class frequency that weights the cross-entropy: 0 none, 1 full."""
     flips: bool

@@ -5,6 +5,7 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from bp_lcz.model.training import operations, train_trial
 from bp_lcz.params import Tier, TrialParams
 from bp_lcz.patches.store import PackedStore
 from bp_lcz.text.table import read_prompt_table
-from tests.model.packed import small_trial, write_inputs
+from tests.model.packed import PATCHES, small_trial, write_inputs
 from tests.model.test_bp_lcz import network, trial
 from tests.model.trainer import Trainer
 from tests.refusals import refuses
@@ -60,6 +61,23 @@ def test_the_joint_matrix_trains_with_another_loss(inputs: tuple[Path, Path], tm
     )
     assert both > 0
     assert both != alone
+
+
+def test_few_patches_of_a_class_are_all_that_a_training_sees(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    seen: list[int] = []
+    gather = PackedStore.gather
+
+    def watch(store: PackedStore, indices: Any) -> Any:
+        batch = gather(store, indices)
+        seen.extend(indices.tolist() if len(store) == PATCHES["training"] else [])
+        return batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PackedStore, "gather", watch)
+        train(inputs, tmp_path, small_trial("plain", epochs=2, per_class=2))
+    labels = PackedStore(inputs[0], "training").labels[sorted(set(seen))]
+    assert np.bincount(labels).tolist() == [2] * 17
+    assert len(seen) == 2 * len(set(seen))
 
 
 def stored_prompts(out: Path) -> torch.Tensor:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bp_lcz.model.task import PatchModule
-from bp_lcz.patches.loader import Batches, BatchOrder
+from bp_lcz.patches.loader import Batches, BatchOrder, few_of_each_class
 from bp_lcz.patches.store import Batch, MemoryStore, PackedStore
 from tests.model.packed import write_inputs
 
@@ -25,6 +25,22 @@ def test_an_epoch_visits_every_patch_once(count: int, batch_size: int, seed: int
     assert len(batches) == len(order)
     assert sorted(np.concatenate(batches).tolist()) == list(range(count))
     assert all(len(batch) == batch_size for batch in batches[:-1])
+
+
+def test_an_epoch_of_a_pool_visits_its_patches_once() -> None:
+    order = BatchOrder(100, 4, seed=1, pool=np.array([3, 50, 7, 99, 8]))
+    first = np.concatenate(list(order)).tolist()
+    order.set_epoch(1)
+    assert sorted(first) == sorted(np.concatenate(list(order)).tolist()) == [3, 7, 8, 50, 99]
+    assert len(order) == 2
+
+
+def test_few_patches_of_each_class_are_some_of_more_and_others_with_another_seed() -> None:
+    labels = np.repeat([0, 3, 16], [50, 2, 40])
+    few, more = (few_of_each_class(labels, most, seed=1) for most in (5, 20))
+    assert np.bincount(labels[few], minlength=17)[[0, 3, 16]].tolist() == [5, 2, 5]
+    assert set(few.tolist()) < set(more.tolist())
+    assert few.tolist() != few_of_each_class(labels, 5, seed=2).tolist()
 
 
 @given(count=st.integers(1, 100), batch_size=st.integers(1, 32), processes=st.integers(1, 5), epoch=st.integers(0, 3))

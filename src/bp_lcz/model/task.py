@@ -6,7 +6,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -196,13 +196,21 @@ class PatchModule(lightning.LightningDataModule):
         open_split: opens the store of a split.
         batch_size: patches of a training batch.
         seed: of the shuffle.
+        pool: the training patches to take; all of them without.
     """
 
-    def __init__(self, open_split: Callable[[Split], PatchStore], batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        open_split: Callable[[Split], PatchStore],
+        batch_size: int,
+        seed: int,
+        pool: Int64[np.ndarray, " patch"] | None = None,
+    ) -> None:
         super().__init__()
         self.open_split = open_split
         self.batch_size = batch_size
         self.seed = seed
+        self.pool = pool
 
     def train_dataloader(self) -> Batches:
         """Shuffled training batches."""
@@ -217,4 +225,5 @@ class PatchModule(lightning.LightningDataModule):
         # Every process validates on the whole split, and so comes to the same decisions.
         trainer = self.trainer if split == "training" else None
         share = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        return Batches(store, BatchOrder(len(store), batch_size, seed, share))
+        pool = self.pool if split == "training" else None
+        return Batches(store, BatchOrder(len(store), batch_size, seed, share, pool))

@@ -35,6 +35,8 @@ from bp_lcz.model.checkpoint import versions, write_checkpoint
 from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.model.task import History, LczTask, PatchModule, class_weights
 from bp_lcz.params import PromptVectors, Tier, TrialParams
+from bp_lcz.patches.loader import few_of_each_class
+from bp_lcz.patches.store import PackedStore
 from bp_lcz.patches.tiers import open_store
 from bp_lcz.paths import DEMO
 from bp_lcz.records import ModelDescription, PackManifest, TextOrigin, Timings, Validation
@@ -99,8 +101,11 @@ def train_trial(
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         where = torch.device("cpu" if device == "cpu" else "cuda")
         stores = partial(open_store, tier, packed=packed, dataset=dataset, device=where)
-        data = PatchModule(stores, trial.train.batch_size, trial.seed)
-        counts = manifest.class_counts["training"]
+        counts, pool = manifest.class_counts["training"], None
+        if (most := trial.train.per_class) is not None:
+            pool = few_of_each_class(PackedStore(packed, "training").labels, most, trial.seed)
+            counts = tuple(min(count, most) for count in counts)
+        data = PatchModule(stores, trial.train.batch_size, trial.seed, pool)
         steps = -(-sum(counts) // trial.train.batch_size) * trial.train.epochs
         task = LczTask(network, trial, class_weights(counts, trial.train.balance), steps)
         clock = _Clock(trial, sum(counts))

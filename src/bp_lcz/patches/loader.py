@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from jaxtyping import Int64
 
 from bp_lcz.patches.store import Batch, MemoryStore, PatchStore, epoch_order
 
@@ -18,10 +19,19 @@ class BatchOrder:
         batch_size: patches of a batch; the last batch may be smaller.
         seed: of the shuffle; None keeps the order of the file.
         share: number of this process and how many share each batch.
+        pool: the patches to take; all of them without.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int | None, share: tuple[int, int] = (0, 1)) -> None:
-        self.count = count
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int | None,
+        share: tuple[int, int] = (0, 1),
+        pool: Int64[np.ndarray, " patch"] | None = None,
+    ) -> None:
+        self.pool = np.arange(count) if pool is None else pool
+        self.count = len(self.pool)
         self.batch_size = batch_size
         self.seed = seed
         self.share = share
@@ -37,12 +47,18 @@ class BatchOrder:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """This process's part of the batches of this epoch."""
-        order = np.arange(self.count) if self.seed is None else epoch_order(self.count, self.seed, self.epoch)
+        order = self.pool if self.seed is None else self.pool[epoch_order(self.count, self.seed, self.epoch)]
         number, processes = self.share
         for start in range(0, self.count, self.batch_size):
             batch = order[start : start + self.batch_size]
             # A last batch too small to share is everyone's: equal gradients have themselves as mean.
             yield batch[number::processes] if len(batch) >= processes else batch
+
+
+def few_of_each_class(labels: Int64[np.ndarray, " patch"], most: int, seed: int) -> Int64[np.ndarray, " some"]:
+    """At most so many patches of each class, in the order of the file; fewer are some of those that more would be."""
+    drawn = np.random.default_rng(seed).permutation(len(labels))
+    return np.sort(np.concatenate([drawn[labels[drawn] == klass][:most] for klass in np.unique(labels)]))
 
 
 class Batches:

@@ -64,7 +64,7 @@ class Checkpoint(NetworkParams, Record):
         weights_sha256: of the file beside it; `write_checkpoint` fills it in.
     """
 
-    format: Literal[7] = 7
+    format: Literal[8] = 8
     trial: str
     channels: KnownChannels
     level: Level | None = None
