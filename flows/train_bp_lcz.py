@@ -69,7 +69,7 @@ class Summary:
         bytes: how many of them are those of the committed ``dvc.lock``.
         scores: overall accuracy and kappa of each trial on the testing split.
         heading: what to bear in mind of the data.
-        registration: the registered version, or None without a trial of variant ``bp-lcz``.
+        registration: the registered version, or None where ``register`` allows no trial.
     """
 
     workspace: Path
@@ -97,6 +97,7 @@ class Summary:
             f"bytes       {self.bytes}",
             f"report      {self.report}",
             f"registered  {_registered(self.registration)}",
+            *([f"validation  {self.registration.choice}"] if self.registration else []),
         ]
 
     def _counted(self) -> str:
@@ -121,7 +122,7 @@ def mirror(workspace: Path, params: Params) -> State[dict[str, str]]:
 
 @task(task_run_name="register", **SERVER_TASK)
 def register(workspace: Path, params: Params, runs: dict[str, str]) -> State["Registration | None"]:
-    """The best ``bp-lcz`` trial as the challenger of the data set's model."""
+    """The best trial as the challenger of the data set's model."""
     from bp_lcz.registry.register import register_best
 
     try:
@@ -245,7 +246,7 @@ def _summary(workspace: Path, params: Params, outcomes: dict[str, str], registra
 
 def _registered(registration: "Registration | None") -> str:
     if registration is None:
-        return "nothing: no trial of variant bp-lcz"
+        return "nothing: no trial that `register` of params.yaml allows"
     version = f"{registration.name} version {registration.version} @{registration.alias}"
     return f"{version} (trial {registration.trial})"
 

@@ -268,6 +268,9 @@ class Params(_Section):
     """Options of each backbone, checked by the backbone itself."""
     trials: Annotated[dict[TrialKey, Trial], Field(min_length=1)]
     evaluate: Evaluate
+    registered: Literal["best", "bp-lcz"] = Field(alias="register")
+    """Which trial becomes a version of the registered model, by validation kappa: ``best``, of all variants;
+    ``bp-lcz``, of those of the method alone."""
     promote: Promote
     store: Tier
     """What training reads its patches from. No part of a result, so a change retrains nothing. ``packed``: the packed

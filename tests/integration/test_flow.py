@@ -30,7 +30,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def register_best(workspace: Path, params: Any, runs: dict[str, str]) -> Registration:
         calls.append("register")
-        return Registration("bp-lcz-demo", "3", "challenger", list(runs)[-1])
+        return Registration("bp-lcz-demo", "3", "challenger", list(runs)[-1], "kappa .500, best of all trials")
 
     monkeypatch.setattr("bp_lcz.registry.mirror.mirror_trials", mirror_trials)
     monkeypatch.setattr("bp_lcz.registry.register.register_best", register_best)
@@ -99,6 +99,7 @@ def test_the_flow_runs_what_the_last_stage_needs_in_order_and_then_nothing(
         "bytes       not compared: no dvc.lock is committed",
         f"report      {project.folder}/reports/index.html",
         "registered  bp-lcz-demo version 3 @challenger (trial bp-lcz)",
+        "validation  kappa .500, best of all trials",
     ]
 
     before = project.events

@@ -62,10 +62,11 @@ class FinishedWorkspace:
     def params(self) -> Params:
         return load_params(self.folder / "params.yaml")
 
-    def use_trials(self, variants: dict[str, str]) -> None:
+    def use_trials(self, variants: dict[str, str], register: str = "bp-lcz") -> None:
         content = yaml.safe_load((self.folder / "params.yaml").read_text())
         content["backbones"] = {"eb_cnn": {"widths": [4, 4]}}
         content["evaluate"]["bootstrap_samples"] = 200
+        content["register"] = register
         content["model"]["dimension"] = 8
         content["trials"] = {
             name: {"backbone": "eb_cnn", "variant": variant, "seed": 1} for name, variant in variants.items()

@@ -10,7 +10,7 @@ from bp_lcz.model.checkpoint import load_classifier
 from bp_lcz.registry.connection import open_store, tracking_uri
 from bp_lcz.registry.mirror import mirror_trials
 from bp_lcz.registry.package import example_patches
-from bp_lcz.registry.register import Registration, best_trial, register_best
+from bp_lcz.registry.register import Registration, rank_trials, register_best
 from tests.registry.conftest import DATA_MD5, FinishedWorkspace
 
 
@@ -45,7 +45,9 @@ print(bp_lcz.__file__, *sorted({{"lightning", "prefect", "dvc", "transformers"}}
 
 def test_a_version_says_what_it_came_from(workspace: FinishedWorkspace) -> None:
     registration = register(workspace)
-    assert registration == Registration("bp-lcz-demo", "1", "challenger", "one-bp-lcz")
+    assert registration == Registration(
+        "bp-lcz-demo", "1", "challenger", "one-bp-lcz", "kappa .600; best trial one-plain .700"
+    )
     with open_store(workspace.folder) as client:
         version = client.get_model_version_by_alias("bp-lcz-demo", "challenger")
         note = client.get_registered_model("bp-lcz-demo").description
@@ -118,21 +120,35 @@ def test_a_version_whose_files_are_gone_is_registered_anew(workspace: FinishedWo
     assert register(workspace).version == "2"
 
 
-def test_only_bp_lcz_trials_are_candidates_and_equals_go_by_name(workspace: FinishedWorkspace) -> None:
-    assert best_trial(workspace.folder, workspace.params) == "one-bp-lcz"  # the plain trial has a better kappa
+def test_the_best_trial_is_registered_whatever_its_variant_and_the_best_of_the_method_is_named(
+    workspace: FinishedWorkspace,
+) -> None:
+    workspace.use_trials({"one-plain": "plain", "one-bp-lcz": "bp-lcz"}, register="best")
+    registration = register(workspace)
+    assert (registration.trial, registration.choice) == ("one-plain", "kappa .700; best bp-lcz trial one-bp-lcz .600")
+
+
+def test_the_best_of_the_method_and_of_all_by_name_where_equal(workspace: FinishedWorkspace) -> None:
+    ranking = rank_trials(workspace.folder, workspace.params)
+    assert (ranking.best, ranking.method) == ("one-plain", "one-bp-lcz")
     workspace.use_trials({"z-bp-lcz": "bp-lcz", "a-bp-lcz": "bp-lcz", "undefined": "bp-lcz"})
     workspace.finish("z-bp-lcz", kappa=0.6)
     workspace.finish("a-bp-lcz", kappa=0.6)
     workspace.finish("undefined", kappa=None)
-    assert best_trial(workspace.folder, workspace.params) == "a-bp-lcz"
+    ranking = rank_trials(workspace.folder, workspace.params)
+    assert (ranking.best, ranking.method, ranking.text("a-bp-lcz")) == (
+        *("a-bp-lcz", "a-bp-lcz"),
+        "kappa .600, best of all trials",
+    )
 
 
-def test_a_control_is_never_registered(workspace: FinishedWorkspace) -> None:
+def test_a_control_with_other_vectors_is_never_registered(workspace: FinishedWorkspace) -> None:
     file = workspace.folder / "params.yaml"
     content = yaml.safe_load(file.read_text())
-    content["trials"]["one-bp-lcz"]["overrides"] = {"prompts": {"source": "random"}}
+    content["prompts"]["source"] = "random"
     file.write_text(yaml.safe_dump(content))
-    assert best_trial(workspace.folder, workspace.params) is None
+    ranking = rank_trials(workspace.folder, workspace.params)
+    assert (ranking.best, ranking.method) == ("one-plain", None)
 
 
 def test_without_a_bp_lcz_trial_nothing_is_registered(workspace: FinishedWorkspace) -> None:

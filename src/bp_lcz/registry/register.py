@@ -2,10 +2,10 @@
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
@@ -21,6 +21,7 @@ from bp_lcz.registry.mirror import end_run
 from bp_lcz.registry.naming import model_name
 from bp_lcz.registry.package import Package, Patches, code_folder, example_patches, log_package
 from bp_lcz.registry.versions import CHALLENGER
+from bp_lcz.scoring.score import fraction
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,16 +31,22 @@ CARD = "model_card.md"
 
 @dataclass(frozen=True)
 class Registration:
-    """A version of a registered model; ``models:/<name>@<alias>`` loads it."""
+    """A version of a registered model; ``models:/<name>@<alias>`` loads it.
+
+    Attributes:
+        choice: why this trial, in one line: its validation kappa, and that of the best trial on the other reading of
+            ``register``.
+    """
 
     name: str
     version: str
     alias: str
     trial: str
+    choice: str
 
 
 def register_best(workspace: Path, params: Params, runs: Mapping[str, str]) -> Registration | None:
-    """Register the trial of variant ``bp-lcz`` with the best validation kappa as the challenger.
+    """Register the trial with the best validation kappa, of those that ``register`` allows, as the challenger.
 
     A trial that is registered already (same ``lock_hash``) gets no second version; the alias moves to it.
     Before it does, the registered model must give the probabilities of the checkpoint on the example.
@@ -50,12 +57,13 @@ def register_best(workspace: Path, params: Params, runs: Mapping[str, str]) -> R
         runs: run of each trial, from `mirror_trials`.
 
     Returns:
-        The version with the alias, or None if there is no trial of variant ``bp-lcz``.
+        The version with the alias, or None if ``register`` allows no trial.
 
     Raises:
         UserError: if a trial's files or its DVC record are missing or damaged.
     """
-    trial = best_trial(workspace, params)
+    ranking = rank_trials(workspace, params)
+    trial = ranking.best if params.registered == "best" else ranking.method
     if trial is None:
         return None
     tags = trial_tags(workspace, params, trial)
@@ -81,15 +89,47 @@ def register_best(workspace: Path, params: Params, runs: Mapping[str, str]) -> R
                 client.delete_model_version(name, version)
                 raise RuntimeError(f"{name}: the registered model does not give the probabilities of {trial}")
         client.set_registered_model_alias(name, CHALLENGER, version)
-    return Registration(name, version, CHALLENGER, trial)
+    return Registration(name, version, CHALLENGER, trial, ranking.text(trial))
 
 
-def best_trial(workspace: Path, params: Params) -> str | None:
-    """Name of the ``bp-lcz`` trial on texts with the best validation kappa; of equals, the first by name."""
-    settings = map(params.trial, params.trials)
-    trials = sorted(each.name for each in settings if each.variant == "bp-lcz" and each.prompts.source == "text")
+class Ranking(NamedTuple):
+    """The best trials by validation kappa; of equals, the first by name.
+
+    Attributes:
+        kappas: of each trial that may be registered.
+        best: of any variant; None where there are controls alone.
+        method: of the variant ``bp-lcz``; None where there is none.
+    """
+
+    kappas: dict[str, float | None]
+    best: str | None
+    method: str | None
+
+    def text(self, trial: str) -> str:
+        """The kappa of a trial beside the one that another value of ``register`` would have taken."""
+        own = f"kappa {fraction(self.kappas[trial], 3)}"
+        if self.method is None:
+            return f"{own}, best of all trials; none of variant bp-lcz"
+        if self.best == self.method:
+            return f"{own}, best of all trials"
+        name, other = ("bp-lcz trial", self.method) if trial == self.best else ("trial", self.best)
+        return f"{own}; best {name} {other} {fraction(self.kappas[str(other)], 3)}"
+
+
+def rank_trials(workspace: Path, params: Params) -> Ranking:
+    """The trials on texts or without any; one with other vectors is a control, not a model to serve."""
+    settings = {name: params.trial(name) for name in sorted(params.trials)}
+    trials = {
+        name: each.variant
+        for name, each in settings.items()
+        if each.prompts.source == "text" or each.variant in ("plain", "encoder")
+    }
     kappas = {trial: _description(workspace, trial).validation.kappa for trial in trials}
-    return max(trials, key=lambda trial: -math.inf if (kappa := kappas[trial]) is None else kappa, default=None)
+
+    def best(names: Iterable[str]) -> str | None:
+        return max(names, key=lambda name: -math.inf if (kappa := kappas[name]) is None else kappa, default=None)
+
+    return Ranking(kappas, best(trials), best(name for name, variant in trials.items() if variant == "bp-lcz"))
 
 
 def _description(workspace: Path, trial: str) -> ModelDescription:
