@@ -211,16 +211,20 @@ def test_a_zip_with_a_path_outside_itself_is_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "damage", ["truncated zip", "no zip", "two products", "no bands", "truncated band", "other ground"]
+    "damage",
+    ["truncated zip", "no zip", "zip of the future", "two products", "no bands", "truncated band", "other ground"],
 )
 def test_a_damaged_product_is_one_line(tmp_path, damage):
     bands = ground(SIDE, 1000)
     folder = write_safe(tmp_path / "x.SAFE", bands)
     path, where = folder, str(folder)
     band = folder / f"GRANULE/L_T33UUU_A0/IMG_DATA/{STEM}_B03.jp2"
-    if damage in ("truncated zip", "no zip"):
+    if "zip" in damage:
         path = zipped(folder)
-        path.write_bytes(path.read_bytes()[:5000] if damage == "truncated zip" else b"PK")
+        content = path.read_bytes()
+        entry = content.index(b"PK\x01\x02")  # the first of the table of contents; its version stands at 6
+        future = content[: entry + 6] + b"\xff" + content[entry + 7 :]
+        path.write_bytes({"truncated zip": content[:5000], "no zip": b"PK", "zip of the future": future}[damage])
         where = str(path)
     elif damage == "two products":
         (folder / "MTD_MSIL2A.xml").write_text("")

@@ -62,6 +62,12 @@ def test_bands_without_names_in_another_order_are_refused_by_what_they_show(tmp_
     read(write_tif(tmp_path / "named.tif", numbers(shuffled) + 1000, names=order.split()), s2_level="L1C")
 
 
+def test_bands_that_the_user_names_are_taken_with_a_warning(tmp_path):
+    shuffled = numbers(LAND[[0, 1, 2, 4, 3, *range(5, 10)]]) + 1000
+    with opened_scene(SceneOptions((write_tif(tmp_path / "s2.tif", shuffled),), s2_bands=SEN2_BANDS)) as scene:
+        assert any("warning" in line and "B05" in line for line in scene.lines)
+
+
 def test_thirteen_bands_in_the_order_of_their_names_hold_no_cirrus_in_the_eleventh(tmp_path):
     rest = {"B01": 0.1, "B09": 0.05, "B10": 0.001}
     bands = {band: LAND[SEN2_BANDS.index(band)] if band in SEN2_BANDS else LAND[0] * 0 + rest[band] for band in L1C}

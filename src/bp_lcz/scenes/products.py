@@ -138,7 +138,7 @@ def _folder(path: Path) -> _Folder | None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = sorted(one for one in archive.namelist() if not one.endswith("/"))
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise UserError(path, f"is no readable zip (truncated?): {one_line(error)}") from None
     for member in members:
         if member.startswith(("/", "\\")) or ":" in member or ".." in re.split(r"[/\\]", member):

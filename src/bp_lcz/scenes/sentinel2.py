@@ -200,7 +200,7 @@ def read_optical(
         level, by = asked_level, "by --s2-level"
     said += [f"{path.name}: {evidence}", f"{path.name}: level {level or 'unknown'}, {by}"]
     measured = stored[:, (stored != 0).all(axis=0)] * (slope / DN) + (start - offset) / DN
-    _check_spectrum(path, dataset, measured, level if asked_offset is None else None)
+    said += _check_spectrum(path, dataset, measured, level if asked_offset is None else None, named is not None)
     taken, by = _taken(path, dataset)
     if taken is not None:
         said.append(f"{path.name}: taken {' to '.join(dict.fromkeys(taken))}, by {by}")
@@ -249,10 +249,16 @@ def _level(path: Path, dataset: Stack, names: list[str]) -> tuple[str | None, st
     return ("L2A", "as it lacks B10 alone") if {"B01", "B09"} <= set(names) else (None, "while So2Sat's is L1C")
 
 
-def _check_spectrum(path: Path, dataset: Stack, reflectance: Float[np.ndarray, "10 pixel"], level: str | None) -> None:
+def _check_spectrum(
+    path: Path, dataset: Stack, reflectance: Float[np.ndarray, "10 pixel"], level: str | None, is_named_by_user: bool
+) -> list[str]:
+    """Refuse what the pixels contradict; of bands that the user has named, a warning."""
+    said: list[str] = []
     if not reflectance.size:
-        return
-    if found := wrong_order(reflectance):
+        return said
+    if (found := wrong_order(reflectance)) and is_named_by_user:
+        said.append(f"{path.name}: warning: {found}, as of bands in another order than --s2-bands says")
+    elif found:
         raise UserError(path, f"{found}, which is never so: its bands have another order; {_naming(dataset)}")
     if level == "L1C" and (found := not_from_above_the_air(reflectance)):
         raise UserError(
@@ -260,6 +266,7 @@ def _check_spectrum(path: Path, dataset: Stack, reflectance: Float[np.ndarray, "
             f"{found}, less than the air alone gives in Level 1C: it is L2A, or its offset is taken off twice, or its "
             "bands have another order; if none of that, say its offset with --s2-offset",
         )
+    return said
 
 
 def _naming(dataset: Stack) -> str:
