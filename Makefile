@@ -55,7 +55,7 @@ ablation-template: $(INSTALLED)  ## the same with another prompt template
 	$(call run_profile)
 
 study: $(INSTALLED)  ## what each part does, with controls, five seeds, large simulated data; about eleven hours on two cores
-	$(call run_profile) && bp-lcz choose
+	$(call run_profile) && PYTHONPATH=src bp-lcz choose
 
 paper: $(INSTALLED)  ## every backbone and variant, five seeds, on So2Sat LCZ42 v2; needs the data and a GPU
 	@missing=$$(for split in training validation testing; do \
