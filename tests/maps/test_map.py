@@ -263,6 +263,9 @@ def test_what_cannot_be_made_is_refused_and_leaves_nothing(scene, network, tmp_p
     with pytest.raises(UserError) as refused:
         make_map(network, "small", options_of(scene), tmp_path / "there", print)
     assert refused.value.where == str(tmp_path / "there")
+    with pytest.raises(UserError) as refused:
+        make_map(network, "small", options_of(scene), tmp_path / ("x" * 300), print)
+    assert refused.value.where == str(tmp_path / ("x" * 300))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 2**20))
     with pytest.raises(UserError, match="1 MiB free") as refused:
         make_map(network, "small", options_of(scene), tmp_path / "new/berlin", print)

@@ -5,7 +5,7 @@ import pytest
 import rasterio
 
 from bp_lcz.bands import SEN2_BANDS
-from bp_lcz.errors import UserError
+from bp_lcz.errors import UsageError, UserError
 from bp_lcz.scenes.scene import SceneOptions, opened_scene
 from tests.scenes.rasters import write_tif
 from tests.scenes.safe import L1C
@@ -116,3 +116,38 @@ def test_an_offset_of_the_wrong_sign_is_refused(tmp_path):
     with rasterio.open(path, "r+") as file:
         file.scales, file.offsets = [1e-4] * 10, [0.1] * 10
     assert "sign" in refused(path)
+
+
+@pytest.mark.parametrize("odd", [LAND[2] * 10_000, LAND[2]], ids=["without the offset", "of another unit"])
+def test_one_band_that_is_unlike_the_others_is_refused(tmp_path, odd):
+    bands = numbers(LAND).astype(np.float32) + 1000
+    bands[2] = odd
+    (tmp_path / "f").mkdir()
+    write_tif(tmp_path / "f/B10.tif", np.full((1, 90, 90), 1012, np.float32))
+    for name, band in zip(SEN2_BANDS, bands, strict=True):
+        write_tif(tmp_path / f"f/{name}.tif", band[None])
+    assert "B04" in refused(tmp_path / "f")
+
+
+def test_files_that_are_named_by_bands_are_named_by_nothing_else(tmp_path):
+    for name, band in zip(SEN2_BANDS, numbers(LAND), strict=True):
+        (tmp_path / "f").mkdir(exist_ok=True)
+        write_tif(tmp_path / f"f/T33UUU_20220101T101401_{name}.tif", band[None])
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path / "f", s2_bands=SEN2_BANDS[::-1])
+    assert caught.value.where == "--s2-bands"
+    (tmp_path / "f/T33UUU_20220101T101401_B11.tif").rename(tmp_path / "f/T33UUU_20210101T101401_B11.tif")
+    assert "20210101T101401" in refused(tmp_path / "f")
+    (tmp_path / "f/T33UUU_20210101T101401_B11.tif").unlink()
+    told = refused(tmp_path / "f")
+    assert "B11" in told
+    assert "--s2-bands" not in told
+
+
+def test_a_mask_of_percent_is_no_scene_classification(tmp_path):
+    s2 = write_tif(tmp_path / "s2.tif", numbers(LAND))
+    mask = write_tif(tmp_path / "percent.tif", np.full((1, 90, 90), 40, np.uint8))
+    with pytest.raises(UserError) as caught:
+        read(s2, mask=mask)
+    assert caught.value.where == str(mask)
+    read(s2, mask=mask, mask_values=tuple(range(50, 101)))

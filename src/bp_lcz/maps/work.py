@@ -106,7 +106,11 @@ def refuse_existing(out: Path) -> None:
     Raises:
         UserError: if there is a folder or file of that name.
     """
-    if out.exists():
+    try:
+        is_there = out.exists()
+    except OSError as error:  # a name that is too long
+        raise UserError(out, f"cannot be made: {str(error.strerror).lower()}") from None
+    if is_there:
         raise UserError(out, "exists; name a folder that does not, or remove it")
 
 

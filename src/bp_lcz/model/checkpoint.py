@@ -179,7 +179,7 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
     channels = form.channels
     _check_sizes({"backbone_options": form.backbone_options, "model": form.model and form.model.model_dump()}, folder)
     if not weights_file.is_file():
-        raise UserError(weights_file, "not found; train the trial first")
+        raise UserError(weights_file, f"not found; a checkpoint is {DESCRIPTION} and {WEIGHTS} in one folder")
     if file_sha256(weights_file) != form.weights_sha256:
         raise UserError(weights_file, f"not a readable checkpoint (its sha256 is not the one in {DESCRIPTION})")
     try:

@@ -64,6 +64,7 @@ class Checkpoint(NetworkParams, Record):
         weights_sha256: of the file beside it; `write_checkpoint` fills it in.
     """
 
+    remedy: ClassVar[str] = "make it anew: `bp-lcz pretrained`, or `dvc repro` where it was trained"
     format: Literal[8] = 8
     trial: str
     channels: KnownChannels

@@ -30,6 +30,11 @@ class _Folder:
     members: tuple[str, ...]
     is_zip: bool
 
+    @property
+    def unpacked(self) -> str:
+        """What comes before naming a part of it."""
+        return "unpack it and " if self.is_zip else ""
+
     def target(self, member: str) -> str:
         """For GDAL."""
         return f"/vsizip/{{{self.path.absolute()}}}/{member}" if self.is_zip else str(self.path / member)
@@ -66,7 +71,8 @@ def open_optical(stack: ExitStack, path: Path) -> Stack:
         return _raster(stack, path)
     found = [member for member in folder.members if _XML.fullmatch(PurePosixPath(member).name)]
     if len(found) > 1:
-        raise UserError(path, f"holds {len(found)} products; name one ({', '.join(sorted(found)[:3])})")
+        named = f"name one ({', '.join(sorted(found)[:3])})"
+        raise UserError(path, f"holds {len(found)} products; {folder.unpacked}{named}")
     if not found:
         return _bands(stack, folder, folder.members, band_name)
     root = PurePosixPath(found[0]).parent
@@ -77,7 +83,7 @@ def open_optical(stack: ExitStack, path: Path) -> Stack:
     ]
     granules = {PurePosixPath(member).relative_to(root).parts[1] for member in images}
     if len(granules) > 1:
-        raise UserError(path, f"holds {len(granules)} granules; give one folder GRANULE/…/IMG_DATA")
+        raise UserError(path, f"holds {len(granules)} granules; {folder.unpacked}give one folder GRANULE/…/IMG_DATA")
     return _bands(stack, folder, images, band_name, _by_xml(path, PurePosixPath(found[0]).name, folder.text(found[0])))
 
 

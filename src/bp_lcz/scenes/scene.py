@@ -41,6 +41,7 @@ from bp_lcz.scenes.raster import (
     opened,
     outline,
     pixel_grid,
+    sample,
 )
 from bp_lcz.scenes.sentinel1 import INTENSITIES, Radar, read_radar
 from bp_lcz.scenes.sentinel1 import UNITS as S1_UNITS
@@ -51,6 +52,7 @@ from bp_lcz.so2sat.geo import PIXEL_M
 
 _CHUNK = 64
 """Rows that are worked on together, at fixed northings."""
+_HIGHEST_SCL = 11
 _COARSEST_M = 100
 """Side of a pixel; those of Sentinel-2 are 10 to 60 m."""
 _CACHE_BYTES = 256 * 2**20
@@ -324,5 +326,9 @@ def _mask(
     if dataset.count > 1 or np.dtype(dataset.dtypes[0]).kind not in "iu":
         raise UserError(path, "expected a mask of one band of whole numbers, such as SCL")
     values = options.mask_values or SCL_UNUSABLE
+    if options.mask_values is None and (sample(path, dataset, [1]) > _HIGHEST_SCL).any():
+        raise UserError(
+            path, f"holds values above {_HIGHEST_SCL}, so it is no SCL; say those to leave out: --mask-values"
+        )
     lines.append(f"{path.name}: pixels of {', '.join(map(str, values))} are masked")
     return on_grid(stack, path, dataset, grid, [1], Resampling.nearest), values

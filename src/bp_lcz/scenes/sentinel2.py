@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Num
 from scipy.ndimage import label
 
 from bp_lcz.bands import SEN2_BANDS
-from bp_lcz.errors import UserError
+from bp_lcz.errors import UsageError, UserError
 from bp_lcz.scenes.names import ORDERS, band_name, level_of, moment
 from bp_lcz.scenes.raster import majority, naming_texts, sample
 from bp_lcz.scenes.spectrum import not_from_above_the_air, wrong_order
@@ -31,6 +31,8 @@ BRIGHTEST_MEDIAN = (0.005, 1.2)
 _BRIGHTEST = (0.08, 3.0)
 """Above all but a thousandth of the values of a scene with any land."""
 
+_LOWEST_MEDIAN = -0.02
+"""Of a band: water that was overcorrected comes near."""
 _DARKEST = 0.001
 _NONE_BELOW, _OFFSET_FROM, _OFFSET_TO = 900.0, 970.0, 1600.0
 """Darkest digital numbers without and with the offset: overcorrected water lies a little below 1000, and beyond the
@@ -168,7 +170,9 @@ def read_optical(
     scales, shifts = ({values[n - 1] for n in numbers} for values in (dataset.scales, dataset.offsets))
     is_declared = units == "auto" and (scales, shifts) != ({1.0}, {0.0})
     if is_declared and (len(scales) > 1 or len(shifts) > 1):
-        raise UserError(path, "its bands declare different scales or offsets")
+        raise UserError(
+            path, "its bands declare different scales or offsets; --s2-units dn or reflectance leaves them out"
+        )
     scale, shift = (scales.pop(), shifts.pop()) if is_declared else (1.0, 0.0)
     fill = majority(fills)
     unit = _unit(path, dataset, stored * scale + shift, stored != fill, units, is_declared)
@@ -176,7 +180,9 @@ def read_optical(
     slope, start = scale * DN / unit, shift * DN / unit
     declared = None
     if np.isclose(start, OFFSET_DN):
-        raise UserError(path, f"declares an offset of {shift:+g}, which is -0.1 with another sign; mend its metadata")
+        raise UserError(
+            path, f"declares an offset of {shift:+g}, which is -0.1 with another sign; --s2-units dn leaves it out"
+        )
     if is_declared:
         own = f"the file's own scale {scale:g}" + (f" and offset {shift:g}" if asked_offset is None else "")
         said.append(f"{path.name}: reflectance by {own}")
@@ -213,6 +219,8 @@ def read_optical(
 
 def _names(path: Path, dataset: Stack, named: tuple[str, ...] | None) -> tuple[list[str], list[str]]:
     """Name of each band in stored order, empty where it is none of Sentinel-2's, and how they were found."""
+    if named is not None and not _is_one_file(dataset):
+        raise UsageError("--s2-bands", f"is for one raster of all bands; the files of {path} are named by theirs")
     texts = naming_texts(dataset) if named is None else list(named)
     if texts is None:
         if dataset.count not in ORDERS:
@@ -256,6 +264,10 @@ def _check_spectrum(
     said: list[str] = []
     if not reflectance.size:
         return said
+    medians = np.median(reflectance, axis=1)
+    if (lowest := medians.min()) < _LOWEST_MEDIAN:
+        band = SEN2_BANDS[int(medians.argmin())]
+        raise UserError(path, f"{band} would have a median reflectance of {lowest:.3f}: its units or offset are others")
     if (found := wrong_order(reflectance)) and is_named_by_user:
         said.append(f"{path.name}: warning: {found}, as of bands in another order than --s2-bands says")
     elif found:
@@ -269,9 +281,13 @@ def _check_spectrum(
     return said
 
 
+def _is_one_file(dataset: Stack) -> bool:
+    return all(band.path == dataset.path for band in dataset.bands)
+
+
 def _naming(dataset: Stack) -> str:
     """How a user can tell which band is which."""
-    is_one_file = all(band.path == dataset.path for band in dataset.bands)
+    is_one_file = _is_one_file(dataset)
     return "name all bands with --s2-bands" if is_one_file else "give a file of each, named such as B02.jp2 or B02.tif"
 
 
@@ -281,8 +297,11 @@ def _taken(path: Path, dataset: Stack) -> tuple[tuple[str, str] | None, str]:
         return dataset.stated.taken, dataset.stated.by
     tags = dataset.tags()
     by_tag = tags.get("DATATAKE_1_DATATAKE_SENSING_START", tags.get("PRODUCT_START_TIME", ""))
-    names = (path.name, dataset.bands[0].path.name)
-    by_name = next((found[1] for found in map(_NAMED_TIME.search, names) if found), "")
+    files = {found[1] for band in dataset.bands if (found := _NAMED_TIME.search(band.path.name))}
+    if len(files) > 1:
+        raise UserError(path, f"its bands are of several times ({', '.join(sorted(files))}), by their names")
+    own = _NAMED_TIME.search(path.name)
+    by_name = own[1] if own else next(iter(files), "")
     for text, evidence in ((by_tag, "its metadata"), (by_name, "its name")):
         if seen := moment(text):
             return (seen, seen), evidence
