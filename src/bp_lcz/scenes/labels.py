@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Int, Num
 
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.raster import naming_texts, sample
+from bp_lcz.scenes.names import naming_texts
+from bp_lcz.scenes.raster import sample
 from bp_lcz.scheme import CLASS_COUNT, CODES
 
 

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 from bp_lcz.bands import SEN2_BANDS, Level
 
@@ -50,3 +51,9 @@ def polarisation(text: str) -> str:
     """``VV`` or ``VH`` if a text speaks of one of them, else nothing."""
     found = set(re.split(r"[^A-Z0-9]+", text.upper())) & {"VH", "VV"}
     return found.pop() if len(found) == 1 else ""
+
+
+def naming_texts(dataset: Any) -> list[str] | None:
+    """Descriptions of the bands if they tell one band from another; some tools give all the same one."""
+    texts = [text or "" for text in dataset.descriptions]
+    return texts if any(texts) and (len(set(texts)) > 1 or len(texts) == 1) else None

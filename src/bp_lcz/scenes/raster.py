@@ -394,9 +394,3 @@ def majority(values: Float[np.ndarray, " n"]) -> float | None:
         return None
     middle = np.partition(values, values.size // 2)[values.size // 2]
     return float(middle) if (values == middle).mean() > 0.5 else None
-
-
-def naming_texts(dataset: Any) -> list[str] | None:
-    """Descriptions of the bands if they tell one band from another; some tools give all the same one."""
-    texts = [text or "" for text in dataset.descriptions]
-    return texts if any(texts) and (len(set(texts)) > 1 or len(texts) == 1) else None

@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float, Num
 
 from bp_lcz.bands import SEN1_BANDS
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.names import polarisation
-from bp_lcz.scenes.raster import majority, naming_texts, sample
+from bp_lcz.scenes.names import naming_texts, polarisation
+from bp_lcz.scenes.raster import majority, sample
 from bp_lcz.scenes.stack import Stack
 
 INTENSITIES = ("VH_lee_intensity", "VV_lee_intensity")

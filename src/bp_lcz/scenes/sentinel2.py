@@ -14,9 +14,9 @@ from scipy.ndimage import label
 
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UsageError, UserError
-from bp_lcz.scenes.names import ORDERS, band_name, level_of, moment
-from bp_lcz.scenes.raster import majority, naming_texts, sample
-from bp_lcz.scenes.spectrum import not_from_above_the_air, wrong_order
+from bp_lcz.scenes.names import ORDERS, band_name, level_of, moment, naming_texts
+from bp_lcz.scenes.raster import majority, sample
+from bp_lcz.scenes.spectrum import check_spectrum
 from bp_lcz.scenes.stack import Stack
 
 OFFSET_DN = 1000.0
@@ -31,8 +31,6 @@ BRIGHTEST_MEDIAN = (0.005, 1.2)
 _BRIGHTEST = (0.08, 3.0)
 """Above all but a thousandth of the values of a scene with any land."""
 
-_LOWEST_MEDIAN = -0.02
-"""Of a band: water that was overcorrected comes near."""
 _DARKEST = 0.001
 _NONE_BELOW, _OFFSET_FROM, _OFFSET_TO = 900.0, 970.0, 1600.0
 """Darkest digital numbers without and with the offset: overcorrected water lies a little below 1000, and beyond the
@@ -206,7 +204,8 @@ def read_optical(
         level, by = asked_level, "by --s2-level"
     said += [f"{path.name}: {evidence}", f"{path.name}: level {level or 'unknown'}, {by}"]
     measured = stored[:, (stored != 0).all(axis=0)] * (slope / DN) + (start - offset) / DN
-    said += _check_spectrum(path, dataset, measured, level if asked_offset is None else None, named is not None)
+    naming = None if named is not None else dataset.naming
+    said += check_spectrum(path, measured, level if asked_offset is None else None, naming)
     taken, by = _taken(path, dataset)
     if taken is not None:
         said.append(f"{path.name}: taken {' to '.join(dict.fromkeys(taken))}, by {by}")
@@ -219,7 +218,7 @@ def read_optical(
 
 def _names(path: Path, dataset: Stack, named: tuple[str, ...] | None) -> tuple[list[str], list[str]]:
     """Name of each band in stored order, empty where it is none of Sentinel-2's, and how they were found."""
-    if named is not None and not _is_one_file(dataset):
+    if named is not None and not dataset.is_one_file:
         raise UsageError("--s2-bands", f"is for one raster of all bands; the files of {path} are named by theirs")
     texts = naming_texts(dataset) if named is None else list(named)
     if texts is None:
@@ -231,7 +230,7 @@ def _names(path: Path, dataset: Stack, named: tuple[str, ...] | None) -> tuple[l
         if len(texts) != dataset.count:
             raise UserError(path, f"has {dataset.count} bands, but --s2-bands names {len(texts)}")
         names, by = [band_name(text) for text in texts], "by name" if named is None else "by --s2-bands"
-    shown = f"{_naming(dataset)} (found: {', '.join(texts or [])})"
+    shown = f"{dataset.naming} (found: {', '.join(texts or [])})"
     missing = [band for band in SEN2_BANDS if band not in names]
     if missing:
         raise UserError(path, f"lacks the Sentinel-2 bands {', '.join(missing)}; {shown}")
@@ -255,40 +254,6 @@ def _level(path: Path, dataset: Stack, names: list[str]) -> tuple[str | None, st
         return "L1C", "as it has B10"
     # Level 2A drops the cirrus band alone.
     return ("L2A", "as it lacks B10 alone") if {"B01", "B09"} <= set(names) else (None, "while So2Sat's is L1C")
-
-
-def _check_spectrum(
-    path: Path, dataset: Stack, reflectance: Float[np.ndarray, "10 pixel"], level: str | None, is_named_by_user: bool
-) -> list[str]:
-    """Refuse what the pixels contradict; of bands that the user has named, a warning."""
-    said: list[str] = []
-    if not reflectance.size:
-        return said
-    medians = np.median(reflectance, axis=1)
-    if (lowest := medians.min()) < _LOWEST_MEDIAN:
-        band = SEN2_BANDS[int(medians.argmin())]
-        raise UserError(path, f"{band} would have a median reflectance of {lowest:.3f}: its units or offset are others")
-    if (found := wrong_order(reflectance)) and is_named_by_user:
-        said.append(f"{path.name}: warning: {found}, as of bands in another order than --s2-bands says")
-    elif found:
-        raise UserError(path, f"{found}, which is never so: its bands have another order; {_naming(dataset)}")
-    if level == "L1C" and (found := not_from_above_the_air(reflectance)):
-        raise UserError(
-            path,
-            f"{found}, less than the air alone gives in Level 1C: it is L2A, or its offset is taken off twice, or its "
-            "bands have another order; if none of that, say its offset with --s2-offset",
-        )
-    return said
-
-
-def _is_one_file(dataset: Stack) -> bool:
-    return all(band.path == dataset.path for band in dataset.bands)
-
-
-def _naming(dataset: Stack) -> str:
-    """How a user can tell which band is which."""
-    is_one_file = _is_one_file(dataset)
-    return "name all bands with --s2-bands" if is_one_file else "give a file of each, named such as B02.jp2 or B02.tif"
 
 
 def _taken(path: Path, dataset: Stack) -> tuple[tuple[str, str] | None, str]:
@@ -359,7 +324,7 @@ def _darkest(
             dark = float(np.median(water_vapour)) * slope + start
             if dark > _OFFSET_TO:
                 raise UserError(
-                    path, f"B10 has a median of {dark:.0f} of {DN:.0f}, which is no cirrus band; {_naming(dataset)}"
+                    path, f"B10 has a median of {dark:.0f} of {DN:.0f}, which is no cirrus band; {dataset.naming}"
                 )
             return dark
     numbers = stored * slope + start

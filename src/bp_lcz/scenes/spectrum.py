@@ -1,9 +1,12 @@
 """What no ground and no air looks like: reflectance whose bands are in another order, or of another level or offset."""
 
+from pathlib import Path
+
 import numpy as np
 from jaxtyping import Float
 
 from bp_lcz.bands import SEN2_BANDS
+from bp_lcz.errors import UserError
 
 _ENOUGH = 64
 """Pixels of a kind from which on its spectrum tells."""
@@ -16,9 +19,45 @@ _AIR, _THIN_AIR = 0.06, 0.03
 """Of blue at the top of the atmosphere over black ground, at sea level and at 4,000 m; at three sites it is 0.08."""
 _MOST_RED_AIR = 1.3
 _DARKEST = 0.001
+_LOWEST_MEDIAN = -0.02
+"""Of a band: water that was overcorrected comes near."""
 
 
-def wrong_order(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
+def check_spectrum(
+    path: Path, reflectance: Float[np.ndarray, "10 pixel"], level: str | None, naming: str | None
+) -> list[str]:
+    """Refuse what the pixels contradict; of bands that the user has named in another order, give a warning.
+
+    Args:
+        path: of the scene.
+        reflectance: without any offset, of pixels that all bands know.
+        level: that the scene is taken for; None is held against nothing.
+        naming: how a user can tell which band is which; None if the user has.
+
+    Raises:
+        UserError: if a band has another unit or offset than the others, bands have another order, or it is no L1C.
+    """
+    said: list[str] = []
+    if not reflectance.size:
+        return said
+    medians = np.median(reflectance, axis=1)
+    if (lowest := medians.min()) < _LOWEST_MEDIAN:
+        band = SEN2_BANDS[int(medians.argmin())]
+        raise UserError(path, f"{band} would have a median reflectance of {lowest:.3f}: its units or offset are others")
+    if (found := _wrong_order(reflectance)) and naming is None:
+        said.append(f"{path.name}: warning: {found}, as of bands in another order than --s2-bands says")
+    elif found:
+        raise UserError(path, f"{found}, which is never so: its bands have another order; {naming}")
+    if level == "L1C" and (found := _not_from_above_the_air(reflectance)):
+        raise UserError(
+            path,
+            f"{found}, less than the air alone gives in Level 1C: it is L2A, or its offset is taken off twice, or its "
+            "bands have another order; if none of that, say its offset with --s2-offset",
+        )
+    return said
+
+
+def _wrong_order(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
     """How bands contradict each other that are named rightly; nothing if they do not.
 
     The red edge rises and the short-wave infrared falls in all vegetation, and nothing is far darker in the near
@@ -38,7 +77,7 @@ def wrong_order(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
     return ""
 
 
-def not_from_above_the_air(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
+def _not_from_above_the_air(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
     """How reflectance contradicts Level 1C, which holds what the air scatters, most of it blue; nothing if not."""
     blue, red = (np.quantile(reflectance[SEN2_BANDS.index(name)], _DARKEST) for name in ("B02", "B04"))
     if blue < _THIN_AIR or (blue < _AIR and red > _MOST_RED_AIR * blue):

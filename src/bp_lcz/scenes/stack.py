@@ -72,6 +72,17 @@ class Stack:
             if band.dataset is not finest and not is_alike:
                 raise UserError(band.path, f"shows other ground than {bands[0].path.name}; bands of one scene do not")
 
+    @property
+    def is_one_file(self) -> bool:
+        """Whether all bands are of the raster that the user named."""
+        return all(band.path == self.path for band in self.bands)
+
+    @property
+    def naming(self) -> str:
+        """How a user can tell which band is which."""
+        told = "name all bands with --s2-bands"
+        return told if self.is_one_file else "give a file of each, named such as B02.jp2 or B02.tif"
+
     def tags(self, number: int = 1) -> dict[str, str]:
         """Of a band's raster and of the band."""
         band = self.bands[number - 1]
