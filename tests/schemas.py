@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import PydanticUndefined
-
 from bp_lcz.files import staged_file
 from bp_lcz.records import Record
 
@@ -49,7 +47,7 @@ def digest(record: type[Record]) -> str:
 
 def _records(of: type[Record]) -> Iterator[type[Record]]:
     for record in of.__subclasses__():
-        if record.__module__.startswith("bp_lcz.") and record.model_fields["format"].default is not PydanticUndefined:
+        if record.__module__.startswith("bp_lcz.") and not record.model_fields["format"].is_required():
             yield record
         yield from _records(record)
 
