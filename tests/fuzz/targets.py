@@ -259,5 +259,5 @@ TARGETS = {
     "npz": Target(_npz, lambda path: score_file(path) and None),
     "parquet": Target(_parquet, lambda path: score_file(path) and None),
     "body": Target(_body, _decode),
-    "json-body": Target(_json_body, lambda path: _decode_json(bytearray(path.read_bytes())) and None, is_text=True),
+    "json-body": Target(_json_body, lambda path: _decode_json(path.read_bytes()) and None, is_text=True),
 }
