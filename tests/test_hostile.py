@@ -13,11 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
+import yaml
 
+from bp_lcz.bands import SEN1_BANDS
+from bp_lcz.params import SPLITS
 from tests.conftest import ROOT
 from tests.fuzz.targets import TARGETS
 from tests.hostile import COMMANDS, HARMLESS, LIMITS, UNSTEADY
-from tests.so2sat.patches import write_dataset
+from tests.so2sat.patches import random_patches, write_dataset
 
 ENVIRONMENTS = HARMLESS | LIMITS
 STEADY = tuple(name for name in ENVIRONMENTS if name not in UNSTEADY)
@@ -34,14 +38,21 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / ".dvc/config").write_text("[core]\n    analytics = false\n")
     for name in ("params.yaml", ".gitignore"):
         shutil.copy(ROOT / name, folder)
-    text = (folder / "params.yaml").read_text().replace("root: data/demo", "root: own")
-    (folder / "params.yaml").write_text(text)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["dataset"]["root"] = "own"
+    params["simulate"] |= {"patches": dict.fromkeys(SPLITS, 34), "cities": dict.fromkeys(SPLITS, 2)}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     (folder / "new").mkdir()
     for name in ("geotiff-s2", "description"):
         (folder / name).mkdir()
         TARGETS[name].make(folder / name)
     for name in ("s1.tif", "s2.tif"):
         (folder / "geotiff-s2" / name).rename(folder / name)
+    with rasterio.open(folder / "s1.tif") as scene:
+        profile = scene.profile | {"count": len(SEN1_BANDS)}
+    with rasterio.open(folder / "radar.tif", "w", **profile) as scene:
+        patches = random_patches(4)[0].reshape(2, 2, 32, 32, -1)
+        scene.write(patches.transpose(4, 0, 2, 1, 3).reshape(-1, 64, 64).astype("float32"))
     (folder / "description").rename(folder / "model")
     np.savez(folder / "p.npz", y_true=np.arange(1, 18), y_pred=np.arange(1, 18))
     counts = {"training": 34, "validation": 17, "testing": 17}
@@ -88,7 +99,7 @@ def some_are_slow(names: Iterable[str], quick: Iterable[str]) -> list[Any]:
 @pytest.mark.parametrize("environment", some_are_slow(ENVIRONMENTS, STEADY))
 @pytest.mark.parametrize("command", some_are_slow(COMMANDS, QUICK))
 def test_a_command_works_or_ends_with_one_line_and_leaves_nothing(source: Path, command: str, environment: str) -> None:
-    commands = QUICK if command in QUICK else tuple(name for name in COMMANDS if name not in QUICK)
+    commands = QUICK if command in QUICK else (command,)
     environments = STEADY if environment in STEADY else UNSTEADY
     status, said, left = outcomes(source, commands, environments)[environment, command]
     assert "Traceback" not in said, said

@@ -509,7 +509,15 @@ def submodule(tmp_path: Path, source: Path) -> Path:
     return tmp_path / "thesis/part"
 
 
-@pytest.mark.parametrize("form", [beside_bare, separate_folder, submodule])
+def sparse(tmp_path: Path, source: Path) -> Path:
+    """Without any folder, not even DVC's settings; the workspace needs the whole commit."""
+    run_git(tmp_path, "clone", "--quiet", "--no-checkout", str(source), "mine")
+    run_git(tmp_path / "mine", "sparse-checkout", "set", "--cone", "profiles")
+    run_git(tmp_path / "mine", "checkout", "--quiet")
+    return tmp_path / "mine"
+
+
+@pytest.mark.parametrize("form", [beside_bare, separate_folder, submodule, sparse])
 def test_a_workspace_of_any_form_of_checkout_lies_in_it(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Callable[[Path, Path], Path]
 ) -> None:
@@ -532,6 +540,21 @@ def test_a_clone_below_a_folder_of_that_name_is_one_by_itself(checkout: Path, tm
 def test_an_unpacked_archive_is_one_line_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with refuses(tmp_path, "git clone", "unpacked archive"):
+        make_workspace("one")
+
+
+def test_a_path_that_dvcs_settings_cannot_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mi\nne").mkdir()
+    run_git(tmp_path / "mi\nne", "init", "--quiet")
+    monkeypatch.chdir(tmp_path / "mi\nne")
+    with refuses(tmp_path / "mi\nne", "line break"):
+        make_workspace("one")
+
+
+def test_a_repository_without_a_commit_is_said_to_be_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_git(tmp_path, "init", "--quiet")
+    monkeypatch.chdir(tmp_path)
+    with refuses(tmp_path, "commits"):
         make_workspace("one")
 
 

@@ -71,7 +71,9 @@ def make_workspace(name: str, profile: str | None = None, dataset: Path | None =
             "a name begins with a letter or digit and is made of at most 100 letters, digits, '.', '_' and '-'",
         )
     main = main_checkout(Path.cwd())
-    commit = git(main, "rev-parse", "HEAD")
+    if "\n" in str(main):
+        raise UserError(main, "has a line break in its path, which DVC's settings cannot hold; move the checkout")
+    commit = git(main, "log", "-1", "--no-show-signature", "--format=%H")
     folder = main / WORKSPACES / name
     text = _merged_params(main, commit, profile, dataset)
     changed = _changed(main, f":!{LOCK_FILE}", f":!{PROFILES}")
@@ -95,6 +97,8 @@ def make_workspace(name: str, profile: str | None = None, dataset: Path | None =
             if is_new:
                 git(main, "worktree", "prune")  # forget one whose folder was removed by hand
                 git(main, "worktree", "add", "--quiet", "--detach", str(folder), commit)
+                if git(folder, "config", "--type=bool", "--default=false", "core.sparseCheckout") == "true":
+                    git(folder, "sparse-checkout", "disable")  # the stages need the whole commit
             else:
                 _move_to(folder, commit)
             share_dvc_settings(main, folder)
