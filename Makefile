@@ -8,8 +8,10 @@ DATASET ?=
 SO2SAT := data/so2sat
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Neither an outer installation nor user packages may leak into results.
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_USER PIP_TARGET PIP_PREFIX
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_TARGET PIP_PREFIX PIP_ROOT
 export PYTHONNOUSERSITE := 1
+# Goes before `user = true` in a pip.conf, with which pip installs nothing here.
+export PIP_USER := 0
 
 .DEFAULT_GOAL := help
 .PHONY: help install fuzz reproduce tables ablation ablation-template study paper server mlflow server-stop worker deploy test \

@@ -92,7 +92,8 @@ def test_what_the_system_refuses_is_one_line(error: str, line: str) -> None:
         ("OSError(errno.EMFILE, '', 'a.h5')", "too many open files; `ulimit -n` allows more"),
         ("OSError('unable to open file (errno = 27, message = File too large)')", "file too large; `ulimit -f`"),
         ("ImportError('x.so: failed to map segment from shared object')", "cannot allocate memory; free memory"),
-        ("MemoryError()", "cannot allocate memory; free memory, or let `ulimit -v` allow more"),
+        ('RuntimeError("can\'t start new thread")', "cannot allocate memory; free memory"),
+        ("MemoryError()", "cannot allocate memory; free memory, or let `ulimit -v` and `ulimit -u` allow more"),
         (
             "(resource.setrlimit(resource.RLIMIT_AS, (2**40, -1)), SystemError('error return without exception set'))[1]",
             "cannot allocate memory; free memory",

@@ -68,11 +68,12 @@ def test_a_machine_without_python_is_told_which_to_install(tmp_path):
 
 
 def test_settings_that_would_install_elsewhere_do_not_reach_pip(tmp_path):
-    elsewhere = {"PIP_USER": "1", "PIP_TARGET": "/elsewhere", "PIP_PREFIX": "/elsewhere", "PYTHONPATH": "/elsewhere"}
-    assert install(tmp_path, {"python3.11": PYTHON}, **elsewhere, PIP_INDEX_URL="https://mirror").returncode == 0
+    elsewhere = dict.fromkeys(("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PYTHONPATH", "PYTHONHOME"), "/elsewhere")
+    other = {"PIP_USER": "1", "PIP_INDEX_URL": "https://mirror"}
+    assert install(tmp_path, {"python3.11": PYTHON}, **elsewhere, **other).returncode == 0
     seen = dict(line.split("=", 1) for line in (tmp_path / "environment").read_text().splitlines())
     assert not elsewhere.keys() & seen
-    assert (seen["PIP_INDEX_URL"], seen["PYTHONNOUSERSITE"]) == ("https://mirror", "1")
+    assert (seen["PIP_USER"], seen["PIP_INDEX_URL"], seen["PYTHONNOUSERSITE"]) == ("0", "https://mirror", "1")
 
 
 def test_continuous_integration_runs_the_same_targets_everywhere():

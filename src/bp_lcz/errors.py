@@ -142,14 +142,17 @@ def limit_of(error: BaseException | None) -> str | None:
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, SystemError):  # Python's own where memory is limited and not even an exception can be made
         return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
-    return isinstance(error, MemoryError) or "failed to map segment" in str(error)  # so says the loader
+    return isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY)
 
+
+_NO_MEMORY = ("failed to map segment", "can't start new thread", "memory allocation failed")
+"""Said by the loader, by Python and by HDF5."""
 
 _LIMITS = {
     errno.EMFILE: "`ulimit -n` allows more",
     errno.ENFILE: "the machine has no more; run again later",
     errno.EFBIG: "`ulimit -f` allows larger ones",
-    errno.ENOMEM: "free memory, or let `ulimit -v` allow more",
+    errno.ENOMEM: "free memory, or let `ulimit -v` and `ulimit -u` allow more",
 }
 
 

@@ -132,9 +132,21 @@ def of_another_version(folder: Path, store: Path) -> None:
         database.execute("UPDATE alembic_version SET version_num = 'of another time'")
 
 
+def of_a_version_without_a_table(folder: Path, store: Path) -> None:
+    of_another_version(folder, store)
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
+        database.execute("DROP TABLE metrics")
+
+
+def a_link_to_nowhere(folder: Path, store: Path) -> None:
+    (folder / "mlflow.db").symlink_to(folder / "unmounted/mlflow.db")
+
+
 @pytest.mark.parametrize(
     ("make", "by_mlflow", "fact"),
     [
+        (of_a_version_without_a_table, True, "`mlflow db upgrade {address}`"),
+        (a_link_to_nowhere, False, "SQLite cannot use it"),
         (damaged, False, "malformed"),
         (another_file, False, "not a database"),
         (a_folder, False, "SQLite cannot use it"),

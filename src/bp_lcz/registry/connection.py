@@ -17,6 +17,7 @@ from bp_lcz.files import locked
 from bp_lcz.workspace import main_checkout
 
 if TYPE_CHECKING:
+    from alembic.util import CommandError
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -49,6 +50,7 @@ def open_store(checkout: Path) -> Iterator["MlflowClient"]:
     with locked(lock):  # first, since SQLite takes a folder without locks for one that another program uses
         _check_file(uri)
     import mlflow
+    from alembic.util import CommandError
     from sqlalchemy.exc import SQLAlchemyError
 
     for name in ("mlflow", "alembic"):
@@ -60,7 +62,7 @@ def open_store(checkout: Path) -> Iterator["MlflowClient"]:
     with locked(lock), _environment(MLFLOW_TRACKING_URI=uri):
         try:
             yield mlflow.MlflowClient(uri)
-        except (mlflow.MlflowException, SQLAlchemyError) as error:
+        except (mlflow.MlflowException, SQLAlchemyError, CommandError) as error:
             raise _in_one_line(error, uri) from None
 
 
@@ -112,7 +114,7 @@ def _check_file(uri: str) -> None:
     from sqlalchemy import make_url
 
     path = Path(make_url(uri).database or "")
-    if path.exists():
+    if path.exists() or path.is_symlink():  # one that leads nowhere, too
         try:
             with closing(sqlite3.connect(path.absolute().as_uri() + "?mode=rw", uri=True)) as database:
                 database.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -131,13 +133,14 @@ def _of_sqlite(error: sqlite3.Error, where: object) -> UserError:
     return UserError(where, f"no database of MLflow, or a damaged one ({error}); {advice}")
 
 
-def _in_one_line(error: "MlflowException | SQLAlchemyError", uri: str) -> UserError:
+def _in_one_line(error: "MlflowException | SQLAlchemyError | CommandError", uri: str) -> UserError:
+    from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
 
     shown, root = _USER_INFO.sub("://", uri), _root(error)
     if isinstance(root, sqlite3.Error):
         return _of_sqlite(root, shown)
-    if "database schema" in str(error):
+    if isinstance(error, CommandError) or "database schema" in str(error):
         return UserError(
             shown,
             "its tables are of another version of MLflow; make a backup, then "
