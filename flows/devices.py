@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
 
-from bp_lcz.errors import UserError
+from bp_lcz.errors import UserError, one_line
 from bp_lcz.files import try_lock
 from bp_lcz.params import Params
 
@@ -159,4 +160,11 @@ def find_gpus() -> list[str]:
             f"no answer within {_ANSWERS_WITHIN:g} s, so its driver hangs; mend that, or run without GPUs: "
             "CUDA_VISIBLE_DEVICES=",
         ) from None
-    return [f"cuda:{line.strip()}" for line in listed.stdout.splitlines()] if listed.returncode == 0 else []
+    numbers = listed.stdout.split()
+    if listed.returncode:
+        print(f"note: nvidia-smi fails (status {listed.returncode}), so stages run without a GPU", file=sys.stderr)
+        return []
+    if not all(number.isdecimal() for number in numbers):
+        found = one_line(Exception(listed.stdout), most=80)
+        raise UserError("nvidia-smi", f"gives no numbers of GPUs ({found}); name them, such as CUDA_VISIBLE_DEVICES=0")
+    return [f"cuda:{number}" for number in numbers]

@@ -167,11 +167,31 @@ def test_gpus_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_driver_that_hangs_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    command = tmp_path / "nvidia-smi"
-    command.write_text("#!/bin/sh\nexec sleep 60\n")
-    command.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    driver(monkeypatch, tmp_path, "exec sleep 60")
     monkeypatch.setattr("flows.devices._ANSWERS_WITHIN", 0.1)
     with refuses("nvidia-smi", "CUDA_VISIBLE_DEVICES="):
         find_gpus()
+
+
+@pytest.mark.parametrize(("script", "found"), [("echo 0; echo 1", ["cuda:0", "cuda:1"]), ("echo broken; exit 9", [])])
+def test_a_driver_that_fails_leaves_no_gpu_and_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], script: str, found: list[str]
+) -> None:
+    driver(monkeypatch, tmp_path, script)
+    assert find_gpus() == found
+    assert ("status 9" in capsys.readouterr().err) == (not found)
+
+
+def test_a_driver_that_speaks_of_something_else_names_no_device(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    driver(monkeypatch, tmp_path, "echo No devices were found")
+    with refuses("nvidia-smi", "CUDA_VISIBLE_DEVICES=0"):
+        find_gpus()
+
+
+def driver(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
+    (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -8,10 +8,16 @@ from rasterio.warp import transform
 
 from bp_lcz.so2sat.geo import Geo, world_files
 from bp_lcz.so2sat.ground import in_zone, is_utm, near_across, on_globe
+from tests.refusals import refuses
 
 
 def places(easting: np.ndarray, northing: np.ndarray, epsg: int) -> Geo:
     return Geo(np.full(len(easting), "x"), np.full(len(easting), epsg), world_files(easting, northing))
+
+
+def at(place: tuple[float, float], epsg: int) -> Geo:
+    """A patch whose upper left pixel is there."""
+    return places(*np.array(transform("EPSG:4326", f"EPSG:{epsg}", [place[0]], [place[1]])), epsg)
 
 
 def border(latitude: float, epsg: int, count: int = 6, seed: int = 0) -> Geo:
@@ -35,7 +41,33 @@ def test_longitude_and_latitude_are_those_of_proj(epsg):
 @pytest.mark.parametrize(("epsg", "known"), [(32600, False), (32661, False), (3035, False), (32660, True)])
 def test_other_projections_are_known_as_such(epsg, known):
     assert is_utm(epsg) == known
-    assert (on_globe(np.zeros((1, 2)), epsg) is not None) == known
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    ("epsgs", "place"),
+    [
+        ((3035, 32633), (14.0, 50.0)),
+        ((32661, 32633), (16.0, 83.9)),
+        ((31467, 25832), (9.5, 48.0)),
+        ((3857, 3035), (24.0, 60.0)),
+    ],
+)
+def test_one_ground_in_any_two_projections_in_metres_is_seen(epsgs, place, turned):
+    one, other = (at(place, epsg) for epsg in epsgs)
+    here, there = (other, one) if turned else (one, other)
+    i, j, _ = near_across(here, there, 320.0)
+    assert (i.tolist(), j.tolist()) == ([0], [0])
+
+
+@pytest.mark.parametrize("epsg", [4326, 2263, 99_999])
+def test_places_in_degrees_feet_or_nothing_known_are_not_said_to_lie_apart(epsg):
+    here = border(50, 32633)
+    with refuses(f"EPSG:{epsg}", "metres"):
+        near_across(here, places(here.easting, here.northing, epsg), 320.0)
+    assert not len(
+        near_across(places(here.easting, here.northing, epsg), places(here.easting, here.northing, epsg), 320.0)[0]
+    )
 
 
 @settings(max_examples=30, deadline=None)

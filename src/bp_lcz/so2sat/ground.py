@@ -1,4 +1,4 @@
-"""Patches of several UTM zones on one ground: a city on the border of zones has its places in two projections.
+"""Patches of several projections on one ground, such as those of a city on the border of two UTM zones.
 
 Transverse Mercator by Krüger's series to the third order, of a millimetre within a zone and its neighbours (Karney
 2011, Journal of Geodesy 85:475-485, equations 7 to 36).
@@ -11,6 +11,7 @@ from jaxtyping import Complex, Float, Int
 from scipy.spatial import KDTree
 
 from bp_lcz.bands import PATCH_SIDE
+from bp_lcz.errors import UserError
 from bp_lcz.so2sat.geo import PIXEL_M, Geo
 
 SIDE_M = PATCH_SIDE * PIXEL_M
@@ -50,15 +51,30 @@ def is_utm(epsg: int) -> bool:
 
 
 def on_globe(places: Float[np.ndarray, "*n 2"], epsg: int) -> Float[np.ndarray, "*n 2"] | None:
-    """Longitude and latitude, in radians, of eastings and northings of a UTM zone; None of another projection."""
+    """Longitude and latitude, in radians, of eastings and northings; None of what is no projection in metres."""
     zone = _zone(epsg)
     if zone is None:
-        return None
+        return _by_proj(places, epsg)
     zeta = ((places[..., 1] - zone[1]) + 1j * (places[..., 0] - _FALSE_EASTING)) / _RECTIFYING
     zeta = zeta - _series(zeta, _BETA)
     conformal = np.arcsin(np.sin(zeta.real) / np.cosh(zeta.imag))
     latitude = conformal + _series(conformal.astype(complex), _DELTA).real
     return np.stack([zone[0] + np.arctan2(np.sinh(zeta.imag), np.cos(zeta.real)), latitude], axis=-1)
+
+
+def _by_proj(places: Float[np.ndarray, "*n 2"], epsg: int) -> Float[np.ndarray, "*n 2"] | None:
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+    from rasterio.warp import transform
+
+    try:
+        crs = CRS.from_epsg(epsg)
+    except CRSError:
+        return None
+    if not crs.is_projected or crs.linear_units_factor[1] != 1:
+        return None
+    flat = places.reshape(-1, 2)
+    return np.radians(transform(crs, "EPSG:4326", flat[:, 0], flat[:, 1])).T.reshape(places.shape)
 
 
 def in_zone(globe: Float[np.ndarray, "*n 2"], epsg: int) -> Float[np.ndarray, "*n 2"]:
@@ -76,11 +92,11 @@ def in_zone(globe: Float[np.ndarray, "*n 2"], epsg: int) -> Float[np.ndarray, "*
 def near_across(
     here: Geo, there: Geo, within_m: float
 ) -> tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " pair"], Float[np.ndarray, " pair"]]:
-    """Pairs of patches in different UTM zones that are near each other on the ground.
+    """Pairs of patches in different projections that are near each other on the ground.
 
     The distance is that of two squares of one zone, carried over to squares that are turned against each other: 320 m
     and the widest gap between them along any of their sides, so that they overlap exactly when it is below 320. Both
-    are taken in the zone of the first.
+    are taken in the UTM zone of the first, or on the ground where it has none.
 
     Args:
         here: places of some patches.
@@ -89,12 +105,17 @@ def near_across(
 
     Returns:
         Index in `here`, index in `there`, distance in m.
+
+    Raises:
+        UserError: if there are several projections, and one of them is none in metres.
     """
     found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     reach = np.sqrt(2) * max(within_m, SIDE_M) * _SLACK / _SMALLEST_RADIUS
     ours, theirs = (
         {int(epsg): np.flatnonzero(geo.epsg == epsg) for epsg in np.unique(geo.epsg)} for geo in (here, there)
     )
+    if len(ours.keys() | theirs.keys()) == 1:
+        return found[0]
     spheres = {
         (side, epsg): _on_sphere(geo, rows, epsg)
         for side, geo, groups in ((0, here, ours), (1, there, theirs))
@@ -103,7 +124,7 @@ def near_across(
     for a, i in ours.items():
         for b, j in theirs.items():
             first, second = spheres[0, a], spheres[1, b]
-            if a == b or first is None or second is None or _are_apart(first, second, reach):
+            if a == b or _are_apart(first, second, reach):
                 continue
             for one, other in _candidates(first, second, reach):
                 distance = _footprint_gap(_corners(here, i[one]), _corners(there, j[other]), a, b) + SIDE_M
@@ -119,11 +140,13 @@ def _corners(geo: Geo, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 4 2"
     return np.stack([geo.easting[rows], geo.northing[rows]], axis=-1)[:, None] + turns
 
 
-def _on_sphere(geo: Geo, rows: Int[np.ndarray, " n"], epsg: int) -> Float[np.ndarray, "n 3"] | None:
+def _on_sphere(geo: Geo, rows: Int[np.ndarray, " n"], epsg: int) -> Float[np.ndarray, "n 3"]:
     """Middles of footprints on the unit sphere."""
     globe = on_globe(_corners(geo, rows).mean(axis=1), epsg)
     if globe is None:
-        return None
+        raise UserError(
+            f"EPSG:{epsg}", "is no projection in metres, so its patches cannot be compared with those of another"
+        )
     longitude, latitude = globe.T
     around = np.cos(latitude)
     return np.stack([around * np.cos(longitude), around * np.sin(longitude), np.sin(latitude)], axis=1)
@@ -149,13 +172,30 @@ def _candidates(
             )
 
 
+def _around(
+    globe: Float[np.ndarray, "pair 4 2"], middle: Float[np.ndarray, "pair 1 2"]
+) -> Float[np.ndarray, "pair 4 2"]:
+    """Metres east and north of a place near by."""
+    squared = _FLATTENING * (2 - _FLATTENING)
+    rest = 1 - squared * np.sin(middle[..., 1]) ** 2
+    across = _SEMI_MAJOR / np.sqrt(rest) * np.cos(middle[..., 1])
+    along = _SEMI_MAJOR * (1 - squared) / rest**1.5
+    turned, up = np.moveaxis(globe - middle, -1, 0)
+    turned = np.remainder(turned + np.pi, 2 * np.pi) - np.pi
+    return np.stack([turned * across, up * along], axis=-1)
+
+
 def _footprint_gap(
     ours: Float[np.ndarray, "pair 4 2"], theirs: Float[np.ndarray, "pair 4 2"], a: int, b: int
 ) -> Float[np.ndarray, " pair"]:
     """Widest gap between two footprints along any of their sides, negative where they overlap (separating axes)."""
-    globe = on_globe(theirs, b)
+    globe, other = on_globe(ours, a), on_globe(theirs, b)
     assert globe is not None
-    theirs = in_zone(globe, a)
+    assert other is not None
+    if is_utm(a):
+        theirs = in_zone(other, a)
+    else:
+        ours, theirs = (_around(corners, globe[:, :1]) for corners in (globe, other))
     gaps = []
     for quads in (ours, theirs):
         for side in (quads[:, 1] - quads[:, 0], quads[:, 3] - quads[:, 0]):
