@@ -5,7 +5,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import pyogrio
 import shapely
 from jaxtyping import Float
 from rasterio._err import CPLE_BaseError
@@ -38,6 +37,8 @@ def read_area(area: str, crs: CRS) -> BaseGeometry:
     path = Path(area)
     if not os.path.exists(path):  # noqa: PTH110
         raise UserError(path, "not found; --area takes a file of polygons or W,S,E,N in degrees")
+    import pyogrio  # brings pandas, which nothing else here needs
+
     parts = []
     try:
         for layer, kind in pyogrio.list_layers(path):

@@ -57,7 +57,8 @@ class Network(Backbone):
             layers: list[nn.Module] = []
             for _ in range(options.convolutions):
                 convolution = nn.Conv2d(width, next_width, kernel_size=3, padding=1)
-                nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+                if not convolution.weight.is_meta:  # nothing to fill, and torch would import its compiler for it
+                    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
                 layers += [convolution, nn.BatchNorm2d(next_width, eps=KERAS_EPSILON), nn.ReLU(inplace=True)]
                 width = next_width
             self.blocks.append(nn.Sequential(*layers))
