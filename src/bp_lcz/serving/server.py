@@ -5,11 +5,13 @@ decoded: it is for a few patches by hand, and bounded accordingly. Nothing of a 
 """
 
 import asyncio
+import ctypes
 import json
+import platform
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
@@ -39,6 +41,8 @@ _LOOK = 256
 _MOST_CONNECTIONS = 32
 _JSON_FORM = 'expected {"inputs": {"sen1": [...], "sen2": [...]}} with nothing but numbers in the lists'
 _FOREIGN = "the Host of the request is not this machine"
+_ARENA_MAX = -8
+"""Number of mallopt's parameter in malloc.h."""
 _PATHS = "not found; there are GET /health, /ping, /version and POST /invocations"
 
 
@@ -55,15 +59,23 @@ def serve_model(workspace: Path, model: str, host: str, port: int, max_body: int
     Raises:
         UserError: if there is no such model, its artifacts are gone or changed, or the address is taken.
     """
-    classifier, name = load_model(workspace, model)
+    _share_one_heap()
+    network = ThreadPoolExecutor(1)  # loads, too: torch keeps threads of its own for each thread that has used it
+    classifier, name = network.submit(load_model, workspace, model).result()
     listener = listen(host, port)
     local = is_local(host)
     address = f"[{host}]" if ":" in host else host
     print(f"serving {name} on http://{address}:{listener.getsockname()[1]}", flush=True)
     if not local:
         print(f"note: {host} can be reached from other machines and nothing asks who calls", file=sys.stderr)
-    app = application(classifier, name, max_body, only_local_names=local)
+    app = application(classifier, name, max_body, network, only_local_names=local)
     web_server(app, max_body).run(sockets=[listener])
+
+
+def _share_one_heap() -> None:
+    """Let threads take memory from the heap that keeps what is freed; by default each has one of its own."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -124,17 +136,20 @@ class RefusedError(Exception):
         self.status = status
 
 
-def application(classifier: Classifier, name: str, max_body: int, *, only_local_names: bool) -> FastAPI:
+def application(
+    classifier: Classifier, name: str, max_body: int, network: Executor | None = None, *, only_local_names: bool
+) -> FastAPI:
     """The application that answers with a classifier's probabilities.
 
     Args:
         classifier: of the model.
         name: of the model, sent as the header ``x-model``, beside the level of Sentinel-2 that it takes.
         max_body: most bytes of a request.
+        network: where the classifier is at work, one thread.
         only_local_names: refuse requests whose Host is another than this machine's: a page in a browser could reach
             a local server under a name of its own.
     """
-    network = ThreadPoolExecutor(1)  # a request has all cores, and memory holds the arrays of one at a time
+    network = network or ThreadPoolExecutor(1)  # a request has all cores, and memory holds the arrays of one at a time
     headers = {"x-model": quote(name), "x-level": classifier.description.level or "unknown"}
     seen = _Seen()
     shapes = {
