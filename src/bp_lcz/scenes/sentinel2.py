@@ -161,8 +161,8 @@ def read_optical(
     bands = {band: names.index(band) + 1 for band in SEN2_BANDS}
     numbers = list(bands.values())
     stored = sample(path, dataset, numbers)
-    fills = stored[0, _is_fill(stored)]
-    stored = stored[:, ~_is_fill(stored)]
+    is_fill = _is_fill(stored)
+    fills, stored = stored[0, is_fill], stored[:, ~is_fill]
     if not stored.size:
         raise UserError(path, "holds no data")
     scales, shifts = ({values[n - 1] for n in numbers} for values in (dataset.scales, dataset.offsets))
