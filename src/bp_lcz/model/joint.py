@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from bp_lcz.model.msm import group_weight, others_count, positive_weight
 from bp_lcz.params import Loss, Target
 from bp_lcz.scheme import CLASS_COUNT
 
@@ -41,11 +42,10 @@ def joint_loss(
     if target == "identity":
         raise ValueError("identity knows no pairs of image groups")
     batch, groups = logits.shape[:2]
-    other_group = alpha if target == "graded" else 0.0
     own_group = torch.eye(groups, device=logits.device)
-    weight = other_group + (1 - other_group) * own_group
+    weight = group_weight(target, alpha, own_group)
     same = torch.eye(batch, device=logits.device)
-    counts = same + (CLASS_COUNT - 1) / max(batch - 1, 1) * (1 - same)
+    counts = same + others_count(batch, CLASS_COUNT) * (1 - same)
     itself = same[:, None, :, None] * own_group[:, None]
     counts = counts[:, None, :, None] * (1 - itself)
     wanted = (label[:, None] == label).float()[:, None, :, None] * weight[:, None]
@@ -56,7 +56,6 @@ def joint_loss(
         rows = total * (logits + counts.log()).logsumexp(1) - (positives * logits).sum(1)
         has_partner = total > 0
         return (rows / total.where(has_partner, 1.0)).sum() / has_partner.sum().clamp(min=1)
-    own = (groups - 1) * other_group
-    # Of the K - 1 other samples, (K - 1) / K have the same class.
-    expected = own + (1 - 1 / CLASS_COUNT) * (1 + own)
+    # As of texts, but that an image group is no partner of itself.
+    expected = positive_weight(target, alpha, CLASS_COUNT, groups) - 1
     return (counts * (softplus(logits) - wanted * logits)).sum() / (batch * groups * expected)

@@ -3,7 +3,7 @@
 import ctypes
 import platform
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Numbers of mallopt's parameters in malloc.h."""
 
 
@@ -26,7 +26,20 @@ def set_thresholds(*, mmap: int, trim: int) -> bool:
     Returns:
         Whether it could be told.
     """
+    return _tell((_MMAP_THRESHOLD, mmap), (_TRIM_THRESHOLD, trim))
+
+
+def share_one_heap() -> bool:
+    """Let all threads take memory from the heap that keeps what is freed; by default each has one of its own.
+
+    Returns:
+        Whether glibc could be told.
+    """
+    return _tell((_ARENA_MAX, 1))
+
+
+def _tell(*settings: tuple[int, int]) -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(_MMAP_THRESHOLD, mmap) and mallopt(_TRIM_THRESHOLD, trim))
+    return all(mallopt(number, value) for number, value in settings)

@@ -52,6 +52,18 @@ def prior_logit(target: Target, alpha: float, classes: int, groups: int) -> floa
     return math.log(positives / (classes * groups - positives))
 
 
+def group_weight(
+    target: Target, alpha: float, own_group: Float[Tensor, "group group_text"]
+) -> Float[Tensor, "group group_text"]:
+    """Weight of pairs of one class: 1 where the groups are the same, and between others alpha under ``graded``."""
+    return alpha + (1 - alpha) * own_group if target == "graded" else own_group
+
+
+def others_count(batch: int, classes: int) -> float:
+    """How often each of the other samples of a batch counts, so that it stands for as many samples as classes."""
+    return (classes - 1) / max(batch - 1, 1)
+
+
 def msm_loss(
     logits: Float[Tensor, "batch group klass group_text"],
     label: Int[Tensor, "batch"],
@@ -87,8 +99,8 @@ def msm_loss(
     logits = logits.float()
     batch, group_count, class_count, _ = logits.shape
     own_group = torch.eye(group_count, dtype=logits.dtype, device=logits.device)
-    weight = own_group if target != "graded" else alpha + (1 - alpha) * own_group
-    other = (class_count - 1) / max(batch - 1, 1)
+    weight = group_weight(target, alpha, own_group)
+    other = others_count(batch, class_count)
     own_class = logits[torch.arange(batch, device=label.device), :, label]
     if loss == "softmax":
         supervised = (own_class * (weight / weight.sum(1, keepdim=True))).sum()

@@ -5,9 +5,7 @@ decoded: it is for a few patches by hand, and bounded accordingly. Nothing of a 
 """
 
 import asyncio
-import ctypes
 import json
-import platform
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -26,6 +24,7 @@ from bp_lcz.addresses import is_local
 from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.errors import UserError, one_line
 from bp_lcz.model.checkpoint import Classifier
+from bp_lcz.model.memory import share_one_heap
 from bp_lcz.patches.likeness import too_many_unlike
 from bp_lcz.serving.bodies import whole_bodies
 from bp_lcz.serving.predict import load_model
@@ -41,8 +40,6 @@ _LOOK = 256
 _MOST_CONNECTIONS = 32
 _JSON_FORM = 'expected {"inputs": {"sen1": [...], "sen2": [...]}} with nothing but numbers in the lists'
 _FOREIGN = "the Host of the request is not this machine"
-_ARENA_MAX = -8
-"""Number of mallopt's parameter in malloc.h."""
 _PATHS = "not found; there are GET /health, /ping, /version and POST /invocations"
 
 
@@ -59,7 +56,7 @@ def serve_model(workspace: Path, model: str, host: str, port: int, max_body: int
     Raises:
         UserError: if there is no such model, its artifacts are gone or changed, or the address is taken.
     """
-    _share_one_heap()
+    share_one_heap()
     network = ThreadPoolExecutor(1)  # loads, too: torch keeps threads of its own for each thread that has used it
     classifier, name = network.submit(load_model, workspace, model).result()
     listener = listen(host, port)
@@ -70,12 +67,6 @@ def serve_model(workspace: Path, model: str, host: str, port: int, max_body: int
         print(f"note: {host} can be reached from other machines and nothing asks who calls", file=sys.stderr)
     app = application(classifier, name, max_body, network, only_local_names=local)
     web_server(app, max_body).run(sockets=[listener])
-
-
-def _share_one_heap() -> None:
-    """Let threads take memory from the heap that keeps what is freed; by default each has one of its own."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
 
 
 def listen(host: str, port: int) -> socket.socket:
