@@ -27,8 +27,8 @@ from bp_lcz.scenes.scene import SceneOptions, opened_scene
 from bp_lcz.scheme import CLASS_COUNT
 
 OPTICAL = Channels((), SEN2_BANDS)
-SIDE = {"eb_cnn": 128, "sen2lcz_mf": 32}
-"""Cells along a side of the benchmark's scenes: some seconds of either network on two cores."""
+SIDE = {"eb_cnn": 160, "sen2lcz_mf": 96}
+"""Cells along a side of the benchmark's scenes: 16 and 10 km, four seconds of either network on two cores."""
 TILE_PIXELS = 10_980
 """Along a side of a tile of Sentinel-2."""
 

@@ -30,7 +30,7 @@ _WEB_MERCATOR = 3857  # its metres are none on the ground
 _NO_PLACE = "its coordinates are no place that Sentinel sees; take the file as it was, or georeference it anew"
 _HIGHEST_LATITUDE = 84.5  # of images of Sentinel-2
 _HALF_TURN = np.pi * 6378137  # of its easting
-_SAMPLE_VALUES = 2_000_000
+_SAMPLE_VALUES = 1_000_000
 """Read of a scene to find out what it holds, in all bands together."""
 _WHOLE_VALUES = 50_000_000
 """Of a file up to which all of it may be read for that."""
@@ -370,8 +370,15 @@ def sample(path: Path, dataset: Any, bands: Sequence[int]) -> Float[np.ndarray, 
         with reading(path), np.errstate(invalid="ignore"):  # of a signalling NaN, which damage can make
             values = dataset.read(list(bands), **form).astype(np.float64)
             known = (dataset.read_masks(list(bands), **form) != 0).all(axis=0)
-        pieces.append(values[:, known & np.isfinite(values).all(axis=0)])
-    return np.concatenate(pieces, axis=1)
+        pieces.append(pixels_where(known & np.isfinite(values).all(axis=0), values))
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+
+
+def pixels_where(
+    keep: Bool[np.ndarray, "*shape"], values: Float[np.ndarray, "band *shape"]
+) -> Float[np.ndarray, "band pixel"]:
+    """Some pixels of all bands, without a copy where it is all of them."""
+    return values.reshape(len(values), -1) if keep.all() else values[:, keep]
 
 
 def _places(dataset: Any, bands: int) -> list[tuple[Window, tuple[int, int]]]:

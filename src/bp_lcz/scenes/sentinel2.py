@@ -15,7 +15,7 @@ from scipy.ndimage import label
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UsageError, UserError
 from bp_lcz.scenes.names import ORDERS, band_name, level_of, moment, naming_texts
-from bp_lcz.scenes.raster import majority, sample
+from bp_lcz.scenes.raster import majority, pixels_where, sample
 from bp_lcz.scenes.spectrum import check_spectrum
 from bp_lcz.scenes.stack import Stack
 
@@ -162,7 +162,7 @@ def read_optical(
     numbers = list(bands.values())
     stored = sample(path, dataset, numbers)
     is_fill = _is_fill(stored)
-    fills, stored = stored[0, is_fill], stored[:, ~is_fill]
+    fills, stored = stored[0, is_fill], pixels_where(~is_fill, stored)
     if not stored.size:
         raise UserError(path, "holds no data")
     scales, shifts = ({values[n - 1] for n in numbers} for values in (dataset.scales, dataset.offsets))
@@ -203,7 +203,7 @@ def read_optical(
             raise UserError(path, f"is of level {level}, {by}, but --s2-level says {asked_level}")
         level, by = asked_level, "by --s2-level"
     said += [f"{path.name}: {evidence}", f"{path.name}: level {level or 'unknown'}, {by}"]
-    measured = stored[:, (stored != 0).all(axis=0)] * (slope / DN) + (start - offset) / DN
+    measured = pixels_where((stored != 0).all(axis=0), stored) * (slope / DN) + (start - offset) / DN
     naming = None if named is not None else dataset.naming
     said += check_spectrum(path, measured, level if asked_offset is None else None, naming)
     taken, by = _taken(path, dataset)
