@@ -110,6 +110,26 @@ def pretrained(
 
 
 @commands.command()
+def prove(
+    folder: Annotated[Path, typer.Argument(help="Data set: a folder of So2Sat files.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="The published file of sen2lcz-mf on this machine; nothing is downloaded.")
+    ] = None,
+) -> None:
+    """Prove that data are So2Sat LCZ42 v2 as it is read here: the published Sen2LCZ-MF must give its known numbers.
+
+    Other numbers end with status 1. Of other testing splits nothing is known: then it says that there is no proof.
+
+    Example: bp-lcz prove data/so2sat
+
+    Example: bp-lcz prove data/so2sat --weights _32_weights.best.hdf5
+    """
+    from bp_lcz.serving.prove import no_proof, prove_data
+
+    typer.echo(prove_data(folder, weights) or no_proof(folder))
+
+
+@commands.command()
 def judge(
     weights: Annotated[Path, typer.Argument(help="Keras weights of Sen2LCZ-MF, an HDF5 file.")],
     dataset: Annotated[Path, typer.Option(help="Simulated data set to judge.")] = DEMO,

@@ -79,7 +79,7 @@ def judge_simulation(weights: Path, root: Path) -> Verdict:
     network = _sen2lcz(weights)
     confusion = np.zeros((CLASS_COUNT, CLASS_COUNT), dtype=np.int64)
     for split in SPLITS:
-        seen = _classify(network, root, split)
+        seen = classify_split(network, root, split)
         np.add.at(confusion, (_intended(root, split, len(seen)), seen), 1)
     return Verdict(dataset_name(root), confusion)
 
@@ -96,7 +96,8 @@ def agreement(weights: Path, model: Path, root: Path) -> tuple[float, int]:
         UserError: if a checkpoint cannot be read or its channels are not those of the data set.
     """
     teacher, student = _sen2lcz(weights), load_classifier(model)
-    same = np.concatenate([_classify(teacher, root, split) == _classify(student, root, split) for split in SPLITS])
+    seen, learnt = ([classify_split(each, root, split) for split in SPLITS] for each in (teacher, student))
+    same = np.concatenate(seen) == np.concatenate(learnt)
     return float(same.mean()), len(same)
 
 
@@ -105,7 +106,12 @@ def _sen2lcz(weights: Path) -> Classifier:
         return load_classifier(convert_sen2lcz(weights, Path(scratch) / "sen2lcz"))
 
 
-def _classify(classifier: Classifier, root: Path, split: Split) -> Integer[np.ndarray, "patch"]:
+def classify_split(classifier: Classifier, root: Path, split: Split) -> Integer[np.ndarray, "patch"]:
+    """The class 0..16 that a network gives to each patch of a split.
+
+    Raises:
+        UserError: if the data cannot be read, or their channels are not those of the network in its order.
+    """
     with (
         open_split(root, split) as reader,
         tqdm(total=reader.count, desc=f"{classifier.description.trial} {split}", unit="patch") as progress,
@@ -116,7 +122,7 @@ def _classify(classifier: Classifier, root: Path, split: Split) -> Integer[np.nd
                 raise UserError(
                     f"{root / f'{split}.h5'}",
                     f"{key} holds {', '.join(present)}; {classifier.description.trial} looks at "
-                    f"{', '.join(wanted)}, in this order; judge data that have them",
+                    f"{', '.join(wanted)}, in this order; it needs data that have them",
                 )
         classes = []
         for _, sen1, sen2, _ in reader.chunks(BATCH):

@@ -71,7 +71,10 @@ def write_pretrained(name: str, out: Path, url: str | None = None, file: Path | 
 
 
 def _bring(url: str, target: Path) -> None:
-    elsewhere = "fetch the file by other means and give it to `bp-lcz pretrained --file`"
+    elsewhere = (
+        "fetch the file by other means and give it to `bp-lcz pretrained --file`, `bp-lcz prove --weights` or "
+        "`make paper WEIGHTS=`"
+    )
     try:
         with target.open("wb") as file, open_at(url, 0, file) as stream:
             for block in stream.blocks:
