@@ -15,7 +15,7 @@ export PIP_USER := 0
 
 .DEFAULT_GOAL := help
 .PHONY: help install fuzz reproduce tables ablation ablation-template study paper server mlflow server-stop worker deploy test \
-  coverage test-all bench bench-growth gpu lint format audit constraints clean
+  coverage test-all bench bench-growth docs gpu lint format audit constraints clean
 
 help:  ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +101,10 @@ bench-growth: $(INSTALLED)  ## how cost grows with data, batches, groups; figure
 
 gpu:  ## all that a GPU can tell, in one go; runs with `python3` where there is no .venv
 	@PYTHONPATH=src $(if $(wildcard $(INSTALLED)),$(BIN)/python,python3) -m benchmarks.gpu
+
+docs: $(INSTALLED)  ## the documentation as pages that open from the disk, site/index.html; stops at any broken link
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs site
+	@echo "open site/index.html"
 
 lint: $(INSTALLED)  ## ruff, imports (declared, one direction), mypy
 	$(BIN)/ruff check .

@@ -187,11 +187,11 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s
 
 @pytest.fixture(scope="module")
 def example() -> str:
-    """The backbone in CONTRIBUTING.md."""
-    return (ROOT / "CONTRIBUTING.md").read_text().partition("```python\n")[2].partition("```")[0]
+    """The backbone in docs/backbone.md."""
+    return (ROOT / "docs" / "backbone.md").read_text().partition("```python\n")[2].partition("```")[0]
 
 
-def test_the_example_in_contributing_is_a_backbone(add: Callable[[str], None], example: str, tmp_path: Path) -> None:
+def test_the_example_of_the_documentation_is_a_backbone(add: Callable[[str], None], example: str, tmp_path: Path) -> None:
     add(example)
     test_features_have_the_widths_that_the_backbone_states("tiny")
     for variant in ("plain", "bp-lcz"):

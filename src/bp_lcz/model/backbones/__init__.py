@@ -2,7 +2,7 @@
 
 A backbone is one module in this folder that defines ``Options`` (a frozen pydantic model of its own knobs) and
 ``Network(channels, options)``, a ``Backbone``. It is found by its module's name, so a new one is one new file, and its
-section of ``params.yaml``. CONTRIBUTING.md has an example.
+section of ``params.yaml``. docs/backbone.md has an example.
 """
 
 import importlib
