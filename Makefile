@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DATASET ?=
+START ?=
 SO2SAT := data/so2sat
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Neither an outer installation nor user packages may leak into results.
@@ -21,6 +22,7 @@ help:  ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make reproduce DATASET=/data/my_patches   the same on your own folder of So2Sat files"
+	@echo "  make reproduce DATASET=... START=MODEL    the same, beginning with a trained model (docs/fine-tuning.md)"
 
 install: $(INSTALLED)  ## build the environment in .venv
 
@@ -31,12 +33,15 @@ $(INSTALLED): pyproject.toml constraints.txt constraints-runtime.txt
 	@touch $@
 
 reproduce: $(INSTALLED)  ## every stage, tables, figures, report, a registered model
-ifeq ($(strip $(DATASET)),)
+ifeq ($(strip $(DATASET)$(START)),)
 	@$(BIN)/python -m flows.train_bp_lcz
+else ifeq ($(strip $(DATASET)),)
+	@echo "error: START needs DATASET, the folder of So2Sat files to train on" >&2; exit 1
 else
 	@name=$$(basename -- "$(DATASET)" | LC_ALL=C tr -c 'A-Za-z0-9._\n-' '_' | \
 	    sed 's/^[^A-Za-z0-9]/data&/' | cut -c 1-100) && \
-	  workspace=$$($(BIN)/bp-lcz workspace "$$name" --dataset "$(DATASET)") && \
+	  workspace=$$($(BIN)/bp-lcz workspace "$$name" --dataset "$(DATASET)" \
+	    $(if $(strip $(START)),--start "$(START)")) && \
 	  $(BIN)/python -m flows.train_bp_lcz --workspace "$$workspace"
 endif
 

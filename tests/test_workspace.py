@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 from dvc.config import Config
 
-from bp_lcz.params import SPLITS, load_params
-from bp_lcz.workspace import main_checkout, make_workspace
+from bp_lcz.params import SPLITS, Start, load_params
+from bp_lcz.paths import STARTS, start_folder
+from bp_lcz.workspace import Brought, main_checkout, make_workspace
+from tests.model.networks import SMALL, trial_of
+from tests.records import described
 from tests.refusals import refuses
 
 ROOT = Path(__file__).parents[1]
@@ -125,6 +128,39 @@ def test_the_dataset_is_relative_to_the_callers_folder(
     monkeypatch.chdir(checkout / "profiles")
     workspace = make_workspace("one", dataset=Path("../../patches"))
     assert load_params(workspace / "params.yaml").dataset.root == str(dataset)
+
+
+@pytest.fixture
+def brought(tmp_path: Path) -> Brought:
+    """A start as it was brought; its weights are only copied here."""
+    folder = tmp_path / "brought"
+    folder.mkdir()
+    described(trial_of("sen2lcz_mf")).write(folder / "model.json")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return Brought(Start(name="models:/mine/3", sha256="ab" * 32), folder)
+
+
+def test_a_start_is_named_by_its_hash_and_lies_in_the_workspace(checkout: Path, brought: Brought) -> None:
+    workspace = make_workspace("one", start=brought)
+    params = load_params(workspace / "params.yaml")
+    assert params.train.start == brought.start
+    assert list(params.trials) == ["sen2lcz_mf-plain", "sen2lcz_mf-bgp", "sen2lcz_mf-bp-lcz"]
+    assert {trial.backbone for trial in params.trials.values()} == {"sen2lcz_mf"}
+    assert params.backbones["sen2lcz_mf"] == SMALL["sen2lcz_mf"]
+    copy = start_folder(workspace / STARTS, brought.start.sha256)
+    assert (copy / "model.safetensors").read_bytes() == b"weights"
+    assert make_workspace("one", start=brought) == workspace
+    assert load_params(make_workspace("one") / "params.yaml").train.start is None
+
+
+def test_the_trials_of_a_profile_stay_with_a_start(checkout: Path, brought: Brought) -> None:
+    (checkout / "profiles/other.yaml").write_text(
+        "trials:\n  tuned: {backbone: eb_cnn, variant: plain, seed: 2}\n"
+        "  new: {backbone: eb_cnn, variant: plain, seed: 2, overrides: {train: {start: null}}}\n"
+    )
+    params = load_params(make_workspace("one", profile="other", start=brought) / "params.yaml")
+    assert [params.trial(name).train.start for name in params.trials] == [brought.start, None]
+    assert [trial.backbone for trial in params.trials.values()] == ["eb_cnn", "eb_cnn"]
 
 
 def test_a_linked_dataset_keeps_its_name(checkout: Path, dataset: Path) -> None:

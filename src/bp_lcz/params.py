@@ -133,6 +133,15 @@ class Prompts(PromptVectors):
         return self
 
 
+class Start(_Section):
+    """A checkpoint that training begins with; ``bp-lcz workspace NAME --start MODEL`` brings it and writes this."""
+
+    name: str = Field(min_length=1)
+    """``<model>/<version>`` of a registered model, or the name of a folder."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Of its weights: which version an alias meant is decided once, and another start trains anew."""
+
+
 class Train(_Section):
     """Optimisation, equal for all trials unless a trial overrides it."""
 
@@ -145,6 +154,14 @@ class Train(_Section):
     """Epochs without a better validation kappa before training stops."""
     per_class: PositiveInt | None
     """Most training patches of a class, drawn by the seed of the trial; null: all. Other splits stay whole."""
+    start: Start | None
+    """Whose weights training begins with; null: random ones. The backbone must be the same, and so must the channels of
+    the sensors that it looks at; layers that the start does not have begin with random weights."""
+    start_rate: Annotated[float, Field(gt=0, le=1)]
+    """Factor of the learning rate for weights that come from the start."""
+    frozen_norm_below: NonNegativeInt
+    """With fewer training patches than this, the statistics of batch normalisation stay those of the start: few patches
+    estimate them badly."""
     balance: Share
     """Exponent of the inverse class frequency that weights the cross-entropy: 0 none, 1 full."""
     flips: bool

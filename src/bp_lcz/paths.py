@@ -17,4 +17,11 @@ EVALUATIONS = OUTPUTS / "evaluations"
 REPORTS = Path("reports")
 CLAIMS = OUTPUTS / "claims.json"
 PAPER = Path("paper.yaml")
+STARTS = OUTPUTS / "starts"
+"""Checkpoints that training begins with, each in its `start_folder`."""
 SCRATCH = Path(".scratch")
+
+
+def start_folder(starts: Path, sha256: str) -> Path:
+    """Where the checkpoint with these weights lies."""
+    return starts / sha256[:16]

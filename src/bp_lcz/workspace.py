@@ -4,13 +4,16 @@ A workspace has its own ``params.yaml``, ``dvc.lock`` and outputs, and shares th
 checkout: the main tree stays clean, and what was computed once is restored everywhere. Its ``params.yaml`` is
 written anew whenever the workspace is renewed:
 
-    committed params.yaml  <-  profiles/<profile>.yaml  <-  dataset.root from --dataset
+    committed params.yaml  <-  profiles/<profile>.yaml  <-  dataset.root from --dataset, train.start from --start
 
 A profile is merged key by key: mappings merge, everything else (numbers, text, lists, null) replaces the
 value below it. The one exception is ``trials``: a profile that has it names all trials, and the committed ones
 are gone. In its place a profile may have a ``matrix`` (``bp_lcz.params.Matrix``), which is written out here.
 ``profile`` is set to the profile's name, so that the report can say how it was made. The file that a profile names as
 ``rule`` must be committed and becomes its SHA-256; a workspace that was begun with another rule is not renewed.
+
+A start becomes name and hash in ``train.start``; its files lie in the workspace from then on. Where no profile names
+trials, the committed ones take the start's backbone with its options.
 """
 
 import errno
@@ -26,14 +29,16 @@ from contextlib import ExitStack
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from bp_lcz.dvc_internals import cache_folder
 from bp_lcz.errors import UserError
-from bp_lcz.files import locked, staged_file
-from bp_lcz.params import PARAMS_FILE, SPLITS, Matrix, load_params, parse_section, read_sections
+from bp_lcz.files import locked, staged_file, staged_folder
+from bp_lcz.params import PARAMS_FILE, SPLITS, Matrix, Start, load_params, parse_section, read_sections
+from bp_lcz.paths import STARTS, start_folder
+from bp_lcz.records import Checkpoint
 
 WORKSPACES = Path(".workspaces")
 PROFILES = Path("profiles")
@@ -45,7 +50,16 @@ _RULE = re.compile(r"^rule: ([0-9a-f]{64})$", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def make_workspace(name: str, profile: str | None = None, dataset: Path | None = None) -> Path:
+class Brought(NamedTuple):
+    """What training is to begin with, and the folder with its two files."""
+
+    start: Start
+    folder: Path
+
+
+def make_workspace(
+    name: str, profile: str | None = None, dataset: Path | None = None, start: Brought | None = None
+) -> Path:
     """Make a workspace at the commit that the main checkout is on, or renew an existing one.
 
     Renewing moves the workspace to that commit and writes its ``params.yaml`` anew, without a profile or data
@@ -56,6 +70,7 @@ def make_workspace(name: str, profile: str | None = None, dataset: Path | None =
         name: folder under ``.workspaces``: a letter or digit, then letters, digits, ``.``, ``_`` and ``-``.
         profile: name of a file in the main checkout's ``profiles``, committed or not.
         dataset: folder with So2Sat files, relative to the current folder; becomes ``dataset.root``.
+        start: checkpoint that the trials begin with; becomes ``train.start``.
 
     Returns:
         Absolute path of the workspace.
@@ -75,7 +90,7 @@ def make_workspace(name: str, profile: str | None = None, dataset: Path | None =
         raise UserError(main, "has a line break in its path, which DVC's settings cannot hold; move the checkout")
     commit = git(main, "log", "-1", "--no-show-signature", "--format=%H")
     folder = main / WORKSPACES / name
-    text = _merged_params(main, commit, profile, dataset)
+    text = _merged_params(main, commit, profile, dataset, start)
     changed = _changed(main, f":!{LOCK_FILE}", f":!{PROFILES}")
     if changed:
         print(
@@ -102,6 +117,9 @@ def make_workspace(name: str, profile: str | None = None, dataset: Path | None =
             else:
                 _move_to(folder, commit)
             share_dvc_settings(main, folder)
+            if start is not None:
+                with staged_folder(start_folder(folder / STARTS, start.start.sha256)) as copy:
+                    shutil.copytree(start.folder, copy, dirs_exist_ok=True)
             with staged_file(folder / PARAMS_FILE) as file:
                 file.write_text(text, encoding="utf-8")
         except BaseException:
@@ -161,11 +179,12 @@ _HOOK_VARIABLES = frozenset(
 )
 
 
-def _merged_params(main: Path, commit: str, profile: str | None, dataset: Path | None) -> str:
+def _merged_params(main: Path, commit: str, profile: str | None, dataset: Path | None, start: Brought | None) -> str:
     """Text of the workspace's ``params.yaml``, checked."""
     sources = [f"{PARAMS_FILE} of the commit"]
     committed = git(main, "show", f"{commit}:{PARAMS_FILE}")
     params = read_sections(committed.encode("utf-8", "surrogateescape"), sources[0])
+    committed_trials = params.get("trials")
     if profile is not None:
         params = merge_profile(main, params, profile)
         sources.append(f"{PROFILES}/{profile}.yaml")
@@ -174,6 +193,9 @@ def _merged_params(main: Path, commit: str, profile: str | None, dataset: Path |
     if dataset is not None:
         params = _merge(params, {"dataset": {"root": str(_dataset_folder(dataset))}})
         sources.append("the folder given as --dataset")
+    if start is not None:
+        params = _begun(params, start, has_own_trials=params["trials"] != committed_trials)
+        sources.append("the model given as --start")
     header = f"# Written by `bp-lcz workspace` from {', '.join(sources)}; renewed with the workspace.\n"
     text = header + yaml.safe_dump(params, sort_keys=False, allow_unicode=True, width=110)
     with tempfile.TemporaryDirectory() as scratch:
@@ -184,6 +206,18 @@ def _merged_params(main: Path, commit: str, profile: str | None, dataset: Path |
         except UserError as error:
             raise UserError(" + ".join(sources), error.what) from None
     return text
+
+
+def _begun(params: dict[str, Any], brought: Brought, *, has_own_trials: bool) -> dict[str, Any]:
+    form = Checkpoint.read(brought.folder / "model.json")
+    params = _merge(params, {"train": {"start": brought.start.model_dump()}})
+    if not has_own_trials:
+        variants = {trial["variant"]: trial for trial in params["trials"].values()}
+        params["trials"] = {
+            f"{form.backbone}-{variant}": trial | {"backbone": form.backbone} for variant, trial in variants.items()
+        }
+        params["backbones"] = params["backbones"] | {form.backbone: form.backbone_options}
+    return params
 
 
 def merge_profile(main: Path, params: dict[str, Any], profile: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -55,14 +56,29 @@ def workspace(
     dataset: Annotated[
         Path | None, typer.Option(help="Folder with So2Sat files to run on instead of the demo data.")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="Model that training begins with: folder of a checkpoint, models:/<name>@<alias>, sen2lcz-mf."
+        ),
+    ] = None,
 ) -> None:
     """Make or renew a git worktree with its own params.yaml, and print its path.
 
     Example: bp-lcz workspace mydata --dataset /data/my_patches
+
+    Example: bp-lcz workspace mydata --dataset /data/my_patches --start models/sen2lcz-mf
     """
     from bp_lcz.so2sat.pinned import verify_pins
-    from bp_lcz.workspace import make_workspace
+    from bp_lcz.workspace import Brought, make_workspace
 
     if dataset is not None:
         verify_pins(dataset)
-    typer.echo(make_workspace(name, profile=profile, dataset=dataset))
+    with tempfile.TemporaryDirectory() as scratch:
+        brought = None
+        if start is not None:
+            from bp_lcz.registry.start import bring_start
+
+            folder = Path(scratch) / "start"
+            brought = Brought(bring_start(Path.cwd(), start, folder), folder)
+        typer.echo(make_workspace(name, profile=profile, dataset=dataset, start=brought))

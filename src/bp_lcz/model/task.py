@@ -1,6 +1,6 @@
 """What Lightning trains and on which batches: the training step of a trial, what is measured after each epoch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import lightning
@@ -83,15 +83,24 @@ class LczTask(lightning.LightningModule):
         trial: the trial's parameters.
         weights: of the classes in the cross-entropy.
         steps: optimiser steps of the whole training, for the learning-rate schedule.
+        old: parts of the network whose weights come from a start.
     """
 
     weights: Tensor
 
-    def __init__(self, network: BPLCZ, trial: TrialParams, weights: Float[Tensor, "klass"], steps: int) -> None:
+    def __init__(
+        self,
+        network: BPLCZ,
+        trial: TrialParams,
+        weights: Float[Tensor, "klass"],
+        steps: int,
+        old: Collection[str] = (),
+    ) -> None:
         super().__init__()
         self.network = network
         self.trial = trial
         self.steps = steps
+        self.old = old
         self.history: History = []
         self.register_buffer("weights", weights, persistent=False)
         self._training: list[Tensor] = []
@@ -167,17 +176,22 @@ class LczTask(lightning.LightningModule):
         self.log("validation_kappa", float(np.nan_to_num(row["validation_kappa"])))
 
     def configure_optimizers(self) -> Any:
-        """AdamW with decay on matrices only, and one cosine cycle of the learning rate."""
+        """AdamW with decay on matrices only, and one cosine cycle of the learning rate, lower for what is old."""
         train = self.trial.train
-        parameters = list(self.network.parameters())
-        groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": train.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        groups: list[dict[str, Any]] = []
+        for is_old, rate in ((False, train.learning_rate), (True, train.learning_rate * train.start_rate)):
+            named = self.network.named_parameters()
+            parameters = [p for name, p in named if (name.partition(".")[0] in self.old) == is_old]
+            groups += [
+                {"params": [p for p in parameters if p.ndim > 1], "weight_decay": train.weight_decay, "lr": rate},
+                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0, "lr": rate},
+            ]
+        groups = [group for group in groups if group["params"]]
         # One kernel for all parameters. On a CPU it saves 1 % of a step and gives other last bits, so not there.
         fused = self.device.type == "cuda" or None
         optimizer = torch.optim.AdamW(groups, lr=train.learning_rate, fused=fused)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=train.learning_rate, total_steps=self.steps)
+        rates = [group["lr"] for group in groups]
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rates, total_steps=self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

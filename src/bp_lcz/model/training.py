@@ -33,12 +33,13 @@ from bp_lcz.model.backbones import complete_options
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import versions, write_checkpoint
 from bp_lcz.model.memory import keep_freed_memory
+from bp_lcz.model.start import freeze_statistics, load_start, start_line, take_over
 from bp_lcz.model.task import History, LczTask, PatchModule, class_weights
 from bp_lcz.params import PromptVectors, Tier, TrialParams
 from bp_lcz.patches.loader import few_of_each_class
 from bp_lcz.patches.store import PackedStore
 from bp_lcz.patches.tiers import open_store
-from bp_lcz.paths import DEMO
+from bp_lcz.paths import DEMO, STARTS
 from bp_lcz.records import ModelDescription, PackManifest, TextOrigin, Timings, Validation
 from bp_lcz.scoring.metrics import defined
 from bp_lcz.text.table import PromptTable, read_prompt_table
@@ -60,6 +61,7 @@ def train_trial(
     *,
     tier: Tier = "auto",
     dataset: Path = DEMO,
+    starts: Path = STARTS,
 ) -> None:
     """Train one trial and write ``model.safetensors``, ``model.json``, ``history.csv`` and ``timings.json``.
 
@@ -74,9 +76,11 @@ def train_trial(
         out: folder of the four files; they appear there in one step.
         tier: what patches are read from; no part of the result.
         dataset: folder of the So2Sat files, read by the tier ``hdf5`` only.
+        starts: folder of the checkpoints that training begins with.
 
     Raises:
-        UserError: if an input is missing, the device or tier cannot be had, or another process trains the same trial.
+        UserError: if an input is missing, the device or tier cannot be had, the trial cannot begin with its start, or
+            another process trains the same trial.
     """
     manifest = PackManifest.read(packed / "manifest.json")
     table = read_prompt_table(prompts)
@@ -98,6 +102,9 @@ def train_trial(
             torch.tensor(manifest.mean, dtype=torch.float32),
             torch.tensor(manifest.std, dtype=torch.float32),
         )
+        start, taken = trial.train.start, dict[str, int]()
+        if start is not None:
+            taken = take_over(network, trial, channels, load_start(starts, start))
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         where = torch.device("cpu" if device == "cpu" else "cuda")
         stores = partial(open_store, tier, packed=packed, dataset=dataset, device=where)
@@ -107,7 +114,9 @@ def train_trial(
             counts = tuple(min(count, most) for count in counts)
         data = PatchModule(stores, trial.train.batch_size, trial.seed, pool)
         steps = -(-sum(counts) // trial.train.batch_size) * trial.train.epochs
-        task = LczTask(network, trial, class_weights(counts, trial.train.balance), steps)
+        task = LczTask(network, trial, class_weights(counts, trial.train.balance), steps, taken)
+        if frozen := start is not None and sum(counts) < trial.train.frozen_norm_below:
+            freeze_statistics(network, taken)
         clock = _Clock(trial, sum(counts))
         best = ModelCheckpoint(
             state,
@@ -147,6 +156,8 @@ def train_trial(
                 f"{trial.train.precision})",
                 flush=True,
             )
+            if start is not None:
+                print(f"{trial.name}: {start_line(network, start, taken, frozen=frozen)}", flush=True)
         trainer.fit(task, data, ckpt_path=_resumable(state, trial.name, is_first), weights_only=True)
         if not is_first:
             return
@@ -160,6 +171,7 @@ def train_trial(
             level=manifest.level,
             likeness=manifest.likeness,
             parameters=parameters,
+            from_start=sum(taken.values()),
             operations=operations(network),
             best_epoch=int(kept["epoch"]),
             validation=Validation(
@@ -277,6 +289,7 @@ def _quieten() -> None:
         ".*`isinstance\\(treespec, LeafSpec\\)`",
         ".*exists and is not empty",
         ".*number of training batches",
+        ".*in eval mode at the start of training",  # statistics of a start that stay
     ):
         warnings.filterwarnings("ignore", message)
 

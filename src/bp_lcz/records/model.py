@@ -56,6 +56,7 @@ class Checkpoint(NetworkParams, Record):
         level: of the Sentinel-2 that it was trained on, as much a part of what it takes; None where it is not known.
         likeness: what tells other patches from its training data; None where nothing is known of them.
         parameters: how many it has.
+        from_start: how many of them began with those of ``train.start``.
         operations: multiply-adds that a patch costs in inference.
         best_epoch: whose weights were kept, counted from 1.
         prompts: texts or a control in their place; None where it was trained elsewhere.
@@ -65,12 +66,13 @@ class Checkpoint(NetworkParams, Record):
     """
 
     remedy: ClassVar[str] = "make it anew: `bp-lcz pretrained`, or `dvc repro` where it was trained"
-    format: Literal[8] = 8
+    format: Literal[9] = 9
     trial: str
     channels: KnownChannels
     level: Level | None = None
     likeness: Likeness | None = None
     parameters: int
+    from_start: int = 0
     operations: int | None = None
     source: str | None
     versions: dict[str, str]

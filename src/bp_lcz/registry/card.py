@@ -5,7 +5,7 @@ Every number is read from the files of the trial; none is written by hand.
 
 from collections.abc import Sequence
 
-from bp_lcz.params import SPLITS
+from bp_lcz.params import SPLITS, Start
 from bp_lcz.records import Evaluation, GateSummary, Interval, Metric, ModelDescription, TextOrigin, TrialTags
 from bp_lcz.scoring.score import fraction
 
@@ -42,6 +42,7 @@ def model_card(model: ModelDescription, evaluation: Evaluation, summary: GateSum
         f"- sen1: {', '.join(model.channels.sen1) or 'none'}",
         f"- sen2: {', '.join(model.channels.sen2) or 'none'}; level {model.level or 'not stated'}",
         f"- text encoder: {_encoder(model.text)}",
+        *([] if (start := model.train.start) is None else [_start(start, model)]),
         f"- weights sha256 {tags.weights_sha256}",
         f"- commit {tags.git_commit}{' with changes' if tags.git_dirty == 'true' else ''}; "
         + ", ".join(f"{name} {value}" for name, value in sorted(model.versions.items())),
@@ -104,6 +105,10 @@ def _encoder(text: TextOrigin | None) -> str:
     if text is None:
         return "none"
     return f"{text.encoder}, sha256 {text.sha256[:16]}, template `{text.template}`"
+
+
+def _start(start: Start, model: ModelDescription) -> str:
+    return f"- {model.from_start:,} parameters began with those of {start.name}, sha256 {start.sha256}"
 
 
 def _present(counts: Sequence[int]) -> str:

@@ -39,10 +39,18 @@ def fetch_artifact(client: "MlflowClient", run_id: str, file: str, sha256: str |
     return content
 
 
-def fetch_classifier(client: "MlflowClient", version: "ModelVersion", device: str = "cpu") -> Classifier:
+def fetch_classifier(
+    client: "MlflowClient", version: "ModelVersion", device: str = "cpu", keep: Path | None = None
+) -> Classifier:
     """The network of a registered version, by the installed package from safetensors and JSON alone.
 
     The code that a version carries for MLflow is not touched.
+
+    Args:
+        client: of the store.
+        version: of a registered model.
+        device: where the network is to run.
+        keep: folder to make that keeps its two files.
 
     Raises:
         TemporaryError: if the store does not answer.
@@ -52,7 +60,8 @@ def fetch_classifier(client: "MlflowClient", version: "ModelVersion", device: st
 
     where = f"{version.name} version {version.version}"
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+        folder = keep or Path(scratch)
+        folder.mkdir(exist_ok=True)
         for file in (DESCRIPTION, WEIGHTS):
             try:
                 source = client.get_model_version_download_uri(version.name, str(version.version))

@@ -210,6 +210,8 @@ def value_text(value: Any) -> str:
     """A value of ``params.yaml`` as the tables show it."""
     if isinstance(value, float):
         return f"{value:g}".removeprefix("0") if 0 < abs(value) < 1 else f"{value:g}"
+    if isinstance(value, dict):
+        return str(value["name"])  # of a start
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
