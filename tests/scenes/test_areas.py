@@ -8,19 +8,15 @@ import pyogrio
 import pytest
 import shapely
 from rasterio.crs import CRS
-from rasterio.warp import transform
 
 from bp_lcz.errors import UserError
 from bp_lcz.scenes.areas import read_area
 from bp_lcz.scenes.scene import SceneOptions, opened_scene
+from tests.scenes.drawn import degrees
 from tests.scenes.rasters import NORTH, UTM, WEST, optical, write_tif
 
 SQUARE = shapely.box(WEST + 310, NORTH - 610, WEST + 610, NORTH - 310)
 BOW = shapely.Polygon([(0, 0), (1, 1), (1, 0), (0, 1)])
-
-
-def degrees(shape):
-    return shapely.transform(shape, lambda xy: np.column_stack(transform(UTM, "EPSG:4326", *xy.T)))
 
 
 def geojson(path: Path, *shapes) -> Path:

@@ -1,8 +1,11 @@
-"""The area to which a scene is cut: polygons of a file, or a box in degrees."""
+"""Polygons of files, and the area to which a scene is cut: those, or a box in degrees."""
 
 import os
 import warnings
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
@@ -20,6 +23,25 @@ _SIDE_PARTS = 64
 """Pieces of the longest side of an area, so that straight sides stay where they are in other coordinates."""
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A polygon as it stands in a file.
+
+    Attributes:
+        layer: in which it stands; of KML the folder.
+        number: in that layer, from 1 on.
+        shape: valid, of one part or several, without heights.
+        crs: of the shape.
+        fields: what the file says of it.
+    """
+
+    layer: str
+    number: int
+    shape: BaseGeometry
+    crs: CRS
+    fields: dict[str, Any]
+
+
 def read_area(area: str, crs: CRS) -> BaseGeometry:
     """Polygons in the coordinates of a grid.
 
@@ -28,39 +50,70 @@ def read_area(area: str, crs: CRS) -> BaseGeometry:
         crs: of the grid.
 
     Raises:
-        UserError: if the file is unreadable, has no coordinates or no polygons, one crosses itself, or they do not
-            lie within the grid's coordinates.
+        UserError: for the reasons of `drawn_polygons`, or if they do not lie within the grid's coordinates.
     """
     numbers = area.split(",")
     if len(numbers) == 4 and not os.path.exists(area):  # noqa: PTH110 - Path's own fails where a name is too long
-        return _moved(area, _box(area, numbers), CRS.from_epsg(4326), crs)
+        return moved(area, _box(area, numbers), CRS.from_epsg(4326), crs)
     path = Path(area)
     if not os.path.exists(path):  # noqa: PTH110
         raise UserError(path, "not found; --area takes a file of polygons or W,S,E,N in degrees")
+    polygons, _ = drawn_polygons(path, has_fields=False)
+    return shapely.union_all([moved(path, one.shape, one.crs, crs) for one in polygons])
+
+
+def drawn_polygons(path: Path, has_fields: bool = True) -> tuple[list[Drawn], Counter[str]]:
+    """All polygons of all layers of a file, and how many things of other kinds it holds.
+
+    Args:
+        path: in any format of GDAL and any coordinates.
+        has_fields: whether fields are read, too.
+
+    Raises:
+        UserError: if the file is missing or unreadable, has no coordinates or no polygons, or one crosses itself.
+    """
     import pyogrio  # brings pandas, which nothing else here needs
 
-    parts = []
+    if not os.path.exists(path):  # noqa: PTH110
+        raise UserError(path, "not found")
+    polygons: list[Drawn] = []
+    others: Counter[str] = Counter()
     try:
         for layer, kind in pyogrio.list_layers(path):
             if kind is None:
                 continue
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of single shapes, which are looked at below
-                meta, _, shapes, _ = pyogrio.raw.read(path, layer=layer, columns=[], force_2d=True)
-            parts += [(shape, meta["crs"]) for shape in shapely.from_wkb(shapes) if shape is not None]
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError, shapely.GEOSException) as error:
+                meta, _, stored, fields = pyogrio.raw.read(
+                    path, layer=layer, columns=None if has_fields else [], force_2d=True
+                )
+            if not len(stored):
+                continue
+            crs = _crs(path, meta["crs"])
+            for place, shape in enumerate(shapely.from_wkb(stored, on_invalid="ignore")):
+                if shape is None or shape.is_empty or shape.geom_type not in _POLYGONS:
+                    others["without a shape" if shape is None or shape.is_empty else shape.geom_type] += 1
+                    continue
+                values = {name: column[place] for name, column in zip(meta["fields"], fields, strict=True)}
+                polygons.append(Drawn(layer, place + 1, shape, crs, values))
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
         raise UserError(path, f"no readable polygons: {one_line(error)}") from None
-    polygons = [(shape, own) for shape, own in parts if shape.geom_type in _POLYGONS and not shape.is_empty]
     if not polygons:
-        kinds = ", ".join(sorted({shape.geom_type for shape, _ in parts})) or "nothing"
-        raise UserError(path, f"holds no polygons ({kinds})")
-    for shape, own in polygons:
-        if not shape.is_valid:
-            raise UserError(path, f"a polygon is not valid: {shapely.is_valid_reason(shape)}; mend it, or draw it anew")
-        if own is None:
-            raise UserError(path, "has no coordinate reference system")
+        raise UserError(path, f"holds no polygons ({', '.join(sorted(others)) or 'nothing'})")
+    for one in polygons:
+        if not one.shape.is_valid:
+            reason = shapely.is_valid_reason(one.shape)
+            raise UserError(
+                path, f"polygon {one.number} of {one.layer} is not valid: {reason}; mend it, or draw it anew"
+            )
+    return polygons, others
+
+
+def _crs(path: Path, text: str | None) -> CRS:
+    if text is None:
+        raise UserError(path, "has no coordinate reference system")
     try:
-        return shapely.union_all([_moved(path, shape, CRS.from_user_input(own), crs) for shape, own in polygons])
+        return CRS.from_user_input(text)
     except CRSError:
         raise UserError(path, "its coordinate reference system is not understood") from None
 
@@ -75,17 +128,17 @@ def _box(area: str, numbers: list[str]) -> BaseGeometry:
     return shapely.box(west, south, east + 360 * (east < west), north)
 
 
-def _moved(where: object, shape: BaseGeometry, own: CRS, crs: CRS) -> BaseGeometry:
+def moved(where: object, shape: BaseGeometry, own: CRS, crs: CRS) -> BaseGeometry:
     """In other coordinates, with points on its sides so that these keep their course."""
+    west, south, east, north = shape.bounds
+    if own.is_geographic and not -90 <= south <= north <= 90:  # a GeoJSON in metres that does not say so
+        raise UserError(where, f"{west:.0f}, {south:.0f} are no degrees; state its coordinate reference system")
     if own == crs:
         return shape
-    west, south, east, north = shape.bounds
 
     def move(corners: Float[np.ndarray, "corner 2"]) -> Float[np.ndarray, "corner 2"]:
         return np.column_stack(transform(own, crs, corners[:, 0], corners[:, 1]))
 
-    if own.is_geographic and not -90 <= south <= north <= 90:  # a GeoJSON in metres that does not say so
-        raise UserError(where, f"{west:.0f}, {south:.0f} are no degrees; state its coordinate reference system")
     try:
         moved = shapely.transform(shapely.segmentize(shape, max(east - west, north - south) / _SIDE_PARTS), move)
     except (RasterioError, CPLE_BaseError):  # of PROJ, beyond what a projection knows

@@ -48,19 +48,31 @@ def class_lookup(path: Path, zones: Any, band: int, label_map: Path | None) -> d
             raise UserError(path, f"{some}: no local climate zones (1..17, or 1..10 and 101..107); give --label-map")
         return lookup
     try:
-        content = json.loads(label_map.read_text(encoding="utf-8"))
-        pairs = {int(value): code for value, code in content.items()}
-    except FileNotFoundError:
-        raise UserError(label_map, "not found") from None
-    except (ValueError, AttributeError, RecursionError):
+        pairs = {int(value): place for value, place in read_label_map(label_map).items()}
+    except ValueError:
         raise UserError(label_map, 'expected JSON such as {"1": "G", "2": "A", "3": null}') from None
-    unknown = [code for code in pairs.values() if code is not None and str(code) not in CODES]
-    if unknown:
-        raise UserError(label_map, f"unknown LCZ {unknown[0]!r}; known: {', '.join(CODES)}")
     missing = present - set(pairs)
     if missing:
         raise UserError(label_map, f"says nothing of {', '.join(map(str, sorted(missing)[:5]))} in {path.name}")
-    return {value: CODES.index(str(code)) for value, code in pairs.items() if code is not None}
+    return {value: place for value, place in pairs.items() if place is not None}
+
+
+def read_label_map(path: Path) -> dict[str, int | None]:
+    """Class index of each value or name of somebody else's scheme, None of those to drop.
+
+    Raises:
+        UserError: if the file is no JSON from texts to codes ``1``..``10``, ``A``..``G`` or null.
+    """
+    try:
+        pairs = dict(json.loads(path.read_text(encoding="utf-8")).items())
+    except FileNotFoundError:
+        raise UserError(path, "not found") from None
+    except (ValueError, AttributeError, RecursionError):
+        raise UserError(path, 'expected JSON such as {"1": "G", "2": "A", "3": null}') from None
+    unknown = [code for code in pairs.values() if code is not None and str(code) not in CODES]
+    if unknown:
+        raise UserError(path, f"unknown LCZ {unknown[0]!r}; known: {', '.join(CODES)}")
+    return {value: None if code is None else CODES.index(str(code)) for value, code in pairs.items()}
 
 
 def classes_of(
