@@ -16,15 +16,16 @@ from rasterio.transform import from_origin
 
 from bp_lcz.errors import BusyError, UserError
 from bp_lcz.files import file_sha256, locked
+from bp_lcz.maps import accuracy, work
 from bp_lcz.maps import map as maps
-from bp_lcz.maps import work
 from bp_lcz.maps.against import told
 from bp_lcz.maps.cells import Reason
 from bp_lcz.maps.filters import majority
 from bp_lcz.maps.inputs import input_files
 from bp_lcz.maps.map import MapOptions, make_map, plan_map
+from bp_lcz.maps.others import Others
 from bp_lcz.model.checkpoint import load_classifier, write_checkpoint
-from bp_lcz.records import Likeness, MapReport
+from bp_lcz.records import Accuracy, Likeness, MapReport
 from bp_lcz.scenes.scene import SceneOptions, opened_scene
 from bp_lcz.scheme import CODES
 from bp_lcz.serving.predict import predict_file
@@ -353,7 +354,7 @@ def test_a_report_holds_what_a_comparison_with_other_maps_found(scene, network, 
     place = rasterio.open(plain / "lcz.tif").transform
     other = write_cells(tmp_path / "other.tif", half.astype(np.uint8), transform=place, nodata=0)
     said = []
-    make_map(network, "small", options_of(scene, against=other, compare=plain), out, said.append)
+    make_map(network, "small", options_of(scene, others=Others(against=other, compare=plain)), out, said.append)
     report = MapReport.read(out / "report.json")
     assert (report.compare.is_own, report.compare.scores.oa) == (True, 1)
     assert report.against.cells == sum(report.zones.values())
@@ -367,5 +368,27 @@ def test_what_cannot_be_compared_in_the_end_is_refused_at_once(scene, network, t
     beside = write_map(tmp_path / "beside", patchy(), transform=from_origin(WEST + 50_000, NORTH, 100, 100)) / "lcz.tif"
     for other in (tmp_path / "none.tif", beside):
         with pytest.raises(UserError) as caught:
-            plan_map(network, "small", options_of(scene, against=other), tmp_path / "out")
+            plan_map(network, "small", options_of(scene, others=Others(against=other)), tmp_path / "out")
         assert caught.value.where == str(other)
+
+
+def test_a_map_that_is_held_against_a_reference_tells_how_right_it_is_wherever_it_goes(scene, network, tmp_path):
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    make_map(network, "small", options_of(scene), plain, print)
+    with rasterio.open(plain / "lcz.tif") as file:
+        lcz, place = file.read(1), file.transform
+    half = np.where(np.arange(lcz.shape[1]) < 8, lcz, lcz % 17 + (lcz > 0)).astype(np.uint8)
+    known = write_cells(tmp_path / "known.tif", half, transform=place, nodata=0)
+    said = []
+    report = make_map(network, "small", options_of(scene, others=Others(reference=known)), out, said.append)
+    found = Accuracy.read(out / "accuracy.json")
+    assert found == report.accuracy == MapReport.read(out / "report.json").accuracy
+    assert found.metrics["oa"].value == (lcz[:, :8] > 0).sum() / (lcz > 0).sum()
+    assert found.seen == 0  # of simulated patches
+    assert set(accuracy.told(found)) <= set(said)
+    rows = list(csv.DictReader((out / "confusion.csv").open()))
+    assert [[int(row[f"map_{code}"]) for code in CODES] for row in rows] == [list(row) for row in found.confusion]
+    areas = list(csv.DictReader((out / "areas.csv").open()))
+    known_km2 = sum(float(row["km2_adjusted"] or 0) for row in areas)
+    assert known_km2 + found.unadjusted_km2 == pytest.approx((lcz > 0).sum() / 100, abs=0.1)
+    assert found.reference in (out / "map.html").read_text()

@@ -49,6 +49,12 @@ def make(
         bool, typer.Option("--other-level", help="Map scenes of another level (L1C, L2A) than the model takes.")
     ] = False,
     over: Annotated[str, typer.Option("--filter", help="none, majority (3 x 3 cells) or wudapt (Gaussian).")] = "none",
+    reference: Annotated[
+        Path | None, typer.Option(help="Raster of zones that are known, to tell how right the map is.")
+    ] = None,
+    trained_on: Annotated[
+        Path | None, typer.Option(help="Folder of the data set of the model, to tell which of them it was trained on.")
+    ] = None,
     against: Annotated[Path | None, typer.Option(help="Another map of zones, to compare this one with.")] = None,
     compare: Annotated[Path | None, typer.Option(help="Folder of another map of ours, likewise.")] = None,
     export: Annotated[str, typer.Option(help="Forms for other tools: wudapt, wrf, umep, with commas.")] = "",
@@ -61,9 +67,12 @@ def make(
     Example: bp-lcz map models/sen2lcz-mf --s2 S2_L1C.tif --out berlin
 
     Example: bp-lcz map models/sen2lcz-mf --s2 S2_L1C.tif --dry-run
+
+    Example: bp-lcz map models/sen2lcz-mf --s2 S2_L1C.tif --reference known.tif --out berlin
     """
     from bp_lcz.maps.exports import export_names
     from bp_lcz.maps.map import MapOptions, make_map, plan_map
+    from bp_lcz.maps.others import Others
     from bp_lcz.serving.predict import load_model
 
     scene = scene_options(
@@ -81,7 +90,8 @@ def make(
         area=area,
         crs=crs,
     )
-    options = MapOptions(scene, over, export_names(export), against, compare, other_level)
+    others = Others(reference, trained_on, against, compare)
+    options = MapOptions(scene, over, export_names(export), others, other_level)
     if out is None and not dry_run:
         raise UsageError("--out", "name the folder to make; --dry-run does without")
     classifier, name = load_model(Path.cwd(), model)

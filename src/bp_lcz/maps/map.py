@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from bp_lcz.errors import UserError
 from bp_lcz.files import staged_folder
-from bp_lcz.maps.against import compare_maps, told, write_table, zones_of
 from bp_lcz.maps.cautions import cautions
 from bp_lcz.maps.cells import (
     Reason,
@@ -28,6 +27,7 @@ from bp_lcz.maps.exports import write_exports
 from bp_lcz.maps.filters import FILTERS
 from bp_lcz.maps.inputs import State, hashed, input_files, states
 from bp_lcz.maps.item import ITEM, write_item
+from bp_lcz.maps.others import Beside, Others, set_beside
 from bp_lcz.maps.outputs import (
     AREAS,
     CELL_KM2,
@@ -43,7 +43,7 @@ from bp_lcz.maps.page import PAGE, Story, write_page
 from bp_lcz.maps.work import finished_rows, key_of, refuse_existing
 from bp_lcz.model.checkpoint import Classifier, versions
 from bp_lcz.patches.likeness import too_many_unlike
-from bp_lcz.records import Comparison, MappedBy, MapReport
+from bp_lcz.records import MappedBy, MapReport
 from bp_lcz.scenes.raster import CELL, CELL_PIXELS
 from bp_lcz.scenes.scene import Scene, SceneOptions, opened_scene
 from bp_lcz.scheme import ZONES
@@ -71,27 +71,19 @@ class MapOptions:
         scene: files, and what they do not say.
         filter: that goes over the zones, of `FILTERS`.
         exports: forms for other tools, of `export_names`.
-        against: another map, to compare this one with.
-        compare: the folder of another map of ours, likewise.
+        others: what to set the map beside.
         other_level: whether scenes of another level than the model takes are accepted.
     """
 
     scene: SceneOptions
     filter: str = "none"
     exports: tuple[str, ...] = ()
-    against: Path | None = None
-    compare: Path | None = None
+    others: Others = field(default_factory=Others)
     other_level: bool = False
 
     def __post_init__(self) -> None:
         if self.filter not in FILTERS:
             raise UserError(f"--filter {self.filter}", f"expected {', '.join(FILTERS)}")
-
-    @property
-    def others(self) -> dict[str, Path]:
-        """The maps to compare this one with, by option."""
-        named = {"against": self.against, "compare": self.compare}
-        return {name: path for name, path in named.items() if path is not None}
 
 
 @dataclass(frozen=True)
@@ -252,8 +244,7 @@ def _planned(classifier: Classifier, name: str, options: MapOptions, out: Path |
         files = input_files(options.scene, scene)
         plan = _Plan(scene, classifier, name, options, out or Path("map"), notices, files, states(files))
         _check_space(plan)
-        for other in options.others.values():
-            zones_of(other, scene.grid.crs, plan.place, plan.shape)  # refuses now what could not be compared in the end
+        options.others.check(scene.grid.crs, plan.place, plan.shape)
         yield plan
 
 
@@ -276,19 +267,18 @@ def _write(
     with staged_folder(plan.out) as folder:
         tags = {"model": plan.name, "weights_sha256": plan.classifier.description.weights_sha256}
         write_rasters(folder, cells, lcz, crs, plan.place, tags | ({"notice": notice} if notice else {}))
-        found = _compare(folder, plan.options)
-        report = _report(plan, reasons, lcz, found)
-        write_areas(folder / AREAS, [report.zones.get(zone.code, 0) for zone in ZONES], notice)
+        beside = set_beside(folder, plan.options.others, plan.classifier.description)
+        report = _report(plan, reasons, lcz, beside)
+        write_areas(folder / AREAS, [report.zones.get(zone.code, 0) for zone in ZONES], notice, beside.accuracy)
         files = plan.scene.findings.files
         taken = [file.taken for file in files if file.quantity == "reflectance"]
         write_item(folder, plan.out.name, taken, plan.notices)
         report.write(folder / REPORT)
-        agreement = [line for comparison in found.values() for line in told(comparison)]
-        write_page(folder, true_colours(cells), _story(plan, agreement))
-        return report, agreement + write_exports(folder, plan.options.exports)
+        write_page(folder, true_colours(cells), _story(plan, beside))
+        return report, beside.lines + write_exports(folder, plan.options.exports)
 
 
-def _story(plan: _Plan, agreement: list[str]) -> Story:
+def _story(plan: _Plan, beside: Beside) -> Story:
     """What the page tells beside its pictures."""
     model = plan.classifier.description
     lines = [
@@ -300,24 +290,18 @@ def _story(plan: _Plan, agreement: list[str]) -> Story:
         title=plan.out.name,
         model=lines,
         notices=plan.notices,
-        agreement=agreement,
+        agreement=beside.agreement,
         findings=[*plan.lines, *plan.scene.losses()],
-        files=_FILES,
+        files=_FILES + beside.files,
+        accuracy=beside.accuracy,
     )
-
-
-def _compare(folder: Path, options: MapOptions) -> dict[str, Comparison]:
-    found = {name: compare_maps(folder / LCZ, other) for name, other in options.others.items()}
-    for name, comparison in found.items():
-        write_table(comparison, folder / f"{name}.csv")
-    return found
 
 
 def _report(
     plan: _Plan,
     reasons: Int[np.ndarray, " reason"],
     lcz: UInt8[np.ndarray, "row cell"],
-    found: dict[str, Comparison],
+    beside: Beside,
 ) -> MapReport:
     model, place = plan.classifier.description, plan.place
     zones = _counts(lcz, len(ZONES) + 1)[1:]
@@ -341,8 +325,9 @@ def _report(
         reasons={kind.word: count for kind, count in zip(Reason, reasons.tolist(), strict=True)},
         zones={zone.code: count for zone, count in zip(ZONES, zones.tolist(), strict=True) if count},
         filter=plan.options.filter,
-        against=found.get("against"),
-        compare=found.get("compare"),
+        against=beside.against,
+        compare=beside.compare,
+        accuracy=beside.accuracy,
         versions=versions() | {"rasterio": rasterio.__version__, "gdal": rasterio.__gdal_version__},
     )
 

@@ -15,6 +15,7 @@ from rasterio.windows import Window
 
 from bp_lcz.maps.cells import NO_PERCENT
 from bp_lcz.maps.symbology import labels, palette, write_symbology
+from bp_lcz.records import Accuracy
 from bp_lcz.scenes.raster import CELL_M
 from bp_lcz.scheme import ZONES
 
@@ -80,20 +81,25 @@ def write_rasters(
     write_symbology(folder / LCZ)
 
 
-def write_areas(path: Path, counts: Sequence[int], notice: str) -> None:
+def write_areas(path: Path, counts: Sequence[int], notice: str, accuracy: Accuracy | None = None) -> None:
     """Write the area of each zone.
 
     Args:
         path: a CSV file to make.
         counts: cells of each zone, in the order of `ZONES`.
         notice: what a reader must know first, for a column of its own.
+        accuracy: by a reference, whose areas get columns, too.
     """
+    more = ["km2_adjusted", "km2_low", "km2_high"] if accuracy else []
+    adjusted = [zone.adjusted_km2 for zone in accuracy.zones] if accuracy else [None] * len(ZONES)
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["code", "name", "cells", "km2", "share", "notice"])
-        for zone, count in zip(ZONES, counts, strict=True):
-            share = count / max(sum(counts), 1)
-            table.writerow([zone.code, zone.name, count, f"{count * CELL_KM2:.2f}", f"{share:.4f}", notice])
+        table.writerow(["code", "name", "cells", "km2", "share", *more, "notice"])
+        for zone, count, area in zip(ZONES, counts, adjusted, strict=True):
+            share = f"{count / max(sum(counts), 1):.4f}"
+            numbers = [area.value, *(area.interval or (None, None))] if area else []
+            columns = ["" if number is None else f"{number:.2f}" for number in numbers]
+            table.writerow([zone.code, zone.name, count, f"{count * CELL_KM2:.2f}", share, *columns, notice])
 
 
 def true_colours(cells: Shaped[np.ndarray, "row cell"]) -> UInt8[np.ndarray, "line sample 3"]:

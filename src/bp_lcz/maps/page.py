@@ -22,8 +22,10 @@ from jaxtyping import Float64, UInt8
 from PIL import Image
 from rasterio.warp import transform
 
+from bp_lcz.maps.accuracy import FEW_UNITS, METRICS, shown
 from bp_lcz.maps.cells import Reason
 from bp_lcz.maps.outputs import LCZ, PROBABILITY, QUALITY
+from bp_lcz.records import Accuracy
 from bp_lcz.scheme import ZONES
 
 PAGE = "map.html"
@@ -54,9 +56,10 @@ class Story:
         title: name of the map.
         model: lines about the model.
         notices: sentences that a reader must know first.
-        agreement: lines about accuracy, or agreement with another map.
+        agreement: lines about agreement with another map.
         findings: lines about the inputs, and by what evidence.
         files: name and content of each file beside the page.
+        accuracy: by a reference.
     """
 
     title: str
@@ -65,6 +68,7 @@ class Story:
     agreement: Sequence[str] = ()
     findings: Sequence[str] = ()
     files: Sequence[tuple[str, str]] = ()
+    accuracy: Accuracy | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,9 @@ def write_page(folder: Path, true_colour: UInt8[np.ndarray, "line sample 3"], st
             hashes=" ".join(map(_hash, scripts)),
             styles=[_text("leaflet-1.9.4/leaflet.css"), _text("map.css")],
             licence=_text("leaflet-1.9.4/LICENSE"),
+            metrics=METRICS,
+            few_units=FEW_UNITS,
+            shown=shown,
             facts=_facts(lcz, cells, place, crs),
             cells=_packed(cells),
             true_colour=_image(true_colour),

@@ -20,7 +20,16 @@ from bp_lcz.records.data import (
     SplitSummary,
     Unit,
 )
-from bp_lcz.records.maps import Comparison, InputFile, MappedBy, MapReport
+from bp_lcz.records.maps import (
+    Accuracy,
+    Comparison,
+    Estimate,
+    InputFile,
+    MapMetric,
+    MappedBy,
+    MapReport,
+    ZoneAccuracy,
+)
 from bp_lcz.records.model import Checkpoint, ModelDescription, PromptOrigin, TextOrigin, Timings, Validation
 from bp_lcz.records.registry import Contender, Decision, Lead, TrialTags, VersionRow
 from bp_lcz.records.scene import FileFindings, SceneFindings

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from bp_lcz.records.base import Part, Record
 from bp_lcz.records.data import DataKind
 from bp_lcz.records.scene import SceneFindings
-from bp_lcz.records.scores import Scores
+from bp_lcz.records.scores import Interval, Scores
 
 
 class MappedBy(Part):
@@ -58,6 +58,84 @@ class Comparison(Part):
     scores: Scores
 
 
+MapMetric = Literal["oa", "oa_u", "oa_bu", "oa_w", "kappa"]
+
+
+class Estimate(Part):
+    """A value with its 95 % interval; None where undefined."""
+
+    value: float | None
+    interval: Interval
+
+
+class ZoneAccuracy(Part):
+    """Of one zone.
+
+    Attributes:
+        code: of the zone.
+        name: likewise.
+        cells: of the reference that are of this zone.
+        mapped_cells: of the reference that the map takes for it.
+        producers: share of the former that are mapped so.
+        users: share of the latter that are so.
+        f1: harmonic mean of both.
+        km2: of this zone on the whole map.
+        adjusted_km2: the same after the errors that the reference tells of.
+    """
+
+    code: str
+    name: str
+    cells: int
+    mapped_cells: int
+    producers: Estimate
+    users: Estimate
+    f1: Estimate
+    km2: float
+    adjusted_km2: Estimate
+
+
+class Accuracy(Record):
+    """``accuracy.json``: a map against a reference.
+
+    Attributes:
+        reference: name of its file.
+        kind: of what it consists.
+        band: of a raster, by its name, or else its number from 1 on.
+        cells: of the reference with a zone on the map too.
+        unmapped: of the reference without.
+        unit: that intervals resample.
+        units: how many there are; intervals of fewer than 20 are too narrow.
+        metrics: of the map.
+        zones: in So2Sat's order.
+        macro_f1: mean F1 of the zones of the reference.
+        confusion: 17 x 17 cells, rows are zones of the reference.
+        splits: metrics on 30 % of the polygons, 25 times: mean and range of the middle 90 %; of polygons alone.
+        unadjusted_km2: of the map in zones that too few units of the reference check.
+        seen: cells whose patch of 320 m shares ground with a patch that the model was trained on; None if unknown.
+        seen_by: how that is known, or why it is not.
+        ceiling: by which any accuracy is to be read.
+    """
+
+    remedy: ClassVar[str] = "make the map again"
+    format: Literal[1] = 1
+    reference: str
+    kind: Literal["polygons", "raster"]
+    band: str | None
+    cells: int
+    unmapped: int
+    unit: Literal["polygon", "block of 1 km"]
+    units: int
+    metrics: dict[MapMetric, Estimate]
+    zones: tuple[ZoneAccuracy, ...]
+    macro_f1: float
+    confusion: tuple[tuple[int, ...], ...]
+    splits: dict[MapMetric, Estimate] | None
+    unadjusted_km2: float
+    seen: int | None
+    seen_by: str
+    ceiling: str
+
+
 class MapReport(Record):
     """``report.json`` of a map; equal inputs, model and options give equal bytes.
 
@@ -76,11 +154,12 @@ class MapReport(Record):
         filter: that went over the zones.
         against: another map that this one was compared with.
         compare: another map of ours, likewise.
+        accuracy: against a reference.
         versions: of what computed the map.
     """
 
     remedy: ClassVar[str] = "make the map again"
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     notices: tuple[str, ...]
     model: MappedBy
     scene: SceneFindings
@@ -95,4 +174,5 @@ class MapReport(Record):
     filter: str
     against: Comparison | None
     compare: Comparison | None
+    accuracy: Accuracy | None
     versions: dict[str, str]

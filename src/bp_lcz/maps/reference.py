@@ -1,0 +1,98 @@
+"""What a map is held against: zones of its cells as somebody else knows them, and the units in which they stand."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from affine import Affine
+from jaxtyping import Bool, Int
+from rasterio.crs import CRS
+from rasterio.warp import transform
+
+from bp_lcz.bands import PATCH_SIDE
+from bp_lcz.errors import UserError
+from bp_lcz.maps.against import zones_of
+from bp_lcz.scenes.raster import CELL_M
+from bp_lcz.so2sat.geo import PIXEL_M, geo_file_of, read_geo
+
+_BLOCK_M = 1000
+_PATCH_M = PATCH_SIDE * PIXEL_M
+_DECIMALS = 6
+"""Of places in cells, so that patches that touch do not overlap by a rounding error."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Zones of the cells of a map.
+
+    Attributes:
+        name: of the file.
+        kind: of what it consists.
+        band: of a raster.
+        zones: class index 0..16 of each cell, -1 where there is none.
+        unit: number of the polygon or block that a cell lies in.
+    """
+
+    name: str
+    kind: Literal["polygons", "raster"]
+    band: str | None
+    zones: Int[np.ndarray, "row column"]
+    unit: Int[np.ndarray, "row column"]
+
+
+def read_reference(path: Path, crs: CRS, place: Affine, shape: tuple[int, int]) -> Reference:
+    """Read a raster of zones onto the cells of a map.
+
+    Args:
+        path: as in `zones_of`.
+        crs: of the cells.
+        place: of the cells.
+        shape: rows and columns of cells.
+
+    Raises:
+        UserError: as `zones_of`.
+    """
+    zones, band = zones_of(path, crs, place, shape)
+    return Reference(path.name, "raster", band, zones, _blocks(place, shape))
+
+
+def seen_cells(root: Path, crs: CRS, place: Affine, shape: tuple[int, int]) -> Bool[np.ndarray, "row column"]:
+    """Cells whose patch of 320 m shares ground with a patch of a training split.
+
+    Args:
+        root: folder of the data set.
+        crs: of the cells.
+        place: of the cells.
+        shape: rows and columns of cells.
+
+    Raises:
+        UserError: if nothing tells where the patches lie.
+    """
+    geo = read_geo(root, "training")
+    if geo is None:
+        raise UserError(geo_file_of(root / "training.h5"), "not found; it tells where the training patches lie")
+    ends = np.zeros((shape[0] + 1, shape[1] + 1), np.int64)
+    reach = _PATCH_M / CELL_M
+    for epsg in np.unique(geo.epsg):
+        rows = geo.epsg == epsg
+        east, north = geo.easting[rows] + _PATCH_M / 2, geo.northing[rows] - _PATCH_M / 2
+        across, down = ~place @ np.array(transform(CRS.from_epsg(int(epsg)), crs, east, north))
+        known = np.isfinite(across) & np.isfinite(down)
+        middle = np.stack([down[known], across[known]]) - 0.5
+        first = np.floor(np.round(middle - reach, _DECIMALS)).astype(np.int64) + 1
+        last = np.ceil(np.round(middle + reach, _DECIMALS)).astype(np.int64)
+        top, left = np.clip(first, 0, np.array(shape)[:, None])
+        bottom, right = np.clip(last, 0, np.array(shape)[:, None])
+        for row, column, sign in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
+            np.add.at(ends, (row, column), sign)
+    return ends.cumsum(axis=0).cumsum(axis=1)[:-1, :-1] > 0
+
+
+def _blocks(place: Affine, shape: tuple[int, int]) -> Int[np.ndarray, "row column"]:
+    """Number of the square kilometre of each cell, on multiples of 1 km."""
+    row, column = np.indices(shape)
+    east, north = place.c + place.a * (column + 0.5), place.f + place.e * (row + 0.5)
+    block = np.stack([north // _BLOCK_M, east // _BLOCK_M]).astype(np.int64)
+    block -= block.min(axis=(1, 2), keepdims=True)
+    return block[0] * (block[1].max() + 1) + block[1]

@@ -1,0 +1,123 @@
+"""A map against references whose errors are known."""
+
+import csv
+
+import h5py
+import numpy as np
+import pytest
+from rasterio.crs import CRS
+from rasterio.transform import from_origin
+
+from bp_lcz.errors import UserError
+from bp_lcz.maps.accuracy import accuracy_of, told, write_confusion
+from bp_lcz.maps.others import Others
+from bp_lcz.maps.reference import read_reference, seen_cells
+from bp_lcz.records import DataKind
+from bp_lcz.so2sat.geo import world_files
+from tests.maps.rasters import patchy, write_cells
+from tests.maps.scenes import classifier_of
+from tests.scenes.rasters import NORTH, UTM, WEST
+
+CELLS = (CRS.from_string(UTM), from_origin(WEST, NORTH, 100, 100), (60, 60))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return classifier_of().description.model_copy(update={"kind": DataKind.UNSTATED, "dataset": "berlin"})
+
+
+@pytest.fixture
+def raster(tmp_path):
+    def written(values):
+        return read_reference(write_cells(tmp_path / "known.tif", values, nodata=0), *CELLS)
+
+    return written
+
+
+def test_a_raster_stands_in_square_kilometres_of_the_grid(raster):
+    reference = raster(patchy())
+    np.testing.assert_array_equal(reference.zones + 1, patchy())
+    counts = np.unique(reference.unit, return_counts=True)[1]
+    assert len(counts) == 49  # WEST and NORTH are no multiples of 1 km
+    assert counts.max() == 100
+    assert counts.sum() == 3600
+    assert (reference.unit[:, :-1] == reference.unit[:, 1:]).all(axis=0).sum() == 53
+    assert not (reference.unit[:, 0] == reference.unit[:, 1]).all()  # 110 m beyond a multiple of 1 km
+
+
+def test_a_map_is_as_right_as_it_was_made(raster, model):
+    known = patchy()
+    known[:, 50:] = 0
+    lcz = patchy()
+    lcz[:30] = lcz[:30] % 17 + 1
+    lcz[0] = 0
+    found = accuracy_of(lcz, raster(known), model, None, None)
+    assert (found.cells, found.unmapped, found.unit, found.kind) == (59 * 50, 50, "block of 1 km", "raster")
+    assert found.metrics["oa"].value == 30 / 59
+    low, high = found.metrics["oa"].interval
+    assert 0.3 < low < 30 / 59 < high < 0.7
+    for zone, counts in zip(found.zones, found.confusion, strict=True):
+        assert zone.cells == sum(counts)
+        assert zone.km2 * 100 == pytest.approx((lcz == found.zones.index(zone) + 1).sum())
+    assert sum(zone.adjusted_km2.value for zone in found.zones) == pytest.approx((lcz > 0).sum() / 100)
+    assert found.splits is None
+    assert found.ceiling == told(found)[-1]
+
+
+def test_the_table_has_all_cells_and_the_ends_of_the_intervals(raster, model, tmp_path):
+    found = accuracy_of(patchy(), raster(patchy()), model, None, None)
+    write_confusion(found, tmp_path / "confusion.csv")
+    rows = list(csv.DictReader((tmp_path / "confusion.csv").open()))
+    assert sum(int(row["cells"]) for row in rows) == 3600
+    assert [int(row[f"map_{row['code']}"]) for row in rows] == [int(row["cells"]) for row in rows]
+    assert {(row["producers"], row["users_low"], row["f1_high"]) for row in rows} == {("1.0", "1.0", "1.0")}
+
+
+def test_a_reference_that_the_map_has_no_zone_in_is_refused(raster, model):
+    known = np.where(np.arange(60) < 30, patchy(), 0)
+    with pytest.raises(UserError) as refused:
+        accuracy_of(np.where(np.arange(60) < 30, 0, patchy()).astype(np.uint8), raster(known), model, None, None)
+    assert refused.value.where == "known.tif"
+
+
+def write_places(root, east, north, epsg):
+    root.mkdir()
+    with h5py.File(root / "training_geo.h5", "w") as file:
+        file["city"] = np.array([b"berlin"] * len(east))
+        file["epsg"] = np.asarray(epsg)
+        file["tfw"] = world_files(np.asarray(east, float), np.asarray(north, float))
+    return root
+
+
+def test_cells_whose_patch_shares_ground_with_a_training_patch_are_seen(raster, model, tmp_path):
+    # A patch round the cell in row 10, column 20, one 40 m to the east, and one far away.
+    east, north = WEST + 2050 - 160, NORTH - 1050 + 160
+    root = write_places(tmp_path / "berlin", [east, east + 40, east + 90_000], [north] * 3, [32633] * 3)
+    seen = seen_cells(root, *CELLS)
+    rows, columns = np.nonzero(seen)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (7, 13, 17, 23)
+    assert len(rows) == 49
+    found = accuracy_of(patchy(), raster(patchy()), model, seen, root)
+    assert found.seen == 49
+    assert accuracy_of(patchy(), raster(patchy()), model, None, None).seen is None
+    simulated = model.model_copy(update={"kind": DataKind.SIMULATED})
+    assert accuracy_of(patchy(), raster(patchy()), simulated, None, None).seen == 0
+
+
+def test_training_patches_of_the_next_zone_are_seen_where_they_lie(tmp_path):
+    from rasterio.warp import transform
+
+    (east,), (north,) = transform(CELLS[0], CRS.from_epsg(32632), [WEST + 2050], [NORTH - 1050])
+    seen = seen_cells(write_places(tmp_path / "berlin", [east - 160], [north + 160], [32632]), *CELLS)
+    assert seen[7:14, 17:24].all()
+    assert seen.sum() == 49
+
+
+def test_what_was_trained_on_needs_places_and_a_reference(tmp_path):
+    tmp_path.joinpath("empty").mkdir()
+    with pytest.raises(UserError) as refused:
+        seen_cells(tmp_path / "empty", *CELLS)
+    assert refused.value.where == str(tmp_path / "empty/training_geo.h5")
+    with pytest.raises(UserError) as refused:
+        Others(trained_on=tmp_path)
+    assert refused.value.where == "--trained-on"
