@@ -16,7 +16,7 @@ export PIP_USER := 0
 
 .DEFAULT_GOAL := help
 .PHONY: help install fuzz reproduce tables ablation ablation-template study paper server mlflow server-stop worker deploy test \
-  coverage test-all bench bench-growth docs gpu lint format audit constraints clean
+  coverage test-all bench bench-growth docs release gpu lint format audit constraints clean
 
 help:  ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -110,6 +110,14 @@ gpu:  ## all that a GPU can tell, in one go; runs with `python3` where there is 
 docs: $(INSTALLED)  ## the documentation as pages that open from the disk, site/index.html; stops at any broken link
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs site
 	@echo "open site/index.html"
+
+release: $(INSTALLED)  ## build the wheel and the source distribution in dist, check them, say what to upload
+	@git diff --quiet HEAD || { echo "error: release: there are changes that are not committed" >&2; exit 1; }
+	@version=$$($(BIN)/bp-lcz --version | cut -d' ' -f2) && grep -q "^## \[$$version\]" CHANGELOG.md || { \
+	  echo "error: CHANGELOG.md: no section of version $$version; date the one of [Unreleased]" >&2; exit 1; }
+	rm -rf dist && $(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m pytest -q tests/test_distribution.py
+	@echo "to release: git tag v$$($(BIN)/bp-lcz --version | cut -d' ' -f2) && git push --tags, then upload dist/* (twine upload dist/*)"
 
 lint: $(INSTALLED)  ## ruff, imports (declared, one direction), mypy
 	$(BIN)/ruff check .

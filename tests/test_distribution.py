@@ -88,3 +88,52 @@ def test_the_installed_package_predicts_outside_a_checkout(scripts, tmp_path):
     found = np.stack([table[f"p_{number}"].to_numpy() for number in range(1, 18)], axis=1)
     sen1, sen2, _ = random_patches(5)
     np.testing.assert_allclose(found, load_classifier(tmp_path / "model").predict_proba(sen1, sen2), rtol=1e-5)
+
+
+BLOCKED = """
+import re, sys
+from importlib.metadata import packages_distributions, requires
+
+def name(text):
+    return re.sub(r"[-_.]+", "-", re.match(r"[A-Za-z0-9._-]+", text)[0]).lower()
+
+base = {name(text) for text in requires("bp-lcz") if "extra ==" not in text}
+extras = {name(text) for text in requires("bp-lcz") if "extra ==" in text} - base - {"bp-lcz"}
+owners = {module: {name(each) for each in packages} for module, packages in packages_distributions().items()}
+blocked = {module for module, names in owners.items() if names & extras and not names & base}
+assert {"mlflow", "dvc", "prefect", "lightning", "great_expectations"} <= blocked
+
+class Absent:
+    def find_spec(self, module, path=None, target=None):
+        if module.partition(".")[0] in blocked:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+sys.meta_path.insert(0, Absent())
+"""
+"""Begins a program in which the packages of the extras are absent."""
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "serving.predict",
+        "serving.server",
+        "serving.client",
+        "maps.map",
+        "scenes.tile",
+        "scoring.score",
+        "model.pretrained",
+    ],
+)
+def test_maps_predictions_and_serving_need_no_extra(scripts, tmp_path, module):
+    run(scripts / "python", "-W", "ignore", "-c", f"{BLOCKED}\nimport bp_lcz.{module}", cwd=tmp_path)
+
+
+def test_a_command_that_needs_an_extra_names_it(scripts, tmp_path):
+    program = f"{BLOCKED}\nsys.argv[1:] = ['models', 'name']\nfrom bp_lcz.cli import main; main()"
+    done = subprocess.run(
+        [scripts / "python", "-W", "ignore", "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert "bp-lcz[train]" in line

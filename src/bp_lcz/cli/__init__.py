@@ -79,6 +79,8 @@ def main() -> None:
     except Exception as error:
         if isinstance(error, OSError) and is_refused_by_system(error):
             _end(f"{error.filename}: {(error.strerror or str(error)).lower()}")
+        if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("bp_lcz"):
+            _end(f"{error.name}: not installed; stages and the registry need the extra: pip install 'bp-lcz[train]'")
         if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
             _end(f"{error.object[:200]}: a name with bytes that are not UTF-8, which a library here refuses; rename it")
         limit = limit_of(error)
