@@ -148,5 +148,6 @@ constraints:  ## renew the pins from the bounds of pyproject.toml
 clean:  ## stop the servers, remove all results and caches of this clone, but not .venv
 	@test ! -d .servers || $(BIN)/python -m flows.servers stop
 	rm -rf outputs reports data/demo .scratch .workspaces .dvc/cache .dvc/tmp mlflow.db mlartifacts .prefect .servers
-	git checkout --quiet -- dvc.lock 2>/dev/null || rm -f dvc.lock  # the committed one, if there is one
-	git worktree prune
+	@# The lock that is committed comes back, one that is not goes, and one of which git cannot tell stays.
+	@test ! -e .git || { set -e; case "$$(git ls-files -t --cached --others -- dvc.lock 2>/dev/null)" in \
+	  H*) git checkout --quiet -- dvc.lock ;; '?'*) rm dvc.lock ;; esac; git worktree prune; }

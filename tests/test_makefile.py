@@ -1,5 +1,6 @@
 """The Makefile on machines of several kinds, and the targets that others name."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -106,3 +107,24 @@ def test_clean_leaves_the_lock_that_is_committed_and_no_other(tmp_path, is_commi
         subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
         assert lock.exists() == is_committed
         assert not is_committed or lock.read_text() == "of the commit\n"
+
+
+@pytest.mark.parametrize("fault", ["no git", "damaged", "archive"])
+def test_clean_removes_no_lock_of_which_git_cannot_tell(tmp_path, fault):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "dvc.lock").touch()
+    (tmp_path / "outputs").mkdir()
+    if fault != "archive":
+        (tmp_path / ".git").mkdir()
+    environment = {"PATH": os.environ["PATH"], "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
+    if fault == "no git":
+        (tmp_path / "bin").mkdir()
+        for name in ("awk", "rm", "sh"):
+            (tmp_path / "bin" / name).symlink_to(shutil.which(name))
+        environment["PATH"] = str(tmp_path / "bin")
+    make = shutil.which("make")
+    assert make is not None
+    done = subprocess.run([make, "clean"], cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert (done.returncode == 0) == (fault == "archive")
+    assert (tmp_path / "dvc.lock").exists()
+    assert not (tmp_path / "outputs").exists()

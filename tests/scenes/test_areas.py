@@ -10,7 +10,7 @@ import shapely
 from rasterio.crs import CRS
 
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.areas import read_area
+from bp_lcz.scenes.areas import area_files, read_area
 from bp_lcz.scenes.scene import SceneOptions, opened_scene
 from tests.scenes.drawn import degrees
 from tests.scenes.rasters import NORTH, UTM, WEST, optical, write_tif
@@ -79,11 +79,33 @@ def test_areas_that_are_none_are_one_line(tmp_path, damage):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", [None, "nonsense"])
+def test_of_a_shapefile_without_coordinates_is_said_where_they_lie(tmp_path, text):
+    path = tmp_path / "area.shp"
+    wkb = np.array([shapely.to_wkb(SQUARE)])
+    pyogrio.raw.write(path, wkb, [], fields=[], geometry_type="Polygon", crs=UTM, driver="ESRI Shapefile")
+    prj = path.with_suffix(".prj")
+    prj.unlink() if text is None else prj.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_area(str(path), CRS.from_user_input(UTM))
+    assert caught.value.where == str(path)
+    assert prj.name in caught.value.what
+
+
 @pytest.mark.parametrize("box", ["1,2,3,x", "10,50,10,51", "10,51,11,50", "500,0,501,1"])
 def test_boxes_that_are_none_are_one_line(box):
     with pytest.raises(UserError) as caught:
         read_area(box, CRS.from_user_input(UTM))
     assert caught.value.where == f"--area {box}"
+
+
+def test_files_beside_a_shapefile_belong_to_the_area(tmp_path):
+    files = [tmp_path / f"area.{end}" for end in ("PRJ", "cpg", "dbf", "shp", "shx")]
+    for file in (*files, tmp_path / "area.tif", tmp_path / "other.dbf"):
+        file.touch()
+    assert area_files(str(tmp_path / "area.shp")) == files
+    assert area_files(str(tmp_path / "area.tif")) == [tmp_path / "area.tif"]
+    assert area_files("13,48,14,49") == area_files(None) == []
 
 
 def test_an_area_elsewhere_is_refused(tmp_path):

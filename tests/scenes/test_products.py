@@ -242,6 +242,16 @@ def test_a_damaged_product_is_one_line(tmp_path, damage):
     assert damage != "truncated band" or band.name in error.what
 
 
+@pytest.mark.parametrize("name", ["s2.tif", "B02.tif"])
+def test_of_a_file_of_all_bands_in_a_zip_is_said_what_to_do(tmp_path, name):
+    (tmp_path / "in").mkdir()
+    write_tif(tmp_path / "in" / name, optical())
+    for path in (tmp_path / "in", zipped(tmp_path / "in")):
+        what = refused(path).what
+        assert "name that file itself" in what
+        assert ("unpack it" in what) == (path.suffix == ".zip")
+
+
 def test_no_data_of_coarse_bands_does_not_bleed_into_its_neighbours(tmp_path):
     bands = ground(SIDE, 1000)
     for values in bands.values():

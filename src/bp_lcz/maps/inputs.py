@@ -5,14 +5,14 @@ from pathlib import Path
 from bp_lcz.errors import UserError
 from bp_lcz.files import file_sha256
 from bp_lcz.records import InputFile
+from bp_lcz.scenes.areas import area_files
 from bp_lcz.scenes.raster import opened
 from bp_lcz.scenes.scene import Scene, SceneOptions
 
 
 def input_files(options: SceneOptions, scene: Scene) -> list[Path]:
     """The files of a scene: those that were named, all in folders, and those that rasters and STAC items name too."""
-    area = Path(options.area or "")
-    named = [*options.s1, *options.s2, *([area] if area.is_file() else [])]
+    named = [*options.s1, *options.s2, *area_files(options.area)]
     if options.mask is not None:
         named += _of_raster(options.mask)
     found: dict[Path, None] = {}

@@ -19,6 +19,7 @@ from shapely.geometry.base import BaseGeometry
 from bp_lcz.errors import UserError, one_line
 
 _POLYGONS = ("Polygon", "MultiPolygon")
+_SHAPEFILE = (".shp", ".dbf", ".shx", ".prj", ".cpg")
 _SIDE_PARTS = 64
 """Pieces of the longest side of an area, so that straight sides stay where they are in other coordinates."""
 
@@ -111,11 +112,23 @@ def drawn_polygons(path: Path, has_fields: bool = True) -> tuple[list[Drawn], Co
 
 def _crs(path: Path, text: str | None) -> CRS:
     if text is None:
-        raise UserError(path, "has no coordinate reference system")
+        beside = f"; a Shapefile has it in {path.stem}.prj beside it" if path.suffix.lower() == ".shp" else ""
+        raise UserError(path, f"has no coordinate reference system that is understood{beside}")
     try:
         return CRS.from_user_input(text)
     except CRSError:
         raise UserError(path, "its coordinate reference system is not understood") from None
+
+
+def area_files(area: str | None) -> list[Path]:
+    """The file or folder of an area and, of a Shapefile, those beside it that tell its coordinates; none of a box."""
+    if not area or not os.path.exists(area):  # noqa: PTH110
+        return []
+    path = Path(area)
+    if path.suffix.lower() != _SHAPEFILE[0]:
+        return [path]
+    beside = (file for file in path.parent.iterdir() if file.stem == path.stem)
+    return sorted(file for file in beside if file.suffix.lower() in _SHAPEFILE)
 
 
 def _box(area: str, numbers: list[str]) -> BaseGeometry:

@@ -167,28 +167,32 @@ def _bands(
     stated: Stated | None = None,
 ) -> Stack:
     """One file a band, of each band the finest."""
+    images = [member for member in members if _is_image(PurePosixPath(member))]
+    named = {member: name for member in images if (name := name_of(PurePosixPath(member).stem))}
+    itself = f"has all bands, {folder.unpacked}name that file itself"
+    if not named:
+        advice = f"; if {images[0]} {itself}" if images else ""
+        understood = "such as B02.jp2, …_B02_10m.tif or blue.tif"
+        raise UserError(folder.path, f"holds no bands that are understood, {understood}{advice}")
     found: dict[str, list[Stored]] = {}
-    used = []
-    for member in members:
-        place = PurePosixPath(member)
-        is_image = place.suffix.lower() in _RASTERS and not place.name.startswith(("MSK_", "."))
-        name = name_of(place.stem) if is_image and "QI_DATA" not in place.parts else ""
-        if name:
-            path = folder.path / member
-            dataset = stack.enter_context(opened(path, folder.target(member)))
-            if dataset.count != 1:
-                raise UserError(path, f"has {dataset.count} bands; expected one band a file, or one file of all")
-            found.setdefault(name, []).append(Stored(path, dataset, 1, name))
-            used.append(member)
-    if not found:
-        raise UserError(folder.path, "holds no bands that are understood, such as B02.jp2, …_B02_10m.tif or blue.tif")
+    for member, name in named.items():
+        path = folder.path / member
+        dataset = stack.enter_context(opened(path, folder.target(member)))
+        if dataset.count != 1:
+            raise UserError(path, f"has {dataset.count} bands; expected one band a file; if it {itself}")
+        found.setdefault(name, []).append(Stored(path, dataset, 1, name))
     chosen = []
     for files in found.values():
         files.sort(key=lambda band: abs(band.dataset.transform.a))
         if len(files) > 1 and abs(files[0].dataset.transform.a) == abs(files[1].dataset.transform.a):
             raise UserError(folder.path, f"holds a band twice: {files[0].path.name} and {files[1].path.name}")
         chosen.append(files[0])
-    return Stack(folder.path, chosen, stated, folder.size(used))
+    return Stack(folder.path, chosen, stated, folder.size(named))
+
+
+def _is_image(member: PurePosixPath) -> bool:
+    is_raster = member.suffix.lower() in _RASTERS and not member.name.startswith(("MSK_", "."))
+    return is_raster and "QI_DATA" not in member.parts
 
 
 def _by_xml(path: Path, name: str, text: str) -> Stated:
