@@ -45,6 +45,13 @@ def test_help_lists_every_stage_and_loads_no_torch() -> None:
     assert loaded.stdout.strip() == "False"
 
 
+@pytest.mark.parametrize("arguments", [["map", "model", "--s2", ""], ["map", "model", "--s2="]])
+def test_an_empty_argument_is_refused_by_its_option(arguments: list[str]) -> None:
+    result = bp_lcz(*arguments)
+    assert result.returncode == UsageError.status
+    assert result.stderr.startswith("error: --s2: ")
+
+
 @pytest.mark.parametrize("command", [*STAGES, *OTHERS])
 def test_every_command_has_help_with_an_example(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])

@@ -137,6 +137,16 @@ def test_a_file_that_cannot_be_written_is_one_line_before_anything_is_computed(t
     assert left_in(tmp_path) == ["file", "folder"]
 
 
+@pytest.mark.parametrize("staged", [staged_file, staged_folder])
+def test_a_pipe_or_device_is_neither_replaced_nor_removed(tmp_path, staged):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for target in (pipe, Path("/dev/null")):
+        with refuses(target, "device"), staged(target):
+            pytest.fail("began")
+    assert pipe.is_fifo()
+
+
 def test_a_staged_folder_does_not_take_the_place_of_a_file(tmp_path):
     (tmp_path / "notes.txt").write_text("kept")
     with refuses(tmp_path / "notes.txt", "is a file"), staged_folder(tmp_path / "notes.txt"):

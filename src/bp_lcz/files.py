@@ -56,7 +56,7 @@ def staged_file(target: Path) -> Iterator[Path]:
 
     Raises:
         UserError: before the block begins, if ``target`` cannot be a file: it is a folder, there can be none in
-            that place, or its file system has no locks.
+            that place, it is a device or pipe, or its file system has no locks.
     """
     with _staging(target, is_folder=False) as scratch:
         new = scratch / target.name
@@ -132,10 +132,11 @@ def try_lock(descriptor: int, file: Path) -> bool:
 @contextmanager
 def _staging(target: Path, is_folder: bool) -> Iterator[Path]:
     """A scratch folder beside ``target``, locked as long as this process lives, however it ends."""
+    expected = "folder" if is_folder else "file"
     with ExitStack() as held:
         try:
-            is_other = target.is_file() if is_folder else target.is_dir()
-            scratch = None if is_other else _make_scratch(target, held)
+            found = _kind(target)
+            scratch = _make_scratch(target, held) if found in (None, expected) else None
         except UserError as error:  # no locks: of the folder that people know
             raise UserError(target.parent.absolute(), error.what) from None
         except OSError as error:
@@ -146,9 +147,17 @@ def _staging(target: Path, is_folder: bool) -> Iterator[Path]:
                 target, f"cannot be written: {target.parent} is no folder, nor can it be made one ({reason})"
             ) from None
         if scratch is None:
-            found, expected = ("file", "folder") if is_folder else ("folder", "file")
             raise UserError(target, f"is a {found}; expected the name of a {expected}")
         yield scratch
+
+
+def _kind(path: Path) -> str | None:
+    """What lies there; None if nothing does."""
+    if path.absolute().parent == Path("/dev"):  # links as /dev/stdout among them, which would be replaced
+        return "device"
+    if not path.exists():
+        return None
+    return "file" if path.is_file() else "folder" if path.is_dir() else "device or pipe"
 
 
 def file_sha256(file: Path) -> str:

@@ -40,7 +40,7 @@ def test_a_constant_in_one_band_that_no_backscatter_is_leaves_nothing(scene, tmp
 
 def test_zones_that_are_too_large_or_have_other_colours_are_warned_of(scene, tmp_path):
     values = optical()
-    values[6:8], values[9] = 6000, 500  # green everywhere
+    values[6], values[7], values[9] = 6000, 6100, 500  # green everywhere
     scene["s2"] = write_tif(tmp_path / "green.tif", values)
     scene["labels"] = write_tif(tmp_path / "cover.tif", np.ones((1, 92, 92), np.uint8))
     said = warnings_of(run(scene, tmp_path / "out"))

@@ -57,6 +57,26 @@ def test_equal_values_by_chance_are_no_fill(tmp_path):
     assert scene.values(values[::-1])[1].all()
 
 
+@pytest.mark.parametrize("unit", ["db", "linear"])
+def test_co_polarised_0_beside_ground_that_scatters_is_no_data(tmp_path, unit):
+    values = radar() if unit == "db" else power()
+    values[:, 10:30, 10:30] = [[[0.0]], [[0.02 if unit == "linear" else -17.0]]]
+    scene = found(write_tif(tmp_path / "s1.tif", values))
+    _, known = scene.values(values[::-1])
+    assert not known[10:30, 10:30].any()
+    assert known.sum() == known.size - 400
+    if unit == "linear":  # noise removal leaves zeros where nothing comes back
+        values[:, :10] = [[[0.0]], [[0.001]]]
+        assert scene.values(values[::-1])[1][:10].all()
+
+
+def test_co_polarised_0_of_whole_decibels_is_measured(tmp_path):
+    values = np.round(radar()).astype(np.int16)
+    values[0, 10, 10] = 0
+    scene = found(write_tif(tmp_path / "s1.tif", values))
+    assert scene.values(values[::-1])[1].all()
+
+
 def test_cross_polarised_0_in_decibels_is_no_data(tmp_path):
     values = radar()
     values[1, :5] = 0

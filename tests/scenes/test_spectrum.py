@@ -21,7 +21,8 @@ def ground(*spectra: list[float], side: int = 90) -> np.ndarray:
     """Reflectance of strips of equal width, with a little noise."""
     rng = np.random.default_rng(0)
     strips = [
-        np.array(one)[:, None, None] * rng.uniform(0.97, 1.03, (1, side, side // len(spectra))) for one in spectra
+        np.array(one)[:, None, None] * rng.uniform(0.97, 1.03, (len(one), side, side // len(spectra)))
+        for one in spectra
     ]
     return np.concatenate(strips, axis=2)
 
@@ -151,3 +152,11 @@ def test_a_mask_of_percent_is_no_scene_classification(tmp_path):
         read(s2, mask=mask)
     assert caught.value.where == str(mask)
     read(s2, mask=mask, mask_values=tuple(range(50, 101)))
+
+
+def test_one_band_under_two_names_is_refused_by_both(tmp_path):
+    twice = numbers(LAND)
+    twice[2] = twice[1]
+    told = refused(write_tif(tmp_path / "s2.tif", twice + 1000), s2_level="L1C")
+    assert "B03" in told
+    assert "B04" in told

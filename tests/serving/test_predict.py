@@ -227,8 +227,9 @@ def test_nothing_is_written_into_the_folder_of_the_model(
 
 
 def test_an_unusable_output_is_known_before_the_model_is_read(patches: Path, tmp_path: Path) -> None:
-    with refuses(patches / "p.parquet"):
-        predict_file(tmp_path, "no-model", patches, patches / "p.parquet")
+    for out in (patches / "p.parquet", tmp_path / "p.npz"):
+        with refuses(out):
+            predict_file(tmp_path, "no-model", patches, out)
 
 
 class Bomb:

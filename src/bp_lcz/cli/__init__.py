@@ -5,9 +5,11 @@ Imports of libraries happen inside the commands: ``bp-lcz --help`` must not load
 
 import ctypes
 import os
+import re
 import signal
 import sys
 import traceback
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -16,7 +18,7 @@ import typer
 import bp_lcz
 from bp_lcz.addresses import keep_loopback_direct
 from bp_lcz.cli import checkout, datasets, maps, models, results, stages
-from bp_lcz.errors import FAULT_STATUS, Ending, UserError, is_refused_by_system, limit_of, one_line
+from bp_lcz.errors import FAULT_STATUS, Ending, UsageError, UserError, is_refused_by_system, limit_of, one_line
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,6 +59,16 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
+def _refuse_empty(arguments: list[str]) -> None:
+    """As a path, no text is the current folder."""
+    for before, argument in pairwise(arguments):
+        option = re.fullmatch("(--[a-z0-9-]+)=", argument)
+        if option or not argument:
+            raise UsageError(
+                option[1] if option else before, "an empty text follows; is a variable of the shell unset?"
+            )
+
+
 def main() -> None:
     """Entry point of the console script: an error becomes one line and the exit status of its type."""
     _die_with_parent()
@@ -68,6 +80,7 @@ def main() -> None:
         os.environ.setdefault("TQDM_MININTERVAL", "10")
     Ending.write(None)
     try:
+        _refuse_empty(sys.argv)
         app()
     except UserError as error:
         _end(str(error), error.status)

@@ -98,7 +98,7 @@ def drawn_polygons(path: Path, has_fields: bool = True) -> tuple[list[Drawn], Co
                 values = {name: column[place] for name, column in zip(meta["fields"], fields, strict=True)}
                 polygons.append(Drawn(layer, place + 1, shape, crs, values))
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
-        raise UserError(path, f"no readable polygons: {one_line(error)}") from None
+        raise UserError(path, f"no readable polygons: {one_line(error).split(';')[0]}") from None
     if not polygons:
         raise UserError(path, f"holds no polygons ({', '.join(sorted(others)) or 'nothing'})")
     for one in polygons:

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float32, Int
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.features import rasterize
+from rasterio.warp import transform_bounds
 from shapely import Polygon, union_all
 from shapely.geometry.base import BaseGeometry
 
@@ -274,7 +275,8 @@ def opened_scene(options: SceneOptions) -> Iterator[Scene]:
         area = None if options.area is None else read_area(options.area, crs)
         wanted = shapes if area is None else area.intersection(shapes)
         if not wanted.area:
-            raise UserError(options.area, f"lies outside {options.s2[0]}")
+            box = ",".join(f"{side:.4f}" for side in transform_bounds(crs, "EPSG:4326", *shapes.bounds))
+            raise UserError(options.area, f"lies outside {options.s2[0]}, which shows W,S,E,N {box} degrees")
         grid = cell_grid(crs, wanted.bounds)
         ground, lines = pixel_grid(*first, grid)
         sen2 = [_optical(stack, scene, ground, options) for scene in optical]

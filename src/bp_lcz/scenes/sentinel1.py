@@ -30,6 +30,8 @@ _MANY_EQUAL = 16
 """Pixels with VV equal to VH from which on that is no chance."""
 _AMPLITUDE_RATIO = 0.42
 """Median of VH / VV from which on they are no powers: volume scattering, which depolarises most, gives a third."""
+_NOISE = 0.006
+"""Highest power of the noise (-22 dB), whose removal leaves zeros in one polarisation."""
 _CLEAR_VV = 0.03
 """Median VV far above the noise floor, near which the ratio says nothing."""
 
@@ -82,7 +84,8 @@ class Radar:
         if self.fill:
             known &= (stored != self.fill).all(axis=0)
         if self.unit == "db":
-            known &= ~_outside(values, "db").any(axis=0) & (values[list(self.bands).index(INTENSITIES[0])] != 0)
+            never_zero = values[:1] if stored.dtype.kind in "iu" else values  # VV rounded to 0 dB is bright ground
+            known &= ~_outside(values, "db").any(axis=0) & (never_zero != 0).all(axis=0)
             return 10 ** (np.clip(values, *DECIBELS) / 10), known
         if self.unit == "amplitude":
             values = values**2
@@ -92,6 +95,8 @@ class Radar:
                 np.maximum(channel, 0, out=channel)
             else:
                 known &= np.abs(channel) <= LINEAR[1]
+        if tuple(self.bands) == INTENSITIES:  # no ground gives VH without VV
+            known &= (values[1] != 0) | (values[0] < _NOISE)
         return values, known
 
 

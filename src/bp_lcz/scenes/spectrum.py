@@ -1,5 +1,6 @@
 """What no ground and no air looks like: reflectance whose bands are in another order, or of another level or offset."""
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,10 @@ from bp_lcz.errors import UserError
 
 _ENOUGH = 64
 """Pixels of a kind from which on its spectrum tells."""
+_SOME = 10_000
+"""Pixels of which two bands are compared."""
+_DIM = 0.02
+"""Reflectance above which no two bands agree everywhere."""
 _GREEN = (0.15, 2.0)
 """Reflectance of vegetation in the near infrared, at least, and that by the one in red."""
 _CLEARLY = 1.1
@@ -35,11 +40,14 @@ def check_spectrum(
         naming: how a user can tell which band is which; None if the user has.
 
     Raises:
-        UserError: if a band has another unit or offset than the others, bands have another order, or it is no L1C.
+        UserError: if a band has another unit or offset than the others, two are one, bands have another order, or it
+            is no L1C.
     """
     said: list[str] = []
     if not reflectance.size:
         return said
+    if found := _same_bands(reflectance):
+        raise UserError(path, f"{found} in all pixels: one band under two names")
     medians = np.median(reflectance, axis=1)
     if (lowest := medians.min()) < _LOWEST_MEDIAN:
         band = SEN2_BANDS[int(medians.argmin())]
@@ -55,6 +63,16 @@ def check_spectrum(
             "bands have another order; if none of that, say its offset with --s2-offset",
         )
     return said
+
+
+def _same_bands(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
+    """Two bands that are one; nothing if there are none. Those of dark water may be clipped to one value."""
+    some = reflectance[:, :: max(reflectance.shape[1] // _SOME, 1)]
+    for (first, one), (second, other) in combinations(zip(SEN2_BANDS, some, strict=True), 2):
+        is_bright = (one > _DIM) | (other > _DIM)
+        if is_bright.sum() >= _ENOUGH and (one[is_bright] == other[is_bright]).all():
+            return f"{first} equals {second}"
+    return ""
 
 
 def _wrong_order(reflectance: Float[np.ndarray, "10 pixel"]) -> str:

@@ -62,12 +62,14 @@ def predict_file(workspace: Path, model: str, file: Path, out: Path) -> Predicti
             a geo file. The metadata of its schema name model, digest and data.
 
     Raises:
-        UserError: if `out` cannot be written, is a file that is read or lies in the model's folder, the model or the
-            file cannot be read, the file has no patches or lacks a channel that the model takes, or a patch holds
-            values that are not finite as float32 or for which the network gives no probabilities. Then nothing is
-            written.
+        UserError: if `out` cannot be written, has the ending of another format, is a file that is read or lies in the
+            model's folder, the model or the file cannot be read, the file has no patches or lacks a channel that the
+            model takes, or a patch holds values that are not finite as float32 or for which the network gives no
+            probabilities. Then nothing is written.
     """
     _refuse_overwriting(model, file, out)
+    if out.suffix.lower() not in ("", ".parquet", ".pq"):
+        raise UserError(out, "is written as Parquet; give it a name that ends in .parquet")
     with staged_file(out) as staged:  # first: whether `out` can be written is known before anything is computed
         return _write(workspace, model, file, staged)
 

@@ -191,7 +191,9 @@ def example() -> str:
     return (ROOT / "docs" / "backbone.md").read_text().partition("```python\n")[2].partition("```")[0]
 
 
-def test_the_example_of_the_documentation_is_a_backbone(add: Callable[[str], None], example: str, tmp_path: Path) -> None:
+def test_the_example_of_the_documentation_is_a_backbone(
+    add: Callable[[str], None], example: str, tmp_path: Path
+) -> None:
     add(example)
     test_features_have_the_widths_that_the_backbone_states("tiny")
     for variant in ("plain", "bp-lcz"):
