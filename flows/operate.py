@@ -40,7 +40,7 @@ from flows.queues import TRIAL_POOL, open_queue  # noqa: E402
 from flows.stages import CHECKOUT, dying_with_parent, server_failure, stage_environment  # noqa: E402
 
 POOLS = ("bp-lcz", TRIAL_POOL)
-"""Whole flows, and trials of train-matrix."""
+"""Whole flows, and what they give to others: trials of train-matrix, tiles of map-region."""
 
 
 def start_worker(client: SyncPrefectClient, pool: str, name: str, limit: int | None, wait: float) -> None:
@@ -55,7 +55,8 @@ def start_worker(client: SyncPrefectClient, pool: str, name: str, limit: int | N
     worker = subprocess.Popen(
         [*dying_with_parent(), *command, *(["--limit", str(limit)] if limit else [])],
         cwd=CHECKOUT,
-        env=_environment() | {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)},
+        # The second for progress bars, which are many lines in a log.
+        env=_environment() | {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS), "TQDM_MININTERVAL": "10"},
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
     try:

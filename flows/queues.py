@@ -1,4 +1,5 @@
-"""Trials of a matrix wait in a queue of their commit, so that no worker takes what its clone cannot run."""
+"""Trials of a matrix and tiles of a region wait in a queue of their commit, so that no worker takes what its clone
+cannot run."""
 
 from contextlib import suppress
 

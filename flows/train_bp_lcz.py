@@ -267,9 +267,9 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=2, help="stages side by side on one device (default: 2)")
     arguments = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupted)
+        signal.signal(number, interrupted)
     try:
-        _await_server(arguments.workspace)
+        await_server(arguments.workspace)
         state = train_bp_lcz(arguments.workspace.resolve(), arguments.concurrency, return_state=True)
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -282,7 +282,7 @@ def main() -> None:
     print("", *summary.lines(), sep="\n")
 
 
-def _interrupted(number: int, _: object) -> None:
+def interrupted(number: int, _: object) -> None:
     """Ctrl-C or SIGTERM: end everything that this process has started, and this process as soon as MLflow knows.
 
     A terminal sends the signal to the flow's own server as well, and Prefect would go on asking that server for a
@@ -298,7 +298,7 @@ def _interrupted(number: int, _: object) -> None:
     os._exit(128 + number)
 
 
-def _await_server(workspace: Path) -> None:
+def await_server(workspace: Path) -> None:
     """Start the flow's server, one process at a time: two that make its database at once would collide."""
     print("starting Prefect ...", file=sys.stderr)
     logging.getLogger("prefect").addFilter(lambda record: "temporary server" not in record.getMessage())

@@ -8,18 +8,12 @@ Inputs and results travel through the DVC remote, run cache included: what a mac
 
 import contextlib
 import hashlib
-import math
-import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import yaml
-from prefect import flow, get_client, get_run_logger, task
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.deployments import run_deployment
+from prefect import flow, task
+from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import BaseModel, PositiveInt
 
@@ -29,7 +23,6 @@ from bp_lcz.files import locked
 from bp_lcz.params import PARAMS_FILE, load_params
 from bp_lcz.workspace import LOCK_FILE, git, make_workspace, share_dvc_settings
 from flows.devices import Devices, find_gpus
-from flows.queues import TRIAL_POOL, is_polled, open_queue
 from flows.stages import (
     CHECKOUT,
     LOCK_DELAYS,
@@ -41,9 +34,7 @@ from flows.stages import (
     tried_again,
 )
 from flows.train_bp_lcz import TARGET, Summary, run_stages, train_bp_lcz
-
-_SECONDS_FOR_A_WORKER = 20.0
-"""After which it is said that none is there; the matrix goes on waiting."""
+from flows.workers import Errand, run_on_workers
 
 TRIAL_DEPLOYMENT = "train-trial/trials"
 _CODE = ("src", "dvc.yaml")
@@ -100,9 +91,13 @@ def train_matrix(
                 params=(workspace / PARAMS_FILE).read_text(encoding="utf-8"),
                 lock=yaml.safe_dump(lock, sort_keys=False),
             )
-            failures = _run_trials(job, list(params.trials), tries)
-        if failures:
-            return Failed(message="; ".join(failures.values()))
+            states = run_on_workers(
+                Errand(TRIAL_DEPLOYMENT, job.commit, job.key, tries),
+                {trial: {"trial": trial, "job": job.model_dump()} for trial in params.trials},
+            )
+        lost = [f"{trial}: {state.message}" for trial, state in states.items() if not state.is_completed()]
+        if lost:
+            return Failed(message="; ".join(lost))
     except UserError as error:
         return Failed(message=str(error))
     finally:
@@ -148,66 +143,6 @@ def _before(stages: set[str], graph: dict[str, set[str]]) -> set[str]:
     """All stages that these need."""
     found = set[str]().union(*(graph[stage] for stage in stages))
     return found | _before(found, graph) if found else found
-
-
-def _run_trials(job: Job, trials: list[str], tries: int) -> dict[str, str]:
-    """Have each trial run by some worker; a crashed run is given to another.
-
-    A run is known by job, trial and number, so a restarted matrix takes up the runs of the one before it.
-
-    Returns:
-        A line for each trial that failed.
-    """
-    logger, started = get_run_logger(), datetime.now(UTC)
-    failures, left = dict[str, str](), dict.fromkeys(trials, tries)
-    numbers, active = dict.fromkeys(trials, 0), dict[UUID, str]()
-
-    with get_client(sync_client=True) as client:
-        queue = open_queue(client, job.commit)
-
-    def submit(trial: str) -> None:
-        run = run_deployment(
-            TRIAL_DEPLOYMENT,
-            work_queue_name=queue,
-            parameters={"trial": trial, "job": job.model_dump()},
-            timeout=0,
-            idempotency_key=f"{job.key}-{trial}-{numbers[trial]}",
-            flow_run_name=trial,
-        )
-        assert isinstance(run, FlowRun)
-        active[run.id] = trial
-
-    for trial in trials:
-        submit(trial)
-    with get_client(sync_client=True) as client:
-        patience = time.monotonic() + _SECONDS_FOR_A_WORKER
-        while active:
-            if time.monotonic() > patience:
-                patience = math.inf
-                if not is_polled(client, queue):
-                    logger.warning(
-                        "no worker takes trials of commit %s; start one (make worker POOL=%s) in a clone at it",
-                        job.commit[:10],
-                        TRIAL_POOL,
-                    )
-            runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(active))))
-            for run in runs:
-                if run.state is None or not run.state.is_final():
-                    continue
-                trial = active.pop(run.id)
-                if run.state.is_completed():
-                    logger.info("%s: %s; %d trials to go", trial, run.state.message, len(active))
-                    continue
-                is_old = run.created is not None and run.created < started
-                left[trial] -= not is_old
-                if is_old or (run.state.is_crashed() and left[trial] > 0):
-                    logger.warning("%s: %s; another run of it", trial, run.state.message)
-                    numbers[trial] += 1
-                    submit(trial)
-                else:
-                    failures[trial] = f"{trial}: {run.state.message}"
-            time.sleep(2)
-    return failures
 
 
 def _job_workspace(job: Job) -> Path:

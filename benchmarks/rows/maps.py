@@ -33,7 +33,7 @@ TILE_PIXELS = 10_980
 """Along a side of a tile of Sentinel-2."""
 
 
-def _classifier(setup: Setup, backbone: str) -> Classifier:
+def classifier_of(setup: Setup, backbone: str) -> Classifier:
     small = {"width": 4, "convolutions": 1} if setup.quick and backbone == "sen2lcz_mf" else {}
     trial = trial_of("plain", backbone, **small)
     network = network_of(trial, OPTICAL).eval().requires_grad_(False).to(setup.device)
@@ -59,7 +59,7 @@ def _map(setup: Setup, backbone: str) -> Measured:
     """Cells of a GeoTIFF through reading, windows and network, against the network on patches that lie in memory."""
     cells = 3 if setup.quick else SIDE[backbone]
     pixels = cells * CELL_PIXELS + PATCH_SIDE - CELL_PIXELS
-    path, classifier = _scene(setup, pixels, pixels), _classifier(setup, backbone)
+    path, classifier = _scene(setup, pixels, pixels), classifier_of(setup, backbone)
     keep_freed_memory()  # as `bp-lcz map` does
     patches = torch.rand(cells**2, PATCH_SIDE, PATCH_SIDE, len(SEN2_BANDS))
 
@@ -98,7 +98,7 @@ def files(setup: Setup) -> Measured:
         write_page(folder, true_colours(cells), Story("benchmark"))
         shutil.rmtree(folder)
 
-    classifier, patches = _classifier(setup, "eb_cnn"), torch.rand(batch, PATCH_SIDE, PATCH_SIDE, len(SEN2_BANDS))
+    classifier, patches = classifier_of(setup, "eb_cnn"), torch.rand(batch, PATCH_SIDE, PATCH_SIDE, len(SEN2_BANDS))
     found = seconds(setup, Side(ours, cells.size), Side(lambda _: classifier.classify_alike(patches), BATCH))
     return Measured(*found, note=f"{side} x {side} cells, no two alike, so that nothing compresses well")
 
@@ -106,7 +106,7 @@ def files(setup: Setup) -> Measured:
 def memory(setup: Setup) -> Measured:
     """What a map takes beyond its network on a scene of a tile's size of which a corner has data."""
     side = 1_098 if setup.quick else TILE_PIXELS
-    classifier, patches = _classifier(setup, "eb_cnn"), torch.rand(BATCH, PATCH_SIDE, PATCH_SIDE, len(SEN2_BANDS))
+    classifier, patches = classifier_of(setup, "eb_cnn"), torch.rand(BATCH, PATCH_SIDE, PATCH_SIDE, len(SEN2_BANDS))
     alone = peak_mebibytes(setup, lambda: classifier.classify_alike(patches))
 
     def beyond(height: int) -> float:

@@ -98,7 +98,7 @@ def test_a_worker_at_another_commit_takes_nothing(
     workers = [start_worker(site, clones[1], logs[1])]
     matrix_log = tmp_path / "matrix.log"
     with running_matrix(site, workspace, matrix_log, workers) as matrix:
-        wait_for(lambda: "no worker takes trials of commit" in matrix_log.read_text(), matrix, seconds=1200)
+        wait_for(lambda: "no worker takes runs of commit" in matrix_log.read_text(), matrix, seconds=1200)
         workers.append(start_worker(site, clones[0], logs[0]))
         assert matrix.wait(1200) == 0, matrix_log.read_text()[-4000:]
     assert "epoch 1/1" in logs[0].read_text()

@@ -1,0 +1,214 @@
+"""The flow ``map-region``: a map of each tile of a folder, then one virtual raster, table of areas and page of all.
+
+Each tile is a run of ``map-tile/tiles`` that any worker of the pool ``bp-lcz-trials`` takes; without workers they are
+made here, one after the other. A finished map of the same scenes and model is kept, so it is safe to run again.
+
+    prefect deployment run map-region/default --param tiles=/data/tiles --param model=models:/name@champion --watch
+    python -m flows.map_region --tiles /data/tiles --model models/sen2lcz-mf --out /data/region
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prefect import flow, get_run_logger, task
+from prefect.client.schemas.objects import State
+from prefect.context import get_run_context
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Completed, Failed
+from pydantic import BaseModel, PositiveInt
+
+from bp_lcz.errors import UserError, limit_of
+from bp_lcz.regions.tiles import Tile, find_tiles
+from bp_lcz.workspace import git
+from flows.artifacts import show_lines
+from flows.stages import CHECKOUT, SERVER_TASK, failed, failure, server_failure
+from flows.train_bp_lcz import await_server, interrupted
+from flows.workers import Errand, run_on_workers
+
+TILE_DEPLOYMENT = "map-tile/tiles"
+_SCRATCH = CHECKOUT / ".scratch/regions"
+
+
+class Region(BaseModel):
+    """What all tiles have in common.
+
+    Attributes:
+        out: folder or ``s3://bucket/prefix``.
+        model: a checkpoint's folder, or a version of a registered model; no alias, which may move meanwhile.
+        weights_sha256: of its weights.
+        s2_level: ``L1C`` or ``L2A``; None looks for it.
+        other_level: whether scenes of another level than the model takes are accepted.
+        filter: that goes over the zones.
+    """
+
+    out: str
+    model: str
+    weights_sha256: str
+    s2_level: str | None
+    other_level: bool
+    filter: str
+
+
+@flow(name="map-region")
+def map_region(
+    tiles: Path,
+    model: str,
+    out: str | None = None,
+    workers: bool = False,
+    s2_level: str | None = None,
+    other_level: bool = False,
+    filter: str = "none",
+    tries: PositiveInt = 3,
+) -> State[Any]:
+    """A map of each tile, and what joins them.
+
+    Args:
+        tiles: folder of scenes, see `find_tiles`; relative to the checkout. With workers, all reach it at this path.
+        model: folder of a checkpoint, ``models:/<name>@<alias>``, or a name of published weights.
+        out: folder that all workers reach, or ``s3://bucket/prefix``; None is ``<tiles>-lcz`` beside the tiles.
+        workers: give the tiles to the workers of the pool ``bp-lcz-trials`` instead of making them here.
+        s2_level: of all scenes, ``L1C`` or ``L2A``; None looks for it in each.
+        other_level: map scenes of another level than the model takes.
+        filter: ``none``, ``majority`` or ``wudapt``.
+        tries: runs of a tile before its crash, such as the end of its machine, is taken for final.
+
+    Returns:
+        Completed, or a failed state that names each tile that has no map.
+    """
+    from bp_lcz.regions.join import join_tiles, write_waiting
+    from bp_lcz.regions.store import store_of
+
+    logger, folder = get_run_logger(), (CHECKOUT / tiles).absolute()
+    try:
+        found, others = find_tiles(folder)
+        logger.info("%d tiles in %s%s", len(found), folder, f"; no scenes: {', '.join(others)}" if others else "")
+        address = out or str(folder.with_name(f"{folder.name}-lcz"))
+        address = address if "://" in address else str((CHECKOUT / address).absolute())
+        store = store_of(address, _SCRATCH)
+        pinned, sha256 = _pinned(model)
+        region = Region(
+            out=address,
+            model=pinned,
+            weights_sha256=sha256,
+            s2_level=s2_level,
+            other_level=other_level,
+            filter=filter,
+        )
+        write_waiting(store, folder.name, [tile.name for tile in found])
+        states = _on_workers(region, found, tries) if workers else _here(region, found)
+        made = {tile: str(state.message) for tile, state in states.items() if state.is_completed()}
+        failures = {tile: str(state.message) for tile, state in states.items() if tile not in made}
+        lines = join_tiles(store, folder.name, made, failures)
+    except Exception as error:
+        return _told(error)
+    logger.info("\n%s", "\n".join(lines))
+    show_lines(folder, "region", lines, f"areas of {folder.name}")
+    if failures:
+        return Failed(message="; ".join(f"{tile}: {line}" for tile, line in sorted(failures.items())))
+    return Completed(message=lines[-1], data=lines)
+
+
+@flow(name="map-tile", flow_run_name="{tile.name}")
+def map_tile(tile: Tile, region: Region) -> State[Any]:
+    """The map of one tile, unless the store has it."""
+    state: State[Any] = make(tile, region, return_state=True)
+    return Failed(message=state.message) if not state.is_completed() else Completed(message=state.message)
+
+
+@task(task_run_name="{tile.name}", **SERVER_TASK)
+def make(tile: Tile, region: Region) -> State[None]:
+    """Make it, each line of what is found and made in the log."""
+    from bp_lcz.maps.map import MapOptions
+    from bp_lcz.regions.make import make_tile
+    from bp_lcz.regions.store import store_of
+    from bp_lcz.scenes.scene import SceneOptions
+    from bp_lcz.serving.predict import load_model
+
+    logger = get_run_logger()
+    try:
+        classifier, name = load_model(CHECKOUT, region.model)
+        if classifier.description.weights_sha256 != region.weights_sha256:
+            raise UserError(region.model, "has other weights here than where the region was started")
+        scene = SceneOptions(tile.s2, tile.s1, s2_level=region.s2_level)
+        options = MapOptions(scene, region.filter, other_level=region.other_level)
+        store = store_of(region.out, _SCRATCH)
+        outcome = make_tile(store, tile.name, classifier, name, options, lambda line: logger.info("%s", line))
+    except Exception as error:
+        return _told(error)
+    return Completed(message=outcome)
+
+
+def _pinned(model: str) -> tuple[str, str]:
+    """The name of a model under which every tile gets the same one, and the sha256 of its weights."""
+    from bp_lcz.serving.predict import load_model
+
+    if (CHECKOUT / model).is_dir():
+        model = str((CHECKOUT / model).absolute())
+    classifier, name = load_model(CHECKOUT, model)
+    return f"models:/{name}" if model.startswith("models:") else model, classifier.description.weights_sha256
+
+
+def _told(error: Exception) -> State[Any]:
+    """The failed state for what a user can mend; faults are raised again."""
+    if limit := limit_of(error):
+        return failed(UserError.status, limit)
+    return failure(error)
+
+
+def _here(region: Region, tiles: list[Tile]) -> dict[str, State[Any]]:
+    """One tile after the other, since each takes all cores."""
+    states = dict[str, State[Any]]()
+    for tile in tiles:
+        states[tile.name] = map_tile(tile, region, return_state=True)
+        get_run_logger().info("%s: %s; %d to go", tile.name, states[tile.name].message, len(tiles) - len(states))
+    return states
+
+
+def _on_workers(region: Region, tiles: list[Tile], tries: int) -> dict[str, State[Any]]:
+    # A run of another time may have made a map that is gone since, so only those of this run are taken up.
+    run = get_run_context().flow_run.id  # type: ignore[union-attr]
+    errand = Errand(TILE_DEPLOYMENT, git(CHECKOUT, "rev-parse", "HEAD"), str(run), tries)
+    job = region.model_dump()
+    return run_on_workers(errand, {tile.name: {"tile": tile.model_dump(mode="json"), "region": job} for tile in tiles})
+
+
+def main() -> None:
+    """Run the flow here and print the areas."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.map_region",
+        description="Map each tile of a folder, then join the maps: virtual rasters, a table of areas, a page.",
+        epilog="Example: python -m flows.map_region --tiles /data/tiles --model models/sen2lcz-mf --out /data/region",
+    )
+    parser.add_argument("--tiles", type=Path, required=True, help="folder of scenes; each entry is one tile")
+    parser.add_argument("--model", required=True, help="a checkpoint's folder, or models:/<name>@<alias>")
+    parser.add_argument("--out", help="folder, or s3://bucket/prefix (default: <tiles>-lcz beside the tiles)")
+    parser.add_argument("--workers", action="store_true", help="give the tiles to the workers of bp-lcz-trials")
+    parser.add_argument("--s2-level", choices=["L1C", "L2A"], help="of all scenes, where the files do not tell it")
+    parser.add_argument("--other-level", action="store_true", help="map scenes of another level than the model takes")
+    parser.add_argument("--filter", default="none", help="none, majority (3 x 3 cells) or wudapt (Gaussian)")
+    options = vars(parser.parse_args())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupted)
+    # The flow takes paths as relative to the checkout, a command as relative to where it is given.
+    options["tiles"] = options["tiles"].absolute()
+    for key in ("model", "out"):
+        if options[key] and ":/" not in options[key] and (key == "out" or Path(options[key]).is_dir()):
+            options[key] = str(Path(options[key]).absolute())
+    try:
+        await_server(CHECKOUT)
+        state = map_region(**options, return_state=True)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except httpx.HTTPError as error:
+        sys.exit(f"error: {server_failure(str(PREFECT_API_URL.value()), error)}")
+    if not state.is_completed():
+        sys.exit(f"error: {state.message}")
+    print(*state.result(), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

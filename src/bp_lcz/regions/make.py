@@ -1,0 +1,72 @@
+"""The map of one tile, which any machine may make again: what is finished is kept."""
+
+import shutil
+from collections.abc import Callable
+
+from bp_lcz.errors import UserError
+from bp_lcz.files import locked
+from bp_lcz.maps.inputs import hashed, input_files
+from bp_lcz.maps.map import REPORT, MapOptions, make_map
+from bp_lcz.model.checkpoint import Classifier
+from bp_lcz.records import MapReport
+from bp_lcz.regions.store import TILES, Store
+from bp_lcz.scenes.scene import opened_scene
+
+KEPT, MADE = "kept", "made"
+
+
+def make_tile(
+    store: Store,
+    tile: str,
+    classifier: Classifier,
+    name: str,
+    options: MapOptions,
+    tell: Callable[[str], object] = print,
+) -> str:
+    """Make the map of a tile in the store, unless it is there.
+
+    Another process that is at it is waited for. What one that was killed has finished of the map on a disk that both
+    reach is not done again.
+
+    Args:
+        store: of the region.
+        tile: its name.
+        classifier: the model.
+        name: of the model.
+        options: with the scenes of the tile.
+        tell: takes each line of what is found and made.
+
+    Returns:
+        `MADE` or `KEPT`.
+
+    Raises:
+        UserError: as `make_map`; if the store refuses, or holds a map of other inputs or another model.
+    """
+    place = store.place(tile)
+    with locked(place.parent / f".{tile}.lock", f"another process makes {tile}", tell=tell):
+        report = report_of(store, tile)
+        if report is not None:
+            if _is_of(report, classifier, options):
+                return KEPT
+            where = f"{store.address}/{TILES}/{tile}"
+            raise UserError(where, "is of other scenes, options or another model; remove it, or name another place")
+        if (place / REPORT).exists() and not _is_of(MapReport.read(place / REPORT), classifier, options):
+            shutil.rmtree(place)  # made for a store that never got it
+        if not place.exists():
+            make_map(classifier, name, options, place, tell)
+        store.send(tile)
+    return MADE
+
+
+def report_of(store: Store, tile: str) -> MapReport | None:
+    """What the map of a tile in the store says of itself, None where there is none."""
+    content = store.read(name := f"{TILES}/{tile}/{REPORT}")
+    return None if content is None else MapReport.parse(content, f"{store.address}/{name}")
+
+
+def _is_of(report: MapReport, classifier: Classifier, options: MapOptions) -> bool:
+    """Whether a map is of this model, these files and what is found in them now."""
+    if (report.model.weights_sha256, report.filter) != (classifier.description.weights_sha256, options.filter):
+        return False
+    with opened_scene(options.scene) as scene:
+        return report.scene == scene.findings and report.inputs == hashed(input_files(options.scene, scene))

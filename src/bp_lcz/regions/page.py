@@ -1,0 +1,84 @@
+"""The page of a region: its zones, and each tile with its state and areas. It asks no server for anything."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import jinja2
+
+from bp_lcz.maps.outputs import CELL_KM2
+from bp_lcz.maps.page import PAGE as MAP
+from bp_lcz.records import MapReport
+from bp_lcz.regions.store import TILES
+from bp_lcz.scheme import ZONES
+
+PAGE = "index.html"
+WAITS = "waits"
+"""State of a tile of which nothing is known yet."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A zone of the region, as PNG, and the virtual raster that it shows."""
+
+    crs: str
+    raster: str
+    png: bytes
+
+    @property
+    def content(self) -> str:
+        """For a page."""
+        return base64.b64encode(self.png).decode("ascii")
+
+
+def region_page(
+    title: str,
+    counts: Sequence[int],
+    pictures: Sequence[Picture],
+    reports: Mapping[str, MapReport],
+    states: Mapping[str, str],
+    notices: Sequence[str],
+) -> str:
+    """The page as HTML.
+
+    Args:
+        title: of the region.
+        counts: cells of each zone, in the order of `ZONES`, overlap counted once.
+        pictures: of each UTM zone.
+        reports: of the tiles that have a map, by name.
+        states: of all tiles, by name; of those without a map the reason.
+        notices: what a reader must know first.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("bp_lcz.regions"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(f"{PAGE}.j2").render(
+        title=title,
+        waits=WAITS,
+        notices=notices,
+        pictures=pictures,
+        zones=[(zone, count * CELL_KM2) for zone, count in zip(ZONES, counts, strict=True) if count],
+        whole=sum(counts) * CELL_KM2,
+        tiles=[
+            {
+                "name": name,
+                "state": state,
+                "link": f"{TILES}/{quote(name)}/{MAP}" if name in reports else None,
+                "zones": _zones(reports[name]) if name in reports else [],
+            }
+            for name, state in sorted(states.items())
+        ],
+    )
+
+
+def _zones(report: MapReport) -> list[tuple[str, str, float]]:
+    """Code, colour and km2 of each zone of a tile."""
+    return [
+        (zone.code, zone.color, report.zones[zone.code] * CELL_KM2) for zone in ZONES if report.zones.get(zone.code)
+    ]

@@ -1,0 +1,86 @@
+"""Which tiles a folder of scenes holds, by the names of its entries."""
+
+import re
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from bp_lcz.errors import UserError
+from bp_lcz.scenes.names import band_name
+
+_SUFFIXES = {".tif", ".tiff", ".vrt", ".img", ".jp2", ".zip", ".json", ".safe"}
+_RADAR = re.compile(r"(?P<tile>.+)_s1|S1[A-D]_.+", re.IGNORECASE)
+
+
+class Tile(BaseModel):
+    """Scenes of one place, which become one map.
+
+    Attributes:
+        name: of the tile and the folder of its map.
+        s2: Sentinel-2; what is named first wins where they overlap.
+        s1: Sentinel-1, if there is any.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    s2: tuple[Path, ...]
+    s1: tuple[Path, ...] = ()
+
+
+def find_tiles(folder: Path) -> tuple[list[Tile], list[str]]:
+    """The tiles of a folder, by name, and the names of entries that are no scenes.
+
+    An entry is a tile: a GeoTIFF, VRT, JP2, STAC item, SAFE folder or zip is its scene of Sentinel-2, and ``X_s1``
+    beside ``X`` its Sentinel-1. Any other folder is a tile of all scenes in it, or of one with a file for each band;
+    those that are called ``…_s1`` or ``S1A_…`` are Sentinel-1. Names that begin with a dot are passed over.
+
+    Raises:
+        UserError: if the folder is missing or holds no scene, two entries give a tile the same name, or one is
+            Sentinel-1 of no tile.
+    """
+    if not folder.is_dir():
+        raise UserError(folder, "no such folder; expected one with a scene or a folder of scenes for each tile")
+    tiles, radar, others = dict[str, Tile](), dict[str, Path](), list[str]()
+    for entry in _entries(folder):
+        name = _name(entry)
+        if not _is_scene(entry):
+            others.append(entry.name)
+        elif (match := _RADAR.fullmatch(name)) and match["tile"]:
+            radar[match["tile"]] = entry
+        elif name in tiles:
+            raise UserError(entry, f"is a second tile {name}; rename one, or put both into a folder {name}")
+        else:
+            tiles[name] = _tile(name, entry)
+    for name, entry in radar.items():
+        if name not in tiles:
+            raise UserError(entry, f"is Sentinel-1 of a tile {name} that is not there; expected {name}.tif or the like")
+        tiles[name] = tiles[name].model_copy(update={"s1": (*tiles[name].s1, entry)})
+    if not tiles:
+        raise UserError(folder, f"holds no scenes; expected {', '.join(sorted(_SUFFIXES))} or folders of them")
+    return list(tiles.values()), others
+
+
+def _tile(name: str, entry: Path) -> Tile:
+    is_product = not entry.is_dir() or entry.suffix.lower() == ".safe"
+    inside = [] if is_product else [one for one in _entries(entry) if _is_scene(one)]
+    radar = tuple(one for one in inside if _RADAR.fullmatch(_name(one)))
+    optical = tuple(one for one in inside if one not in radar)
+    if not optical or any(band_name(_name(one)) or one.name == "GRANULE" for one in inside):
+        optical = (entry,)
+    return Tile(name=name, s2=optical, s1=radar)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def _is_scene(entry: Path) -> bool:
+    return entry.is_dir() or entry.suffix.lower() in _SUFFIXES
+
+
+def _name(entry: Path) -> str:
+    """Without what tells the kind of file, such as ``.SAFE.zip``."""
+    while entry.suffix.lower() in _SUFFIXES:
+        entry = entry.with_suffix("")
+    return entry.name
