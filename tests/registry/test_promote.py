@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from bp_lcz.errors import TemporaryError
-from bp_lcz.records import Decision
+from bp_lcz.records import Decision, MapContest
 from bp_lcz.registry import promote as promotion
 from bp_lcz.registry.connection import open_store
 from bp_lcz.registry.mirror import mirror_trials
@@ -101,6 +101,48 @@ def led(made: tuple[Registry, Path], monkeypatch: pytest.MonkeyPatch) -> Registr
     ):
         source.backup(target)
     return registry
+
+
+def contest_of(registry: Registry, candidate: int, bounds: tuple[float, float] | None, **changed: Any) -> MapContest:
+    told = {
+        "reference": "zones.tif",
+        "inputs": (),
+        "cells": 529,
+        "unit": "block of 1 km",
+        "units": 9,
+        "samples": 100,
+        "seed": 0,
+        "candidate_sha256": registry.tags(candidate)["weights_sha256"],
+        "champion_sha256": registry.tags(registry.champion or 0)["weights_sha256"],
+        "candidate_kappa": 0.6,
+        "champion_kappa": 0.5,
+        "lead_interval": bounds,
+    }
+    return MapContest(**told | changed)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "changed", "fact"),
+    [
+        ((0.02, 0.2), {}, None),
+        ((-0.01, 0.2), {}, "[-0.010, +0.200]"),
+        (None, {}, "no interval"),
+        ((0.02, 0.2), {"champion_sha256": "0" * 64}, "version 2"),
+        ((0.02, 0.2), {"candidate_sha256": "0" * 64}, "version 1"),
+    ],
+    ids=["sure", "unsure", "one block", "another champion", "another candidate"],
+)
+def test_maps_of_one_city_decide_in_the_place_of_the_testing_split(
+    led: Registry, bounds: tuple[float, float] | None, changed: dict[str, str], fact: str | None
+) -> None:
+    assert not led.promote(1, dry_run=True).accepted, "on the testing split it is the worse one"
+    maps = contest_of(led, 1, bounds, **changed)
+    decision = promote_version(led.folder, NAME, 1, maps=maps)
+    assert decision.accepted == (fact is None)
+    assert led.champion == (2 if fact else 1)
+    assert led.records(1)[-1].maps == maps
+    assert fact is None or fact in decision.reason
+    assert any("529 cells, zones.tif" in line for line in decision_lines(decision))
 
 
 def test_the_first_champion_must_exceed_the_floor_alone(registry: Registry) -> None:

@@ -138,6 +138,8 @@ def test_a_version_carries_its_model_card(registered: FinishedWorkspace) -> None
     assert "**simulated data**: Made by code, not measured" in text
     assert "| testing | 4 | 2 | 4 of 17 |" in text
     assert "95% intervals by city (8)" in text
+    assert "- level of Sentinel-2: not stated" in text
+    assert "- sensors: Sentinel-1 (8 channels), Sentinel-2 (10 channels); never on others" in text
     evaluation = json.loads((registered.folder / "outputs/evaluations/one-bp-lcz/evaluation.json").read_text())
     assert f"| kappa | {evaluation['kappa']:.3f} |".replace("0.", ".") in text
     assert all(f"| {row['code']} | {row['name']} | 40 |" in text for row in evaluation["per_class"])

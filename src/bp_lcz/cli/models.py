@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bp_lcz.errors import UserError
+from bp_lcz.errors import UsageError, UserError
 from bp_lcz.params import load_params
 
 commands = typer.Typer()
@@ -44,14 +44,33 @@ def promote(
     name: ModelName = None,
     version: Annotated[int | None, typer.Option(help="Version to promote; by default @challenger.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide, and change nothing.")] = False,
+    own_map: Annotated[
+        Path | None, typer.Option("--map", help="Folder of a map that the version made, to decide by maps of a city.")
+    ] = None,
+    champion_map: Annotated[
+        Path | None, typer.Option(help="Folder of the champion's map of the same scenes, with --map.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Raster of zones that neither was trained on, with --map.")
+    ] = None,
 ) -> None:
     """Make a version the champion if it exceeds the floor and surely leads the champion; else say why not.
 
     Example: bp-lcz promote bp-lcz-demo --dry-run
+
+    Example: bp-lcz promote bp-lcz-berlin --map tuned --champion-map before --reference zones.tif
     """
     from bp_lcz.registry.promote import decision_lines, promote_version
 
-    decision = promote_version(Path.cwd(), _model_name(name), version, dry_run)
+    given, maps = [path for path in (own_map, champion_map, reference) if path is not None], None
+    if given:
+        from bp_lcz.maps.contest import contest
+
+        if len(given) < 3:
+            raise UsageError("--map", "decides together with --champion-map and --reference; give all three or none")
+        settings = load_params().evaluate
+        maps = contest(*given, samples=settings.bootstrap_samples, seed=settings.seed)
+    decision = promote_version(Path.cwd(), _model_name(name), version, dry_run, maps)
     typer.echo("\n".join(decision_lines(decision)))
     if not decision.accepted:
         raise UserError(f"{decision.name} version {decision.version}", f"not promoted: {decision.reason}")

@@ -31,6 +31,6 @@ from bp_lcz.records.maps import (
     ZoneAccuracy,
 )
 from bp_lcz.records.model import Checkpoint, ModelDescription, PromptOrigin, TextOrigin, Timings, Validation
-from bp_lcz.records.registry import Contender, Decision, Lead, TrialTags, VersionRow
+from bp_lcz.records.registry import Contender, Decision, Lead, MapContest, TrialTags, VersionRow
 from bp_lcz.records.scene import FileFindings, SceneFindings
 from bp_lcz.records.scores import SCORES, ClassScores, Evaluation, Interval, Metric, Resampling, Scores

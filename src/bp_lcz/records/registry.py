@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from bp_lcz.params import Variant
 from bp_lcz.records.base import Part, Record
 from bp_lcz.records.data import DataKind, Overlap
+from bp_lcz.records.maps import InputFile
 from bp_lcz.records.scores import Interval, Resampling
 
 
@@ -78,6 +79,45 @@ class Lead(Part):
     interval: Resampling
 
 
+class MapContest(Part):
+    """Maps of two models of the same scenes, against a reference.
+
+    Attributes:
+        reference: name of its file.
+        inputs: files that both maps are made of.
+        cells: with a zone in both maps and in the reference.
+        unit: that is drawn with replacement for the interval.
+        units: how many.
+        samples: number of resamples.
+        seed: of the drawing.
+        candidate_sha256: of the weights.
+        champion_sha256: likewise.
+        candidate_kappa: on these cells.
+        champion_kappa: likewise.
+        lead_interval: 95 % interval of the difference between the two.
+    """
+
+    reference: str
+    inputs: tuple[InputFile, ...]
+    cells: int
+    unit: Literal["polygon", "block of 1 km"]
+    units: int
+    samples: int
+    seed: int
+    candidate_sha256: str
+    champion_sha256: str
+    candidate_kappa: float | None
+    champion_kappa: float | None
+    lead_interval: Interval
+
+    @property
+    def lead(self) -> float | None:
+        """Of the candidate."""
+        if self.candidate_kappa is None or self.champion_kappa is None:
+            return None
+        return self.candidate_kappa - self.champion_kappa
+
+
 class Decision(Record):
     """What a promotion or a rollback came to, kept with the run of the candidate or of the champion that leaves.
 
@@ -85,12 +125,13 @@ class Decision(Record):
         version: that was judged or, by a rollback, restored.
         accepted: whether that version is the champion now, or would be without ``--dry-run``.
         reason: why, in one line.
+        maps: of both models, where these decided in the place of the testing split.
         from_version: that leaves by a rollback.
         skipped: by a rollback: versions that cannot be served, and why.
         dry_run: nothing was changed.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     action: Literal["promote", "rollback"]
     time: str
     bp_lcz: str
@@ -103,6 +144,7 @@ class Decision(Record):
     candidate: Contender | None = None
     champion: Contender | None = None
     lead: Lead | None = None
+    maps: MapContest | None = None
     from_version: int | None = None
     skipped: dict[int, str] = {}  # noqa: RUF012
     dry_run: bool = False

@@ -3,14 +3,23 @@
 Every number is read from the files of the trial; none is written by hand.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
-from bp_lcz.params import SPLITS, Start
+import numpy as np
+
+from bp_lcz.params import SPLITS, Split, Start
 from bp_lcz.records import Evaluation, GateSummary, Interval, Metric, ModelDescription, TextOrigin, TrialTags
+from bp_lcz.scheme import CODES
 from bp_lcz.scoring.score import fraction
+from bp_lcz.so2sat.geo import Geo
+from bp_lcz.so2sat.ground import on_globe
 
 MOST_DESCRIPTION = 5000
 """Characters that MLflow's database keeps of a description."""
+
+_MOST_CITIES = 60
+"""Named; So2Sat has 52."""
 
 _METRICS: dict[Metric, str] = {
     "oa": "overall accuracy",
@@ -20,7 +29,13 @@ _METRICS: dict[Metric, str] = {
 }
 
 
-def model_card(model: ModelDescription, evaluation: Evaluation, summary: GateSummary, tags: TrialTags) -> str:
+def model_card(
+    model: ModelDescription,
+    evaluation: Evaluation,
+    summary: GateSummary,
+    tags: TrialTags,
+    places: Mapping[Split, Geo | None],
+) -> str:
     """The card as Markdown.
 
     Args:
@@ -28,6 +43,7 @@ def model_card(model: ModelDescription, evaluation: Evaluation, summary: GateSum
         evaluation: its ``evaluation.json``.
         summary: the gate's ``summary.json``.
         tags: of the run, from `bp_lcz.registry.lineage.trial_tags`.
+        places: where the patches of each split lie; None where nothing tells.
     """
     interval = evaluation.interval
     lines = [
@@ -72,9 +88,12 @@ def model_card(model: ModelDescription, evaluation: Evaluation, summary: GateSum
         lines += ["", "Patches overlap and are resampled one by one, so the intervals are too narrow."]
     lines += [
         "",
+        "## Where it was tried",
+        *_tried(model, summary, places),
+        "",
         "## Use and limits",
-        "- For patches of 32 x 32 pixels of 10 m as So2Sat stores them: linear Sentinel-1, Sentinel-2 reflectance of "
-        "the top of the atmosphere without the offset of baseline 04.00; normalisation is inside.",
+        "- For patches of 32 x 32 pixels of 10 m as So2Sat stores them: linear Sentinel-1, Sentinel-2 reflectance "
+        "without the offset of baseline 04.00; normalisation is inside.",
         "- Not for other sensors, resolutions or channels, nor for decisions on single buildings or people.",
         "- One seed; a probability is not calibrated beyond the error below, and cities unlike those of training do "
         "worse.",
@@ -91,6 +110,44 @@ def model_card(model: ModelDescription, evaluation: Evaluation, summary: GateSum
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _tried(model: ModelDescription, summary: GateSummary, places: Mapping[Split, Geo | None]) -> list[str]:
+    """Levels, sensors and places, and what is in no split."""
+    channels, level = model.channels, model.level
+    other = {"L1C": "never on L2A", "L2A": "never on L1C"}.get(str(level), "so on neither L1C nor L2A for certain")
+    sensors = [f"Sentinel-{key[-1]} ({len(bands)} channels)" for key, bands in asdict(channels).items() if bands]
+    unseen = [code for code, count in zip(CODES, summary.splits["training"].class_counts, strict=True) if not count]
+    untried = [code for code, count in zip(CODES, summary.splits["testing"].class_counts, strict=True) if not count]
+    return [
+        f"- level of Sentinel-2: {level or 'not stated'}, {other}",
+        f"- sensors: {', '.join(sensors)}; never on others",
+        *(f"- {split}: {_place(places.get(split))}" for split in ("training", "testing")),
+        "- never on any other city, nor in other climates than those of these places",
+        f"- zones without a training patch, which it cannot give: {', '.join(unseen) or 'none'}",
+        f"- zones without a testing patch: {', '.join(untried) or 'none'}",
+    ]
+
+
+def _place(geo: Geo | None) -> str:
+    """Cities and degrees of a split."""
+    if geo is None or not len(geo.epsg):
+        return "nothing tells where its patches lie"
+    cities = sorted(set(geo.city.tolist()))
+    shown = ", ".join(cities[:_MOST_CITIES]) + f" and {len(cities) - _MOST_CITIES} more" * (len(cities) > _MOST_CITIES)
+    corner = np.stack([geo.easting, geo.northing], axis=1)
+    globe = [on_globe(corner[geo.epsg == code], code) for code in sorted(set(geo.epsg.tolist()))]
+    known = [np.degrees(part) for part in globe if part is not None]
+    if not known:
+        return shown
+    (west, south), (east, north) = (np.concatenate(known).min(axis=0), np.concatenate(known).max(axis=0))
+    return f"{shown}; {_degrees(south, north, 'NS')}, {_degrees(west, east, 'EW')}"
+
+
+def _degrees(low: float, high: float, signs: str) -> str:
+    """From one to another, whole degrees outwards, such as ``33 S to 53 N``."""
+    whole = int(np.floor(low)), int(np.ceil(high))
+    return " to ".join(f"{abs(degree)} {signs[degree < 0]}" for degree in whole)
 
 
 def description_of(card: str) -> str:

@@ -1,9 +1,9 @@
 """Which version of a model is served: the alias ``champion`` moves only to a version that is measurably better.
 
-A candidate must exceed a fixed floor of kappa and, where there is a champion, lead it on the same testing split with
-the whole 95 % interval of the paired difference above zero: two models in other cities, so seeds are no unit here. What
-decides is read from MLflow: the predictions of both runs, whose digests the database holds. Nothing of a model is
-executed.
+A candidate must exceed a fixed floor of kappa and, where there is a champion, lead it on the same testing split, or on
+maps of the same city, with the whole 95 % interval of the paired difference above zero: two models in other cities, so
+seeds are no unit here. What decides on the testing split is read from MLflow: the predictions of both runs, whose
+digests the database holds. Nothing of a model is executed.
 
 The champions so far are a list in a tag of the registered model, oldest first; the alias alone says who serves now.
 Whatever a killed process leaves of the two, the list up to the alias is right.
@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 import bp_lcz
 from bp_lcz.errors import TemporaryError, UserError, one_line
 from bp_lcz.params import PARAMS_FILE, Params, load_params
-from bp_lcz.records import Contender, Decision, Evaluation, Interval, Lead, TrialTags
+from bp_lcz.records import Contender, Decision, Evaluation, Interval, Lead, MapContest, TrialTags
 from bp_lcz.registry.connection import open_store
 from bp_lcz.registry.fetch import fetch_artifact, fetch_classifier
 from bp_lcz.registry.mirror import PREDICTIONS
@@ -41,6 +41,9 @@ RECORDS = "decisions"
 
 HISTORY_TAG = "champions"
 _MOST_HISTORY = 200
+
+_FEW_UNITS = 20
+"""Of which intervals by resampling are too narrow."""
 
 _COMPARED = {"dataset": "data set", "channels": "channels", "level": "level", "testing_digest": "testing split"}
 """Tags that must agree before two versions are compared."""
@@ -61,7 +64,7 @@ def decision_lines(decision: Decision) -> list[str]:
     """The decision as plain text."""
     verdict = ("champion" if decision.accepted else "refused") + " (dry run, nothing changed)" * decision.dry_run
     lines = [f"{decision.name} version {decision.version}: {verdict}", f"reason      {decision.reason}"]
-    candidate, champion, lead = decision.candidate, decision.champion, decision.lead
+    candidate, champion, lead, maps = decision.candidate, decision.champion, decision.lead, decision.maps
     if candidate is not None:
         lines.append(f"kappa       {_number(candidate.kappa)} {_interval(candidate.kappa_interval)}")
         lines.append(f"floor       {decision.kappa_floor:.3f}")
@@ -69,10 +72,21 @@ def decision_lines(decision: Decision) -> list[str]:
         lines.append(f"champion    version {champion.version}, kappa {_number(champion.kappa)}")
         bounds = f"{_number(lead.kappa, '+')} {_interval(lead.kappa_interval, '+')}"
         lines.append(f"difference  {bounds} by {lead.interval.unit}")
+    if maps is not None:
+        kappas = f"{_number(maps.candidate_kappa)} against {_number(maps.champion_kappa)} of the champion"
+        lines.append(f"maps        kappa {kappas}, {maps.cells:,} cells, {maps.reference}")
+        bounds = f"{_number(maps.lead, '+')} {_interval(maps.lead_interval, '+')}"
+        lines.append(f"difference  {bounds} by {maps.unit} ({maps.units})")
     return lines
 
 
-def promote_version(workspace: Path, name: str, version: int | None = None, dry_run: bool = False) -> Decision:
+def promote_version(
+    workspace: Path,
+    name: str,
+    version: int | None = None,
+    dry_run: bool = False,
+    maps: MapContest | None = None,
+) -> Decision:
     """Make a version the champion if it is good enough, and record the decision with its run.
 
     With a store in a file, promotions of one clone run one after the other. With an MLflow server, which cannot
@@ -84,6 +98,7 @@ def promote_version(workspace: Path, name: str, version: int | None = None, dry_
         name: of the registered model.
         version: to promote; by default the one with the alias ``challenger``.
         dry_run: decide and change nothing.
+        maps: of the candidate and the champion of one city, which then decide in the place of the testing split.
 
     Returns:
         The decision, accepted too if the version is the champion already, which records nothing.
@@ -102,7 +117,7 @@ def promote_version(workspace: Path, name: str, version: int | None = None, dry_
             return _decision(candidate, **told, accepted=True, reason="is the champion already")
         found: dict[str, Any] = {"kappa_floor": params.promote.kappa_floor}
         try:
-            accepted, reason = _judge(client, candidate, champion, params, found)
+            accepted, reason = _judge(client, candidate, champion, params, found, maps)
         except TemporaryError:
             raise
         except UserError as error:
@@ -156,6 +171,7 @@ def _judge(
     champion: "ModelVersion | None",
     params: Params,
     found: dict[str, Any],
+    maps: MapContest | None,
 ) -> tuple[bool, str]:
     """Whether the candidate may become the champion, and why; what was compared is left in ``found``.
 
@@ -173,6 +189,9 @@ def _judge(
         return True, f"kappa {_number(own.kappa)} exceeds the floor {floor:.3f}; there was no champion"
 
     found["champion"] = holder = _contender(champion, None)
+    if maps is not None:
+        found["maps"] = maps
+        return _judge_maps(maps, contender, holder)
     for key, meaning in _COMPARED.items():
         if getattr(contender.tags, key) != getattr(holder.tags, key):
             return False, f"the champion, version {champion.version}, has another {meaning}: nothing to compare"
@@ -186,13 +205,28 @@ def _judge(
         update={"blocks": len(np.unique(own.block)), "samples": resampling[0], "seed": resampling[1]}
     )
     found["lead"] = Lead(kappa=lead, kappa_interval=bounds, interval=drawn)
+    note = "; by single patches the interval is too narrow" * drawn.lower_bound
+    return _sure(lead, bounds, f"version {champion.version}", note)
+
+
+def _judge_maps(maps: MapContest, candidate: Contender, champion: Contender) -> tuple[bool, str]:
+    """Whether the candidate makes the better map, where there are maps of both."""
+    for contender, sha256 in ((candidate, maps.candidate_sha256), (champion, maps.champion_sha256)):
+        if contender.tags.weights_sha256 != sha256:
+            return False, f"the map given for version {contender.version} was made by other weights ({sha256[:12]})"
+    named = f"version {champion.version} on {maps.cells:,} cells of a map against {maps.reference}"
+    note = f"; of {maps.units} {maps.unit}s the interval is too narrow" * (maps.units < _FEW_UNITS)
+    return _sure(maps.lead, maps.lead_interval, named, note)
+
+
+def _sure(lead: float | None, bounds: Interval, champion: str, note: str) -> tuple[bool, str]:
+    """Whether a lead is surely above zero, in words."""
     if bounds is None or lead is None:
-        return False, f"the lead over version {champion.version} has no interval: too few blocks or classes"
+        return False, f"the lead over {champion} has no interval: too few blocks or classes"
     shown = f"{_number(lead, '+')} {_interval(bounds, '+')}"
     if not bounds[0] > 0:
-        return False, f"the lead in kappa over version {champion.version}, {shown}, is not surely above zero"
-    note = "; by single patches the interval is too narrow" * drawn.lower_bound
-    return True, f"leads version {champion.version} in kappa by {shown}{note}"
+        return False, f"the lead in kappa over {champion}, {shown}, is not surely above zero"
+    return True, f"leads {champion} in kappa by {shown}{note}"
 
 
 def _carry_out(

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from bp_lcz.model.checkpoint import DESCRIPTION, load_classifier
-from bp_lcz.params import Params
+from bp_lcz.params import SPLITS, Params
 from bp_lcz.paths import EVALUATIONS, MODELS, SUMMARY
 from bp_lcz.records import DataKind, Evaluation, GateSummary, ModelDescription
 from bp_lcz.registry.card import description_of, model_card
@@ -22,6 +22,7 @@ from bp_lcz.registry.naming import model_name
 from bp_lcz.registry.package import Package, Patches, code_folder, example_patches, log_package
 from bp_lcz.registry.versions import CHALLENGER
 from bp_lcz.scoring.score import fraction
+from bp_lcz.so2sat.geo import read_geo
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -76,7 +77,9 @@ def register_best(workspace: Path, params: Params, runs: Mapping[str, str]) -> R
         version = _find_version(client, name, tags.lock_hash)
         if version is None or not _gives(f"models:/{name}/{version}", example, expected):
             evaluation = Evaluation.read(workspace / EVALUATIONS / trial / "evaluation.json")
-            card = model_card(_description(workspace, trial), evaluation, GateSummary.read(workspace / SUMMARY), tags)
+            places = {split: read_geo(workspace / params.dataset.root, split) for split in SPLITS}
+            summary = GateSummary.read(workspace / SUMMARY)
+            card = model_card(_description(workspace, trial), evaluation, summary, tags, places)
             code = code_folder(workspace)
             with tempfile.TemporaryDirectory() as scratch:
                 file = Path(scratch) / CARD

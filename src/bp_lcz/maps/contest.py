@@ -1,0 +1,63 @@
+"""Two maps of the same scenes against one reference: which model makes the better map of a city."""
+
+from pathlib import Path
+
+import numpy as np
+import rasterio
+
+from bp_lcz.errors import UserError
+from bp_lcz.maps.map import REPORT
+from bp_lcz.maps.outputs import LCZ
+from bp_lcz.maps.reference import read_reference
+from bp_lcz.records import MapContest, MapReport
+from bp_lcz.scoring.metrics import confusion_matrix, defined, kappa
+from bp_lcz.scoring.significance import bootstrap_differences
+
+_SAME = ("inputs", "scene", "filter", "crs", "west", "north", "rows", "columns")
+
+
+def contest(candidate: Path, champion: Path, reference: Path, *, samples: int, seed: int) -> MapContest:
+    """Compare two maps on the cells that both of them and a reference have a zone in.
+
+    Args:
+        candidate: folder of the map of the model that may become champion.
+        champion: folder of the map of the champion, of the same files with the same options.
+        reference: as of `read_reference`; neither model may have been trained on it.
+        samples: number of resamples.
+        seed: of the resampling.
+
+    Returns:
+        Kappa of both, and the interval of the lead by polygons or blocks of 1 km, never by cells, which err together.
+
+    Raises:
+        UserError: if a map or the reference cannot be read, the maps are of other scenes or options, or no cell has
+            all three zones.
+    """
+    reports = [MapReport.read(folder / REPORT) for folder in (candidate, champion)]
+    other = [name for name in _SAME if getattr(reports[0], name) != getattr(reports[1], name)]
+    if other:
+        raise UserError(champion, f"is no map of the same scenes and options as {candidate} (other {', '.join(other)})")
+    with rasterio.open(candidate / LCZ) as file:
+        crs, place, own = file.crs, file.transform, file.read(1).astype(np.int64) - 1
+    with rasterio.open(champion / LCZ) as file:
+        theirs = file.read(1).astype(np.int64) - 1
+    known_zones = read_reference(reference, crs, place, own.shape)
+    known = (known_zones.zones >= 0) & (own >= 0) & (theirs >= 0)
+    if not known.any():
+        raise UserError(reference, f"has no zone in a cell that has one in {candidate} and {champion}")
+    true, own, theirs, unit = known_zones.zones[known], own[known], theirs[known], known_zones.unit[known]
+    kappas = [defined(kappa(confusion_matrix(true, each))) for each in (own, theirs)]
+    return MapContest(
+        reference=reference.name,
+        inputs=reports[0].inputs,
+        cells=len(true),
+        unit="polygon" if known_zones.kind == "polygons" else "block of 1 km",
+        units=len(np.unique(unit)),
+        samples=samples,
+        seed=seed,
+        candidate_sha256=reports[0].model.weights_sha256,
+        champion_sha256=reports[1].model.weights_sha256,
+        candidate_kappa=kappas[0],
+        champion_kappa=kappas[1],
+        lead_interval=bootstrap_differences(true, own, theirs, unit, samples, seed)["kappa"],
+    )
