@@ -31,8 +31,12 @@ def region(tmp_path_factory: pytest.TempPathFactory, network: Classifier) -> Pat
     scenes.append(write_tif(folder / "tiles/next.tif", optical(), crs="EPSG:32632", transform=place))
     write_waiting(store, "region", ["broken", "west & up"])
     assert store.read(PAGE) is not None
-    for scene in scenes:
+    for number, scene in enumerate(scenes):
         make_tile(store, scene.stem, network, "small", options_of(scene), lambda _: None)
+        with rasterio.open(store.place(scene.stem) / "lcz.tif") as file:
+            lcz, crs, place = file.read(1), file.crs, file.transform
+        lcz[lcz > 0] = np.random.default_rng(number).integers(1, 18, (lcz > 0).sum())
+        write_cells(store.place(scene.stem) / "lcz.tif", lcz, crs=crs, transform=place, nodata=0)
     states = {scene.stem: MADE for scene in scenes}
     said = join_tiles(store, "region", states | {"east": KEPT}, {"broken": "<b>.tif: no raster"})
     assert "lcz-epsg-32632.vrt" in said[-1]
