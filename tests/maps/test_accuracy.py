@@ -11,11 +11,12 @@ from rasterio.transform import from_origin
 from bp_lcz.errors import UserError
 from bp_lcz.maps.accuracy import accuracy_of, told, write_confusion
 from bp_lcz.maps.others import Others
-from bp_lcz.maps.reference import read_reference, seen_cells
+from bp_lcz.maps.reference import Reading, read_reference, seen_cells
 from bp_lcz.records import DataKind
 from bp_lcz.so2sat.geo import world_files
 from tests.maps.rasters import patchy, write_cells
 from tests.maps.scenes import classifier_of
+from tests.scenes.drawn import geojson, square
 from tests.scenes.rasters import NORTH, UTM, WEST
 
 CELLS = (CRS.from_string(UTM), from_origin(WEST, NORTH, 100, 100), (60, 60))
@@ -80,6 +81,53 @@ def test_a_reference_that_the_map_has_no_zone_in_is_refused(raster, model):
     assert refused.value.where == "known.tif"
 
 
+def drawn(path, *more):
+    """Squares of zones 3, 3, 11 and one that holds the middle of no cell, beside those given."""
+    squares = [square(100, 100, 400), square(1000, 100, 300), square(100, 1000, 500), square(160, 2000, 80), *more]
+    return geojson(path, squares, LCZ=["3", "3", "A", "A", *["G"] * len(more)])
+
+
+def test_polygons_give_their_zone_to_the_cells_whose_middle_they_hold(tmp_path):
+    found = read_reference(drawn(tmp_path / "areas.geojson"), *CELLS)
+    expected = np.full((60, 60), -1)
+    expected[1:5, 1:5], expected[1:4, 10:13], expected[10:15, 1:6] = 2, 2, 10
+    np.testing.assert_array_equal(found.zones, expected)
+    assert np.unique(found.unit[found.zones >= 0], return_counts=True)[1].tolist() == [16, 9, 25]
+    assert found.kind == "polygons"
+    assert sum("without the middle of a cell" in line for line in found.lines) == 1
+
+
+def test_intervals_and_splits_are_by_polygon(tmp_path, model):
+    reference = read_reference(drawn(tmp_path / "areas.geojson"), *CELLS)
+    lcz = np.where(reference.unit == 1, 6, reference.zones + 1).astype(np.uint8)
+    found = accuracy_of(lcz, reference, model, None, None)
+    assert (found.units, found.unit, found.cells) == (3, "polygon", 50)
+    assert found.metrics["oa"].value == 41 / 50
+    assert found.metrics["oa"].interval == (0, 1)  # of the three polygons drawn, all may be right, or all wrong
+    assert 25 / 41 <= found.splits["oa"].interval[0] < found.splits["oa"].interval[1] == 1
+    assert set(reference.lines) < set(told(found))
+    assert any("too narrow" in line for line in told(found))
+
+
+def test_polygons_elsewhere_and_those_that_contradict_each_other_are_refused(tmp_path):
+    path = drawn(tmp_path / "areas.geojson", square(300, 300, 300))
+    beside = (*CELLS[:1], from_origin(WEST + 90_000, NORTH, 100, 100), (60, 60))
+    for cells, reading in ((CELLS, Reading()), (beside, Reading(overlaps="leave-out")), (CELLS, Reading(field="zone"))):
+        with pytest.raises(UserError) as refused:
+            read_reference(path, *cells, reading)
+        assert refused.value.where == str(path)
+    rest = read_reference(path, *CELLS, Reading(overlaps="leave-out"))
+    assert rest.zones[4, 4] == -1
+    assert (rest.zones[1, 1], rest.zones[5, 5]) == (2, 16)
+
+
+def test_what_polygons_need_is_nothing_for_a_raster(tmp_path):
+    path = write_cells(tmp_path / "known.tif", patchy(), nodata=0)
+    with pytest.raises(UserError) as refused:
+        read_reference(path, *CELLS, Reading(field="LCZ"))
+    assert refused.value.where == str(path)
+
+
 def write_places(root, east, north, epsg):
     root.mkdir()
     with h5py.File(root / "training_geo.h5", "w") as file:
@@ -118,6 +166,7 @@ def test_what_was_trained_on_needs_places_and_a_reference(tmp_path):
     with pytest.raises(UserError) as refused:
         seen_cells(tmp_path / "empty", *CELLS)
     assert refused.value.where == str(tmp_path / "empty/training_geo.h5")
-    with pytest.raises(UserError) as refused:
-        Others(trained_on=tmp_path)
-    assert refused.value.where == "--trained-on"
+    for alone in ({"trained_on": tmp_path}, {"reading": Reading(field="LCZ")}):
+        with pytest.raises(UserError) as refused:
+            Others(**alone)
+        assert refused.value.where == "--reference"

@@ -1,7 +1,7 @@
 """The command that makes a map."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -50,8 +50,14 @@ def make(
     ] = False,
     over: Annotated[str, typer.Option("--filter", help="none, majority (3 x 3 cells) or wudapt (Gaussian).")] = "none",
     reference: Annotated[
-        Path | None, typer.Option(help="Raster of zones that are known, to tell how right the map is.")
+        Path | None, typer.Option(help="Polygons or raster of zones that are known, to tell how right the map is.")
     ] = None,
+    field: Annotated[str | None, typer.Option(help="Of the polygons, that holds their zones.")] = None,
+    label_map: Annotated[Path | None, typer.Option(help="JSON from other names of polygons to zones.")] = None,
+    overlaps: Annotated[
+        Literal["refuse", "leave-out"],
+        typer.Option(help="Ground on which polygons contradict each other: refuse, or leave it out."),
+    ] = "refuse",
     trained_on: Annotated[
         Path | None, typer.Option(help="Folder of the data set of the model, to tell which of them it was trained on.")
     ] = None,
@@ -68,11 +74,12 @@ def make(
 
     Example: bp-lcz map models/sen2lcz-mf --s2 S2_L1C.tif --dry-run
 
-    Example: bp-lcz map models/sen2lcz-mf --s2 S2_L1C.tif --reference known.tif --out berlin
+    Example: bp-lcz map models/sen2lcz-mf --s2 S2_L1C.tif --reference areas.kml --out berlin
     """
     from bp_lcz.maps.exports import export_names
     from bp_lcz.maps.map import MapOptions, make_map, plan_map
     from bp_lcz.maps.others import Others
+    from bp_lcz.maps.reference import Reading
     from bp_lcz.serving.predict import load_model
 
     scene = scene_options(
@@ -90,7 +97,7 @@ def make(
         area=area,
         crs=crs,
     )
-    others = Others(reference, trained_on, against, compare)
+    others = Others(reference, Reading(field, label_map, overlaps), trained_on, against, compare)
     options = MapOptions(scene, over, export_names(export), others, other_level)
     if out is None and not dry_run:
         raise UsageError("--out", "name the folder to make; --dry-run does without")

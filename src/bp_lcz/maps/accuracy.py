@@ -59,6 +59,7 @@ def accuracy_of(
         reference=reference.name,
         kind=reference.kind,
         band=reference.band,
+        found=reference.lines,
         cells=len(zones),
         unmapped=int((reference.zones >= 0).sum()) - len(zones),
         unit="polygon" if reference.kind == "polygons" else "block of 1 km",
@@ -94,6 +95,7 @@ def told(found: Accuracy) -> list[str]:
     few = f"; of fewer than {FEW_UNITS} they are too narrow" if found.units < FEW_UNITS else ""
     seen = "nobody knows how many" if found.seen is None else f"{found.seen:,}"
     return [
+        *found.found,
         f"{found.reference}{band}: {found.cells:,} cells in {found.units:,} {found.unit}s, {found.unmapped:,} more "
         "without a zone on this map",
         *(f"{METRICS[name][0]:<6} {shown(value)}, {METRICS[name][1]}" for name, value in found.metrics.items()),

@@ -7,10 +7,10 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
-from bp_lcz.errors import UserError
+from bp_lcz.errors import UsageError
 from bp_lcz.maps import accuracy, against
 from bp_lcz.maps.outputs import LCZ
-from bp_lcz.maps.reference import read_reference, seen_cells
+from bp_lcz.maps.reference import AS_USUAL, Reading, read_reference, seen_cells
 from bp_lcz.records import Accuracy, Checkpoint, Comparison
 
 _FILES = (
@@ -25,19 +25,22 @@ class Others:
 
     Attributes:
         reference: zones that are known, to tell how right the map is.
+        reading: of a reference of polygons.
         trained_on: folder of the data set that the model was trained on.
         against: another map.
         compare: the folder of another map of ours.
     """
 
     reference: Path | None = None
+    reading: Reading = AS_USUAL
     trained_on: Path | None = None
     against: Path | None = None
     compare: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.trained_on is not None and self.reference is None:
-            raise UserError("--trained-on", "tells how much of a reference the model knows; give --reference, too")
+        if self.reference is None and (self.trained_on is not None or self.reading != AS_USUAL):
+            options = "--field, --label-map, --overlaps and --trained-on"
+            raise UsageError("--reference", f"is missing; {options} are about it")
 
     def check(self, crs: CRS, place: Affine, shape: tuple[int, int]) -> None:
         """Refuse now what could not be set beside a map in the end.
@@ -51,7 +54,7 @@ class Others:
             UserError: if a file cannot be read or has no zone in any cell.
         """
         if self.reference is not None:
-            read_reference(self.reference, crs, place, shape)
+            read_reference(self.reference, crs, place, shape, self.reading)
         if self.trained_on is not None:
             seen_cells(self.trained_on, crs, place, shape)
         for other in filter(None, (self.against, self.compare)):
@@ -114,7 +117,7 @@ def _accuracy(folder: Path, others: Others, model: Checkpoint) -> Accuracy | Non
         return None
     with rasterio.open(folder / LCZ) as file:
         lcz, cells = file.read(1), (file.crs, file.transform, file.shape)
-    reference = read_reference(others.reference, *cells)
+    reference = read_reference(others.reference, *cells, others.reading)
     seen = None if others.trained_on is None else seen_cells(others.trained_on, *cells)
     found = accuracy.accuracy_of(lcz, reference, model, seen, others.trained_on)
     found.write(folder / accuracy.ACCURACY)

@@ -8,14 +8,19 @@ import numpy as np
 from affine import Affine
 from jaxtyping import Bool, Int
 from rasterio.crs import CRS
+from rasterio.features import rasterize
 from rasterio.warp import transform
 
 from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.errors import UserError
 from bp_lcz.maps.against import zones_of
+from bp_lcz.scenes.areas import moved
+from bp_lcz.scenes.polygons import FORMATS, Overlaps, read_zones
 from bp_lcz.scenes.raster import CELL_M
+from bp_lcz.scenes.split import counted
 from bp_lcz.so2sat.geo import PIXEL_M, geo_file_of, read_geo
 
+_DEGREES = CRS.from_epsg(4326)
 _BLOCK_M = 1000
 _PATCH_M = PATCH_SIDE * PIXEL_M
 _DECIMALS = 6
@@ -32,6 +37,7 @@ class Reference:
         band: of a raster.
         zones: class index 0..16 of each cell, -1 where there is none.
         unit: number of the polygon or block that a cell lies in.
+        lines: what was found in the file and left out, for people.
     """
 
     name: str
@@ -39,22 +45,62 @@ class Reference:
     band: str | None
     zones: Int[np.ndarray, "row column"]
     unit: Int[np.ndarray, "row column"]
+    lines: tuple[str, ...] = ()
 
 
-def read_reference(path: Path, crs: CRS, place: Affine, shape: tuple[int, int]) -> Reference:
-    """Read a raster of zones onto the cells of a map.
+@dataclass(frozen=True)
+class Reading:
+    """How the zones of a file of polygons are told; see `read_zones`.
+
+    Attributes:
+        field: that holds them.
+        label_map: JSON from other names to zones.
+        overlaps: what becomes of polygons of different zones on one ground.
+    """
+
+    field: str | None = None
+    label_map: Path | None = None
+    overlaps: Overlaps = "refuse"
+
+
+AS_USUAL = Reading()
+
+
+def read_reference(
+    path: Path, crs: CRS, place: Affine, shape: tuple[int, int], reading: Reading = AS_USUAL
+) -> Reference:
+    """Read zones onto the cells of a map: in each that of the pixel, or of the polygon, in its middle.
 
     Args:
-        path: as in `zones_of`.
+        path: a raster as in `zones_of`, or polygons as in `read_zones`, by the end of its name.
         crs: of the cells.
         place: of the cells.
         shape: rows and columns of cells.
+        reading: of polygons.
 
     Raises:
-        UserError: as `zones_of`.
+        UserError: as `zones_of` and `read_zones`, if no cell has its middle in a polygon, or a raster is to be read as
+            polygons are.
     """
+    if path.suffix.lower() in FORMATS:
+        return _polygons(path, crs, place, shape, reading)
+    if reading != AS_USUAL:
+        raise UserError(path, "is no file of polygons, which --field, --label-map and --overlaps are for")
     zones, band = zones_of(path, crs, place, shape)
     return Reference(path.name, "raster", band, zones, _blocks(place, shape))
+
+
+def _polygons(path: Path, crs: CRS, place: Affine, shape: tuple[int, int], reading: Reading) -> Reference:
+    found = read_zones(path, reading.field, reading.label_map, reading.overlaps)
+    there = [moved(path, polygon, _DEGREES, crs) for polygon in found.shapes]
+    numbered = [(polygon, number) for number, polygon in enumerate(there, start=1) if not polygon.is_empty]
+    unit = rasterize(numbered, shape, transform=place, dtype=np.int32).astype(np.int64) - 1
+    lost = len(there) - len(np.unique(unit[unit >= 0]))
+    if lost == len(there):
+        raise UserError(path, "no polygon holds the middle of a cell of this map; are they of one place?")
+    zones = np.where(unit >= 0, found.classes[unit] - 1, -1)
+    without = [f"{path.name}: {counted(lost, 'polygon')} without the middle of a cell of this map"] if lost else []
+    return Reference(path.name, "polygons", None, zones, unit, (*found.lines, *without))
 
 
 def seen_cells(root: Path, crs: CRS, place: Affine, shape: tuple[int, int]) -> Bool[np.ndarray, "row column"]:

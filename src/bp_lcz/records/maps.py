@@ -101,6 +101,7 @@ class Accuracy(Record):
         reference: name of its file.
         kind: of what it consists.
         band: of a raster, by its name, or else its number from 1 on.
+        found: in the file, and what was left out, in sentences.
         cells: of the reference with a zone on the map too.
         unmapped: of the reference without.
         unit: that intervals resample.
@@ -117,10 +118,11 @@ class Accuracy(Record):
     """
 
     remedy: ClassVar[str] = "make the map again"
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     reference: str
     kind: Literal["polygons", "raster"]
     band: str | None
+    found: tuple[str, ...]
     cells: int
     unmapped: int
     unit: Literal["polygon", "block of 1 km"]
@@ -159,7 +161,7 @@ class MapReport(Record):
     """
 
     remedy: ClassVar[str] = "make the map again"
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     notices: tuple[str, ...]
     model: MappedBy
     scene: SceneFindings
