@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import h5py
+import nbformat
 import pytest
 import yaml
+from nbclient import NotebookClient
 
 from bp_lcz.records import Claims
 from tests.end_to_end.checkout import copy_checkout
@@ -155,3 +157,15 @@ def test_bad_data_stops_the_flow_with_one_line(checkout: Checkout, smoke: tuple[
     assert "testing.h5[17]" in last
     assert not (workspace / "outputs/gate/summary.json").exists()
     assert not (workspace / "outputs/packed").exists()
+
+
+def test_the_notebook_runs_from_top_to_bottom(checkout: Checkout, smoke: tuple[Path, str], tmp_path: Path) -> None:
+    # After the workspace `smoke`: what that made is restored from the cache.
+    notebook = nbformat.read(checkout.folder / "notebooks/first_look.ipynb", as_version=4)
+    assert not any(cell.outputs for cell in notebook.cells if cell.cell_type == "code"), "outputs are not committed"
+    own = {"IPYTHONDIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path)}
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(checkout.folder / "notebooks")}})
+    client.execute(env=checkout.environment | own)
+    printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+    assert "km2" in printed
+    assert (checkout.folder / ".workspaces/notebook/map/map.html").is_file()
