@@ -6,7 +6,6 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DATASET ?=
 START ?=
-SO2SAT := data/so2sat
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Neither an outer installation nor user packages may leak into results.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_TARGET PIP_PREFIX PIP_ROOT
@@ -47,7 +46,7 @@ endif
 
 # A matrix of profiles/ in a workspace of its own, then what it says of the paper's claims.
 define run_profile
-	@workspace=$$($(BIN)/bp-lcz workspace $@ --profile $@ $(1)) && \
+	@workspace=$$($(BIN)/bp-lcz workspace $@ --profile $@) && \
 	  $(BIN)/python -m flows.train_bp_lcz --workspace "$$workspace" && \
 	  echo && cd "$$workspace" && PYTHONPATH=src bp-lcz verify
 endef
@@ -64,12 +63,9 @@ ablation-template: $(INSTALLED)  ## the same with another prompt template
 study: $(INSTALLED)  ## what each part does, with controls, five seeds, large simulated data; about eleven hours on two cores
 	$(call run_profile) && PYTHONPATH=src bp-lcz choose
 
-paper: $(INSTALLED)  ## every backbone and variant, five seeds, on So2Sat LCZ42 v2; needs the data and a GPU
-	@missing=$$(for split in training validation testing; do \
-	    test -f $(SO2SAT)/$$split.h5 || printf ' %s' $(SO2SAT)/$$split.h5; done); \
-	  test -z "$$missing" || { echo "error: missing$$missing: \`bp-lcz download --out $(SO2SAT)\` brings So2Sat LCZ42 v2 \
-(59 GB, docs/data.md)" >&2; exit 1; }
-	$(call run_profile,--dataset $(SO2SAT))
+paper: $(INSTALLED)  ## every backbone and variant, five seeds, on So2Sat LCZ42 v2, which it brings; needs a GPU
+	@$(BIN)/python -m flows.paper $(if $(strip $(DATASET)),--dataset "$(DATASET)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") && \
+	  echo && cd .workspaces/paper && PYTHONPATH=src bp-lcz verify
 
 server: $(INSTALLED)  ## a Prefect server in the background; settings from the environment, docs/servers.md
 	@$(BIN)/python -m flows.servers start prefect

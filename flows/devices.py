@@ -11,7 +11,8 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from bp_lcz.params import Params
 CPU = "cpu"
 _PAUSE = 0.1
 """Seconds between looks at devices that other processes hold; the kernel tells nobody that one of several is free."""
+_RIGHT_OF_WAY = 10.0
+"""Seconds for which a stage lets earlier ones go first that could ask and have not yet: each has its own thread."""
 _ANSWERS_WITHIN = 60.0
 """Seconds that nvidia-smi may take; the first call after a start of the machine loads the driver."""
 
@@ -52,13 +55,21 @@ class Devices:
     Args:
         per_device: stages that may run on one device at once, those of other flow runs included.
         gpus: as `find_gpus` gives them.
+        graph: stages in the order in which they should run, each with those right before it.
+        done: those of them that need not run.
 
     Raises:
         UserError: if the folder of the slots is a link or another user's: who can write there could have a file of
             this user opened, or hold the devices.
     """
 
-    def __init__(self, per_device: int, gpus: Sequence[str]) -> None:
+    def __init__(
+        self,
+        per_device: int,
+        gpus: Sequence[str],
+        graph: Mapping[str, set[str]] | None = None,
+        done: Collection[str] = (),
+    ) -> None:
         self.per_device = per_device
         self.gpus = tuple(gpus)
         folder = os.environ.get("BP_LCZ_SLOTS") or f"{tempfile.gettempdir()}/bp-lcz-slots-{os.getuid()}"
@@ -69,12 +80,15 @@ class Devices:
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             raise UserError(self.folder, "must be a folder of your own; remove it or set BP_LCZ_SLOTS to one that is")
         self.folder.chmod(0o700)  # one made before may be wider
-        self._turn = {kind: Lock() for kind in (CPU, "gpu")}
+        self._graph = dict(graph or {})
+        self._asked, self._done = set[str](), set(done)
+        self._lines, self._waiting = dict[str, tuple[str, ...]](), list[str]()
+        self._turn = Lock()
         self._closed = Event()
 
     @contextmanager
     def take(self, stage: str, params: Params, tell: Callable[[str], object]) -> Iterator[Slot]:
-        """Devices for a stage of this name, as soon as there are some; of this object's stages the first to ask first.
+        """Devices for a stage of this name, as soon as there are some; stages of this object in the order of the graph.
 
         Args:
             stage: its name in dvc.yaml.
@@ -84,22 +98,53 @@ class Devices:
         Raises:
             UserError: if this machine has too few, or `close` is called meanwhile.
         """
-        with self._turn[CPU if self._wanted(stage, params)[1] == (CPU,) else "gpu"]:
-            slot = self.try_take(stage, params)
-            if slot is None:
-                tell(f"{stage} waits for a device")
+        with self._turn:
+            self._asked.add(stage)
+            self._waiting.append(stage)
+        started, is_told, slot = time.monotonic(), False, None
+        try:
             while slot is None:
-                if self._closed.wait(_PAUSE):
+                if self._is_next(stage, params, time.monotonic() - started):
+                    slot = None if self._closed.is_set() else self.try_take(stage, params)
+                    if slot is None and not is_told:
+                        tell(f"{stage} waits for a device")
+                        is_told = True
+                if slot is None and self._closed.wait(_PAUSE):
                     raise UserError(stage, "not started: the run has been stopped")
-                slot = self.try_take(stage, params)
+        finally:
+            with self._turn:
+                self._waiting.remove(stage)
         try:
             yield slot
         finally:
             slot.free()
 
+    def tell_done(self, stage: str) -> None:
+        """Say that a stage has succeeded, so that what needs it may ask."""
+        with self._turn:
+            self._done.add(stage)
+
     def close(self) -> None:
         """Let nobody wait any more."""
         self._closed.set()
+
+    def _is_next(self, stage: str, params: Params, waited: float) -> bool:
+        """Whether no stage for the same devices comes before it: none that waits, and none that will ask at once."""
+        with self._turn:
+            line = self._line(stage, params)
+            places = {name: place for place, name in enumerate(self._graph)}
+            order = sorted(self._waiting, key=lambda name: places.get(name, len(places)))
+            if next(name for name in order if self._line(name, params) == line) != stage:
+                return False
+            return waited > _RIGHT_OF_WAY or not any(
+                name not in self._asked | self._done and self._line(name, params) == line and before <= self._done
+                for name, before in list(self._graph.items())[: places.get(stage, 0)]
+            )
+
+    def _line(self, stage: str, params: Params) -> tuple[str, ...]:
+        if stage not in self._lines:
+            self._lines[stage] = self._candidates(stage, params)
+        return self._lines[stage]
 
     def try_take(self, stage: str, params: Params) -> Slot | None:
         """Devices for a stage of this name, or None while they are taken."""
@@ -117,13 +162,18 @@ class Devices:
 
     def _wanted(self, stage: str, params: Params) -> tuple[int, tuple[str, ...]]:
         """How many devices, and out of which."""
-        _, _, trial = stage.partition("@")
-        if trial not in params.trials or not self.gpus or params.trial(trial).train.device == "cpu":
-            return 1, (CPU,)
-        count = params.trial(trial).train.devices
+        candidates = self._candidates(stage, params)
+        if candidates == (CPU,):
+            return 1, candidates
+        count = params.trial(stage.partition("@")[2]).train.devices
         if count > len(self.gpus):
             raise UserError("params.yaml", f"train.devices: {count}, but this machine shows {len(self.gpus)} GPU(s)")
-        return count, self.gpus
+        return count, candidates
+
+    def _candidates(self, stage: str, params: Params) -> tuple[str, ...]:
+        _, _, trial = stage.partition("@")
+        is_on_cpu = trial not in params.trials or not self.gpus or params.trial(trial).train.device == "cpu"
+        return (CPU,) if is_on_cpu else self.gpus
 
     def _lock(self, device: str, number: int, locks: ExitStack) -> bool:
         file = self.folder / f"{device.replace(':', '-').replace('/', '-')}.{number}"

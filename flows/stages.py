@@ -22,7 +22,7 @@ from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
 from bp_lcz.dvc_internals import UP_TO_DATE, mend
-from bp_lcz.errors import STATUS_FILE, BusyError, Ending, TemporaryError, UserError
+from bp_lcz.errors import STATUS_FILE, BusyError, DeviceError, Ending, TemporaryError, UserError
 from bp_lcz.files import locked
 from bp_lcz.params import Params
 from bp_lcz.progress import PROGRESS_FILE
@@ -45,7 +45,8 @@ _shown: set[LiveRun] = set()
 """Of stages that have not ended."""
 
 
-_KINDS = {BusyError.status: "Busy", TemporaryError.status: "Temporary"}
+LOST_DEVICE = "Device"
+_KINDS = {BusyError.status: "Busy", TemporaryError.status: "Temporary", DeviceError.status: LOST_DEVICE}
 """Names of failed states that are worth another try, by the exit status that tells them."""
 
 
@@ -60,7 +61,7 @@ def is_worth_another_try(_task: Task[..., Any], run: TaskRun, state: State[Any])
     Another process that holds a lock is waited for; what came from outside (a signal, a server that did not
     answer) gets two more tries, since a machine with too little memory fails for ever.
     """
-    return state.name == "Busy" or (state.name == "Temporary" and run.run_count <= 2)
+    return state.name == "Busy" or (state.name in ("Temporary", LOST_DEVICE) and run.run_count <= 2)
 
 
 def tried_again(*seconds: float) -> dict[str, Any]:
@@ -112,6 +113,7 @@ def run_stage(stage: str, workspace: Path, devices: Devices, params: Params, pul
         return failed(error.status, str(error))
     if ending.status != 0:
         return failed(ending.status, f"stage {stage}: {ending.message}")
+    devices.tell_done(stage)
     return Completed(message=f"{ending.message}, {time.monotonic() - started:.1f} s", data=ending.message)
 
 

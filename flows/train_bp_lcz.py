@@ -41,8 +41,10 @@ from bp_lcz.records import Evaluation
 from bp_lcz.workspace import main_checkout
 from flows.artifacts import artifact_key, show_claims, show_figures, show_lines, show_results, show_validation
 from flows.devices import Devices, find_gpus
+from flows.plan import is_table_due, so_far
 from flows.stages import (
     CHECKOUT,
+    LOST_DEVICE,
     SERVER_TASK,
     end_live_runs,
     failure,
@@ -57,6 +59,9 @@ if TYPE_CHECKING:
     from bp_lcz.registry.register import Registration
 
 TARGET = "verify"
+
+SLOW_PROFILE = "paper"
+"""Its trials take days, so results are told as they come."""
 
 
 @dataclass
@@ -198,13 +203,13 @@ def run_stages(
         pull: take what other machines have made from the DVC remote.
 
     Returns:
-        Outcome of each stage that succeeded, and a line for each that failed.
+        Outcome of each stage that succeeded, and a line for each that failed; one alone where a device is lost.
     """
-    logger, devices = get_run_logger(), Devices(concurrency, find_gpus())
+    logger, devices = get_run_logger(), Devices(concurrency, find_gpus(), graph, current)
     progress = create_progress_artifact(0.0, key=artifact_key(workspace, "progress"), description="stages done")
     assert isinstance(progress, UUID)  # not the coroutine that it is inside one
     futures = dict[str, PrefectFuture[Any]]()
-    outcomes, failures = dict[str, str](), dict[str, str]()
+    outcomes, failures, lost = dict[str, str](), dict[str, str](), None
     try:
         for stage, before in graph.items():
             needs = [futures[each] for each in before]
@@ -219,13 +224,27 @@ def run_stages(
             stage, state = names[future.task_run_id], future.state
             if state.is_completed():
                 outcomes[stage] = state.result()
+                _tell_so_far(stage, workspace, params, outcomes)
             elif not state.is_pending():  # pending for ever is what needs a failed one
                 failures[stage] = state.message or f"stage {stage}: {state.name}"
+                if state.name == LOST_DEVICE and lost is None:
+                    lost = stage
+                    devices.close()  # all others that want it would fail, one after the other
             logger.info("%d of %d stages done", len(outcomes), len(graph))
             update_progress_artifact(progress, 100.0 * len(outcomes) / len(graph))
     finally:
         devices.close()
-    return outcomes, failures
+    return outcomes, failures if lost is None else {lost: failures[lost]}
+
+
+def _tell_so_far(stage: str, workspace: Path, params: Params, outcomes: Mapping[str, str]) -> None:
+    """A table of what is there, in a run of days: after a trial that was worked on just now."""
+    kind, _, trial = stage.partition("@")
+    if kind != "evaluate" or params.profile != SLOW_PROFILE or outcomes[stage] == UP_TO_DATE:
+        return
+    done = {name.partition("@")[2] for name in outcomes if name.startswith("evaluate@")}
+    if is_table_due(params, trial, done):
+        get_run_logger().info("\n%s", "\n".join(so_far(workspace, params, done)))
 
 
 def _is_of_this_run(stage: str, file: Path, outcomes: Mapping[str, str], started: float) -> bool:
@@ -266,11 +285,16 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, default=Path(), help="checkout or workspace (default: here)")
     parser.add_argument("--concurrency", type=int, default=2, help="stages side by side on one device (default: 2)")
     arguments = parser.parse_args()
+    run_here(arguments.workspace, arguments.concurrency)
+
+
+def run_here(workspace: Path, concurrency: int) -> None:
+    """Run the flow in this process and print its summary; ends the process with one line where it fails."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupted)
     try:
-        await_server(arguments.workspace)
-        state = train_bp_lcz(arguments.workspace.resolve(), arguments.concurrency, return_state=True)
+        await_server(workspace)
+        state = train_bp_lcz(workspace.resolve(), concurrency, return_state=True)
     except UserError as error:
         sys.exit(f"error: {error}")
     except httpx.HTTPError as error:

@@ -114,6 +114,25 @@ def test_a_limit_of_the_machine_is_one_line_even_if_hdf5_cannot_end_with_it(erro
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        "RuntimeError('CUDA error: unspecified launch failure\\nCUDA kernel errors might be reported later')",
+        "RuntimeError('No CUDA GPUs are available')",
+    ],
+)
+def test_a_gpu_that_is_lost_is_one_line_even_if_its_memory_cannot_be_freed(error: str) -> None:
+    result = command_that_raises(f"(atexit.register(os.abort), {error})[1]")
+    assert result.returncode == 71
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: GPU: lost (")
+    assert "kernel errors" not in line
+
+
+def test_a_kernel_that_fails_is_a_fault_of_the_program() -> None:
+    assert command_that_raises("RuntimeError('CUDA error: device-side assert triggered')").returncode == 70
+
+
 @pytest.mark.parametrize("command", [("map", "model"), ("tile",)], ids=["map", "tile"])
 @pytest.mark.parametrize(
     "option",
@@ -137,7 +156,8 @@ def test_a_map_needs_a_folder_unless_it_is_a_dry_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "status"), [("UserError", 1), ("UsageError", 2), ("BusyError", 69), ("TemporaryError", 75)]
+    ("kind", "status"),
+    [("UserError", 1), ("UsageError", 2), ("BusyError", 69), ("TemporaryError", 75), ("DeviceError", 71)],
 )
 def test_the_exit_status_tells_the_kind_of_an_error(kind: str, status: int) -> None:
     result = command_that_raises(f"errors.{kind}('file', 'cause')")

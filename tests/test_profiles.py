@@ -8,7 +8,8 @@ from itertools import product
 import pytest
 import yaml
 
-from bp_lcz.params import Params, load_params
+from bp_lcz.params import Params, backbone_names, load_params
+from bp_lcz.report.claims import load_paper
 from bp_lcz.scoring.results import overrides
 from bp_lcz.workspace import _merge, _read_profile
 from tests.conftest import ROOT
@@ -47,7 +48,7 @@ def test_every_setting_has_every_seed_once_and_names_end_with_it(profile, seeds)
         ("tables", "9892126c975862f6"),
         ("ablation", "4c3616417a5a8f54"),
         ("ablation-template", "cfe3e63e31bfa929"),
-        ("paper", "853fa72e8eb9d5d4"),
+        ("paper", "c72c9a0f37aaf6cc"),
     ],
 )
 def test_a_matrix_stands_for_the_trials_that_were_run(profile, digest):
@@ -115,6 +116,26 @@ def test_the_paper_is_run_on_the_official_folder_with_the_papers_exvit():
     assert params.dataset.root == "data/so2sat"
     assert params.backbones["exvit"]["token_size"] == 1
     assert len({trial.backbone for trial in params.trials.values()}) == 7
+
+
+def test_every_claim_has_two_seeds_before_the_third_of_any_trial_and_cheap_ones_come_first():
+    params = matrix("paper")
+    order = list(params.trials)
+    wanted = {
+        (each.backbone, each.variant, tuple(each.prompts.items()))
+        for claim in load_paper(ROOT / "paper.yaml", backbone_names()).claims.values()
+        if claim.check
+        for each in (claim.check.trials, claim.check.than)
+        if each
+    }
+    early = Counter(
+        (trial.backbone, trial.variant, tuple(trial.overrides.prompts.items()))
+        for trial in (params.trials[name] for name in order[: order.index("eb_cnn-plain-s3")])
+    )
+    assert {kind for kind, seeds in early.items() if seeds == 2} >= wanted
+    assert {trial.seed for name, trial in params.trials.items() if name in order[:10]} == {1}
+    assert order[0] == "eb_cnn-plain-s1"
+    assert order.index("eb_cnn-bp-lcz-permuted-s2") < order.index("exvit-plain-s1")
 
 
 def test_the_ablation_of_the_template_changes_nothing_else():

@@ -111,6 +111,21 @@ def test_a_matrix_is_every_backbone_in_every_variant_and_other_rows_with_every_s
     assert (early.variant, early.seed, early.overrides.train) == ("plain", 1, {"epochs": 1})
 
 
+def test_a_matrix_may_name_what_comes_first(checkout: Path) -> None:
+    (checkout / "profiles/other.yaml").write_text(
+        "matrix:\n"
+        "  seeds: [1, 2, 3]\n"
+        "  backbones: {eb_cnn: eb_cnn}\n"
+        "  variants: [plain, bgp, msm]\n"
+        "  order:\n"
+        "    - {rows: [eb_cnn-msm, eb_cnn-plain], seeds: [1, 2]}\n"
+        "    - {rows: [eb_cnn-plain], seeds: [2, 3]}\n"
+    )
+    names = list(load_params(make_workspace("one", profile="other") / "params.yaml").trials)
+    first = ["msm-s1", "plain-s1", "msm-s2", "plain-s2", "plain-s3", "bgp-s1", "bgp-s2", "bgp-s3", "msm-s3"]
+    assert names == [f"eb_cnn-{name}" for name in first]
+
+
 def test_the_parameters_say_from_which_profile_they_are(checkout: Path) -> None:
     assert load_params(checkout / "params.yaml").profile is None
     assert load_params(make_workspace("one", profile="quick") / "params.yaml").profile == "quick"
@@ -452,6 +467,11 @@ def test_an_unknown_profile_is_refused_with_the_known_ones(checkout: Path) -> No
             "matrix: {seeds: [1, 2], backbones: {a: vit}, variants: [bgp], rows: {a-bgp: {}}}",
             BAD,
             ["matrix", "a-bgp-s1 twice"],
+        ),
+        (
+            "matrix: {seeds: [1], backbones: {a: vit}, variants: [bgp], order: [{rows: [a-bgp], seeds: [1, 2]}]}",
+            BAD,
+            ["matrix", "order", "a-bgp-s2"],
         ),
         ("train: {epochs: 1} # \udcfc", BAD, ["UTF-8"]),
     ],

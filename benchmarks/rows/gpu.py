@@ -3,7 +3,7 @@
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -22,8 +22,10 @@ from bp_lcz.patches.store import Batch, MemoryStore
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.so2sat.releases import V2_CLASS_COUNTS
 
-TRAINING, VALIDATION = (sum(V2_CLASS_COUNTS[split]) for split in ("training", "validation"))
+SO2SAT = {split: sum(counts) for split, counts in V2_CLASS_COUNTS.items()}
 """Patches of So2Sat LCZ42 v2."""
+
+TRAINING, VALIDATION = SO2SAT["training"], SO2SAT["validation"]
 
 BATCH = 256
 """As in profiles/paper.yaml."""
@@ -89,8 +91,8 @@ def resident_step(trial: TrialParams, size: int, setup: Setup) -> Callable[[int]
     return step_over(next_batch, setup.device, network_of(trial), trial, "bf16-mixed")
 
 
-def epoch_seconds(trial: TrialParams, setup: Setup) -> float:
-    """Seconds of an epoch of So2Sat with its validation, from steps and batches measured on resident patches."""
+def epoch_seconds(trial: TrialParams, setup: Setup, patches: Mapping[str, int] = SO2SAT) -> float:
+    """Seconds of an epoch of so many patches with its validation, from steps and batches on patches on the device."""
     size, count = (8, 1) if setup.quick else (trial.train.batch_size, 50)
     with repeatable():
         step = resident_step(trial, size, setup)
@@ -101,7 +103,7 @@ def epoch_seconds(trial: TrialParams, setup: Setup) -> float:
             with torch.inference_mode(), torch.autocast(setup.device, torch.bfloat16):
                 network(*batch[:2])
 
-        parts = ((step, TRAINING / size), (validate, VALIDATION / len(batch[2])))
+        parts = ((step, patches["training"] / size), (validate, patches["validation"] / len(batch[2])))
         return sum(times * _seconds_of_a_call(call, count, setup) for call, times in parts)
 
 

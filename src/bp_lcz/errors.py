@@ -59,6 +59,12 @@ class TemporaryError(UserError):
     status = 75
 
 
+class DeviceError(TemporaryError):
+    """The device of a training is not there, or not any more: whatever else wants it would fail, too (EX_OSERR)."""
+
+    status = 71
+
+
 class BusyError(UserError):
     """Another process holds what is needed; waiting for it helps (EX_UNAVAILABLE)."""
 
@@ -154,6 +160,24 @@ _LIMITS = {
     errno.EFBIG: "`ulimit -f` allows larger ones",
     errno.ENOMEM: "free memory, or let `ulimit -v` and `ulimit -u` allow more",
 }
+
+
+def lost_device(error: BaseException | None) -> str | None:
+    """What torch says where a GPU has failed or gone; None for other errors, faults of a kernel among them."""
+    while error is not None:
+        text = one_line(error)
+        if "CUDA" in text and any(sign in text for sign in _LOST):
+            return text.partition(" Search for")[0].partition(" CUDA kernel errors")[0]
+        error = error.__cause__ or error.__context__
+    return None
+
+
+_LOST = (
+    *("unspecified launch failure", "uncorrectable", "no CUDA-capable device", "busy or unavailable", "unknown error"),
+    *("launch timed out", "No CUDA GPUs", "shutting down", "not yet initialized", "initialization failed"),
+    *("context is destroyed", "hardware stack error", "driver error"),
+)
+"""What CUDA says of a device that cannot be used any more, of its errors in general."""
 
 
 def is_refused_by_system(error: OSError) -> bool:

@@ -35,21 +35,23 @@ TrialKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 PARAMS_FILE = Path("params.yaml")
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a file of parameters."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
 
 
-SectionT = TypeVar("SectionT", bound=_Section)
+SectionT = TypeVar("SectionT", bound=Section)
 
 
-class Dataset(_Section):
+class Dataset(Section):
     """Which data set the pipeline runs on."""
 
     root: str = Field(min_length=1)
     """Folder with training.h5, validation.h5 and testing.h5 in So2Sat's keys, and optional _geo.h5 files."""
 
 
-class PerSplit(_Section):
+class PerSplit(Section):
     """A count for each split."""
 
     training: PositiveInt
@@ -57,7 +59,7 @@ class PerSplit(_Section):
     testing: PositiveInt
 
 
-class Simulate(_Section):
+class Simulate(Section):
     """The demo data."""
 
     seed: NonNegativeInt
@@ -71,7 +73,7 @@ class Simulate(_Section):
     """All eight Sentinel-1 channels, or the two filtered intensities of ground-range-detected products."""
 
 
-class Validate(_Section):
+class Validate(Section):
     """The quality gate."""
 
     reflectance_max: PositiveFloat
@@ -82,7 +84,7 @@ class Validate(_Section):
     """Patches of two splits that overlap: ``error`` stops; ``mark`` heads every result with "leaky split"."""
 
 
-class Encoder(_Section):
+class Encoder(Section):
     """The frozen text encoder."""
 
     name: str = Field(min_length=1)
@@ -92,7 +94,7 @@ class Encoder(_Section):
     """Commit of the model on the hub; required for hub names, null otherwise."""
 
 
-class PromptVectors(_Section):
+class PromptVectors(Section):
     """What image groups are compared with, equal for all trials unless a trial overrides it."""
 
     wording: Wording
@@ -133,7 +135,7 @@ class Prompts(PromptVectors):
         return self
 
 
-class Start(_Section):
+class Start(Section):
     """A checkpoint that training begins with; ``bp-lcz workspace NAME --start MODEL`` brings it and writes this."""
 
     name: str = Field(min_length=1)
@@ -142,7 +144,7 @@ class Start(_Section):
     """Of its weights: which version an alias meant is decided once, and another start trains anew."""
 
 
-class Train(_Section):
+class Train(Section):
     """Optimisation, equal for all trials unless a trial overrides it."""
 
     epochs: PositiveInt
@@ -180,7 +182,7 @@ class Train(_Section):
     """Lightning's strategy; ``auto`` is ``ddp`` where there is more than one process."""
 
 
-class Model(_Section):
+class Model(Section):
     """Band group prompting, equal for all trials unless a trial overrides it."""
 
     dimension: PositiveInt
@@ -208,7 +210,7 @@ class Model(_Section):
         return self
 
 
-class Overrides(_Section):
+class Overrides(Section):
     """Values of a trial that differ from the common sections, of ``prompts`` those of `PromptVectors`."""
 
     train: dict[str, Any] = {}
@@ -217,7 +219,7 @@ class Overrides(_Section):
     backbone: dict[str, Any] = {}
 
 
-class Trial(_Section):
+class Trial(Section):
     """One entry of the experiment matrix."""
 
     backbone: str
@@ -227,48 +229,21 @@ class Trial(_Section):
     overrides: Overrides = Overrides()
 
 
-class Matrix(_Section):
-    """The trials of a profile in few lines; ``bp-lcz workspace`` writes them out under ``trials``.
-
-    A row is a trial without its seed. Each is trained with every seed, as the trial ``<row>-s<seed>``.
-    """
-
-    seeds: list[NonNegativeInt]
-    backbones: dict[str, str] = {}
-    """What the rows of a backbone are called, and its module: each with every variant, as ``<name>-<variant>``."""
-    variants: list[Variant] = []
-    rows: dict[str, dict[str, Any]] = {}
-    """Other rows: name, and what a trial has but the seed."""
-
-    def trials(self) -> list[tuple[str, dict[str, Any]]]:
-        """Name and content of each trial: backbones before other rows, and the seeds of a row side by side."""
-        rows = [
-            (f"{name}-{variant}", {"backbone": backbone, "variant": variant})
-            for name, backbone in self.backbones.items()
-            for variant in self.variants
-        ]
-        return [
-            (f"{name}-s{seed}", {**row, "seed": seed})
-            for name, row in [*rows, *self.rows.items()]
-            for seed in self.seeds
-        ]
-
-
-class Evaluate(_Section):
+class Evaluate(Section):
     """Intervals and their resampling."""
 
     bootstrap_samples: PositiveInt
     seed: NonNegativeInt
 
 
-class Promote(_Section):
+class Promote(Section):
     """What a model must reach to be served."""
 
     kappa_floor: Annotated[float, Field(ge=-1, le=1)]
     """Kappa on the testing split that every champion must exceed, the first one too."""
 
 
-class Params(_Section):
+class Params(Section):
     """All of ``params.yaml``."""
 
     profile: str | None
@@ -319,7 +294,7 @@ class Params(_Section):
         )
 
 
-class NetworkParams(_Section):
+class NetworkParams(Section):
     """Everything that decides the form of a network, apart from the channels: what a checkpoint must tell."""
 
     backbone: str

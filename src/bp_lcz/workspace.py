@@ -8,7 +8,7 @@ written anew whenever the workspace is renewed:
 
 A profile is merged key by key: mappings merge, everything else (numbers, text, lists, null) replaces the
 value below it. The one exception is ``trials``: a profile that has it names all trials, and the committed ones
-are gone. In its place a profile may have a ``matrix`` (``bp_lcz.params.Matrix``), which is written out here.
+are gone. In its place a profile may have a ``matrix`` (``bp_lcz.matrix``), which is written out here.
 ``profile`` is set to the profile's name, so that the report can say how it was made. The file that a profile names as
 ``rule`` must be committed and becomes its SHA-256; a workspace that was begun with another rule is not renewed.
 
@@ -36,7 +36,8 @@ import yaml
 from bp_lcz.dvc_internals import cache_folder
 from bp_lcz.errors import UserError
 from bp_lcz.files import locked, staged_file, staged_folder
-from bp_lcz.params import PARAMS_FILE, SPLITS, Matrix, Start, load_params, parse_section, read_sections
+from bp_lcz.matrix import Matrix
+from bp_lcz.params import PARAMS_FILE, SPLITS, Start, load_params, parse_section, read_sections
 from bp_lcz.paths import STARTS, start_folder
 from bp_lcz.records import Checkpoint
 

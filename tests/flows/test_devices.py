@@ -85,6 +85,46 @@ def test_who_waits_for_a_device_gets_it_when_it_is_free_or_gives_up_with_the_run
         assert done.get(timeout=1) == expected
 
 
+def test_the_first_of_the_graph_goes_first_whoever_asks_first(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = list(params.trials)
+    graph = {"pack": set()} | {f"train@{trial}": {"pack"} for trial in trials}
+    first, second, third = (f"train@{trial}" for trial in trials)
+    devices = Devices(1, [], graph, {"pack"})
+    done = queue.SimpleQueue[str]()
+
+    def run(stage: str) -> None:
+        with devices.take(stage, params, print):
+            done.put(stage)
+        devices.tell_done(stage)
+
+    threads = [threading.Thread(target=run, args=(stage,)) for stage in (third, second, first)]
+    for thread in threads[:2]:
+        thread.start()
+    with pytest.raises(queue.Empty):
+        done.get(timeout=0.5)
+    threads[2].start()
+    assert [done.get(timeout=60) for _ in threads] == [first, second, third]
+
+    monkeypatch.setattr("flows.devices._RIGHT_OF_WAY", 0.2)
+    devices = Devices(1, [], graph, {"pack"})
+    with devices.take(second, params, print):
+        assert devices.try_take(first, params) is None, "one that does not ask holds nobody up for ever"
+
+
+def test_a_stage_that_still_needs_another_holds_nobody_up(params: Params) -> None:
+    first, second, _ = params.trials
+    graph = {"pack": {"validate"}, f"train@{first}": {"pack"}, f"train@{second}": {"prompts"}}
+    with Devices(1, [], graph, ["prompts"]).take(f"train@{second}", params, print) as slot:
+        assert slot.devices == ("cpu",)
+
+
+def test_after_the_end_of_a_run_nobody_takes_a_device_that_is_free(params: Params) -> None:
+    devices = Devices(1, [])
+    devices.close()
+    with refuses("validate"), devices.take("validate", params, print):
+        pass
+
+
 def test_slots_lie_in_a_folder_that_only_this_user_can_enter(params: Params, tmp_path: Path) -> None:
     (tmp_path / "slots").mkdir()
     (tmp_path / "slots").chmod(0o777)  # by an earlier version

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.schemas.objects import TaskRun
+from prefect.states import Completed, Failed
 
-from bp_lcz.errors import TemporaryError, UserError
+from bp_lcz.errors import DeviceError, TemporaryError, UserError
 from bp_lcz.records import Decision
 from bp_lcz.registry.register import Registration
+from flows.stages import failed, is_worth_another_try
+from flows.train_bp_lcz import mirror
 from tests.integration.conftest import ROOT, ToyProject
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -129,6 +133,44 @@ def test_a_failed_stage_fails_the_flow_with_its_own_line(prepared: ToyProject, r
     assert all(prepared.events[at - 1] == prepared.events[at].replace("end", "start") for at in ends), (
         "with a concurrency of 1, none starts before another ends"
     )
+
+
+def test_a_lost_device_ends_the_run_with_one_line_and_nothing_is_sent_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import prefect
+
+    import flows.train_bp_lcz as module
+    from bp_lcz.params import load_params
+
+    params, started = load_params(ROOT / "params.yaml"), list[str]()
+    stages = [f"train@{trial}" for trial in params.trials]
+
+    @prefect.task
+    def run(stage: str, _: Path, devices: Any, *__: Any) -> Any:
+        try:
+            with devices.take(stage, params, print):
+                started.append(stage)
+                time.sleep(0.5 * (stage != stages[0]))
+        except UserError as error:
+            return failed(error.status, str(error))
+        return failed(DeviceError.status, f"stage {stage}: GPU: lost")
+
+    @prefect.flow
+    def matrix() -> Any:
+        graph = {key: set[str]() for key in stages}
+        return Completed(data=module.run_stages(tmp_path, params, graph, set(), 1))
+
+    monkeypatch.setattr(module, "run_stage", run)
+    assert matrix() == ({}, {stages[0]: f"stage {stages[0]}: GPU: lost"})
+    assert stages[2] not in started
+
+
+@pytest.mark.parametrize(("name", "tries"), [("Device", 3), ("Temporary", 3), ("Failed", 1)])
+def test_a_device_may_come_back_by_itself(name: str, tries: int) -> None:
+    state = Failed(name=name)
+    counted = [is_worth_another_try(mirror, TaskRun.model_construct(run_count=count), state) for count in (1, 2, 3)]
+    assert 1 + sum(counted) == tries
 
 
 def test_a_failed_claim_fails_the_flow_after_the_model_is_registered(finished: ToyProject, registry: list[str]) -> None:

@@ -13,9 +13,9 @@ import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from bp_lcz.bands import ALL_CHANNELS
-from bp_lcz.errors import BusyError
+from bp_lcz.errors import BusyError, DeviceError, lost_device
 from bp_lcz.model.checkpoint import load_classifier
-from bp_lcz.model.task import class_weights, dihedral, spread_dihedral
+from bp_lcz.model.task import LczTask, class_weights, dihedral, spread_dihedral
 from bp_lcz.model.training import operations, train_trial
 from bp_lcz.params import Tier, TrialParams
 from bp_lcz.patches.store import PackedStore
@@ -217,6 +217,28 @@ def test_a_killed_run_resumes_and_ends_with_the_bytes_of_an_unbroken_one(
     assert not list((tmp_path / "killed" / "scratch").rglob("*.ckpt"))
 
 
+def test_a_gpu_that_is_lost_in_the_middle_costs_no_finished_epoch(
+    inputs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, step = small_trial(), LczTask.training_step
+
+    def failing(task: LczTask, *batch: Any) -> torch.Tensor:
+        if task.current_epoch == 1:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+        return step(task, *batch)
+
+    monkeypatch.setattr(LczTask, "training_step", failing)
+    with pytest.raises(RuntimeError) as caught:
+        train(inputs, tmp_path / "lost", trial)
+    assert lost_device(caught.value)
+    monkeypatch.undo()
+    capsys.readouterr()
+    resumed, unbroken = (train(inputs, tmp_path / name, trial) for name in ("lost", "unbroken"))
+    assert capsys.readouterr().out.count("epoch 1/") == 1
+    for name in RESULTS:
+        assert (resumed / name).read_bytes() == (unbroken / name).read_bytes()
+
+
 def test_a_changed_parameter_never_resumes_old_state(
     inputs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -247,7 +269,7 @@ def test_a_missing_packed_folder_is_named(inputs: tuple[Path, Path], tmp_path: P
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the GPU that the test wants missing")
 def test_a_gpu_that_is_not_there_is_an_error_not_a_fallback(inputs: tuple[Path, Path], tmp_path: Path) -> None:
-    with refuses("params.yaml", "train.device: cuda"):
+    with refuses("params.yaml", "train.device: cuda", kind=DeviceError):
         train(inputs, tmp_path, small_trial(device="cuda"))
     assert not (tmp_path / "out").exists()
 

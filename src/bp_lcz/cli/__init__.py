@@ -18,7 +18,17 @@ import typer
 import bp_lcz
 from bp_lcz.addresses import keep_loopback_direct
 from bp_lcz.cli import checkout, datasets, maps, models, results, stages
-from bp_lcz.errors import FAULT_STATUS, Ending, UsageError, UserError, is_refused_by_system, limit_of, one_line
+from bp_lcz.errors import (
+    FAULT_STATUS,
+    DeviceError,
+    Ending,
+    UsageError,
+    UserError,
+    is_refused_by_system,
+    limit_of,
+    lost_device,
+    one_line,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -96,7 +106,11 @@ def main() -> None:
             _end(f"{error.name}: not installed; stages and the registry need the extra: pip install 'bp-lcz[train]'")
         if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
             _end(f"{error.object[:200]}: a name with bytes that are not UTF-8, which a library here refuses; rename it")
-        limit = limit_of(error)
+        limit, lost = limit_of(error), lost_device(error)
+        if lost is not None:
+            _tell(f"GPU: lost ({lost}); run again, training goes on from its last epoch", DeviceError.status)
+            sys.stdout.flush()
+            os._exit(DeviceError.status)  # what frees memory on a device that is gone may wait for it for ever
         if limit is None:
             traceback.print_exc()
             Ending.write(

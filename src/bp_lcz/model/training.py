@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bp_lcz import progress
 from bp_lcz.bands import PATCH_SIDE
-from bp_lcz.errors import UserError
+from bp_lcz.errors import DeviceError, UserError
 from bp_lcz.files import locked, staged_file, staged_folder
 from bp_lcz.model.backbones import complete_options
 from bp_lcz.model.bp_lcz import BPLCZ
@@ -209,11 +209,12 @@ def choose_device(trial: TrialParams) -> str:
     """``cpu`` or the name of the GPU.
 
     Raises:
-        UserError: if the parameters ask for a device or precision that this machine does not have.
+        DeviceError: if the parameters ask for a GPU and there is none.
+        UserError: if they ask for more devices than there are, or for a precision that the device does not have.
     """
     available = torch.cuda.is_available()
     if trial.train.device == "cuda" and not available:
-        raise UserError("params.yaml", "train.device: cuda, but torch sees no GPU")
+        raise DeviceError("params.yaml", "train.device: cuda, but torch sees no GPU")
     device = torch.cuda.get_device_name() if available and trial.train.device != "cpu" else "cpu"
     if device != "cpu" and trial.train.devices > torch.cuda.device_count():
         raise UserError(

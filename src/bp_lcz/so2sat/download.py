@@ -169,6 +169,33 @@ def _offered(file: ReleaseFile, mirrors: Sequence[str]) -> int | None:
     return None
 
 
+def measured_rate(file: ReleaseFile, mirrors: Sequence[str], seconds: float = 3.0) -> float | None:
+    """Bytes a second that the first mirror with a file sends now; None where none does. What comes is thrown away.
+
+    Args:
+        file: of the release.
+        mirrors: folders on servers.
+        seconds: for which to receive.
+    """
+    for mirror in mirrors:
+        if mirror.startswith("rsync:"):
+            continue
+        for ending in ("", ".gz"):
+            with (
+                suppress(BrokenError, RefusedError),
+                Path(os.devnull).open("wb") as nowhere,
+                open_at(_address(mirror, file.name) + ending, 0, nowhere) as stream,
+            ):
+                start, received, spent = time.monotonic(), 0, 0.0
+                for block in stream.blocks:
+                    received, spent = received + len(block), time.monotonic() - start
+                    if spent > seconds:
+                        break
+                if received:
+                    return received / max(spent, 1e-3)
+    return None
+
+
 def _bring(file: ReleaseFile, folder: Path, mirrors: Sequence[str], retries: int, pause: float) -> None:
     """One file from the first mirror that delivers it, verified under its final name."""
     with Part(_part_path(folder, file), file) as part:
