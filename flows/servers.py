@@ -119,6 +119,8 @@ def mlflow_server(environment: Mapping[str, str], folder: Path) -> Server:
     Raises:
         UserError: if a setting is wrong, or a secret missing on an address that others can reach.
     """
+    if "%" in sys.prefix:  # MLflow gives it to alembic, which takes % for the beginning of a name
+        raise UserError(sys.prefix, "MLflow's server cannot start from a path with %; start it in a clone elsewhere")
     host, port = _address(environment, "MLFLOW_HOST", "MLFLOW_PORT", 5000)
     needs_login = bool(environment.get("MLFLOW_AUTH_ADMIN_PASSWORD")) or not is_local(host)
     if not is_local(host):

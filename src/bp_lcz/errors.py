@@ -151,8 +151,11 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY)
 
 
-_NO_MEMORY = ("failed to map segment", "can't start new thread", "memory allocation failed")
-"""Said by the loader, by Python and by HDF5."""
+_NO_MEMORY = (
+    *("failed to map segment", "can't start new thread", "memory allocation failed"),
+    *("could not create a primitive", "CUDA out of memory"),
+)
+"""Said by the loader, by Python and by HDF5; by oneDNN and by torch."""
 
 _LIMITS = {
     errno.EMFILE: "`ulimit -n` allows more",

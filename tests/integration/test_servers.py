@@ -121,6 +121,12 @@ def test_a_wrong_database_url_is_one_line_without_the_password(url: str, folder:
         assert "hidden" not in str(caught.value)
 
 
+def test_a_path_from_which_mlflow_cannot_start_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "prefix", "/job%2Fmain/.venv")
+    with refuses("/job%2Fmain/.venv"):
+        mlflow_server({}, folder)
+
+
 def test_no_secret_is_on_a_command_line_or_in_a_file(folder: Path) -> None:
     url = "postgresql://bp_lcz:p%40ss%25word@127.0.0.1/mlflow"
     server = mlflow_server(LOGIN | {"MLFLOW_BACKEND_STORE_URI": url}, folder)

@@ -187,6 +187,17 @@ def test_a_store_in_a_folder_without_locks_is_said_to_be_that(tmp_path: Path, mo
         pass
 
 
+def test_mlflow_may_be_installed_under_a_percent_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.store.db import utils
+
+    (tmp_path / "job%2Fmain").symlink_to(utils._get_package_dir())
+    monkeypatch.setattr(utils, "_get_package_dir", lambda: str(tmp_path / "job%2Fmain"))
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    for _ in range(2):
+        with open_store(tmp_path) as client:
+            assert [each.name for each in client.search_experiments()] == ["Default"]
+
+
 def test_a_store_that_another_program_holds_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     connect = sqlite3.connect

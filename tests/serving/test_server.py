@@ -1,8 +1,10 @@
 """The scoring server over a small network, driven as ASGI and over real sockets, and its client."""
 
 import asyncio
+import errno
 import functools
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -272,6 +274,28 @@ def test_answers_tell_how_many_patches_are_unlike_and_the_log_warns_once_in_a_wh
         assert (answer.status, answer.headers[b"x-unlike"]) == (200, b"2")
     lines = capsys.readouterr().err.splitlines()
     assert [("4 of 4" in line) for line in lines] == [True]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("could not create a primitive")])
+def test_a_request_for_which_memory_lacks_is_told_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def fail(*_: object) -> Classified:
+        raise error
+
+    monkeypatch.setattr(Classifier, "classify", fail)
+    answer = Asked(PATCHES)
+    assert (answer.status, "memory" in answer.error) == (503, True)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_connections_for_which_files_lack_are_a_line_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    served = web_server(application(network(), "demo/1", LIMIT, only_local_names=True), LIMIT)
+    loop = asyncio.new_event_loop()
+    for _ in range(3):
+        served._tell(loop, {"message": "accept", "exception": OSError(errno.EMFILE, os.strerror(errno.EMFILE))})
+    loop.close()
+    assert ["ulimit -n" in line for line in capsys.readouterr().err.splitlines()] == [True]
 
 
 def test_one_request_is_computed_at_a_time_and_health_is_answered_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,7 @@ def open_store(checkout: Path) -> Iterator["MlflowClient"]:
     from alembic.util import CommandError
     from sqlalchemy.exc import SQLAlchemyError
 
+    _escape_migrations()
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints the traceback of what it raises
@@ -105,6 +106,15 @@ def open_experiment(client: "MlflowClient", name: str, checkout: Path) -> str:
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
     return str(experiment.experiment_id)
+
+
+def _escape_migrations() -> None:
+    """Alembic takes a % in the path of MLflow's migrations for the beginning of a name."""
+    from mlflow.store.db import utils
+
+    package = utils._get_package_dir()
+    if "%" in package.replace("%%", ""):
+        utils._get_package_dir = lambda: package.replace("%", "%%")
 
 
 def _check_file(uri: str) -> None:

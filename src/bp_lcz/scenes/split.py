@@ -79,7 +79,8 @@ def split_folders(folders: Sequence[Path], out: Path, rule: SplitRule) -> list[s
         seen.add(folder.resolve())
         here = sorted(path for path in folder.glob("*.h5") if not path.stem.endswith("_geo"))
         if not here:
-            raise UserError(folder, "holds no HDF5 files of patches" if folder.is_dir() else "no such folder")
+            missing = "is a file; name its folder" if folder.exists() else "no such folder"
+            raise UserError(folder, "holds no HDF5 files of patches" if folder.is_dir() else missing)
         files += here
     with new_folder(out) as target:
         return write_splits(files, target, rule)

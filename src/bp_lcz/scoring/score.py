@@ -63,7 +63,7 @@ def _read(path: Path) -> _Classes:
     if path.is_dir():
         raise UserError(path, "a folder; expected a NumPy .npz file or predictions in parquet")
     if not path.is_file():
-        raise UserError(path, "no such file")
+        raise UserError(path, "a pipe or device; expected a file" if path.exists() else "no such file")
     with path.open("rb") as start:
         if start.read(4) == b"PAR1":
             return _read_predictions(path)

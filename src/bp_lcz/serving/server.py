@@ -11,7 +11,9 @@ import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -22,7 +24,7 @@ from jaxtyping import Bool
 
 from bp_lcz.addresses import is_local
 from bp_lcz.bands import PATCH_SIDE
-from bp_lcz.errors import UserError, one_line
+from bp_lcz.errors import UserError, limit_of, one_line
 from bp_lcz.model.checkpoint import Classifier
 from bp_lcz.model.memory import share_one_heap
 from bp_lcz.patches.likeness import too_many_unlike
@@ -34,7 +36,7 @@ JSON = "application/json"
 MOST_JSON = 4 * 2**20
 """Bytes of JSON: eleven patches with all digits. Lists in lists take 60 times as much once decoded."""
 
-_BODY_SECONDS = 60
+_BODY_SECONDS = _A_MINUTE = 60
 _LOOK = 256
 """Patches after which the log may tell that too many are unlike the training data."""
 _MOST_CONNECTIONS = 32
@@ -91,7 +93,7 @@ def web_server(app: Callable[..., Awaitable[None]], max_body: int) -> uvicorn.Se
         app: an ASGI application.
         max_body: most bytes of a request.
     """
-    return uvicorn.Server(
+    return _Server(
         uvicorn.Config(
             app,
             http=whole_bodies(max_body),
@@ -102,6 +104,24 @@ def web_server(app: Callable[..., Awaitable[None]], max_body: int) -> uvicorn.Se
             lifespan="off",
         )
     )
+
+
+class _Server(uvicorn.Server):
+    """Tells a limit of the machine in a line a minute; asyncio has a traceback for each connection that waits."""
+
+    _told = -inf
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._tell)
+        await super().startup(sockets)
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        limit, now = limit_of(context.get("exception")), loop.time()
+        if limit is None:
+            loop.default_exception_handler(context)
+        elif now - self._told > _A_MINUTE:
+            self._told = now
+            print(f"error: {limit}", file=sys.stderr, flush=True)
 
 
 class _Seen:
@@ -173,7 +193,13 @@ def application(
         if kind not in (NPY, JSON):
             raise RefusedError(415, f"content type {kind or 'missing'}; expected {NPY} or {JSON}")
         body = await _read(request, max_body if kind == NPY else min(MOST_JSON, max_body))
-        return await asyncio.get_running_loop().run_in_executor(network, classify, kind, body)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(network, classify, kind, body)
+        except (MemoryError, OSError, RuntimeError) as error:
+            if (limit := limit_of(error)) is None:
+                raise
+            print(f"error: {limit}", file=sys.stderr, flush=True)
+            raise RefusedError(503, limit) from None
 
     def classify(kind: str, body: bytes) -> Response:
         sen1, sen2 = _decode_json(body) if kind == JSON else decode_arrays(body, **shapes)
