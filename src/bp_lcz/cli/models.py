@@ -51,7 +51,7 @@ def promote(
         Path | None, typer.Option(help="Folder of the champion's map of the same scenes, with --map.")
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(help="Raster of zones that neither was trained on, with --map.")
+        Path | None, typer.Option(help="Zones that neither was trained on, a raster or polygons, with --map.")
     ] = None,
 ) -> None:
     """Make a version the champion if it exceeds the floor and surely leads the champion; else say why not.
