@@ -8,7 +8,8 @@ import pytest
 import rasterio
 
 from bp_lcz.maps.contest import contest
-from bp_lcz.maps.map import REPORT, MapOptions, make_map
+from bp_lcz.maps.map import MapOptions, make_map
+from bp_lcz.maps.outputs import REPORT
 from bp_lcz.records import MapContest
 from bp_lcz.scenes.scene import SceneOptions
 from bp_lcz.scoring.metrics import confusion_matrix, kappa

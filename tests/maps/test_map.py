@@ -16,7 +16,7 @@ from rasterio.transform import from_origin
 
 from bp_lcz.errors import BusyError, UserError
 from bp_lcz.files import file_sha256, locked
-from bp_lcz.maps import accuracy, work
+from bp_lcz.maps import accuracy, change, work
 from bp_lcz.maps import map as maps
 from bp_lcz.maps.against import told
 from bp_lcz.maps.cells import Reason
@@ -354,14 +354,21 @@ def test_a_report_holds_what_a_comparison_with_other_maps_found(scene, network, 
     place = rasterio.open(plain / "lcz.tif").transform
     other = write_cells(tmp_path / "other.tif", half.astype(np.uint8), transform=place, nodata=0)
     said = []
-    make_map(network, "small", options_of(scene, others=Others(against=other, compare=plain)), out, said.append)
+    make_map(
+        network,
+        "small",
+        options_of(scene, others=Others(against=other, compare=plain, same_year=plain)),
+        out,
+        said.append,
+    )
     report = MapReport.read(out / "report.json")
-    assert (report.compare.is_own, report.compare.scores.oa) == (True, 1)
+    assert (report.change.pair.changed, report.change.noise.changed) == (0, 0)
     assert report.against.cells == sum(report.zones.values())
     assert 0 < report.against.scores.oa < 1
-    for name in ("against", "compare"):
+    for name in ("against", "change"):
         assert (out / f"{name}.csv").is_file()
-    assert set(told(report.against)) <= set(said)
+    assert {*told(report.against), *change.told(report.change)} <= set(said)
+    assert change.verdict(report.change).capitalize() in (out / "map.html").read_text()
 
 
 def test_what_cannot_be_compared_in_the_end_is_refused_at_once(scene, network, tmp_path):

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from bp_lcz.errors import TemporaryError
-from bp_lcz.maps.map import REPORT, make_map
+from bp_lcz.maps.map import make_map
+from bp_lcz.maps.outputs import REPORT
 from bp_lcz.model.checkpoint import Classifier
 from bp_lcz.regions import make
 from bp_lcz.regions.make import KEPT, MADE, make_tile, report_of

@@ -61,8 +61,14 @@ def make(
     trained_on: Annotated[
         Path | None, typer.Option(help="Folder of the data set of the model, to tell which of them it was trained on.")
     ] = None,
-    against: Annotated[Path | None, typer.Option(help="Another map of zones, to compare this one with.")] = None,
-    compare: Annotated[Path | None, typer.Option(help="Folder of another map of ours, likewise.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Another map of zones, or the folder of one of ours, to compare this one with.")
+    ] = None,
+    compare: Annotated[Path | None, typer.Option(help="Folder of a map of ours of another date: what changed.")] = None,
+    same_year: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a second map of ours of the year of this one: how much of it is noise."),
+    ] = None,
     export: Annotated[str, typer.Option(help="Forms for other tools: wudapt, wrf, umep, with commas.")] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what the map would be and how long it takes; write nothing.")
@@ -75,6 +81,8 @@ def make(
     Example: bp-lcz map models/sen2lcz-mf --s2 S2_L1C.tif --dry-run
 
     Example: bp-lcz map models/sen2lcz-mf --s2 S2_L1C.tif --reference areas.kml --out berlin
+
+    Example: bp-lcz map models/sen2lcz-mf --s2 june.tif --compare berlin_2016 --same-year berlin_may --out berlin
     """
     from bp_lcz.maps.exports import export_names
     from bp_lcz.maps.map import MapOptions, make_map, plan_map
@@ -97,7 +105,7 @@ def make(
         area=area,
         crs=crs,
     )
-    others = Others(reference, Reading(field, label_map, overlaps), trained_on, against, compare)
+    others = Others(reference, Reading(field, label_map, overlaps), trained_on, against, compare, same_year)
     options = MapOptions(scene, over, export_names(export), others, other_level)
     if out is None and not dry_run:
         raise UsageError("--out", "name the folder to make; --dry-run does without")

@@ -98,12 +98,17 @@ def told(found: Accuracy) -> list[str]:
         *found.found,
         f"{found.reference}{band}: {found.cells:,} cells in {found.units:,} {found.unit}s, {found.unmapped:,} more "
         "without a zone on this map",
-        *(f"{METRICS[name][0]:<6} {shown(value)}, {METRICS[name][1]}" for name, value in found.metrics.items()),
-        f"intervals are of 95 % by {found.unit}{few}",
+        *(f"{METRICS[name][0]:<6} {measured(name, each)}, {METRICS[name][1]}" for name, each in found.metrics.items()),
+        f"in percent but for kappa; intervals are of 95 % by {found.unit}{few}",
         *([_split_line(found.splits)] if found.splits else []),
         f"{seen} of these cells share ground with a patch that the model was trained on: {found.seen_by}",
         found.ceiling,
     ]
+
+
+def measured(name: MapMetric, estimate: Estimate) -> str:
+    """A metric with its interval: kappa as a number, shares in percent."""
+    return shown(estimate, 1.0, 3) if name == "kappa" else shown(estimate)
 
 
 def shown(estimate: Estimate, scale: float = 100, digits: int = 1) -> str:
@@ -131,7 +136,7 @@ def write_confusion(found: Accuracy, path: Path) -> None:
 
 
 def _split_line(splits: dict[MapMetric, Estimate]) -> str:
-    values = ", ".join(f"{METRICS[name][0]} {shown(value)}" for name, value in splits.items())
+    values = ", ".join(f"{METRICS[name][0]} {measured(name, value)}" for name, value in splits.items())
     return f"25 tests on 30 % of the polygons of each zone, mean and range of nine in ten: {values}"
 
 
@@ -147,5 +152,5 @@ def _how_seen(model: Checkpoint, seen_in: Path | None) -> str:
         return "it was trained on a simulation"
     if seen_in is not None:
         return f"by the places of the training patches in {seen_in.name}"
-    data = model.dataset or model.source or "unknown data"
-    return f"nothing here tells where the patches of {data} lie; give their folder with --trained-on"
+    data = "" if model.dataset is None else f" ({model.dataset})"
+    return f"the checkpoint does not tell where its training patches{data} lie; give their folder with --trained-on"

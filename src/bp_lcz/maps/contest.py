@@ -6,8 +6,7 @@ import numpy as np
 import rasterio
 
 from bp_lcz.errors import UserError
-from bp_lcz.maps.map import REPORT
-from bp_lcz.maps.outputs import LCZ
+from bp_lcz.maps.outputs import LCZ, REPORT
 from bp_lcz.maps.reference import read_reference
 from bp_lcz.records import MapContest, MapReport
 from bp_lcz.scoring.metrics import confusion_matrix, defined, kappa

@@ -23,6 +23,7 @@ from bp_lcz.maps.cells import (
     looked_at,
     predict_cells,
 )
+from bp_lcz.maps.change import Made
 from bp_lcz.maps.exports import write_exports
 from bp_lcz.maps.filters import FILTERS
 from bp_lcz.maps.inputs import State, hashed, input_files, states
@@ -35,6 +36,7 @@ from bp_lcz.maps.outputs import (
     MOST_PIXELS,
     PROBABILITY,
     QUALITY,
+    REPORT,
     true_colours,
     write_areas,
     write_rasters,
@@ -48,7 +50,6 @@ from bp_lcz.scenes.raster import CELL, CELL_PIXELS
 from bp_lcz.scenes.scene import Scene, SceneOptions, opened_scene
 from bp_lcz.scheme import ZONES
 
-REPORT = "report.json"
 _FILES = (
     (LCZ, "zones 1 to 17 of cells of 100 m, 0 where there is none"),
     (PROBABILITY, "probability of each zone in percent"),
@@ -244,7 +245,8 @@ def _planned(classifier: Classifier, name: str, options: MapOptions, out: Path |
         files = input_files(options.scene, scene)
         plan = _Plan(scene, classifier, name, options, out or Path("map"), notices, files, states(files))
         _check_space(plan)
-        options.others.check(scene.grid.crs, plan.place, plan.shape)
+        made = Made(classifier.description.weights_sha256, options.filter, scene.findings)
+        options.others.check(made, scene.grid.crs, plan.place, plan.shape)
         yield plan
 
 
@@ -294,6 +296,7 @@ def _story(plan: _Plan, beside: Beside) -> Story:
         findings=[*plan.lines, *plan.scene.losses()],
         files=_FILES + beside.files,
         accuracy=beside.accuracy,
+        change=beside.change,
     )
 
 
@@ -326,8 +329,8 @@ def _report(
         zones={zone.code: count for zone, count in zip(ZONES, zones.tolist(), strict=True) if count},
         filter=plan.options.filter,
         against=beside.against,
-        compare=beside.compare,
         accuracy=beside.accuracy,
+        change=beside.change,
         versions=versions() | {"rasterio": rasterio.__version__, "gdal": rasterio.__gdal_version__},
     )
 

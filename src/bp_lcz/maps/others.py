@@ -3,17 +3,23 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import rasterio
 from affine import Affine
+from jaxtyping import UInt8
 from rasterio.crs import CRS
 
 from bp_lcz.errors import UsageError
-from bp_lcz.maps import accuracy, against
+from bp_lcz.maps import accuracy, against, change
 from bp_lcz.maps.outputs import LCZ
 from bp_lcz.maps.reference import AS_USUAL, Reading, read_reference, seen_cells
-from bp_lcz.records import Accuracy, Checkpoint, Comparison
+from bp_lcz.records import Accuracy, Change, Checkpoint, Comparison
 
-_FILES = (
+Cells = tuple[CRS, Affine, tuple[int, int]]
+"""Coordinates, place, rows and columns of the cells of a map."""
+
+_CHANGE_FILES = ((change.CHANGE, "zones before and after of the cells of which both maps are certain, in km2"),)
+_ACCURACY_FILES = (
     (accuracy.ACCURACY, "accuracy by the reference, with intervals"),
     (accuracy.CONFUSION, "cells of each zone of the reference by their zones on the map"),
 )
@@ -28,7 +34,8 @@ class Others:
         reading: of a reference of polygons.
         trained_on: folder of the data set that the model was trained on.
         against: another map.
-        compare: the folder of another map of ours.
+        compare: the folder of a map of ours of another date.
+        same_year: likewise, of the year of this map, to tell change from noise.
     """
 
     reference: Path | None = None
@@ -36,29 +43,36 @@ class Others:
     trained_on: Path | None = None
     against: Path | None = None
     compare: Path | None = None
+    same_year: Path | None = None
 
     def __post_init__(self) -> None:
         if self.reference is None and (self.trained_on is not None or self.reading != AS_USUAL):
             options = "--field, --label-map, --overlaps and --trained-on"
             raise UsageError("--reference", f"is missing; {options} are about it")
 
-    def check(self, crs: CRS, place: Affine, shape: tuple[int, int]) -> None:
+        if self.compare is None and self.same_year is not None:
+            raise UsageError("--compare", "is missing; --same-year tells how much of what changed since it is noise")
+
+    def check(self, made: change.Made, crs: CRS, place: Affine, shape: tuple[int, int]) -> None:
         """Refuse now what could not be set beside a map in the end.
 
         Args:
+            made: of what the map is made.
             crs: of the cells.
             place: of the cells.
             shape: rows and columns of cells.
 
         Raises:
-            UserError: if a file cannot be read or has no zone in any cell.
+            UserError: if a file cannot be read or has no zone in any cell, or a map of ours is of another kind.
         """
         if self.reference is not None:
             read_reference(self.reference, crs, place, shape, self.reading)
         if self.trained_on is not None:
             seen_cells(self.trained_on, crs, place, shape)
-        for other in filter(None, (self.against, self.compare)):
-            against.zones_of(other, crs, place, shape)
+        if self.against is not None:
+            against.zones_of(self.against, crs, place, shape)
+        for folder in filter(None, (self.compare, self.same_year)):
+            change.check_own(folder, made, crs, place, shape, is_same_year=folder == self.same_year)
 
 
 @dataclass(frozen=True)
@@ -68,55 +82,73 @@ class Beside:
     Attributes:
         accuracy: by the reference.
         against: the other map.
-        compare: the other map of ours.
+        change: from the map of another date.
     """
 
     accuracy: Accuracy | None = None
     against: Comparison | None = None
-    compare: Comparison | None = None
+    change: Change | None = None
 
     @property
     def files(self) -> tuple[tuple[str, str], ...]:
         """Name and content of each file that tells of it."""
-        return _FILES if self.accuracy else ()
+        return (*(_ACCURACY_FILES if self.accuracy else ()), *(_CHANGE_FILES if self.change else ()))
 
     @property
     def agreement(self) -> list[str]:
-        """How far other maps agree, in lines."""
-        return [line for each in filter(None, (self.against, self.compare)) for line in against.told(each)]
+        """How far the other map agrees, in lines."""
+        return against.told(self.against) if self.against else []
 
     @property
     def lines(self) -> list[str]:
         """All of it in lines."""
-        return [*(accuracy.told(self.accuracy) if self.accuracy else []), *self.agreement]
+        right = accuracy.told(self.accuracy) if self.accuracy else []
+        return [*right, *self.agreement, *(change.told(self.change) if self.change else [])]
 
 
 def set_beside(folder: Path, others: Others, model: Checkpoint) -> Beside:
     """Set a map beside others, and write what was found.
 
     Args:
-        folder: with ``lcz.tif``; gets ``accuracy.json`` and ``confusion.csv``, ``against.csv``, ``compare.csv``.
+        folder: with the map's rasters; gets ``accuracy.json`` and ``confusion.csv``, ``against.csv``, ``change.csv``.
         others: see there.
         model: that made the map.
 
     Raises:
         UserError: if a file cannot be read, or has no zone in a cell that the map has one in.
     """
-    compared = {
-        name: against.compare_maps(folder / LCZ, other)
-        for name, other in (("against", others.against), ("compare", others.compare))
-        if other is not None
-    }
-    for name, comparison in compared.items():
-        against.write_table(comparison, folder / f"{name}.csv")
-    return Beside(_accuracy(folder, others, model), compared.get("against"), compared.get("compare"))
-
-
-def _accuracy(folder: Path, others: Others, model: Checkpoint) -> Accuracy | None:
-    if others.reference is None:
-        return None
     with rasterio.open(folder / LCZ) as file:
         lcz, cells = file.read(1), (file.crs, file.transform, file.shape)
+    return Beside(
+        _accuracy(folder, lcz, cells, others, model), _against(folder, others), _change(folder, cells, others)
+    )
+
+
+def _against(folder: Path, others: Others) -> Comparison | None:
+    if others.against is None:
+        return None
+    found = against.compare_maps(folder / LCZ, others.against)
+    against.write_table(found, folder / "against.csv")
+    return found
+
+
+def _change(folder: Path, cells: Cells, others: Others) -> Change | None:
+    if others.compare is None:
+        return None
+    _, place, shape = cells
+    this, other = (change.read_own(each, place, shape) for each in (folder, others.compare))
+    same_year = None if others.same_year is None else change.read_own(others.same_year, place, shape)
+    names = (others.compare.name, None if others.same_year is None else others.same_year.name)
+    found = change.change_between(this, other, same_year, names, place)
+    change.write_change(found, folder / change.CHANGE)
+    return found
+
+
+def _accuracy(
+    folder: Path, lcz: UInt8[np.ndarray, "row column"], cells: Cells, others: Others, model: Checkpoint
+) -> Accuracy | None:
+    if others.reference is None:
+        return None
     reference = read_reference(others.reference, *cells, others.reading)
     seen = None if others.trained_on is None else seen_cells(others.trained_on, *cells)
     found = accuracy.accuracy_of(lcz, reference, model, seen, others.trained_on)

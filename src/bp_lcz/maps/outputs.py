@@ -20,6 +20,7 @@ from bp_lcz.scenes.raster import CELL_M
 from bp_lcz.scheme import ZONES
 
 LCZ, PROBABILITY, QUALITY, AREAS = "lcz.tif", "probability.tif", "quality.tif", "areas.csv"
+REPORT = "report.json"
 QUALITY_BANDS = ("highest probability (%)", "margin to the second (%)", "entropy (% of its largest)", "reason")
 CELL_KM2 = (CELL_M / 1000) ** 2
 MOST_PIXELS = 2400

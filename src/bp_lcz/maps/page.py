@@ -22,10 +22,11 @@ from jaxtyping import Float64, UInt8
 from PIL import Image
 from rasterio.warp import transform
 
-from bp_lcz.maps.accuracy import FEW_UNITS, METRICS, shown
+from bp_lcz.maps.accuracy import FEW_UNITS, METRICS, measured, shown
 from bp_lcz.maps.cells import Reason
+from bp_lcz.maps.change import largest, verdict
 from bp_lcz.maps.outputs import LCZ, PROBABILITY, QUALITY
-from bp_lcz.records import Accuracy
+from bp_lcz.records import Accuracy, Change
 from bp_lcz.scheme import ZONES
 
 PAGE = "map.html"
@@ -60,6 +61,7 @@ class Story:
         findings: lines about the inputs, and by what evidence.
         files: name and content of each file beside the page.
         accuracy: by a reference.
+        change: from a map of another date.
     """
 
     title: str
@@ -69,6 +71,7 @@ class Story:
     findings: Sequence[str] = ()
     files: Sequence[tuple[str, str]] = ()
     accuracy: Accuracy | None = None
+    change: Change | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,11 @@ def write_page(folder: Path, true_colour: UInt8[np.ndarray, "line sample 3"], st
             licence=_text("leaflet-1.9.4/LICENSE"),
             metrics=METRICS,
             few_units=FEW_UNITS,
+            measured=measured,
             shown=shown,
+            colours={zone.code: zone.color for zone in ZONES},
+            verdict=verdict,
+            largest=largest,
             facts=_facts(lcz, cells, place, crs),
             cells=_packed(cells),
             true_colour=_image(true_colour),

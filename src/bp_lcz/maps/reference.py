@@ -87,7 +87,7 @@ def read_reference(
     if reading != AS_USUAL:
         raise UserError(path, "is no file of polygons, which --field, --label-map and --overlaps are for")
     zones, band = zones_of(path, crs, place, shape)
-    return Reference(path.name, "raster", band, zones, _blocks(place, shape))
+    return Reference(path.name, "raster", band, zones, blocks(place, shape))
 
 
 def _polygons(path: Path, crs: CRS, place: Affine, shape: tuple[int, int], reading: Reading) -> Reference:
@@ -135,7 +135,7 @@ def seen_cells(root: Path, crs: CRS, place: Affine, shape: tuple[int, int]) -> B
     return ends.cumsum(axis=0).cumsum(axis=1)[:-1, :-1] > 0
 
 
-def _blocks(place: Affine, shape: tuple[int, int]) -> Int[np.ndarray, "row column"]:
+def blocks(place: Affine, shape: tuple[int, int]) -> Int[np.ndarray, "row column"]:
     """Number of the square kilometre of each cell, on multiples of 1 km."""
     row, column = np.indices(shape)
     east, north = place.c + place.a * (column + 0.5), place.f + place.e * (row + 0.5)

@@ -22,11 +22,13 @@ from bp_lcz.records.data import (
 )
 from bp_lcz.records.maps import (
     Accuracy,
+    Change,
     Comparison,
     Estimate,
     InputFile,
     MapMetric,
     MappedBy,
+    MappedPair,
     MapReport,
     ZoneAccuracy,
 )

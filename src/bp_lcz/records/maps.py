@@ -138,6 +138,42 @@ class Accuracy(Record):
     ceiling: str
 
 
+class MappedPair(Part):
+    """Another map and this one, on the cells that are certain in both.
+
+    Attributes:
+        other: name of its folder.
+        cells: with a zone in both maps and like the training data.
+        certain: of them, those of which both maps are certain.
+        changed: of those, the ones with another zone.
+        share: of the latter in the former, with an interval by blocks of 1 km.
+        transitions: 17 x 17 certain cells, rows are zones of the other map.
+    """
+
+    other: str
+    cells: int
+    certain: int
+    changed: int
+    share: Estimate
+    transitions: tuple[tuple[int, ...], ...]
+
+
+class Change(Part):
+    """From a map of another date to this one.
+
+    Attributes:
+        most_error: sum of what both probabilities lack to 1, up to which a cell is certain.
+        pair: both maps.
+        noise: this map and one of the same year, between which nothing has changed.
+        beyond: share of changed cells beyond that of the noise.
+    """
+
+    most_error: float
+    pair: MappedPair
+    noise: MappedPair | None
+    beyond: Estimate | None
+
+
 class MapReport(Record):
     """``report.json`` of a map; equal inputs, model and options give equal bytes.
 
@@ -155,13 +191,13 @@ class MapReport(Record):
         zones: cells of each zone that is there, by its code.
         filter: that went over the zones.
         against: another map that this one was compared with.
-        compare: another map of ours, likewise.
         accuracy: against a reference.
+        change: from a map of another date.
         versions: of what computed the map.
     """
 
     remedy: ClassVar[str] = "make the map again"
-    format: Literal[3] = 3
+    format: Literal[4] = 4
     notices: tuple[str, ...]
     model: MappedBy
     scene: SceneFindings
@@ -175,6 +211,6 @@ class MapReport(Record):
     zones: dict[str, int]
     filter: str
     against: Comparison | None
-    compare: Comparison | None
     accuracy: Accuracy | None
+    change: Change | None
     versions: dict[str, str]

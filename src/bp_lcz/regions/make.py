@@ -6,7 +6,8 @@ from collections.abc import Callable
 from bp_lcz.errors import UserError
 from bp_lcz.files import locked
 from bp_lcz.maps.inputs import hashed, input_files
-from bp_lcz.maps.map import REPORT, MapOptions, make_map
+from bp_lcz.maps.map import MapOptions, make_map
+from bp_lcz.maps.outputs import REPORT
 from bp_lcz.model.checkpoint import Classifier
 from bp_lcz.records import MapReport
 from bp_lcz.regions.store import TILES, Store

@@ -12,7 +12,7 @@ from typing import Any
 
 from bp_lcz.errors import TemporaryError, UserError, one_line
 from bp_lcz.files import staged_file
-from bp_lcz.maps.map import REPORT
+from bp_lcz.maps.outputs import REPORT
 
 TILES = "tiles"
 """Folder of the tiles' maps in a region."""

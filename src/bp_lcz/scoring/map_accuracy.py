@@ -107,7 +107,8 @@ def estimated(confusions: Confusions) -> tuple[dict[MapMetric, Estimate], dict[s
     and as 1 for the high end. A single unit gives no interval.
     """
     sums = confusions.sum(axis=0)
-    drawn = list(_resamples(confusions)) if len(confusions) > 1 else []
+    flat = confusions.reshape(len(confusions), -1)
+    drawn = [part.reshape(-1, *sums.shape) for part in resampled(flat)] if len(flat) > 1 else []
     of_map = {name: [part[name] for part in map(map_metrics, drawn)] for name in map_metrics(sums)}
     of_zone = {name: [part[name] for part in map(zone_metrics, drawn)] for name in zone_metrics(sums)}
     whole = {name: _estimate(value, of_map[name]) for name, value in map_metrics(sums).items()}
@@ -180,13 +181,15 @@ def adjusted_areas(
     return found, np.where(usable, 0, mapped)
 
 
-def _resamples(confusions: Confusions) -> Iterator[Int[np.ndarray, "sample klass klass"]]:
-    """Sums over as many units as there are, drawn with replacement."""
-    flat = csr_array(confusions.reshape(len(confusions), -1))
-    generator, count = np.random.default_rng(SEED), len(confusions)
+def resampled(counts: Int[np.ndarray, "unit value"]) -> Iterator[Int[np.ndarray, "sample value"]]:
+    """Sums over as many units as there are, drawn with replacement, some resamples at a time."""
+    sparse, units = csr_array(counts), len(counts)
+    generator = np.random.default_rng(SEED)
     for start in range(0, SAMPLES, _CHUNK):
-        drawn = generator.multinomial(count, np.full(count, 1 / count), size=min(_CHUNK, SAMPLES - start))
-        yield (flat.T @ drawn.T).T.reshape(-1, CLASS_COUNT, CLASS_COUNT)
+        size = min(_CHUNK, SAMPLES - start)
+        drawn = generator.integers(units, size=(size, units)) + units * np.arange(size)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=size * units).reshape(size, units)
+        yield (sparse.T @ times.T).T
 
 
 def _estimate(value: Any, drawn: list[Float[np.ndarray, " sample"]]) -> Estimate:
