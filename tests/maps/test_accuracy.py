@@ -9,6 +9,7 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 from bp_lcz.errors import UserError
+from bp_lcz.files import file_sha256
 from bp_lcz.maps.accuracy import accuracy_of, told, write_confusion
 from bp_lcz.maps.others import Others
 from bp_lcz.maps.reference import Reading, read_reference, seen_cells
@@ -93,7 +94,7 @@ def test_polygons_give_their_zone_to_the_cells_whose_middle_they_hold(tmp_path):
     expected[1:5, 1:5], expected[1:4, 10:13], expected[10:15, 1:6] = 2, 2, 10
     np.testing.assert_array_equal(found.zones, expected)
     assert np.unique(found.unit[found.zones >= 0], return_counts=True)[1].tolist() == [16, 9, 25]
-    assert found.kind == "polygons"
+    assert (found.kind, found.sha256) == ("polygons", file_sha256(tmp_path / "areas.geojson"))
     assert sum("without the middle of a cell" in line for line in found.lines) == 1
 
 

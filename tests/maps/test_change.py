@@ -79,7 +79,7 @@ def test_change_is_counted_where_both_maps_are_certain(this, tmp_path):
     matrix = np.array(found.pair.transitions)
     assert matrix.sum() - np.trace(matrix) == 60
     assert matrix[lcz[0, 0] - 1, patchy()[0, 0] - 1] >= 36  # rows are zones of the other map
-    assert (found.noise, found.beyond) == (None, None)
+    assert (found.noise, found.beyond, found.blocks) == (None, None, 28)
     assert told(found)[-1] == NO_FLOOR == verdict(found)
 
 

@@ -57,6 +57,7 @@ def accuracy_of(
     is_simulated = model.kind is DataKind.SIMULATED
     return Accuracy(
         reference=reference.name,
+        sha256=reference.sha256,
         kind=reference.kind,
         band=reference.band,
         found=reference.lines,

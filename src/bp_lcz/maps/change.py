@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 from rasterio.crs import CRS
 
 from bp_lcz.errors import UserError
-from bp_lcz.maps.accuracy import shown
+from bp_lcz.maps.accuracy import FEW_UNITS, shown
 from bp_lcz.maps.cells import Reason
 from bp_lcz.maps.outputs import CELL_KM2, LCZ, PROBABILITY, QUALITY, REPORT
 from bp_lcz.maps.reference import blocks
@@ -157,6 +157,7 @@ def change_between(
         pair=found[0],
         noise=found[1] if same_year else None,
         beyond=_ratio(counts, drawn, [0, 1]) if same_year else None,
+        blocks=len(counts),
     )
 
 
@@ -179,7 +180,8 @@ def verdict(found: Change) -> str:
         return "too few cells are certain to tell change from noise"
     (low, high), value = found.beyond.interval, found.beyond.value
     sure = "more change than noise" if low > 0 else "no more change than noise that could be told"
-    return f"{sure}: {100 * value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+    few = f", of {found.blocks} blocks alone, so too narrow" if found.blocks < FEW_UNITS else ""
+    return f"{sure}: {100 * value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}{few})"
 
 
 def largest(found: Change) -> list[str]:

@@ -13,6 +13,7 @@ from rasterio.warp import transform
 
 from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.errors import UserError
+from bp_lcz.files import file_sha256
 from bp_lcz.maps.against import zones_of
 from bp_lcz.scenes.areas import moved
 from bp_lcz.scenes.polygons import FORMATS, Overlaps, read_zones
@@ -33,6 +34,7 @@ class Reference:
 
     Attributes:
         name: of the file.
+        sha256: of the file.
         kind: of what it consists.
         band: of a raster.
         zones: class index 0..16 of each cell, -1 where there is none.
@@ -41,6 +43,7 @@ class Reference:
     """
 
     name: str
+    sha256: str
     kind: Literal["polygons", "raster"]
     band: str | None
     zones: Int[np.ndarray, "row column"]
@@ -87,7 +90,7 @@ def read_reference(
     if reading != AS_USUAL:
         raise UserError(path, "is no file of polygons, which --field, --label-map and --overlaps are for")
     zones, band = zones_of(path, crs, place, shape)
-    return Reference(path.name, "raster", band, zones, blocks(place, shape))
+    return Reference(path.name, file_sha256(path), "raster", band, zones, blocks(place, shape))
 
 
 def _polygons(path: Path, crs: CRS, place: Affine, shape: tuple[int, int], reading: Reading) -> Reference:
@@ -100,7 +103,7 @@ def _polygons(path: Path, crs: CRS, place: Affine, shape: tuple[int, int], readi
         raise UserError(path, "no polygon holds the middle of a cell of this map; are they of one place?")
     zones = np.where(unit >= 0, found.classes[unit] - 1, -1)
     without = [f"{path.name}: {counted(lost, 'polygon')} without the middle of a cell of this map"] if lost else []
-    return Reference(path.name, "polygons", None, zones, unit, (*found.lines, *without))
+    return Reference(path.name, file_sha256(path), "polygons", None, zones, unit, (*found.lines, *without))
 
 
 def seen_cells(root: Path, crs: CRS, place: Affine, shape: tuple[int, int]) -> Bool[np.ndarray, "row column"]:

@@ -99,6 +99,7 @@ class Accuracy(Record):
 
     Attributes:
         reference: name of its file.
+        sha256: of that file.
         kind: of what it consists.
         band: of a raster, by its name, or else its number from 1 on.
         found: in the file, and what was left out, in sentences.
@@ -118,8 +119,9 @@ class Accuracy(Record):
     """
 
     remedy: ClassVar[str] = "make the map again"
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     reference: str
+    sha256: str
     kind: Literal["polygons", "raster"]
     band: str | None
     found: tuple[str, ...]
@@ -166,12 +168,14 @@ class Change(Part):
         pair: both maps.
         noise: this map and one of the same year, between which nothing has changed.
         beyond: share of changed cells beyond that of the noise.
+        blocks: of 1 km that intervals resample; those of fewer than 20 are too narrow.
     """
 
     most_error: float
     pair: MappedPair
     noise: MappedPair | None
     beyond: Estimate | None
+    blocks: int
 
 
 class MapReport(Record):
@@ -197,7 +201,7 @@ class MapReport(Record):
     """
 
     remedy: ClassVar[str] = "make the map again"
-    format: Literal[4] = 4
+    format: Literal[5] = 5
     notices: tuple[str, ...]
     model: MappedBy
     scene: SceneFindings
