@@ -10,7 +10,10 @@ from bp_lcz.model.checkpoint import versions
 from bp_lcz.params import SPLITS, WORDINGS, NetworkParams, Split
 from bp_lcz.records import (
     Blocks,
+    Calibration,
     Checkpoint,
+    CityCoverage,
+    Coverage,
     DataKind,
     Evaluation,
     GateSummary,
@@ -24,6 +27,18 @@ from bp_lcz.scoring.metrics import evaluate_predictions
 from bp_lcz.text.prompts import prompt_texts
 
 NO_LEAKAGE = Leakage(status="none", pairs=0, distance=None)
+
+
+CALIBRATION = Calibration(temperature=1.25, patches=100, thresholds=tuple(0.5 - 0.01 * number for number in range(50)))
+CITIES = (
+    CityCoverage(city="Aachen", patches=30, reached=0.95, classes=2.5),
+    CityCoverage(city="Bonn", patches=10, reached=0.7, classes=1.5),
+)
+CALIBRATED: dict[str, Any] = {
+    "ece_before": 0.125,
+    "temperature": 1.25,
+    "coverage": Coverage(asked=0.9, reached=0.875, classes=2.25, cities=CITIES),
+}
 
 
 def random_origin() -> PromptOrigin:
@@ -41,6 +56,7 @@ def small_evaluation(**changes: Any) -> Evaluation:
             **{"trial": "plain", "backbone": "eb_cnn", "variant": "plain", "seed": 1, "dataset": "demo"},
             **{"kind": DataKind.SIMULATED, "source": "simulated", "leakage": NO_LEAKAGE},
             **{"parameters": 1, "best_epoch": 1, "validation_kappa": 0.5, "patches": 4},
+            **CALIBRATED,
             "intervals": dict.fromkeys(("oa", "aa", "kappa", "macro_f1")),
             "interval": Resampling(level=0.95, unit="city", blocks=1, samples=200, seed=1, lower_bound=False),
             **changes,

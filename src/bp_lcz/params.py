@@ -234,6 +234,8 @@ class Evaluate(Section):
 
     bootstrap_samples: PositiveInt
     seed: NonNegativeInt
+    set_coverage: Annotated[float, Field(ge=0.5, le=0.99)]
+    """Share of patches whose set of classes is to hold the true one, in hundredths."""
 
 
 class Promote(Section):

@@ -10,7 +10,7 @@ from shapely import box
 from bp_lcz import maps, model
 from bp_lcz.bands import SEN2_BANDS, Channels
 from bp_lcz.errors import UserError
-from bp_lcz.maps.cells import WITH_ZONE, Reason, cell_type, check_channels, predict_cells
+from bp_lcz.maps.cells import NO_PERCENT, WITH_ZONE, Reason, cell_type, check_channels, predict_cells
 from tests.maps.scenes import OPTICAL, ArrayScene, classifier_of, spy
 from tests.model.networks import INTENSITIES_ONLY
 
@@ -49,6 +49,12 @@ def test_percent_and_how_sure_a_cell_is():
     assert cell["percent"].tolist() == [68] + [2] * 16
     entropy = -(0.68 * np.log(0.68) + 16 * 0.02 * np.log(0.02)) / np.log(17)
     assert cell["quality"].tolist() == [68, 66, round(100 * entropy)]
+
+
+@pytest.mark.parametrize(("threshold", "classes"), [(0.5, 1), (0.02, 17), (0.9, 1), (None, NO_PERCENT)])
+def test_how_many_classes_the_set_of_a_cell_has(threshold, classes):
+    [row] = predict_cells(ArrayScene(32, 32), spy(), cell_type(1), threshold=threshold)
+    assert row[0]["classes"] == classes
 
 
 @pytest.mark.parametrize(

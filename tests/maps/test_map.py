@@ -33,6 +33,8 @@ from tests.conftest import ROOT
 from tests.maps.rasters import patchy, write_cells, write_map
 from tests.maps.scenes import OPTICAL, classifier_of
 from tests.model.networks import INTENSITIES_ONLY
+from tests.records import CALIBRATION
+from tests.refusals import refuses
 from tests.scenes.rasters import NORTH, WEST, optical, radar, run, write_tif
 from tests.scenes.safe import RESOLUTION, ground, write_band, write_item
 
@@ -66,7 +68,8 @@ def content(folder):
 def test_a_map_is_tile_and_predict_cell_by_cell_and_bit_for_bit(scene, tmp_path, channels):
     classifier = classifier_of(channels=channels)
     (tmp_path / "model").mkdir()
-    write_checkpoint(tmp_path / "model", classifier.network, classifier.description)
+    description = classifier.description.model_copy(update={"calibration": CALIBRATION})
+    write_checkpoint(tmp_path / "model", classifier.network, description)
     classifier = load_classifier(tmp_path / "model")
     found = []
 
@@ -96,6 +99,26 @@ def test_a_map_is_tile_and_predict_cell_by_cell_and_bit_for_bit(scene, tmp_path,
         ]
     assert len(cells) == (lcz > 0).sum() > 100
     np.testing.assert_array_equal([lcz[cell] for cell in cells], probability.argmax(axis=1) + 1)
+
+
+def test_sets_of_classes_have_a_band_of_their_own(scene, network, tmp_path):
+    calibrated = network.description.model_copy(update={"calibration": CALIBRATION})
+    report = make_map(
+        replace(network, description=calibrated), "small", options_of(scene, set_coverage=0.9), tmp_path / "map"
+    )
+    assert (report.set_coverage, report.temperature) == (0.9, CALIBRATION.temperature)
+    with rasterio.open(tmp_path / "map/quality.tif") as file:
+        assert file.descriptions[4] == "classes in a set of coverage 90%"
+        *_, reason, classes = file.read()
+    has_zone = np.isin(reason, (Reason.MAPPED, Reason.UNLIKE))
+    assert ((classes[has_zone] >= 1) & (classes[has_zone] <= 17)).all()
+    assert (classes[~has_zone] == 255).all()
+
+
+def test_a_model_without_calibration_makes_no_sets_and_no_map(scene, network, tmp_path):
+    with refuses("small", "calibration"):
+        make_map(network, "small", options_of(scene, set_coverage=0.9), tmp_path / "map")
+    assert not (tmp_path / "map").exists()
 
 
 def test_the_files_of_a_map(scene, network, tmp_path):
@@ -141,9 +164,9 @@ def test_a_run_that_was_ended_goes_on_and_gives_equal_bytes(scene, network, tmp_
     asked = []
     predict = maps.predict_cells
 
-    def ended(scene, classifier, kept, first, before):
+    def ended(scene, classifier, kept, first, *more):
         asked.append(first)
-        for number, cells in enumerate(predict(scene, classifier, kept, first, before), start=first):
+        for number, cells in enumerate(predict(scene, classifier, kept, first, *more), start=first):
             if len(asked) == 1 and number == row:
                 raise KeyboardInterrupt
             yield cells

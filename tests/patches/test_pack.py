@@ -134,6 +134,8 @@ def test_blocks_are_cities_where_there_are_many(tmp_path):
     assert manifest.blocks.unit == "city"
     assert manifest.blocks.count == MANY
     assert np.load(folder / "testing.blocks.npy").tolist() == [i % 8 for i in range(17)]
+    assert manifest.blocks.city == tuple(range(8))
+    assert len(manifest.blocks.cities) == 8
 
 
 def test_blocks_are_trials_of_three_patches_where_cities_are_few(tmp_path):

@@ -32,7 +32,7 @@ from bp_lcz.records import (
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.scoring.metrics import evaluate_predictions
 from bp_lcz.scoring.significance import bootstrap_intervals
-from tests.records import small_manifest, small_summary
+from tests.records import CALIBRATED, CALIBRATION, small_manifest, small_summary
 
 ROOT = Path(__file__).parents[2]
 PATCHES, BLOCKS = 40 * CLASS_COUNT, 8
@@ -100,6 +100,7 @@ class FinishedWorkspace:
             **identity,
             **{key: value for key, value in settings if key != "name"},
             channels=ALL_CHANNELS,
+            calibration=CALIBRATION,
             validation=Validation(oa=0.6, kappa=kappa, loss=1.0),
             versions=versions(),
             device="cpu",
@@ -136,6 +137,7 @@ class FinishedWorkspace:
                 level=0.95, unit=self.unit, blocks=BLOCKS, samples=100, seed=1, lower_bound=self.unit == "patch"
             ),
             validation_kappa=description.validation.kappa,
+            **CALIBRATED,
         )
         evaluation.write(folder / "evaluation.json")
 

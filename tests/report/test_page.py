@@ -286,6 +286,14 @@ def test_expectations_that_are_not_met_are_listed(demo):
         assert "all classes: label lacks E" in text
 
 
+def test_the_report_tells_calibration_and_the_coverage_of_each_city(demo):
+    markdown = (demo / "report.md").read_text()
+    [row] = [line for line in markdown.splitlines() if line.startswith("| eb_cnn-plain | .125 |")]
+    assert row.endswith("| 1.250 | .875 | .700 (Bonn) | 2.2 |")
+    assert any(line.startswith("| Aachen | 30 | .950 |") for line in markdown.splitlines())
+    assert "Coverage by patch alone is optimistic" in markdown
+
+
 def test_the_epoch_kept_is_that_of_the_model_description(demo):
     model = json.loads((demo.parent / "outputs/models/eb_cnn-plain/model.json").read_text())
     assert f"| {model['best_epoch']} of 12 |" in (demo / "report.md").read_text()

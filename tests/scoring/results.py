@@ -23,7 +23,7 @@ from bp_lcz.records import (
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.scoring.metrics import evaluate_predictions
 from bp_lcz.scoring.significance import bootstrap_intervals
-from tests.records import small_manifest, small_summary
+from tests.records import CALIBRATED, CALIBRATION, small_manifest, small_summary
 
 TRIALS: dict[str, dict[str, Any]] = {
     "eb_cnn-plain": {"backbone": "eb_cnn", "variant": "plain", "seed": 1},
@@ -181,6 +181,7 @@ def _write_trial(
             level=0.95, unit=unit, blocks=len(np.unique(block)), samples=200, seed=1, lower_bound=unit == "patch"
         ),
         validation_kappa=0.6,
+        **CALIBRATED,
     )
     evaluation.write(folder / "evaluation.json")
     _write_model(root / "outputs/models" / name, identity, index, trial.get("overrides", {}))
@@ -191,6 +192,7 @@ def _write_model(folder: Path, identity: Mapping[str, Any], index: int, override
     description = ModelDescription(
         **identity,
         channels=CHANNELS,
+        calibration=CALIBRATION,
         backbone_options=overrides.get("backbone", {}),
         train=PARAMS.train.model_copy(update=overrides.get("train", {})),
         model=PARAMS.model.model_copy(update=overrides.get("model", {})),

@@ -7,13 +7,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
+from bp_lcz.model.calibration import set_sizes, set_threshold
+from bp_lcz.model.checkpoint import load_classifier
 from bp_lcz.model.training import train_trial
 from bp_lcz.params import Params, load_params
+from bp_lcz.patches.store import PackedStore
 from bp_lcz.paths import EVALUATIONS, MODELS, PACKED
-from bp_lcz.records import SCORES
+from bp_lcz.records import SCORES, Evaluation, PackManifest
 from bp_lcz.scheme import CODES
+from bp_lcz.scoring.metrics import reliability
 from bp_lcz.stages import evaluate
 from tests.conftest import ROOT
 from tests.model.packed import PATCHES, small_trial, write_inputs
@@ -59,6 +64,35 @@ def test_an_evaluation_holds_metrics_intervals_and_predictions(workspace: Params
         share = np.bincount(predictions["y_true"], minlength=17) / result["patches"]
         diagonal = np.einsum("gcc,c->g", predictions["class_similarity"], share)
         np.testing.assert_allclose(np.diag(predictions["group_similarity"]), diagonal, atol=1e-5)
+
+
+def test_an_evaluation_tells_calibration_and_the_coverage_of_sets(workspace: Params) -> None:
+    evaluate.run(workspace, "plain")
+    result = Evaluation.read(EVALUATIONS / "plain" / "evaluation.json")
+    classifier, store = load_classifier(MODELS / "plain"), PackedStore(PACKED, "testing")
+    calibration = classifier.description.calibration
+    assert calibration is not None
+    assert (result.temperature, calibration.patches) == (calibration.temperature, PATCHES["validation"])
+    with torch.inference_mode():
+        logits = classifier.network(*store.gather(np.arange(len(store)))[:2]).logits
+    assert result.ece_before == pytest.approx(reliability(store.labels, logits.softmax(1).numpy()).ece, abs=1e-6)
+    honest = (logits / calibration.temperature).softmax(1).numpy()
+    assert result.ece == pytest.approx(reliability(store.labels, honest).ece, abs=1e-6)
+    threshold = set_threshold(calibration, 0.9, "plain")
+    assert result.coverage.asked == 0.9
+    assert result.coverage.classes == pytest.approx(set_sizes(honest, threshold).mean())
+    assert result.coverage.cities == ()  # there is no geo file
+
+
+def test_coverage_is_told_of_each_city(workspace: Params) -> None:
+    manifest = PackManifest.read(PACKED / "manifest.json")
+    city = [block % 2 for block in range(PATCHES["testing"])]
+    blocks = manifest.blocks.model_copy(update={"cities": ("Aachen", "Bonn"), "city": tuple(city)})
+    manifest.model_copy(update={"blocks": blocks}).write(PACKED / "manifest.json")
+    evaluate.run(workspace, "plain")
+    coverage = Evaluation.read(EVALUATIONS / "plain" / "evaluation.json").coverage
+    assert [(each.city, each.patches) for each in coverage.cities] == [("Aachen", 17), ("Bonn", 17)]
+    assert np.mean([each.reached for each in coverage.cities]) == pytest.approx(coverage.reached)
 
 
 def test_what_was_never_aligned_is_not_compared_with_prompts(workspace: Params) -> None:

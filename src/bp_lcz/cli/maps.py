@@ -70,6 +70,12 @@ def make(
         typer.Option(help="Folder of a second map of ours of the year of this one: how much of it is noise."),
     ] = None,
     export: Annotated[str, typer.Option(help="Forms for other tools: wudapt, wrf, umep, with commas.")] = "",
+    set_coverage: Annotated[
+        float | None,
+        typer.Option(
+            help="Band in quality.tif: size of a set of classes that holds the true one so often, .50 to .99."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what the map would be and how long it takes; write nothing.")
     ] = False,
@@ -106,7 +112,7 @@ def make(
         crs=crs,
     )
     others = Others(reference, Reading(field, label_map, overlaps), trained_on, against, compare, same_year)
-    options = MapOptions(scene, over, export_names(export), others, other_level)
+    options = MapOptions(scene, over, export_names(export), others, other_level, set_coverage)
     if out is None and not dry_run:
         raise UsageError("--out", "name the folder to make; --dry-run does without")
     classifier, name = load_model(Path.cwd(), model)

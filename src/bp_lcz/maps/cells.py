@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.errors import UserError
+from bp_lcz.model.calibration import set_sizes
 from bp_lcz.model.checkpoint import BATCH, Classifier
 from bp_lcz.patches.transform import transform
 from bp_lcz.scenes.raster import CELL, CELL_PIXELS
@@ -75,6 +76,7 @@ def cell_type(side: int) -> np.dtype:
             ("reason", "u1"),
             ("percent", "u1", (CLASS_COUNT,)),
             ("quality", "u1", (3,)),
+            ("classes", "u1"),
             ("picture", "<u2", (side, side, len(COLOURS))),
         ]
     )
@@ -112,7 +114,12 @@ class _Row:
 
 
 def predict_cells(
-    scene: Scene, classifier: Classifier, kept: np.dtype, first: int = 0, before: int = 0
+    scene: Scene,
+    classifier: Classifier,
+    kept: np.dtype,
+    first: int = 0,
+    before: int = 0,
+    threshold: float | None = None,
 ) -> Iterator[np.ndarray]:
     """Predict the cells of a scene, row after row.
 
@@ -122,6 +129,7 @@ def predict_cells(
         kept: what is kept of a cell, a `cell_type`.
         first: row of cells to begin with.
         before: patches of the rows above that a model was asked for: they decide the place of a patch in its batch.
+        threshold: smallest probability of a class in a cell's set of classes; None where no set is asked for.
 
     Yields:
         The cells of each row, as soon as all of them are known.
@@ -129,7 +137,7 @@ def predict_cells(
     Raises:
         UserError: if a file cannot be read, or the model gives no probabilities.
     """
-    batch = _Batch(classifier, before)
+    batch = _Batch(classifier, before, threshold)
     waiting: deque[_Row] = deque()
     for block in _blocks(scene, classifier, kept, first):
         for cells, patches in zip(block.cells, block.patches, strict=True):
@@ -192,7 +200,7 @@ class _Block:
         strip = scene.strip(CELL_PIXELS * rows.start, CELL_PIXELS * (len(rows) - 1) + PATCH_SIDE)
         taken, (_, across) = classifier.channels, scene.cells
         self.cells = np.zeros((len(rows), across), kept)
-        self.cells["percent"] = self.cells["quality"] = NO_PERCENT
+        self.cells["percent"] = self.cells["quality"] = self.cells["classes"] = NO_PERCENT
         self.cells["reason"] = _reasons(scene, strip, rows, bool(taken.sen1))
         self.cells["picture"] = _pictures(
             strip.sen2[[scene.channels.sen2.index(band) for band in COLOURS]], len(rows), kept["picture"].shape[0]
@@ -244,8 +252,8 @@ class _Batch:
     on in its middle has the bits of one made at once, and those of predictions for a file of the same patches.
     """
 
-    def __init__(self, classifier: Classifier, before: int) -> None:
-        self._classifier = classifier
+    def __init__(self, classifier: Classifier, before: int, threshold: float | None) -> None:
+        self._classifier, self._threshold = classifier, threshold
         self._images = torch.zeros(BATCH, PATCH_SIDE, PATCH_SIDE * len(classifier.channels.names))
         self._start = self._filled = before % BATCH
         self._parts: list[tuple[_Row, np.ndarray]] = []
@@ -268,7 +276,7 @@ class _Batch:
         # Places of other patches are filled with a real one; they decide nothing.
         self._images[: self._start] = self._images[self._start]
         self._images[self._filled :] = self._images[self._start]
-        found = _found(*self._classifier.classify_alike(self._images.unflatten(2, (PATCH_SIDE, -1))))
+        found = _found(*self._classifier.classify_alike(self._images.unflatten(2, (PATCH_SIDE, -1))), self._threshold)
         at = self._start
         for row, columns in self._parts:
             for name, values in found.items():
@@ -280,9 +288,12 @@ class _Batch:
 
 
 def _found(
-    probability: Float32[np.ndarray, "patch 17"], is_unlike: Bool[np.ndarray, " patch"]
+    probability: Float32[np.ndarray, "patch 17"], is_unlike: Bool[np.ndarray, " patch"], threshold: float | None
 ) -> dict[str, np.ndarray]:
-    """Zone, percent, and how sure: highest probability, its distance to the second, entropy by its largest value."""
+    """Zone, percent, and how sure: highest probability, its distance to the second, entropy by its largest value.
+
+    With a threshold also how many classes the set of each cell has.
+    """
     second, first = np.partition(probability, -2, axis=1)[:, -2:].T
     with np.errstate(divide="ignore", invalid="ignore"):
         entropy = -np.nansum(probability * np.log(probability), axis=1) / np.log(CLASS_COUNT)
@@ -291,6 +302,7 @@ def _found(
         "reason": np.where(is_unlike, Reason.UNLIKE, Reason.MAPPED),
         "percent": _percent(probability),
         "quality": _percent(np.stack([first, first - second, entropy], axis=1)),
+        **({} if threshold is None else {"classes": set_sizes(probability, threshold)}),
     }
 
 

@@ -43,6 +43,7 @@ from bp_lcz.maps.outputs import (
 )
 from bp_lcz.maps.page import PAGE, Story, write_page
 from bp_lcz.maps.work import finished_rows, key_of, refuse_existing
+from bp_lcz.model.calibration import set_threshold
 from bp_lcz.model.checkpoint import Classifier, versions
 from bp_lcz.patches.likeness import too_many_unlike
 from bp_lcz.records import MappedBy, MapReport
@@ -74,6 +75,7 @@ class MapOptions:
         exports: forms for other tools, of `export_names`.
         others: what to set the map beside.
         other_level: whether scenes of another level than the model takes are accepted.
+        set_coverage: share of cells whose set of classes is to hold the true one; None for no sets.
     """
 
     scene: SceneOptions
@@ -81,6 +83,7 @@ class MapOptions:
     exports: tuple[str, ...] = ()
     others: Others = field(default_factory=Others)
     other_level: bool = False
+    set_coverage: float | None = None
 
     def __post_init__(self) -> None:
         if self.filter not in FILTERS:
@@ -129,6 +132,12 @@ class _Plan:
         return grid @ grid.translation(CELL.start, CELL.start) @ grid.scale(CELL_PIXELS)
 
     @property
+    def threshold(self) -> float | None:
+        """Smallest probability of a class in a cell's set."""
+        coverage, calibration = self.options.set_coverage, self.classifier.description.calibration
+        return None if coverage is None else set_threshold(calibration, coverage, self.name)
+
+    @property
     def kept(self) -> np.dtype:
         """What is kept of a cell, with as fine a picture as is worth it."""
         sides = [side for side in (10, 5, 2) if side * max(self.shape) <= MOST_PIXELS]
@@ -140,6 +149,7 @@ class _Plan:
         return key_of(
             {
                 "model": self.classifier.description.weights_sha256,
+                "calibration": [self.classifier.description.calibration, self.threshold],
                 "computed by": [versions(), self.classifier.device, torch.get_num_threads()],
                 "scene": [asdict(self.options.scene), self.scene.findings.model_dump(mode="json")],
                 "files": self.states,
@@ -178,7 +188,9 @@ def make_map(
                 tell(f"goes on from row {rows.count} of {down}")
             start, todo = time.monotonic(), (down - rows.count) * across
             with tqdm(total=down * across, initial=rows.count * across, desc="map", unit="cell") as progress:
-                for row in predict_cells(plan.scene, classifier, plan.kept, rows.count, rows.predicted()):
+                for row in predict_cells(
+                    plan.scene, classifier, plan.kept, rows.count, rows.predicted(), plan.threshold
+                ):
                     rows.add(row)
                     progress.update(across)
             seconds = time.monotonic() - start
@@ -245,6 +257,7 @@ def _planned(classifier: Classifier, name: str, options: MapOptions, out: Path |
         files = input_files(options.scene, scene)
         plan = _Plan(scene, classifier, name, options, out or Path("map"), notices, files, states(files))
         _check_space(plan)
+        _ = plan.threshold  # refuses now a coverage that the model has no threshold for
         made = Made(classifier.description.weights_sha256, options.filter, scene.findings)
         options.others.check(made, scene.grid.crs, plan.place, plan.shape)
         yield plan
@@ -268,7 +281,8 @@ def _write(
     crs, notice = plan.scene.grid.crs, " ".join(plan.notices)
     with staged_folder(plan.out) as folder:
         tags = {"model": plan.name, "weights_sha256": plan.classifier.description.weights_sha256}
-        write_rasters(folder, cells, lcz, crs, plan.place, tags | ({"notice": notice} if notice else {}))
+        tags |= {"notice": notice} if notice else {}
+        write_rasters(folder, cells, lcz, crs, plan.place, tags, plan.options.set_coverage)
         beside = set_beside(folder, plan.options.others, plan.classifier.description)
         report = _report(plan, reasons, lcz, beside)
         write_areas(folder / AREAS, [report.zones.get(zone.code, 0) for zone in ZONES], notice, beside.accuracy)
@@ -328,6 +342,8 @@ def _report(
         reasons={kind.word: count for kind, count in zip(Reason, reasons.tolist(), strict=True)},
         zones={zone.code: count for zone, count in zip(ZONES, zones.tolist(), strict=True) if count},
         filter=plan.options.filter,
+        temperature=model.calibration.temperature if model.calibration else None,
+        set_coverage=plan.options.set_coverage,
         against=beside.against,
         accuracy=beside.accuracy,
         change=beside.change,

@@ -39,6 +39,7 @@ def write_rasters(
     crs: CRS,
     place: Affine,
     tags: Mapping[str, str],
+    set_coverage: float | None = None,
 ) -> None:
     """Write ``lcz.tif`` with its colours and names, ``probability.tif`` and ``quality.tif``.
 
@@ -49,6 +50,7 @@ def write_rasters(
         crs: of the cells.
         place: of the cells.
         tags: to write into each file.
+        set_coverage: of the sets whose sizes become a band of their own; None where there are none.
     """
     shape = cells.shape
 
@@ -57,12 +59,14 @@ def write_rasters(
 
     def quality(rows: slice) -> np.ndarray:
         part = cells[rows]
-        return np.concatenate([part["quality"].transpose(2, 0, 1), part["reason"][None]])
+        sizes = [part["classes"][None]] if set_coverage else []
+        return np.concatenate([part["quality"].transpose(2, 0, 1), part["reason"][None], *sizes])
 
+    quality_bands = [*QUALITY_BANDS, *([f"classes in a set of coverage {set_coverage:.0%}"] if set_coverage else [])]
     for name, bands, nodata, overviews, colours, values in (
         (LCZ, ["LCZ"], 0, "MODE", palette(), lambda rows: lcz[None, rows]),
         (PROBABILITY, [f"LCZ {label} (%)" for label in labels()], NO_PERCENT, "AVERAGE", None, percent),
-        (QUALITY, QUALITY_BANDS, NO_PERCENT, "NEAREST", None, quality),
+        (QUALITY, quality_bands, NO_PERCENT, "NEAREST", None, quality),
     ):
         plain = folder / f"{name}.plain"
         options: dict[str, Any] = {"crs": crs, "transform": place, "nodata": nodata, "dtype": np.uint8}

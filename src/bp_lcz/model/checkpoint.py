@@ -52,6 +52,11 @@ class Classifier:
     description: Checkpoint
     device: str
 
+    def probabilities(self, output: Output) -> Float[Tensor, "patch 17"]:
+        """Calibrated ones, as far as the model knows how: logits divided by its temperature."""
+        calibration = self.description.calibration
+        return (output.logits.float() / (calibration.temperature if calibration else 1.0)).softmax(1)
+
     def predict_proba(
         self,
         sen1: np.ndarray,
@@ -112,7 +117,7 @@ class Classifier:
         likeness = self.description.likeness
         for batch in batches:
             with self._averages(batch) as averages:
-                found.append(self.run(batch).logits.softmax(1).cpu().numpy())
+                found.append(self.probabilities(self.run(batch)).cpu().numpy())
             if likeness is None:
                 strange.append(np.zeros(len(batch), bool))
             else:

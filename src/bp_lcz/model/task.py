@@ -105,6 +105,7 @@ class LczTask(lightning.LightningModule):
         self.register_buffer("weights", weights, persistent=False)
         self._training: list[Tensor] = []
         self._validation: list[tuple[Tensor, Tensor]] = []
+        self._validated: tuple[Tensor, Tensor]
 
     def training_step(self, batch: Batch, step: int) -> Tensor:
         """Loss of one batch."""
@@ -151,6 +152,7 @@ class LczTask(lightning.LightningModule):
         logits = torch.cat([logits for logits, _ in self._validation])
         label = torch.cat([label for _, label in self._validation])
         training = self.trainer.strategy.reduce(torch.stack(self._training).mean(0), reduce_op="mean")
+        self._validated = logits.cpu(), label.cpu()
         self._validation.clear()
         self._training.clear()
         if not torch.isfinite(training[0]):
@@ -195,8 +197,9 @@ class LczTask(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the history with the resume state."""
+        """Keeps the history, and the logits of the validation split that calibrate the epoch, with the resume state."""
         checkpoint["history"] = self.history
+        checkpoint["validated"] = self._validated
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the history up again."""

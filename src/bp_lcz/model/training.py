@@ -31,6 +31,7 @@ from bp_lcz.errors import DeviceError, UserError
 from bp_lcz.files import locked, staged_file, staged_folder
 from bp_lcz.model.backbones import complete_options
 from bp_lcz.model.bp_lcz import BPLCZ
+from bp_lcz.model.calibration import fit_calibration
 from bp_lcz.model.checkpoint import versions, write_checkpoint
 from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.model.start import freeze_statistics, load_start, start_line, take_over
@@ -170,6 +171,7 @@ def train_trial(
             channels=channels,
             level=manifest.level,
             likeness=manifest.likeness,
+            calibration=fit_calibration(*(each.numpy() for each in chosen["validated"])),
             parameters=parameters,
             from_start=sum(taken.values()),
             operations=operations(network),

@@ -122,13 +122,14 @@ def pack(root: Path, summary: GateSummary, out: Path) -> None:
                             means.append(channel_means(values))
                         progress.update(len(values))
                 hashes[images_file.name] = images.sha256
-            blocks = _blocks(geo[split], unit, len(classes))
+            blocks, city = _blocks(geo[split], unit, len(classes))
             for file, array in ((labels_file, classes), (blocks_file, blocks)):
                 with _NpyWriter.open(file, array.shape, np.dtype("<i8")) as writer:
                     writer.write(array)
                 hashes[file.name] = writer.sha256
             class_counts[split] = tuple(np.bincount(classes, minlength=CLASS_COUNT).tolist())
             block_counts[split] = len(np.unique(blocks))
+        places = geo["testing"]
         manifest = PackManifest(
             dataset=summary.dataset,
             source=summary.source,
@@ -140,7 +141,13 @@ def pack(root: Path, summary: GateSummary, out: Path) -> None:
             std=tuple(moments.std.tolist()),
             likeness=fit_likeness(np.concatenate(means)),
             class_counts=class_counts,
-            blocks=Blocks(unit=unit, description=_DESCRIPTIONS[unit], count=block_counts),
+            blocks=Blocks(
+                unit=unit,
+                description=_DESCRIPTIONS[unit],
+                count=block_counts,
+                cities=() if places is None else tuple(map(str, np.unique(places.city))),
+                city=tuple(city.tolist()),  # SPLITS ends with testing
+            ),
             sha256=hashes,
         )
         manifest.write(folder / "manifest.json")
@@ -170,13 +177,13 @@ def block_unit(testing: Geo | None) -> Unit:
     return "city" if len(np.unique(testing.city)) >= MANY_CITIES else "spatial block"
 
 
-def _blocks(geo: Geo | None, unit: str, count: int) -> Int[np.ndarray, " patch"]:
-    """Number of the resampling unit of each patch, from 0 on."""
+def _blocks(geo: Geo | None, unit: str, count: int) -> tuple[Int[np.ndarray, " patch"], Int[np.ndarray, " block"]]:
+    """Number of the resampling unit of each patch, from 0 on, and the city of each unit, if there are cities."""
     if geo is None or unit == "patch":
-        return np.arange(count, dtype=np.int64)
+        return np.arange(count, dtype=np.int64), np.empty(0, np.int64)
     cities = np.unique(geo.city, return_inverse=True)[1].ravel().astype(np.int64)
     if unit == "city":
-        return cities
+        return cities, np.unique(cities)
     epsg, places = geo.epsg.copy(), geo.tfw[:, 4:].copy()
     for city in np.unique(cities):
         # A city on the border of UTM zones has one grid, that of most of its patches.
@@ -189,7 +196,8 @@ def _blocks(geo: Geo | None, unit: str, count: int) -> Int[np.ndarray, " patch"]
                 epsg[here], places[here] = most, in_zone(globe, most)
     column, row = np.floor(places / BLOCK_M).astype(np.int64).T
     squares = np.stack([cities, epsg, column, row], axis=1)
-    return np.unique(squares, axis=0, return_inverse=True)[1].ravel().astype(np.int64)
+    found, block = np.unique(squares, axis=0, return_inverse=True)
+    return block.ravel().astype(np.int64), found[:, 0].astype(np.int64)
 
 
 class _NpyWriter:

@@ -32,7 +32,25 @@ from bp_lcz.records.maps import (
     MapReport,
     ZoneAccuracy,
 )
-from bp_lcz.records.model import Checkpoint, ModelDescription, PromptOrigin, TextOrigin, Timings, Validation
+from bp_lcz.records.model import (
+    Calibration,
+    Checkpoint,
+    ModelDescription,
+    PromptOrigin,
+    TextOrigin,
+    Timings,
+    Validation,
+)
 from bp_lcz.records.registry import Contender, Decision, Lead, MapContest, TrialTags, VersionRow
 from bp_lcz.records.scene import FileFindings, SceneFindings
-from bp_lcz.records.scores import SCORES, ClassScores, Evaluation, Interval, Metric, Resampling, Scores
+from bp_lcz.records.scores import (
+    SCORES,
+    CityCoverage,
+    ClassScores,
+    Coverage,
+    Evaluation,
+    Interval,
+    Metric,
+    Resampling,
+    Scores,
+)

@@ -189,11 +189,18 @@ class GateSummary(OfData):
 
 
 class Blocks(Part):
-    """What intervals resample, and how many of them each split has."""
+    """What intervals resample, and how many of them each split has.
+
+    Attributes:
+        cities: of the testing split by name; none where they are not known.
+        city: of each block of the testing split, its position among these.
+    """
 
     unit: Unit
     description: str
     count: dict[Split, int]
+    cities: tuple[str, ...] = ()
+    city: tuple[int, ...] = ()
 
 
 class Likeness(Part):
@@ -233,7 +240,7 @@ class PackManifest(OfData):
         sha256: of each file.
     """
 
-    format: Literal[4] = 4
+    format: Literal[5] = 5
     channels: KnownChannels
     level: Level | None = None
     mean: tuple[float, ...]

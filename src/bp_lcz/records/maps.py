@@ -194,6 +194,8 @@ class MapReport(Record):
         reasons: cells by why they have a zone or none, by the words of `Reason`.
         zones: cells of each zone that is there, by its code.
         filter: that went over the zones.
+        temperature: that calibrated the probabilities; None where the model has none.
+        set_coverage: that the sets of classes were asked for; None where there are none.
         against: another map that this one was compared with.
         accuracy: against a reference.
         change: from a map of another date.
@@ -201,7 +203,7 @@ class MapReport(Record):
     """
 
     remedy: ClassVar[str] = "make the map again"
-    format: Literal[5] = 5
+    format: Literal[6] = 6
     notices: tuple[str, ...]
     model: MappedBy
     scene: SceneFindings
@@ -214,6 +216,8 @@ class MapReport(Record):
     reasons: dict[str, int]
     zones: dict[str, int]
     filter: str
+    temperature: float | None
+    set_coverage: float | None
     against: Comparison | None
     accuracy: Accuracy | None
     change: Change | None

@@ -1,6 +1,8 @@
 """What training leaves beside the weights."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from bp_lcz.bands import Level
 from bp_lcz.params import Model, NetworkParams, PromptVectors, Train, Wording
@@ -47,6 +49,20 @@ class Validation(Part):
     loss: float
 
 
+class Calibration(Part):
+    """What makes probabilities honest, fitted on the validation split; see `bp_lcz.model.calibration`.
+
+    Attributes:
+        temperature: by which logits are divided.
+        patches: of the validation split.
+        thresholds: smallest probability of a class in a set, for a coverage of 50, 51, ... 99 percent.
+    """
+
+    temperature: PositiveFloat
+    patches: PositiveInt
+    thresholds: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=50, max_length=50)]
+
+
 class Checkpoint(NetworkParams, Record):
     """``model.json`` of any network; of one that was trained elsewhere only what is known.
 
@@ -55,6 +71,7 @@ class Checkpoint(NetworkParams, Record):
         channels: that the network takes.
         level: of the Sentinel-2 that it was trained on, as much a part of what it takes; None where it is not known.
         likeness: what tells other patches from its training data; None where nothing is known of them.
+        calibration: what its probabilities are made honest by; None where it was trained elsewhere.
         parameters: how many it has.
         from_start: how many of them began with those of ``train.start``.
         operations: multiply-adds that a patch costs in inference.
@@ -66,11 +83,12 @@ class Checkpoint(NetworkParams, Record):
     """
 
     remedy: ClassVar[str] = "make it anew: `bp-lcz pretrained`, or `dvc repro` where it was trained"
-    format: Literal[9] = 9
+    format: Literal[10] = 10
     trial: str
     channels: KnownChannels
     level: Level | None = None
     likeness: Likeness | None = None
+    calibration: Calibration | None = None
     parameters: int
     from_start: int = 0
     operations: int | None = None
@@ -94,6 +112,7 @@ class ModelDescription(Checkpoint):
 
     model: Model
     prompts: PromptVectors
+    calibration: Calibration
     operations: int
     seed: int
     train: Train

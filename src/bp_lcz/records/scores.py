@@ -75,10 +75,41 @@ class Resampling(Part):
     lower_bound: bool
 
 
-class Evaluation(Scores, OfData):
-    """``evaluation.json``: a trained trial on the testing split."""
+class CityCoverage(Part):
+    """Of the patches of one city of the testing split."""
 
-    format: Literal[2] = 2
+    city: str
+    patches: int
+    reached: float
+    classes: float
+
+
+class Coverage(Part):
+    """Sets of classes that are to hold the true one, with thresholds of the validation split.
+
+    Attributes:
+        asked: share of patches whose set is to hold the true class.
+        reached: share whose set does.
+        classes: mean number of classes in a set.
+        cities: the same of each city by itself; none where they are not known.
+    """
+
+    asked: float
+    reached: float
+    classes: float
+    cities: tuple[CityCoverage, ...]
+
+
+class Evaluation(Scores, OfData):
+    """``evaluation.json``: a trained trial on the testing split.
+
+    Attributes:
+        ece_before: ``ece`` without the temperature.
+        temperature: by which logits are divided.
+        coverage: of sets of classes.
+    """
+
+    format: Literal[3] = 3
     trial: str
     backbone: str
     variant: Variant
@@ -90,3 +121,6 @@ class Evaluation(Scores, OfData):
     patches: int
     intervals: dict[Metric, Interval] = Field(min_length=4)
     interval: Resampling
+    ece_before: float
+    temperature: float
+    coverage: Coverage

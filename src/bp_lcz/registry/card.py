@@ -97,7 +97,10 @@ def model_card(
         "- Not for other sensors, resolutions or channels, nor for decisions on single buildings or people.",
         "- One seed; a probability is not calibrated beyond the error below, and cities unlike those of training do "
         "worse.",
-        f"- Expected calibration error {fraction(evaluation.ece, 3)}.",
+        f"- Expected calibration error {fraction(evaluation.ece, 3)}, {fraction(evaluation.ece_before, 3)} before the "
+        f"temperature {evaluation.temperature:g}.",
+        f"- Sets of coverage {(sets := evaluation.coverage).asked:.0%} hold the true class "
+        f"of {fraction(sets.reached, 3)} of the patches, with {sets.classes:.1f} classes on average.",
         "",
         "## Classes",
         "",

@@ -265,6 +265,8 @@ def _context(
             "ablation": tables.ablation_table(summary, groups),
             "claims": tables.claims_table(summary, outcomes),
             "zones": tables.zones_table(summary, groups),
+            "calibration": tables.calibration_table(summary, groups),
+            "coverage": tables.coverage_table(summary, groups),
             "cost": tables.cost_table(summary, results),
             "environment": tables.environment_table(summary, results),
         },

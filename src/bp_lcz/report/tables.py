@@ -130,11 +130,48 @@ def claims_table(summary: GateSummary, outcomes: Sequence[CheckedClaim]) -> Tabl
 
 
 def zones_table(summary: GateSummary, groups: Sequence[Group]) -> Table:
-    """Accuracy of built and natural zones, and calibration."""
-    keys = ("oa_built", "oa_natural", "ece")
-    rows = [_row(group.label, *(mean_text(group, key) for key in keys)) for group in groups]
-    header = ("trials", "OA of 1 to 10", "OA of A to G", "ECE")
-    return Table(_caption("Built zones (1 to 10), land cover (A to G), calibration", summary), header, rows)
+    """Accuracy of built and natural zones."""
+    rows = [_row(group.label, *(mean_text(group, key) for key in ("oa_built", "oa_natural"))) for group in groups]
+    header = ("trials", "OA of 1 to 10", "OA of A to G")
+    return Table(_caption("Built zones (1 to 10), land cover (A to G)", summary), header, rows)
+
+
+def calibration_table(summary: GateSummary, groups: Sequence[Group]) -> Table:
+    """Calibration error before and after the temperature, and what sets of classes hold, as means over seeds."""
+    rows = []
+    for group in groups:
+        found = [member.evaluation.coverage for member in group.members]
+        lowest = min(_by_city(group).items(), key=lambda entry: entry[1], default=None)
+        sets = (
+            fraction(statistics.fmean(each.reached for each in found), 3),
+            "-" if lowest is None else f"{fraction(lowest[1], 3)} ({lowest[0]})",
+            f"{statistics.fmean(each.classes for each in found):.1f}",
+        )
+        numbers = (mean_text(group, key) for key in ("ece_before", "ece", "temperature"))
+        rows.append(_row(group.label, *numbers, *sets))
+    header = ("trials", "ECE before", "ECE", "temperature", "coverage", "of the lowest city", "classes in a set")
+    asked = groups[0].members[0].evaluation.coverage.asked
+    return Table(_caption(f"Calibration, and sets of coverage {asked:.0%}", summary), header, rows)
+
+
+def coverage_table(summary: GateSummary, groups: Sequence[Group]) -> Table | None:
+    """Coverage reached in each city of the testing split, as means over seeds; None where no city is known."""
+    first, *_ = groups[0].members
+    shown = [group for group in groups if not group.overrides] or list(groups)
+    reached = [_by_city(group) for group in shown]
+    rows = [
+        _row(each.city, f"{each.patches:,}", *(fraction(found[each.city], 3) for found in reached))
+        for each in first.evaluation.coverage.cities
+    ]
+    header = ("city", "patches", *(group.label for group in shown))
+    asked = first.evaluation.coverage.asked
+    return Table(_caption(f"Coverage by city, {asked:.0%} asked", summary), header, rows) if rows else None
+
+
+def _by_city(group: Group) -> dict[str, float]:
+    """Coverage in each city as mean over seeds."""
+    cities = zip(*(member.evaluation.coverage.cities for member in group.members), strict=True)
+    return {alike[0].city: statistics.fmean(each.reached for each in alike) for alike in cities}
 
 
 def class_table(summary: GateSummary, group: Group) -> Table:

@@ -15,14 +15,15 @@ from tqdm import tqdm
 from bp_lcz.errors import UserError
 from bp_lcz.files import staged_folder
 from bp_lcz.model.bp_lcz import WHOLE_PATCH
+from bp_lcz.model.calibration import is_in_set, set_sizes, set_threshold
 from bp_lcz.model.checkpoint import DESCRIPTION, Classifier, load_classifier
 from bp_lcz.params import Params
 from bp_lcz.patches.loader import EVALUATION_BATCH, BatchOrder
 from bp_lcz.patches.store import PackedStore
 from bp_lcz.paths import EVALUATIONS, MODELS, PACKED
-from bp_lcz.records import SCORES, Evaluation, ModelDescription, Resampling
+from bp_lcz.records import SCORES, CityCoverage, Coverage, Evaluation, ModelDescription, Resampling
 from bp_lcz.scheme import CLASS_COUNT, CODES
-from bp_lcz.scoring.metrics import evaluate_predictions
+from bp_lcz.scoring.metrics import evaluate_predictions, reliability
 from bp_lcz.scoring.score import fraction
 from bp_lcz.scoring.significance import LEVEL, bootstrap_intervals
 
@@ -44,7 +45,7 @@ def run(params: Params, trial: str) -> None:
             f"trained on channels {', '.join(classifier.channels.names)}; "
             f"{PACKED} has {', '.join(store.channels.names)}",
         )
-    predictions = _predict(classifier, store, trial)
+    predictions, uncalibrated = _predict(classifier, store, trial)
     true, predicted = predictions["y_true"], predictions["y_pred"]
     sampling = params.evaluate
     unit = store.manifest.blocks.unit
@@ -64,6 +65,9 @@ def run(params: Params, trial: str) -> None:
             # Patches on a 100 m stride overlap: treating them as independent makes intervals too narrow.
             lower_bound=unit == "patch",
         ),
+        ece_before=reliability(true, uncalibrated).ece,
+        temperature=description.calibration.temperature,
+        coverage=_coverage(description, predictions, store, sampling.set_coverage),
     )
     with staged_folder(EVALUATIONS / trial) as folder:
         evaluation.write(folder / "evaluation.json")
@@ -86,12 +90,35 @@ def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue())
 
 
-def _predict(classifier: Classifier, store: PackedStore, trial: str) -> dict[str, np.ndarray]:
-    """Predictions and features of all patches and, with prompting, mean similarities of groups and prompts."""
+def _coverage(
+    description: ModelDescription, predictions: dict[str, np.ndarray], store: PackedStore, asked: float
+) -> Coverage:
+    threshold = set_threshold(description.calibration, asked, description.trial)
+    is_in = is_in_set(predictions["probability"], predictions["y_true"], threshold)
+    sizes = set_sizes(predictions["probability"], threshold)
+    blocks, cities = store.manifest.blocks, []
+    city = np.array(blocks.city)[store.blocks] if blocks.cities else np.empty(0, int)
+    for number, name in enumerate(blocks.cities):
+        of = city == number
+        cities.append(
+            CityCoverage(
+                city=name, patches=int(of.sum()), reached=float(is_in[of].mean()), classes=float(sizes[of].mean())
+            )
+        )
+    return Coverage(asked=asked, reached=float(is_in.mean()), classes=float(sizes.mean()), cities=tuple(cities))
+
+
+def _predict(
+    classifier: Classifier, store: PackedStore, trial: str
+) -> tuple[dict[str, np.ndarray], Float[np.ndarray, "patch 17"]]:
+    """Predictions and features of all patches and, with prompting, mean similarities of groups and prompts.
+
+    Beside them the probabilities as they would be without calibration.
+    """
     groups = classifier.network.groups
     pair_sum = np.zeros((len(groups), len(groups)))
     class_sum = np.zeros((len(groups), CLASS_COUNT, CLASS_COUNT))
-    true, probability, feature = [], [], []
+    true, probability, uncalibrated, feature = [], [], [], []
     order = BatchOrder(len(store), EVALUATION_BATCH, seed=None)
     # A single feature of the whole patch has no groups to compare.
     is_compared = classifier.network.is_aligned and groups != [WHOLE_PATCH]
@@ -101,7 +128,8 @@ def _predict(classifier: Classifier, store: PackedStore, trial: str) -> dict[str
         with torch.inference_mode():
             output = classifier.network(sen1.to(classifier.device), sen2.to(classifier.device))
         true.append(label.numpy())
-        probability.append(output.logits.float().softmax(1).cpu().numpy())
+        probability.append(classifier.probabilities(output).cpu().numpy())
+        uncalibrated.append(output.logits.float().softmax(1).cpu().numpy())
         feature.append(output.feature.float().cpu().numpy())
         if output.alignment is not None and prompting is not None:
             similarity = prompting.cosine(output.alignment).cpu().numpy()
@@ -121,7 +149,7 @@ def _predict(classifier: Classifier, store: PackedStore, trial: str) -> dict[str
         count = np.bincount(y_true, minlength=CLASS_COUNT)[None, :, None]
         mean = np.divide(class_sum, count, out=np.full_like(class_sum, np.nan), where=count > 0)
         result |= {"groups": np.array(groups), "group_similarity": pair_sum / len(y_true), "class_similarity": mean}
-    return result
+    return result, np.concatenate(uncalibrated)
 
 
 def _embedding(feature: Float[np.ndarray, "patch width"]) -> dict[str, np.ndarray]:
