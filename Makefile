@@ -27,8 +27,9 @@ install: $(INSTALLED)  ## build the environment in .venv
 
 $(INSTALLED): pyproject.toml constraints.txt constraints-runtime.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or 3.12, or set PYTHON to one" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@echo "building $(VENV): some minutes, about 3 GB (6 with the libraries of a GPU)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 reproduce: $(INSTALLED)  ## every stage, tables, figures, report, a registered model

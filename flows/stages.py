@@ -29,6 +29,7 @@ from bp_lcz.progress import PROGRESS_FILE
 from bp_lcz.registry.live import LiveRun
 from bp_lcz.workspace import FLOW_LOCK
 from flows.devices import Devices
+from flows.screen import screen
 
 CHECKOUT = Path(__file__).parents[1]
 """The clone that this code lies in; a Prefect worker starts flows in a folder of its own."""
@@ -103,10 +104,17 @@ def run_stage(stage: str, workspace: Path, devices: Devices, params: Params, pul
             extra = slot.environment | {PROGRESS_FILE: str(file)}
             live, is_done = LiveRun(workspace, params, trial, file, logger.warning), False
             _shown.add(live)
+            screen.begin(stage, params.trial(trial).train.epochs if stage.startswith("train@") else None)
+
+            def follow() -> None:
+                live.follow()
+                screen.reach(stage, live.epoch)
+
             try:
-                ending = run_dvc(workspace, ["repro", *["--pull"] * pull, stage], extra, live.follow)
+                ending = run_dvc(workspace, ["repro", *["--pull"] * pull, stage], extra, follow)
                 is_done = ending.status == 0
             finally:
+                screen.end(stage)
                 live.end(is_done)
                 _shown.discard(live)
     except UserError as error:

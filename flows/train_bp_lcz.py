@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,7 @@ from bp_lcz.workspace import main_checkout
 from flows.artifacts import artifact_key, show_claims, show_figures, show_lines, show_results, show_validation
 from flows.devices import Devices, find_gpus
 from flows.plan import is_table_due, so_far
+from flows.screen import LOG, SHOW_CURSOR, screen
 from flows.stages import (
     CHECKOUT,
     LOST_DEVICE,
@@ -103,6 +104,7 @@ class Summary:
             f"report      {self.report}",
             f"registered  {_registered(self.registration)}",
             *([f"validation  {self.registration.choice}"] if self.registration else []),
+            f"next        open {self.report}; make mlflow shows the runs; bp-lcz promote, serve, map use the model",
         ]
 
     def _counted(self) -> str:
@@ -231,6 +233,8 @@ def run_stages(
                     lost = stage
                     devices.close()  # all others that want it would fail, one after the other
             logger.info("%d of %d stages done", len(outcomes), len(graph))
+            if outcomes.get(stage) != UP_TO_DATE and not state.is_pending():
+                screen.tell(f"{len(outcomes):{len(str(len(graph)))}}/{len(graph)}  {stage}: {state.message}")
             update_progress_artifact(progress, 100.0 * len(outcomes) / len(graph))
     finally:
         devices.close()
@@ -244,7 +248,9 @@ def _tell_so_far(stage: str, workspace: Path, params: Params, outcomes: Mapping[
         return
     done = {name.partition("@")[2] for name in outcomes if name.startswith("evaluate@")}
     if is_table_due(params, trial, done):
-        get_run_logger().info("\n%s", "\n".join(so_far(workspace, params, done)))
+        table = so_far(workspace, params, done)
+        get_run_logger().info("\n%s", "\n".join(table))
+        screen.tell("", *table, "")
 
 
 def _is_of_this_run(stage: str, file: Path, outcomes: Mapping[str, str], started: float) -> bool:
@@ -284,17 +290,27 @@ def main() -> None:
     )
     parser.add_argument("--workspace", type=Path, default=Path(), help="checkout or workspace (default: here)")
     parser.add_argument("--concurrency", type=int, default=2, help="stages side by side on one device (default: 2)")
+    parser.add_argument("--verbose", action="store_true", help="show the whole log instead of a line for each stage")
     arguments = parser.parse_args()
-    run_here(arguments.workspace, arguments.concurrency)
+    run_here(arguments.workspace, arguments.concurrency, arguments.verbose)
 
 
-def run_here(workspace: Path, concurrency: int) -> None:
-    """Run the flow in this process and print its summary; ends the process with one line where it fails."""
+def run_here(workspace: Path, concurrency: int, verbose: bool = False) -> None:
+    """Run the flow in this process and print its summary; ends the process with one line where it fails.
+
+    Args:
+        workspace: checkout or workspace.
+        concurrency: stages side by side on one device.
+        verbose: show the whole log instead of a line for each stage.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupted)
     try:
         await_server(workspace)
-        state = train_bp_lcz(workspace.resolve(), concurrency, return_state=True)
+        log = workspace.resolve() / LOG
+        with nullcontext() if verbose else screen.opened(log):
+            screen.tell(f"the whole log: {os.path.relpath(log)} (or --verbose)")
+            state = train_bp_lcz(workspace.resolve(), concurrency, return_state=True)
     except UserError as error:
         sys.exit(f"error: {error}")
     except httpx.HTTPError as error:
@@ -318,6 +334,8 @@ def interrupted(number: int, _: object) -> None:
         with suppress(psutil.Error):
             process.terminate()
     end_live_runs(5)
+    if sys.stderr.isatty():
+        os.write(2, SHOW_CURSOR)
     os.write(2, b"interrupted; run again to go on from here\n")
     os._exit(128 + number)
 

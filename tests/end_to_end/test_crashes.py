@@ -36,7 +36,16 @@ def workspace(checkout: Checkout) -> Path:
 
 
 def start_flow(checkout: Checkout, workspace: Path, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "flows.train_bp_lcz", "--workspace", str(workspace), "--concurrency", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "flows.train_bp_lcz",
+        "--workspace",
+        str(workspace),
+        "--concurrency",
+        "1",
+        "--verbose",
+    ]
     with log.open("ab") as file:
         return subprocess.Popen(
             command, cwd=checkout.folder, env=checkout.environment, stdout=file, stderr=file, start_new_session=True
@@ -98,7 +107,7 @@ def test_kills_of_trainer_dvc_and_flow_lose_nothing(checkout: Checkout, workspac
             process.kill()
     assert not (workspace / "outputs/models" / third).exists()
 
-    again = checkout.flow(workspace)
+    again = checkout.flow(workspace, "--verbose")
     assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
     assert f"{third}: resuming from" in again.stderr
     assert f"{met[0]}: epoch" not in again.stderr, "what is done is not repeated"

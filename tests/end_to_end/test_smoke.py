@@ -48,8 +48,8 @@ class Checkout:
             check=False,
         )
 
-    def flow(self, workspace: Path) -> subprocess.CompletedProcess[str]:
-        return self.run("flows.train_bp_lcz", "--workspace", str(workspace))
+    def flow(self, workspace: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        return self.run("flows.train_bp_lcz", "--workspace", str(workspace), *options)
 
     def workspace(self, name: str, *options: str) -> Path:
         made = self.run("bp_lcz.cli", "workspace", name, *options)
@@ -88,6 +88,14 @@ def test_the_flow_ends_with_a_table_a_report_and_a_registered_model(smoke: tuple
     assert "bp-lcz workspace smoke --profile smoke" in page
     assert not Claims.read(workspace / "outputs/claims.json").is_comparable
     assert "not comparable" in printed
+
+
+def test_the_terminal_has_a_line_for_each_stage_and_the_log_has_the_rest(
+    checkout: Checkout, smoke: tuple[Path, str]
+) -> None:
+    log = (smoke[0] / ".scratch/run.log").read_text()
+    assert "epoch 2/2" in log
+    assert "epoch" not in smoke[1]
 
 
 def test_a_second_run_runs_nothing(checkout: Checkout, smoke: tuple[Path, str]) -> None:

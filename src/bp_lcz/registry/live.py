@@ -37,11 +37,13 @@ class LiveRun:
         self.workspace, self.params, self.trial, self.file = workspace, params, trial, file
         self._tell, self._position = tell, 0
         self._run: str | None = None
+        self.epoch = 0  # the last that the training has told
         self._is_lost = False
 
     def follow(self) -> None:
         """Take over what the training has told since the last call."""
         records, self._position = read_from(self.file, self._position)
+        self.epoch = max([self.epoch, *(int(record["epoch"]) for record in records if "epoch" in record)])
         if records:
             self._do(lambda client: self._log(client, records))
 

@@ -1,0 +1,77 @@
+"""What a run shows: a live line for each stage at work, a line for each that has ended; the log goes to a file."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LOG = Path(".scratch/run.log")
+"""In the workspace; each run adds to it."""
+SHOW_CURSOR = b"\x1b[?25h"
+_FORM = "%(asctime)s | %(levelname)-7s | %(message)s"
+
+
+class Screen:
+    """The terminal of a run; shows nothing before `opened` and in flows on workers, whose logs are Prefect's."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._lines = dict[str, TaskID]()
+
+    def begin(self, stage: str, epochs: int | None) -> None:
+        """A stage is at work; of a training the epochs are known."""
+        if self._progress is not None:
+            self._lines[stage] = self._progress.add_task(stage, total=epochs)
+
+    def reach(self, stage: str, epoch: int) -> None:
+        """A training has reached the end of an epoch."""
+        if self._progress is not None and stage in self._lines:
+            self._progress.update(self._lines[stage], completed=epoch)
+
+    def end(self, stage: str) -> None:
+        """A stage is no longer at work."""
+        if self._progress is not None and stage in self._lines:
+            self._progress.remove_task(self._lines.pop(stage))
+
+    def tell(self, *lines: str) -> None:
+        """Lines that stay."""
+        if self._progress is not None:
+            self._progress.console.print(*lines, sep="\n", markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def opened(self, log: Path) -> Iterator[None]:
+        """Show stages, and send what Prefect and the stages log to a file; of that, warnings are shown, too."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        root, file = logging.getLogger(), logging.FileHandler(log, encoding="utf-8")
+        file.setFormatter(logging.Formatter(_FORM))
+        before, root.handlers = root.handlers, [file, _Warnings(self)]
+        console = Console(stderr=True)
+        columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
+        left = [TextColumn("left"), TimeRemainingColumn(compact=True)]
+        with Progress(*columns, *left, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+            self._progress = progress
+            try:
+                yield
+            finally:
+                self._progress, root.handlers = None, before
+                file.close()
+
+
+class _Warnings(logging.Handler):
+    """Shows warnings as lines. Errors are told by what ends with them."""
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__(logging.WARNING)
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a record."""
+        if record.levelno == logging.WARNING:
+            self._screen.tell(f"warning: {record.getMessage()}")
+
+
+screen = Screen()
