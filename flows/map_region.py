@@ -98,15 +98,16 @@ def map_region(
             other_level=other_level,
             filter=filter,
         )
-        write_waiting(store, folder.name, [tile.name for tile in found])
+        title = address.rstrip("/").rsplit("/", 1)[-1]
+        write_waiting(store, title, [tile.name for tile in found])
         states = _on_workers(region, found, tries) if workers else _here(region, found)
         made = {tile: str(state.message) for tile, state in states.items() if state.is_completed()}
         failures = {tile: str(state.message) for tile, state in states.items() if tile not in made}
-        lines = join_tiles(store, folder.name, made, failures)
+        lines = join_tiles(store, title, made, failures)
     except Exception as error:
         return _told(error)
     logger.info("\n%s", "\n".join(lines))
-    show_lines(folder, "region", lines, f"areas of {folder.name}")
+    show_lines(folder, "region", lines, f"areas of {title}")
     if failures:
         return Failed(message="; ".join(f"{tile}: {line}" for tile, line in sorted(failures.items())))
     return Completed(message=lines[-1], data=lines)

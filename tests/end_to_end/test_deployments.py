@@ -40,6 +40,8 @@ def test_every_deployment_is_a_flow_of_this_project_on_the_pool() -> None:
         "promote/demo",
         "promote/paper",
         "train-trial/trials",
+        "map-region/default",
+        "map-tile/tiles",
     }
 
 

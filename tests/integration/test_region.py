@@ -48,7 +48,7 @@ def test_a_region_in_a_bucket_is_that_of_a_folder(
     import boto3
 
     write_tile(tmp_path / "tiles", "one", 0)
-    assert run_region(tmp_path / "tiles", model, out=str(tmp_path / "folder")).is_completed()
+    assert run_region(tmp_path / "tiles", model, out=str(tmp_path / "region")).is_completed()
     assert run_region(tmp_path / "tiles", model, out="s3://maps/region").is_completed()
     client = boto3.client("s3")
     listed = client.list_objects_v2(Bucket="maps", Prefix="region/")["Contents"]
@@ -56,7 +56,7 @@ def test_a_region_in_a_bucket_is_that_of_a_folder(
         entry["Key"].removeprefix("region/"): client.get_object(Bucket="maps", Key=entry["Key"])["Body"].read()
         for entry in listed
     }
-    folder = tmp_path / "folder"
+    folder = tmp_path / "region"
     kept = [path for path in folder.rglob("*") if path.is_file() and path.name[0] != "."]
     assert sent == {path.relative_to(folder).as_posix(): path.read_bytes() for path in kept}
     assert client.head_object(Bucket="maps", Key="region/index.html")["ContentType"] == "text/html"

@@ -15,7 +15,7 @@ from bp_lcz.regions.join import count_cells, join_tiles, write_waiting
 from bp_lcz.regions.make import KEPT, MADE, make_tile
 from bp_lcz.regions.page import PAGE
 from bp_lcz.regions.store import Folder
-from tests.maps.rasters import write_cells
+from tests.maps.rasters import patchy, write_cells
 from tests.regions.conftest import options_of, write_tile
 from tests.scenes.rasters import optical, write_tif
 
@@ -92,6 +92,18 @@ def test_ground_of_two_zones_counts_as_that_of_one_map_over_both(tmp_path: Path)
     assert counts[6] == other.size
     assert counts[2] == 0, "the box round the turned square covers all of it"
     assert count_cells([tmp_path / "33.tif", tmp_path / "32.tif"])[2] == 3600
+
+
+def test_zones_too_far_apart_to_share_ground_are_counted_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    places = {"EPSG:32718": (600_000, 5_700_000), "EPSG:32736": (300_000, 7_000_000), "EPSG:32601": (200_000, 100_000)}
+    rasters = [
+        write_cells(tmp_path / f"{crs[-5:]}.tif", patchy(), nodata=0, crs=crs, transform=from_origin(*place, 100, 100))
+        for crs, place in places.items()
+    ]
+    assert count_cells(rasters)[1:].sum() == 3 * 60 * 60
+    assert not caplog.records
 
 
 def test_the_page_links_each_map_and_tells_what_has_none(region: Path) -> None:

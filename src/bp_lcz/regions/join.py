@@ -14,7 +14,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.warp import reproject
+from rasterio.io import DatasetReader
+from rasterio.warp import reproject, transform_bounds
 from rasterio.windows import Window
 
 from bp_lcz.maps.outputs import AREAS, CELL_KM2, LCZ, write_areas
@@ -87,7 +88,8 @@ def count_cells(rasters: Sequence[Path]) -> Int[np.ndarray, " value"]:
     for number, raster in enumerate(rasters):
         with ExitStack() as stack:
             file = stack.enter_context(rasterio.open(raster))
-            before = [stack.enter_context(rasterio.open(one)) for one in rasters[:number]]
+            earlier = [stack.enter_context(rasterio.open(one)) for one in rasters[:number]]
+            before = [one for one in earlier if _may_overlap(one, file)]
             for row in range(0, file.height, _ROWS):
                 part = Window(0, row, file.width, min(_ROWS, file.height - row))
                 lcz = file.read(1, window=part)
@@ -98,6 +100,14 @@ def count_cells(rasters: Sequence[Path]) -> Int[np.ndarray, " value"]:
                     lcz[there > 0] = 0
                 counts += np.bincount(lcz.ravel(), minlength=len(counts))
     return counts
+
+
+def _may_overlap(one: DatasetReader, other: DatasetReader) -> bool:
+    """Whether two maps may show the same ground; a place too far from a zone has no coordinates in it."""
+    boxes = [transform_bounds(file.crs, "EPSG:4326", *file.bounds) for file in (one, other)]
+    (west, south, east, north), (left, bottom, right, top) = boxes
+    is_across = west > east or left > right  # 180 degrees
+    return min(north, top) > max(south, bottom) and (is_across or min(east, right) > max(west, left))
 
 
 def _join(folder: Path, crs: str, reports: Mapping[str, MapReport]) -> Path:
