@@ -106,6 +106,7 @@ def led(made: tuple[Registry, Path], monkeypatch: pytest.MonkeyPatch) -> Registr
 def contest_of(registry: Registry, candidate: int, bounds: tuple[float, float] | None, **changed: Any) -> MapContest:
     told = {
         "reference": "zones.tif",
+        "reference_sha256": "2" * 64,
         "inputs": (),
         "cells": 529,
         "unit": "block of 1 km",

@@ -40,17 +40,18 @@ def contest(candidate: Path, champion: Path, reference: Path, *, samples: int, s
         crs, place, own = file.crs, file.transform, file.read(1).astype(np.int64) - 1
     with rasterio.open(champion / LCZ) as file:
         theirs = file.read(1).astype(np.int64) - 1
-    known_zones = read_reference(reference, crs, place, own.shape)
-    known = (known_zones.zones >= 0) & (own >= 0) & (theirs >= 0)
+    there = read_reference(reference, crs, place, own.shape)
+    known = (there.zones >= 0) & (own >= 0) & (theirs >= 0)
     if not known.any():
         raise UserError(reference, f"has no zone in a cell that has one in {candidate} and {champion}")
-    true, own, theirs, unit = known_zones.zones[known], own[known], theirs[known], known_zones.unit[known]
+    true, own, theirs, unit = there.zones[known], own[known], theirs[known], there.unit[known]
     kappas = [defined(kappa(confusion_matrix(true, each))) for each in (own, theirs)]
     return MapContest(
         reference=reference.name,
+        reference_sha256=there.sha256,
         inputs=reports[0].inputs,
         cells=len(true),
-        unit="polygon" if known_zones.kind == "polygons" else "block of 1 km",
+        unit="polygon" if there.kind == "polygons" else "block of 1 km",
         units=len(np.unique(unit)),
         samples=samples,
         seed=seed,

@@ -84,6 +84,7 @@ class MapContest(Part):
 
     Attributes:
         reference: name of its file.
+        reference_sha256: of that file.
         inputs: files that both maps are made of.
         cells: with a zone in both maps and in the reference.
         unit: that is drawn with replacement for the interval.
@@ -98,6 +99,7 @@ class MapContest(Part):
     """
 
     reference: str
+    reference_sha256: str
     inputs: tuple[InputFile, ...]
     cells: int
     unit: Literal["polygon", "block of 1 km"]
@@ -131,7 +133,7 @@ class Decision(Record):
         dry_run: nothing was changed.
     """
 
-    format: Literal[3] = 3
+    format: Literal[4] = 4
     action: Literal["promote", "rollback"]
     time: str
     bp_lcz: str
