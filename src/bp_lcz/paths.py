@@ -17,6 +17,7 @@ EVALUATIONS = OUTPUTS / "evaluations"
 REPORTS = Path("reports")
 CLAIMS = OUTPUTS / "claims.json"
 PAPER = Path("paper.yaml")
+REFERENCES = Path("references.yaml")
 STARTS = OUTPUTS / "starts"
 """Checkpoints that training begins with, each in its `start_folder`."""
 SCRATCH = Path(".scratch")

@@ -183,7 +183,7 @@ STAGES: dict[str, tuple[str, ...]] = {
 
 
 def test_a_full_disk_stops_each_stage_with_one_line_and_leaves_nothing(checkout: Checkout, small_disk: Path) -> None:
-    for name in ("params.yaml", "paper.yaml"):
+    for name in ("params.yaml", "paper.yaml", "references.yaml"):
         shutil.copy(checkout.folder / name, small_disk)
     content = yaml.safe_load((small_disk / "params.yaml").read_text())
     content["simulate"] |= {

@@ -24,6 +24,7 @@ from bp_lcz.params import NetworkParams, backbone_names, load_params, read_secti
 from bp_lcz.patches.store import PackedStore
 from bp_lcz.records import Checkpoint
 from bp_lcz.report.claims import load_paper
+from bp_lcz.report.references import load_references
 from bp_lcz.scenes.areas import read_area
 from bp_lcz.scenes.scene import SceneOptions, opened_scene
 from bp_lcz.scenes.tile import TileOptions, cut_scenes
@@ -248,6 +249,7 @@ TARGETS = {
     "params": Target(_copy_of("params.yaml"), lambda path: load_params(path) and None, is_text=True),
     "profile": Target(_copy_of("profiles/ablation.yaml"), _sections, is_text=True),
     "paper": Target(_copy_of("paper.yaml"), lambda path: load_paper(path, backbone_names()) and None, is_text=True),
+    "references": Target(_copy_of("references.yaml"), lambda path: load_references(path) and None, is_text=True),
     "release": Target(_release, lambda path: read_release(path) and None, is_text=True),
     "manifest": Target(
         _packed("manifest.json"), lambda path: PackedStore(path.parent, "testing") and None, is_text=True

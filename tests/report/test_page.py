@@ -9,6 +9,7 @@ import pytest
 from bp_lcz.records import GateSummary
 from bp_lcz.report.claims import check_claims, load_paper
 from bp_lcz.report.page import write_report
+from bp_lcz.report.references import load_references
 from bp_lcz.scoring.results import Matrix, read_result
 from tests.records import small_manifest
 from tests.refusals import refuses
@@ -63,7 +64,9 @@ def read(root: Path, trials=TRIALS) -> Matrix:
 def write(out: Path, matrix: Matrix, **options) -> None:
     paper = load_paper(ROOT / "paper.yaml", BACKBONES)
     outcomes = check_claims(paper, matrix.summary, matrix.results)
-    write_report(out, matrix, outcomes=outcomes, manifest=small_manifest(), command="make reproduce", **options)
+    references = load_references(ROOT / "references.yaml")
+    shown = {"outcomes": outcomes, "references": references, "manifest": small_manifest(), "command": "make reproduce"}
+    write_report(out, matrix, **shown, **options)
 
 
 def make_report(root: Path, trials=TRIALS, **options) -> Path:

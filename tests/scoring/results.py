@@ -1,5 +1,6 @@
 """Synthetic result files of the stages before ``report``, made from a seed."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def write_results(
 
 
 def write_params(root: Path, trials: Mapping[str, Mapping[str, Any]] = TRIALS) -> None:
-    """Write a ``params.yaml`` with these trials, and the claims on EB-CNN, under ``root``."""
+    """Write a ``params.yaml`` with these trials, the claims on EB-CNN and the references under ``root``."""
     import yaml
 
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -96,6 +97,7 @@ def write_params(root: Path, trials: Mapping[str, Mapping[str, Any]] = TRIALS) -
     paper = yaml.safe_load((ROOT / "paper.yaml").read_text(encoding="utf-8"))
     paper["claims"] = {name: claim for name, claim in paper["claims"].items() if "exvit" not in str(claim)}
     (root / "paper.yaml").write_text(yaml.safe_dump(paper, sort_keys=False), encoding="utf-8")
+    shutil.copy(ROOT / "references.yaml", root)
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 

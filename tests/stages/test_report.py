@@ -9,6 +9,7 @@ from bp_lcz.stages import report
 from tests.refusals import refuses
 from tests.scoring.results import TRIALS, write_params, write_results
 
+CONTENT = ["outputs", "paper.yaml", "params.yaml", "references.yaml", "reports"]
 PLAIN = {"eb_cnn-plain": TRIALS["eb_cnn-plain"]}
 
 
@@ -60,7 +61,7 @@ def test_the_report_replaces_an_older_one_as_a_whole(workspace, plain_trial):
     Path("reports/figures/old.png").write_bytes(b"old")
     report.run(plain_trial)
     assert not Path("reports/figures/old.png").exists()
-    assert sorted(path.name for path in workspace.iterdir()) == ["outputs", "paper.yaml", "params.yaml", "reports"]
+    assert sorted(path.name for path in workspace.iterdir()) == CONTENT
 
 
 def test_a_failure_leaves_the_older_report_and_nothing_half_written(workspace, plain_trial, monkeypatch):
@@ -76,7 +77,7 @@ def test_a_failure_leaves_the_older_report_and_nothing_half_written(workspace, p
         report.run(plain_trial)
     assert files(workspace / "reports") == ["index.html"]
     assert Path("reports/index.html").read_text() == "old"
-    assert sorted(path.name for path in workspace.iterdir()) == ["outputs", "paper.yaml", "params.yaml", "reports"]
+    assert sorted(path.name for path in workspace.iterdir()) == CONTENT
 
 
 @pytest.mark.parametrize(("folder", "stage"), [("outputs/models", "train"), ("outputs/evaluations", "evaluate")])

@@ -7,7 +7,7 @@ judged only on the official data. On all other data the direction of a claim is 
 import statistics
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
@@ -17,6 +17,8 @@ from bp_lcz.paths import PAPER
 from bp_lcz.records import CheckedClaim, Direction, GateSummary, Interval, Metric, Part, Reproduced, Verdict
 from bp_lcz.scoring.results import METRICS, Group, TrialResult, check_same_patches, group_seeds, value_text
 from bp_lcz.scoring.score import fraction, text_table
+
+PartT = TypeVar("PartT", bound=Part)
 
 HEADER = ("claim", "paper", "reproduced", "difference [95 % interval]", "verdict", "direction here", "note")
 
@@ -93,14 +95,7 @@ def load_paper(path: Path, backbones: Collection[str]) -> Paper:
         UserError: if the file is missing or no YAML mapping, or an entry has an unknown key, or points to a
             metric, variant or backbone that does not exist.
     """
-    try:
-        content = read_sections(path.read_bytes(), str(path))
-    except FileNotFoundError:
-        raise UserError(path, "not found; run inside a BP-LCZ checkout or workspace") from None
-    try:
-        paper = Paper.model_validate(content)
-    except ValidationError as error:
-        raise UserError(path, first_mistake(error)) from None
+    paper = read_committed(Paper, path)
     for name, claim in paper.claims.items():
         for role in ("trials", "than"):
             selector = getattr(claim.check, role, None)
@@ -111,6 +106,20 @@ def load_paper(path: Path, backbones: Collection[str]) -> Paper:
                     f"known: {', '.join(sorted(backbones))}",
                 )
     return paper
+
+
+def read_committed(form: type[PartT], path: Path) -> PartT:
+    """Read a file of the checkout that says what is known beforehand.
+
+    Raises:
+        UserError: if it is missing, no YAML mapping, or not in the form.
+    """
+    try:
+        return form.model_validate(read_sections(path.read_bytes(), str(path)))
+    except FileNotFoundError:
+        raise UserError(path, "not found; run inside a BP-LCZ checkout or workspace") from None
+    except ValidationError as error:
+        raise UserError(path, first_mistake(error)) from None
 
 
 def check_claims(paper: Paper, summary: GateSummary, results: Sequence[TrialResult]) -> list[CheckedClaim]:

@@ -1,7 +1,7 @@
 """The report of one experiment matrix: a self-contained page, the same as Markdown, and the figures.
 
-Everything in it is a pure function of the gate's summary, the manifest of the packed arrays, each trial's files
-and ``paper.yaml``: no clock, no host, no order of a folder listing. Equal inputs give equal bytes.
+Everything in it is a pure function of the gate's summary, the manifest of the packed arrays, each trial's files,
+``paper.yaml`` and ``references.yaml``: no clock, no host, no order of a folder listing. Equal inputs give equal bytes.
 """
 
 import base64
@@ -23,6 +23,7 @@ from bp_lcz.params import SPLITS
 from bp_lcz.records import CheckedClaim, GateSummary, PackManifest
 from bp_lcz.report import features, figures, tables
 from bp_lcz.report.claims import data_text
+from bp_lcz.report.references import References, references_table, why_not
 from bp_lcz.scoring.metrics import reliability
 from bp_lcz.scoring.results import METRICS, Group, Matrix, TrialResult, check_same_patches, group_seeds
 
@@ -38,6 +39,7 @@ def write_report(
     matrix: Matrix,
     *,
     outcomes: Sequence[CheckedClaim],
+    references: References,
     manifest: PackManifest,
     command: str,
 ) -> None:
@@ -47,6 +49,7 @@ def write_report(
         out: existing empty folder.
         matrix: the gate's summary, and the trials in the order in which the report shows them; at least one.
         outcomes: of the paper's claims.
+        references: published levels.
         manifest: of the packed arrays.
         command: what makes this report again from a fresh clone.
 
@@ -56,7 +59,7 @@ def write_report(
     check_same_patches(matrix.results)
     groups = group_seeds(matrix.results)
     drawn = _draw(matrix.summary, groups)
-    context = _context(matrix, groups, outcomes, manifest, command)
+    context = _context(matrix, groups, outcomes, references, manifest, command)
     (out / FIGURES).mkdir()
     for figure in (figure for section in drawn.values() for figure in section):
         (out / figure.path).write_bytes(figure.png)
@@ -242,7 +245,12 @@ def _embedding(result: TrialResult) -> features.Embedding:
 
 
 def _context(
-    matrix: Matrix, groups: Sequence[Group], outcomes: Sequence[CheckedClaim], manifest: PackManifest, command: str
+    matrix: Matrix,
+    groups: Sequence[Group],
+    outcomes: Sequence[CheckedClaim],
+    references: References,
+    manifest: PackManifest,
+    command: str,
 ) -> dict[str, Any]:
     summary, results = matrix
     return {
@@ -252,6 +260,7 @@ def _context(
         "expectations_met": sum(expectation.success for expectation in summary.expectations),
         "interval_notes": tables.interval_notes(groups),
         "claims_note": data_text(summary),
+        "references_note": why_not(summary) or references.rule(),
         "text": next((result.model.text for result in results if result.model.text), None),
         "trial_count": len(results),
         "is_long": len(results) > FEW_TRIALS,
@@ -264,6 +273,7 @@ def _context(
             "comparison": tables.comparison_table(summary, groups),
             "ablation": tables.ablation_table(summary, groups),
             "claims": tables.claims_table(summary, outcomes),
+            "references": references_table(summary, groups, references),
             "zones": tables.zones_table(summary, groups),
             "calibration": tables.calibration_table(summary, groups),
             "coverage": tables.coverage_table(summary, groups),

@@ -9,6 +9,7 @@ from bp_lcz.params import Params, backbone_names
 from bp_lcz.records import PackManifest
 from bp_lcz.report.claims import check_claims, interval_text, load_paper
 from bp_lcz.report.page import PAGE, write_report
+from bp_lcz.report.references import load_references
 from bp_lcz.scoring.results import TrialResult, read_matrix
 from bp_lcz.scoring.score import fraction
 
@@ -22,15 +23,15 @@ def run(params: Params) -> None:
     Raises:
         UserError: if a trial or seed is missing, a folder of another trial is left over, a file is unreadable, a
             file belongs to another trial, other parameters or another data set than it should, or an entry of
-            ``paper.yaml`` points nowhere.
+            ``paper.yaml`` points nowhere or one of ``references.yaml`` is not in form.
     """
-    paper = load_paper(paths.PAPER, backbone_names())
+    paper, references = load_paper(paths.PAPER, backbone_names()), load_references(paths.REFERENCES)
     matrix = read_matrix(params)
     outcomes = check_claims(paper, matrix.summary, matrix.results)
     manifest = PackManifest.read(paths.PACKED / "manifest.json")
     command = rebuild_command(params.profile, params.dataset.root)
     with files.staged_folder(paths.REPORTS) as folder:
-        write_report(folder, matrix, outcomes=outcomes, manifest=manifest, command=command)
+        write_report(folder, matrix, outcomes=outcomes, references=references, manifest=manifest, command=command)
     print(_short_table(matrix.results))
     summary = matrix.summary
     print(f"\n{summary.dataset} ({summary.heading}), testing split: {paths.REPORTS / PAGE}")
