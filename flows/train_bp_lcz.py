@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.files import locked
 from bp_lcz.params import PARAMS_FILE, Params, load_params
 from bp_lcz.paths import CLAIMS, EVALUATIONS, REPORTS, SUMMARY
-from bp_lcz.records import Evaluation
+from bp_lcz.records import Claims, Evaluation
 from bp_lcz.workspace import main_checkout
 from flows.artifacts import artifact_key, show_claims, show_figures, show_lines, show_results, show_validation
 from flows.devices import Devices, find_gpus
@@ -75,6 +75,7 @@ class Summary:
         bytes: how many of them are those of the committed ``dvc.lock``.
         scores: overall accuracy and kappa of each trial on the testing split.
         heading: what to bear in mind of the data.
+        method: whether the method beats its parts, in sentences.
         registration: the registered version, or None where ``register`` allows no trial.
     """
 
@@ -83,6 +84,7 @@ class Summary:
     bytes: str
     scores: Mapping[str, tuple[float | None, float | None]]
     heading: str
+    method: Sequence[str]
     registration: "Registration | None"
 
     @property
@@ -98,6 +100,7 @@ class Summary:
             f"testing split, {self.heading}:",
             f"{'trial':<{width}}  {'OA':>5}  {'kappa':>5}",
             *(f"{trial:<{width}}  {_score(oa)}  {_score(kappa)}" for trial, (oa, kappa) in self.scores.items()),
+            *self.method,
             "",
             f"stages      {self._counted()}",
             f"bytes       {self.bytes}",
@@ -266,7 +269,8 @@ def _summary(workspace: Path, params: Params, outcomes: dict[str, str], registra
     heading = first.heading + ", not comparable with published results" * bool(first.caution)
     if len({evaluation.seed for evaluation in evaluations.values()}) == 1:
         heading += "; one seed decides nothing between trials"
-    return Summary(workspace, outcomes, bytes_line(workspace), scores, heading, registration)
+    method = Claims.read(workspace / CLAIMS).method
+    return Summary(workspace, outcomes, bytes_line(workspace), scores, heading, method, registration)
 
 
 def _registered(registration: "Registration | None") -> str:

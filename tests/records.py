@@ -13,6 +13,7 @@ from bp_lcz.records import (
     Calibration,
     Checkpoint,
     CityCoverage,
+    Claims,
     Coverage,
     DataKind,
     Evaluation,
@@ -62,6 +63,12 @@ def small_evaluation(**changes: Any) -> Evaluation:
             **changes,
         }
     )
+
+
+def small_claims(**changes: Any) -> Claims:
+    """What a run says of no claims at all."""
+    about = {key: value for key, value in small_summary() if key in ("dataset", "source", "kind", "leakage", "release")}
+    return Claims(**{**about, "method": (), "claims": (), **changes})
 
 
 def described(form: NetworkParams, channels: Channels = ALL_CHANNELS) -> Checkpoint:

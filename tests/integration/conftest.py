@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from bp_lcz.paths import CLAIMS
 from tests.conftest import folder_of_this_run
-from tests.records import small_evaluation
+from tests.records import small_claims, small_evaluation
 
 # Prefect reads this when it is imported; flows/__init__.py would choose the checkout's own folder.
 os.environ["PREFECT_HOME"] = folder_of_this_run("bp-lcz-prefect-")
@@ -118,6 +119,7 @@ class ToyProject:
         (folder / "dvc.yaml").write_text(STAGES)
         (folder / "toy.py").write_text(SCRIPT)
         small_evaluation(oa=0.625).write(folder / "evaluation.json")
+        small_claims(method=("one seed tells nothing.",)).write(folder / CLAIMS)
         params = yaml.safe_load((ROOT / "params.yaml").read_text())
         params["trials"] = {trial: {"backbone": "eb_cnn", "variant": trial, "seed": 1} for trial in self.trials}
         (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))

@@ -42,6 +42,7 @@ def test_the_stage_writes_the_report_and_prints_a_short_table(workspace, capsys)
     assert lines[0].split() == ["trial", "OA", "kappa"]
     assert [line.split()[0] for line in lines[1:3]] == list(trials)
     assert lines[1].count("[") == 2  # an interval each
+    assert lines[4] == "No trials of bp-lcz stand beside its parts here: nothing tells whether the method beats them."
     assert lines[-1] == "demo (simulated data), testing split: reports/index.html"
 
 

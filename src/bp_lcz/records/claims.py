@@ -63,8 +63,10 @@ class Claims(OfData):
 
     Attributes:
         release: of So2Sat, known by its labels; None where it is none.
+        method: whether ``bp-lcz`` beats its parts, a sentence for each backbone.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     release: str | None
+    method: tuple[str, ...]
     claims: tuple[CheckedClaim, ...]

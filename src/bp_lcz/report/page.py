@@ -23,6 +23,7 @@ from bp_lcz.params import SPLITS
 from bp_lcz.records import CheckedClaim, GateSummary, PackManifest
 from bp_lcz.report import features, figures, tables
 from bp_lcz.report.claims import data_text
+from bp_lcz.report.method import method_sentences
 from bp_lcz.report.references import References, references_table, why_not
 from bp_lcz.scoring.metrics import reliability
 from bp_lcz.scoring.results import METRICS, Group, Matrix, TrialResult, check_same_patches, group_seeds
@@ -258,6 +259,7 @@ def _context(
         "source": " ".join(summary.source.split()) if summary.source else None,
         "patches": tables.patches(summary),
         "expectations_met": sum(expectation.success for expectation in summary.expectations),
+        "method": method_sentences(groups),
         "interval_notes": tables.interval_notes(groups),
         "claims_note": data_text(summary),
         "references_note": why_not(summary) or references.rule(),

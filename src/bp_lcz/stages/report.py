@@ -8,9 +8,10 @@ from bp_lcz import files, paths
 from bp_lcz.params import Params, backbone_names
 from bp_lcz.records import PackManifest
 from bp_lcz.report.claims import check_claims, interval_text, load_paper
+from bp_lcz.report.method import method_sentences
 from bp_lcz.report.page import PAGE, write_report
 from bp_lcz.report.references import load_references
-from bp_lcz.scoring.results import TrialResult, read_matrix
+from bp_lcz.scoring.results import TrialResult, group_seeds, read_matrix
 from bp_lcz.scoring.score import fraction
 
 _OWN_TARGETS = ("tables", "ablation", "ablation-template", "study", "paper")
@@ -66,4 +67,4 @@ def _short_table(results: Sequence[TrialResult]) -> str:
     lines.append("intervals are of single models in other cities; those of means over seeds are in the report")
     if len({result.evaluation.seed for result in results}) == 1:
         lines[-1] = "intervals are of single models in other cities; one seed decides nothing between trials"
-    return "\n".join(lines)
+    return "\n".join([*lines, *method_sentences(group_seeds(results))])

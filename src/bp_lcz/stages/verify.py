@@ -5,7 +5,8 @@ from bp_lcz.errors import UserError
 from bp_lcz.params import Params, backbone_names
 from bp_lcz.records import Claims
 from bp_lcz.report.claims import check_claims, claims_text, failures, load_paper
-from bp_lcz.scoring.results import read_matrix
+from bp_lcz.report.method import method_sentences
+from bp_lcz.scoring.results import group_seeds, read_matrix
 
 
 def run(params: Params) -> None:
@@ -19,7 +20,8 @@ def run(params: Params) -> None:
     summary, results = read_matrix(params)
     outcomes = check_claims(paper, summary, results)
     about = summary.model_dump(include={"dataset", "source", "kind", "leakage", "release"})
-    Claims(**about, claims=tuple(outcomes)).write(paths.CLAIMS)
+    method = tuple(method_sentences(group_seeds(results)))
+    Claims(**about, method=method, claims=tuple(outcomes)).write(paths.CLAIMS)
     print(claims_text(outcomes, summary), flush=True)
     failed = failures(outcomes)
     if failed:
