@@ -38,6 +38,7 @@ from bp_lcz.files import locked
 from bp_lcz.params import PARAMS_FILE, Params, load_params
 from bp_lcz.paths import CLAIMS, EVALUATIONS, REPORTS, SUMMARY
 from bp_lcz.records import Claims, Evaluation
+from bp_lcz.so2sat.releases import PROTOCOLS
 from bp_lcz.workspace import main_checkout
 from flows.artifacts import artifact_key, show_claims, show_figures, show_lines, show_results, show_validation
 from flows.devices import Devices, find_gpus
@@ -266,11 +267,12 @@ def _summary(workspace: Path, params: Params, outcomes: dict[str, str], registra
     evaluations = {trial: Evaluation.read(file) for trial, file in files.items()}
     scores = {trial: (evaluation.oa, evaluation.kappa) for trial, evaluation in evaluations.items()}
     first = next(iter(evaluations.values()))
-    heading = first.heading + ", not comparable with published results" * bool(first.caution)
+    claims = Claims.read(workspace / CLAIMS)
+    heading = ", ".join(filter(None, [first.heading, PROTOCOLS.get(claims.release or "")]))
+    heading += ", not comparable with published results" * bool(first.caution)
     if len({evaluation.seed for evaluation in evaluations.values()}) == 1:
         heading += "; one seed decides nothing between trials"
-    method = Claims.read(workspace / CLAIMS).method
-    return Summary(workspace, outcomes, bytes_line(workspace), scores, heading, method, registration)
+    return Summary(workspace, outcomes, bytes_line(workspace), scores, heading, claims.method, registration)
 
 
 def _registered(registration: "Registration | None") -> str:

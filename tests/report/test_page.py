@@ -155,7 +155,7 @@ def test_every_table_of_splits_that_overlap_is_marked(tmp_path):
     out = make_report(tmp_path, PLAIN, kind="So2Sat", release="so2sat-v2", leakage=leakage)
     text = text_of(out)
     assert "Leaky split. Patches of two splits show the same ground (1,234 pairs, nearest 100.0 m apart)" in text
-    assert "testing split of demo (leaky split, So2Sat LCZ42 v2), 600 patches" in text
+    assert "testing split of demo (leaky split, So2Sat LCZ42), 600 patches" in text
     assert "may be set against published ones" not in text
     captions = [line for line in (out / "report.md").read_text().splitlines() if "testing split of demo (" in line]
     assert len(captions) > 1
@@ -280,7 +280,7 @@ def test_the_same_trial_under_two_names_is_refused(tmp_path):
 def test_official_data_are_not_called_unstated(tmp_path):
     text = text_of(make_report(tmp_path, PLAIN, kind="So2Sat", release="so2sat-v2", patches=100))
     assert "Provenance not stated" not in text
-    assert "The labels are those of So2Sat LCZ42 v2" in text
+    assert "The labels are those of So2Sat LCZ42: these" in text
 
 
 def test_expectations_that_are_not_met_are_listed(demo):

@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from bp_lcz.report.claims import data_text
 from bp_lcz.report.references import MARGIN, References, load_references, references_table, why_not
 from bp_lcz.scoring.results import group_seeds
 from tests.refusals import refuses
@@ -110,6 +111,18 @@ def test_trials_stand_between_the_levels_by_their_accuracy_and_by_what_they_see(
     for row in rows:
         expected = COMMITTED.standing("v2 testing", float(row[1].split()[0]), row[4] == "S1")
         assert row[6] == ("published" if row[-1] != "this run" else expected)
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_culture_10_is_set_beside_levels_of_its_own_protocol_and_named_everywhere(tmp_path):
+    out = make_report(tmp_path, patches=120, kind="So2Sat", release="so2sat-v3-culture-10")
+    summary, results = read(tmp_path)
+    table = references_table(summary, group_seeds(results), COMMITTED)
+    assert {row[0].text for row in table.rows} >= set(COMMITTED.of("culture-10 joined"))
+    text = text_of(out)
+    assert "Sen2LCZ-MF" not in text
+    assert "testing split of demo (So2Sat LCZ42, culture-10 joined)" in text
+    assert data_text(summary).startswith("120 patches of the testing split of demo: So2Sat LCZ42, culture-10 joined;")
 
 
 LEAKY = {"status": "overlap", "pairs": 1, "distance": 100.0}

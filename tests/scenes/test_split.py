@@ -76,6 +76,40 @@ def test_cities_stay_whole():
     assert [int((part == s).sum()) // 16 for s in range(3)] == [6, 2, 2]
 
 
+def cities(names: list[str], west: float = 500_000.0) -> Geo:
+    """Cities of 16 patches each, far apart."""
+    parts = [stride_grid(4, city=name, west=west + 50_000 * i) for i, name in enumerate(names)]
+    return Geo(*(np.concatenate([getattr(p, k) for p in parts]) for k in ("city", "epsg", "tfw")))
+
+
+def test_files_can_be_testing_as_they_are_and_validation_then_comes_from_cities_of_training(tmp_path):
+    write_patches(tmp_path / "in", cities([f"city {i}" for i in range(8)]), "training", seed=1)
+    write_patches(tmp_path / "in", cities(["west"], 1_000_000.0), "validation", seed=2)
+    write_patches(tmp_path / "in", cities(["east"], 1_200_000.0), "testing", seed=3)
+    rule = SplitRule(by="city", shares=(0.6, 0.2, 0.2), testing=("validation.h5", "testing.h5"))
+    split_folders([tmp_path / "in"], tmp_path / "out", rule)
+    found = {split: read_geo(tmp_path / "out", split).city.tolist() for split in SPLITS}
+    # In the order of the files' names, as a split always reads them.
+    assert found["testing"] == ["east"] * 16 + ["west"] * 16
+    assert [len(set(found[split])) for split in ("training", "validation")] == [6, 2]
+    assert not set(found["training"]) & set(found["validation"])
+    assert find_neighbours(tmp_path / "out").status == "none"
+
+
+def test_a_city_of_testing_in_another_file_or_a_file_that_is_not_there_is_refused(tmp_path):
+    write_patches(tmp_path / "in", cities(["a", "b", "c"]), "training")
+    write_patches(tmp_path / "in", cities(["c"], 1_000_000.0), "testing")
+    with refuses("--testing of c", "other files"):
+        split_folders([tmp_path / "in"], tmp_path / "out", SplitRule(by="city", testing=("testing.h5",)))
+    with refuses("--testing tests.h5", "no such file"):
+        split_folders([tmp_path / "in"], tmp_path / "out", SplitRule(by="city", testing=("tests.h5",)))
+    write_patches(tmp_path / "one", cities(["a"]), "training")
+    write_patches(tmp_path / "one", cities(["c"], 1_000_000.0), "testing")
+    with refuses("--by city", "1 city", "two splits"):
+        split_folders([tmp_path / "one"], tmp_path / "out", SplitRule(by="city", testing=("testing.h5",)))
+    assert not (tmp_path / "out").exists()
+
+
 def test_no_gap_is_lost_between_two_utm_zones():
     here = stride_grid(30, epsg=32633, west=703_000.0)
     middle = here.tfw[:, 4:] - [0, 260_000]  # near 18 degrees east

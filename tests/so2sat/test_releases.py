@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from bp_lcz.so2sat.releases import (
-    FIRST_LABELS,
+    CULTURE_10,
     RELEASES,
     SO2SAT_V2,
     check_not_mixed,
@@ -26,7 +26,6 @@ from tests.so2sat.official import CLASS_COUNTS, FIRST_TESTING
 
 def test_the_official_splits_are_known_by_their_labels():
     assert release(CLASS_COUNTS, FIRST_TESTING) == SO2SAT_V2
-    assert len(FIRST_TESTING) == FIRST_LABELS
 
 
 @pytest.mark.parametrize("split", ["training", "validation", "testing"])
@@ -40,12 +39,34 @@ def test_the_same_patches_in_another_order_are_another_data_set():
     assert release(CLASS_COUNTS, []) is None
 
 
+JOINED = [sum(pair) for pair in zip(CLASS_COUNTS["validation"], CLASS_COUNTS["testing"], strict=True)]
+CUT = {"training": [count - 50 for count in CLASS_COUNTS["training"]], "validation": [50] * 17, "testing": JOINED}
+JOINED_LABELS = [0] * 24_119 + FIRST_TESTING
+
+
+def test_culture_10_is_known_by_the_labels_of_validation_and_testing_one_after_the_other():
+    assert sum(JOINED) == 48_307
+    assert release(CUT, JOINED_LABELS) == release(CUT, FIRST_TESTING) == CULTURE_10
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [
+        ({}, [0] * 30 + FIRST_TESTING),
+        ({"validation": [51] * 17}, JOINED_LABELS),  # not cut off its training
+        ({"testing": CLASS_COUNTS["testing"]}, JOINED_LABELS),
+    ],
+)
+def test_what_only_resembles_culture_10_is_another_data_set(changes, labels):
+    assert release({**CUT, **changes}, labels) is None
+
+
 @pytest.mark.shared
 def test_the_counts_of_testing_are_those_of_the_published_labels(shared_data):
     with np.load(shared_data / "golden/sen2lcz_v2_test_labels_preds.npz") as golden:
         true = golden["y_true"].astype(int) - 1
     assert np.bincount(true, minlength=17).tolist() == CLASS_COUNTS["testing"]
-    assert true[:FIRST_LABELS].tolist() == FIRST_TESTING
+    assert true[: len(FIRST_TESTING)].tolist() == FIRST_TESTING
 
 
 def test_data_dvc_pins_what_the_registry_says_of_v2():

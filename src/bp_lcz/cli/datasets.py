@@ -28,14 +28,20 @@ def split(
     gap: Gap = 320.0,
     shares: Shares = (0.7, 0.1, 0.2),
     seed: Annotated[int, typer.Option(min=0, help="Of the order in which cities or blocks are dealt out.")] = 1,
+    testing: Annotated[
+        list[str] | None,
+        typer.Option(help="File in the folders whose patches are all testing; others make the rest. Repeated."),
+    ] = None,
 ) -> None:
     """Divide patches with geo files into splits that do not show the same ground.
 
     Example: bp-lcz split /data/berlin /data/paris --out /data/mine --by block --shares 0.7 0.1 0.2
+
+    Example: bp-lcz split data/so2sat --out data/culture-10 --by city --testing validation.h5 --testing testing.h5
     """
     from bp_lcz.scenes.split import rule_from, split_folders
 
-    typer.echo("\n".join(split_folders(folders, out, rule_from(by, shares, block_size, gap, seed))))
+    typer.echo("\n".join(split_folders(folders, out, rule_from(by, shares, block_size, gap, seed, testing or ()))))
 
 
 S2 = Annotated[

@@ -22,7 +22,7 @@ from bp_lcz.params import SPLITS, Split
 from bp_lcz.records import BandSummary, DataKind, ExpectationSummary, GateSummary, Leakage, SplitSummary
 from bp_lcz.so2sat.layout import check_dataset, dataset_name, open_split
 from bp_lcz.so2sat.published import PUBLISHED
-from bp_lcz.so2sat.releases import FIRST_LABELS, SO2SAT_V2, is_random_split, release
+from bp_lcz.so2sat.releases import is_random_split, release
 
 EXAMPLES = 5
 """Offending rows that a message names."""
@@ -139,7 +139,7 @@ def leakage_suite(accepted: bool) -> list[Expectation]:
 
 def _release(statistics: pd.DataFrame) -> str | None:
     testing = statistics[statistics["split"] == "testing"].sort_values("index")
-    return release(class_counts(statistics), testing["class"].head(FIRST_LABELS).tolist())
+    return release(class_counts(statistics), testing["class"].tolist())
 
 
 def _run(
@@ -296,7 +296,7 @@ def data_kind(source: str | None, release: str | None) -> DataKind:
         return DataKind.SIMULATED
     if source is not None and "weak label" in source:
         return DataKind.WEAK_LABELS
-    return DataKind.SO2SAT if release == SO2SAT_V2 else DataKind.UNSTATED
+    return DataKind.SO2SAT if release else DataKind.UNSTATED
 
 
 def data_level(stated: Set[Level | None], release: str | None) -> Level | None:

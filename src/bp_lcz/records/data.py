@@ -23,7 +23,7 @@ class DataKind(StrEnum):
     WEAK_LABELS = "weak labels"
     UNSTATED = "unstated"
     SO2SAT = "So2Sat"
-    """So2Sat LCZ42 v2 itself, known by its labels: alone comparable with the paper."""
+    """So2Sat LCZ42 itself, v2 or Culture-10, known by its labels: alone comparable with published results."""
 
     @property
     def heading(self) -> str:
@@ -54,8 +54,8 @@ _KINDS = {
         "Compare such numbers with others only if you know where the data come from.",
     ),
     DataKind.SO2SAT: (
-        "So2Sat LCZ42 v2",
-        "The labels are those of So2Sat LCZ42 v2: these numbers may be set against published ones of the same testing "
+        "So2Sat LCZ42",
+        "The labels are those of So2Sat LCZ42: these numbers may be set against published ones of the same testing "
         "split.",
     ),
 }
@@ -112,7 +112,7 @@ class OfData(Record):
 
     @property
     def is_comparable(self) -> bool:
-        """Whether results may be set against the paper's: only on the official So2Sat v2."""
+        """Whether results may be set against published ones of the same testing split: only on the official So2Sat."""
         return self.kind is DataKind.SO2SAT and not self.leakage.mark
 
     @property

@@ -17,6 +17,7 @@ from bp_lcz.paths import PAPER
 from bp_lcz.records import CheckedClaim, Direction, GateSummary, Interval, Metric, Part, Reproduced, Verdict
 from bp_lcz.scoring.results import METRICS, Group, TrialResult, check_same_patches, group_seeds, value_text
 from bp_lcz.scoring.score import fraction, text_table
+from bp_lcz.so2sat.releases import PROTOCOLS
 
 PartT = TypeVar("PartT", bound=Part)
 
@@ -170,8 +171,9 @@ def entries(claim: CheckedClaim) -> list[str]:
 def data_text(summary: GateSummary) -> str:
     """One line that says whether the data allow a verdict against the paper."""
     patches = f"{summary.splits['testing'].patches:,} patches of the testing split of {summary.dataset}"
-    if summary.is_comparable:
-        return f"{patches}: So2Sat LCZ42 v2, comparable with the paper as far as its split is known"
+    if summary.is_comparable and summary.release:
+        protocol = PROTOCOLS[summary.release]
+        return f"{patches}: {summary.heading}, {protocol}; comparable with the paper as far as its split is known"
     return f"{patches}: {summary.heading}, never comparable with the paper; only directions are tested"
 
 

@@ -4,10 +4,10 @@
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -17,14 +17,12 @@ from bp_lcz.report.claims import read_committed
 from bp_lcz.report.tables import Entry, Table, mean_text
 from bp_lcz.scoring.results import Group
 from bp_lcz.scoring.score import fraction
-from bp_lcz.so2sat.releases import SO2SAT_V2
+from bp_lcz.so2sat.releases import PROTOCOLS
 
 Protocol = Literal["v2 testing", "culture-10 joined", "trained in the testing cities", "random split"]
 """What a network was trained and tested on: a level counts for its own alone."""
 Inputs = Literal["S1", "S2", "S1+S2"]
 
-PROTOCOLS: Final[Mapping[str, Protocol]] = {SO2SAT_V2: "v2 testing"}
-"""Of runs on a release of So2Sat."""
 MARGIN = 0.033
 """Twice the standard deviation of what two runs of one procedure differ by, at the largest published one, .0118."""
 
@@ -58,7 +56,7 @@ class References(Part):
 
     references: dict[str, Reference] = Field(min_length=1)
 
-    def of(self, protocol: Protocol) -> dict[str, Reference]:
+    def of(self, protocol: str) -> dict[str, Reference]:
         """The levels of a protocol."""
         return {name: each for name, each in self.references.items() if each.protocol == protocol}
 
@@ -74,7 +72,7 @@ class References(Part):
             "distribution: this finds mistakes and ranks nothing."
         )
 
-    def standing(self, protocol: Protocol, oa: float, of_radar: bool) -> str:
+    def standing(self, protocol: str, oa: float, of_radar: bool) -> str:
         """Where an overall accuracy stands among the levels of its protocol, by `rule`.
 
         Args:

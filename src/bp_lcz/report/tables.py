@@ -11,6 +11,7 @@ from bp_lcz.report.claims import HEADER, entries, interval_text, signed
 from bp_lcz.scoring.results import METRICS, Group, TrialResult, overrides_text, value_text
 from bp_lcz.scoring.score import fraction
 from bp_lcz.scoring.significance import LEVEL, mcnemar
+from bp_lcz.so2sat.releases import PROTOCOLS
 
 
 class Entry(NamedTuple):
@@ -53,7 +54,7 @@ def data_table(summary: GateSummary) -> Table:
             _row(split, f"{content.patches:,}", cities, f"{len(present)} of 17", f"{min(present, default=0):,}")
         )
     header = ("split", "patches", "cities", "classes present", "smallest class present")
-    return Table(f"Splits of {_data(summary)}", header, rows)
+    return Table(f"Splits of {data_name(summary)}", header, rows)
 
 
 def results_table(summary: GateSummary, groups: Sequence[Group]) -> Table:
@@ -199,7 +200,7 @@ def cost_table(summary: GateSummary, results: Sequence[TrialResult]) -> Table:
         numbers = f"{timings.seconds:,.1f}", f"{timings.patches_per_second:,.0f}", memory
         rows.append(_row(result.name, f"{result.evaluation.parameters:,}", epochs, *numbers))
     header = ("trial", "parameters", "epoch kept", "training, s", "patches/s", "peak memory")
-    return Table(f"Cost of training on {_data(summary)}, training split", header, rows)
+    return Table(f"Cost of training on {data_name(summary)}, training split", header, rows)
 
 
 def environment_table(summary: GateSummary, results: Sequence[TrialResult]) -> Table:
@@ -213,7 +214,7 @@ def environment_table(summary: GateSummary, results: Sequence[TrialResult]) -> T
     names = ["all"] if len(alike) == 1 else [", ".join(members) for members in alike.values()]
     rows = [_row(name, *key) for name, key in zip(names, alike, strict=True)]
     header = ("trials", "machine", "device", "threads", "precision", "versions")
-    return Table(f"Environment of training on {_data(summary)}", header, rows, text=header)
+    return Table(f"Environment of training on {data_name(summary)}", header, rows, text=header)
 
 
 def interval_notes(groups: Sequence[Group]) -> list[str]:
@@ -272,6 +273,12 @@ def per_class(group: Group) -> list[ClassScores]:
 def patches(summary: GateSummary) -> int:
     """Patches of the testing split."""
     return summary.splits["testing"].patches
+
+
+def data_name(summary: GateSummary) -> str:
+    """The data set with what it is and, of So2Sat, the protocol."""
+    protocol = PROTOCOLS.get(summary.release or "") if summary.is_comparable else None
+    return f"{summary.dataset} ({', '.join(filter(None, [summary.heading, protocol]))})"
 
 
 def _differences(group: Group, other: Group) -> list[Entry]:
@@ -364,12 +371,8 @@ def _mark(group: Group) -> str:
     return "†" if group.why_narrow else ""
 
 
-def _data(summary: GateSummary) -> str:
-    return f"{summary.dataset} ({summary.heading})"
-
-
 def _caption(subject: str, summary: GateSummary) -> str:
-    return f"{subject}: testing split of {_data(summary)}, {patches(summary):,} patches"
+    return f"{subject}: testing split of {data_name(summary)}, {patches(summary):,} patches"
 
 
 def _row(*values: object) -> list[Entry]:

@@ -31,10 +31,12 @@ class SplitRule:
 
     Attributes:
         by: whole cities, or square blocks of each projection's grid.
-        shares: of the patches that training, validation and testing should get.
+        shares: of the patches that training, validation and testing should get; where files are testing, the first two
+            are of the others.
         block_m: side of a block in m; None takes a sixth of the largest city, at least 640 m and at most 5 km.
         gap_m: smallest distance of footprints' corners between two splits in m, 320 or more.
         seed: of the order in which cities or blocks are dealt out.
+        testing: names of files whose patches are all testing, so that only the others are dealt out.
     """
 
     by: Literal["city", "block"] = "block"
@@ -42,6 +44,7 @@ class SplitRule:
     block_m: float | None = None
     gap_m: float = OVERLAP_M
     seed: int = 1
+    testing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # As conditions that hold, since NaN is on neither side of any bound.
@@ -111,29 +114,48 @@ def write_splits(files: Sequence[Path], out: Path, rule: SplitRule) -> list[str]
             geos.append(geo)
         geo = Geo(*(np.concatenate([getattr(g, key) for g in geos]) for key in ("city", "epsg", "tfw")))
         label = np.concatenate([reader.labels() for reader in readers])
-        part = assign(geo, rule)
+        is_testing = np.concatenate([np.full(reader.count, reader.path.name in rule.testing) for reader in readers])
+        if missing := set(rule.testing) - {path.name for path in files}:
+            raise UserError(f"--testing {sorted(missing)[0]}", "no such file of patches in the folders")
+        part = assign(geo, rule, is_testing)
         _write(readers, geo, part, out)
     return _account(part, label, rule)
 
 
-def assign(geo: Geo, rule: SplitRule) -> Int[np.ndarray, " patch"]:
+def assign(
+    geo: Geo, rule: SplitRule, is_testing: Bool[np.ndarray, " patch"] | None = None
+) -> Int[np.ndarray, " patch"]:
     """Split of each patch: 0 training, 1 validation, 2 testing, -1 left out for the sake of the gap.
 
     Cities or blocks are dealt out in random order, each to the split that lacks most of its share. Then patches
     nearer than the gap to testing are taken from validation, and those nearer to either from training. Where that
     leaves a split empty they are dealt out again.
 
+    Args:
+        geo: where the patches lie.
+        rule: how to divide.
+        is_testing: which patches are testing beforehand; the others are dealt out to training and validation alone.
+
     Raises:
-        UserError: if there are fewer than three cities or blocks, or the gap leaves a split empty.
+        UserError: if there are fewer cities or blocks than splits, a city of testing is among those to be dealt out, or
+            the gap leaves a split empty.
     """
-    unit = _units(geo, rule)
+    fixed = np.zeros(len(geo.city), dtype=bool) if is_testing is None else is_testing
+    if rule.by == "city" and (torn := set(geo.city[fixed]) & set(geo.city[~fixed])):
+        raise UserError(f"--testing of {sorted(torn)[0]}", "has patches in other files, too, and cities stay whole")
+    count = len(SPLITS) - bool(fixed.any())
+    unit = _units(Geo(geo.city[~fixed], geo.epsg[~fixed], geo.tfw[~fixed]), rule)
     sizes = np.bincount(unit)
-    if len(sizes) < len(SPLITS):
+    if len(sizes) < count:
         remedy = "take --by block" if rule.by == "city" else "take a smaller --block-size"
-        raise UserError(f"--by {rule.by}", f"{counted(len(sizes), rule.by)} cannot make three splits; {remedy}")
+        needed = "two" if fixed.any() else "three"
+        raise UserError(f"--by {rule.by}", f"{counted(len(sizes), rule.by)} cannot make {needed} splits; {remedy}")
     draw = np.random.default_rng(rule.seed)
     for _ in range(_DEALS):
-        part = _deal(geo, rule, unit, sizes, draw.permutation(len(sizes)))
+        part = np.full(len(fixed), len(SPLITS) - 1)
+        part[~fixed] = _deal(rule.shares[:count], sizes, draw.permutation(len(sizes)))[unit]
+        for loser in (1, 0):
+            part[_near(geo, part == loser, part > loser, rule.gap_m)] = -1
         empty = [split for number, split in enumerate(SPLITS) if not (part == number).any()]
         if not empty:
             return part
@@ -142,21 +164,17 @@ def assign(geo: Geo, rule: SplitRule) -> Int[np.ndarray, " patch"]:
     )
 
 
-def _deal(
-    geo: Geo, rule: SplitRule, unit: Int[np.ndarray, " patch"], sizes: Int[np.ndarray, " unit"], order: np.ndarray
-) -> Int[np.ndarray, " patch"]:
+def _deal(shares: Sequence[float], sizes: Int[np.ndarray, " unit"], order: np.ndarray) -> Int[np.ndarray, " unit"]:
+    """Split of each city or block."""
     owner = np.full(len(sizes), -1)
-    lacking = np.array(rule.shares) * sizes.sum()
+    lacking = np.array(shares) / sum(shares) * sizes.sum()
     for position, one in enumerate(order):
-        empty = [s for s in range(len(SPLITS)) if not (owner == s).any()]
+        empty = [s for s in range(len(shares)) if not (owner == s).any()]
         must = len(order) - position == len(empty)
-        chosen = max(empty if must else range(len(SPLITS)), key=lambda s: float(lacking[s]))
+        chosen = max(empty if must else range(len(shares)), key=lambda s: float(lacking[s]))
         owner[one] = chosen
         lacking[chosen] -= sizes[one]
-    part = owner[unit]
-    for loser in (1, 0):
-        part[_near(geo, part == loser, part > loser, rule.gap_m)] = -1
-    return part
+    return owner
 
 
 def _units(geo: Geo, rule: SplitRule) -> Int[np.ndarray, " patch"]:
@@ -267,8 +285,10 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else plural}"
 
 
-def rule_from(by: str, shares: Any, block_m: float | None, gap_m: float, seed: int) -> SplitRule:
+def rule_from(
+    by: str, shares: Any, block_m: float | None, gap_m: float, seed: int, testing: Sequence[str] = ()
+) -> SplitRule:
     """The rule that a command line asks for."""
     if by not in ("city", "block"):
         raise UserError(f"--by {by}", "expected city or block")
-    return SplitRule("city" if by == "city" else "block", tuple(shares), block_m, gap_m, seed)
+    return SplitRule("city" if by == "city" else "block", tuple(shares), block_m, gap_m, seed, tuple(testing))

@@ -14,10 +14,12 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from bp_lcz.errors import UserError, first_mistake
-from bp_lcz.params import Split
+from bp_lcz.params import SPLITS, Split
 
 SO2SAT_V2 = "so2sat-v2"
 """Name of So2Sat LCZ42 v2, doi 10.14459/2018mp1483140."""
+CULTURE_10 = "so2sat-v3-culture-10"
+"""Name of the release that tests on validation and testing of v2 together."""
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 MD5 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
@@ -75,6 +77,9 @@ class Release(_Facts):
 
 _CITATION = "Zhu et al. 2020, IEEE GRSM 8(3):76-89, doi 10.1109/MGRS.2020.2964708"
 _LICENCE = "CC BY 4.0"
+
+PROTOCOLS: Final[Mapping[str, str]] = {SO2SAT_V2: "v2 testing", CULTURE_10: "culture-10 joined"}
+"""What results on a release are results of; numbers of one protocol are never set against those of another."""
 
 V2_CLASS_COUNTS = {
     "training": [
@@ -189,25 +194,31 @@ RELEASES: Final[Mapping[str, Release]] = {
 V2_FIRST_TESTING = [16, 9, 8, 16, 7, 12, 2, 2, 11, 10, 5, 5, 0, 13, 13, 13, 10, 6, 7, 16]
 """Classes 0..16 of the first patches of its testing split."""
 
-FIRST_LABELS = len(V2_FIRST_TESTING)
-"""How many labels of the testing split tell a release from another split of the same patches."""
 
-
-def release(class_counts: Mapping[str, Sequence[int]], first_testing: Sequence[int]) -> str | None:
+def release(class_counts: Mapping[str, Sequence[int]], testing: Sequence[int]) -> str | None:
     """The release whose splits these are, told from the labels alone.
 
     The pixels are not looked at: 59 GB would have to be hashed. `bp_lcz.registry.naming` does that, through DVC,
-    before a model takes the name of the official data. v4 has the labels of v2 and is told as v2.
+    before a model takes the name of the official data. v4 has the labels of v2 and is told as v2. Culture-10 tests on
+    validation and testing of v2, one after the other, so whoever runs it has cut a validation split off its training.
 
     Args:
         class_counts: patches of each class in ``training``, ``validation`` and ``testing``.
-        first_testing: class indices 0..16 of the first ``FIRST_LABELS`` patches of testing, in file order.
+        testing: class indices 0..16 of testing, in file order.
 
     Returns:
-        ``so2sat-v2``, or None for anything else.
+        ``SO2SAT_V2``, ``CULTURE_10``, or None for anything else.
     """
-    counts = {split: list(count) for split, count in class_counts.items()}
-    return SO2SAT_V2 if counts == V2_CLASS_COUNTS and list(first_testing) == V2_FIRST_TESTING else None
+    training, validation, last = (list(class_counts[split]) for split in SPLITS)
+    first = len(V2_FIRST_TESTING)
+    if [training, validation, last] == [V2_CLASS_COUNTS[split] for split in SPLITS]:
+        return SO2SAT_V2 if list(testing[:first]) == V2_FIRST_TESTING else None
+    joined = RELEASES[CULTURE_10].class_counts
+    assert joined is not None
+    is_cut = all(sum(pair) <= most for *pair, most in zip(training, validation, joined["training"], strict=True))
+    starts = 0, sum(V2_CLASS_COUNTS["validation"])
+    is_known = last == joined["testing"] and V2_FIRST_TESTING in [list(testing[at : at + first]) for at in starts]
+    return CULTURE_10 if is_cut and is_known else None
 
 
 def is_random_split(patches: Mapping[Split, int]) -> bool:

@@ -11,6 +11,7 @@ from bp_lcz.report.claims import check_claims, interval_text, load_paper
 from bp_lcz.report.method import method_sentences
 from bp_lcz.report.page import PAGE, write_report
 from bp_lcz.report.references import load_references
+from bp_lcz.report.tables import data_name
 from bp_lcz.scoring.results import TrialResult, group_seeds, read_matrix
 from bp_lcz.scoring.score import fraction
 
@@ -34,8 +35,7 @@ def run(params: Params) -> None:
     with files.staged_folder(paths.REPORTS) as folder:
         write_report(folder, matrix, outcomes=outcomes, references=references, manifest=manifest, command=command)
     print(_short_table(matrix.results))
-    summary = matrix.summary
-    print(f"\n{summary.dataset} ({summary.heading}), testing split: {paths.REPORTS / PAGE}")
+    print(f"\n{data_name(matrix.summary)}, testing split: {paths.REPORTS / PAGE}")
 
 
 def rebuild_command(profile: str | None, root: str) -> str:
