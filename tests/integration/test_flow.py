@@ -105,6 +105,8 @@ def test_the_flow_runs_what_the_last_stage_needs_in_order_and_then_nothing(
         f"report      {project.folder}/reports/index.html",
         "registered  bp-lcz-demo version 3 @challenger (trial bp-lcz)",
         "validation  kappa .500, best of all trials",
+        f"next        open {project.folder}/reports/index.html; make mlflow shows the runs; bp-lcz promote, serve, map use "
+        "the model",
     ]
 
     before = project.events
