@@ -14,7 +14,7 @@ export PYTHONNOUSERSITE := 1
 export PIP_USER := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install fuzz reproduce tables ablation ablation-template study paper server mlflow server-stop worker deploy test \
+.PHONY: help install fuzz reproduce tables ablation ablation-template study leftout paper server mlflow server-stop worker deploy test \
   coverage test-all bench bench-growth docs release gpu lint format audit constraints clean
 
 help:  ## list the targets
@@ -63,6 +63,9 @@ ablation-template: $(INSTALLED)  ## the same with another prompt template
 
 study: $(INSTALLED)  ## what each part does, with controls, five seeds, large simulated data; about eleven hours on two cores
 	$(call run_profile) && PYTHONPATH=src bp-lcz choose
+
+leftout: $(INSTALLED)  ## whether a text finds a class that the training never saw; an hour on one core
+	$(call run_profile)
 
 paper: $(INSTALLED)  ## every backbone and variant, five seeds, on So2Sat LCZ42 v2, which it brings; needs a GPU
 	@$(BIN)/python -m flows.paper $(if $(strip $(DATASET)),--dataset "$(DATASET)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") && \

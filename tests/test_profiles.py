@@ -26,12 +26,15 @@ def settings(params):
     found: dict = {}
     for name, trial in params.trials.items():
         own = overrides(params, name)
-        found.setdefault((trial.backbone, trial.variant, tuple(sorted(own.items()))), []).append(trial.seed)
+        found.setdefault(
+            (trial.backbone, trial.variant, tuple((key, str(own[key])) for key in sorted(own))), []
+        ).append(trial.seed)
     return found
 
 
 @pytest.mark.parametrize(
-    ("profile", "seeds"), [("tables", 3), ("ablation", 3), ("ablation-template", 3), ("study", 5), ("paper", 5)]
+    ("profile", "seeds"),
+    [("tables", 3), ("ablation", 3), ("ablation-template", 3), ("study", 5), ("leftout", 5), ("paper", 5)],
 )
 def test_every_setting_has_every_seed_once_and_names_end_with_it(profile, seeds):
     params = matrix(profile)
@@ -56,7 +59,7 @@ def test_a_matrix_stands_for_the_trials_that_were_run(profile, digest):
     assert sha256(json.dumps(trials, sort_keys=True).encode()).hexdigest()[:16] == digest
 
 
-@pytest.mark.parametrize("profile", ["tables", "ablation", "ablation-template", "study", "paper"])
+@pytest.mark.parametrize("profile", ["tables", "ablation", "ablation-template", "study", "leftout", "paper"])
 def test_the_head_of_a_profile_tells_command_and_number_of_trials(profile):
     head = (ROOT / f"profiles/{profile}.yaml").read_text().partition("\nmatrix:")[0]
     assert f"make {profile} " in head
@@ -109,6 +112,16 @@ def test_the_study_has_every_control_and_every_setting_that_its_rule_names():
     options = {trial.backbone_options.get("fusion") for trial in trials if trial.backbone == "resnet"}
     assert options == {"early", "feature", "decision", "sen1", "sen2"}
     assert params.rule == "docs/study.md"
+
+
+def test_classes_are_left_out_one_at_a_time_with_texts_and_both_controls():
+    params = matrix("leftout")
+    trials = [params.trial(name) for name in params.trials if name.endswith("-s1")]
+    found = {(*trial.train.leave_out, trial.prompts.source, trial.prompts.wording) for trial in trials}
+    vectors = (("text", "names"), ("text", "described"), ("random", "names"), ("permuted", "names"))
+    assert found == {(code, *each) for code in ("2", "5", "9", "B") for each in vectors}
+    assert {trial.variant for trial in trials} == {"bp-lcz"}
+    assert params.rule == "docs/leftout.md"
 
 
 def test_the_paper_is_run_on_the_official_folder_with_the_papers_exvit():

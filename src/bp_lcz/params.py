@@ -28,6 +28,7 @@ Loss = Literal["softmax", "sigmoid"]
 Wording = Literal["names", "described"]
 WORDINGS: tuple[Wording, ...] = ("names", "described")
 Tier = Literal["auto", "device", "pinned", "packed", "hdf5"]
+Code = Literal["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "A", "B", "C", "D", "E", "F", "G"]
 Share = Annotated[float, Field(ge=0, le=1)]
 TrialKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 """Name of a trial: a folder, a DVC stage and a word of a command line, so nothing that a shell would read."""
@@ -156,6 +157,9 @@ class Train(Section):
     """Epochs without a better validation kappa before training stops."""
     per_class: PositiveInt | None
     """Most training patches of a class, drawn by the seed of the trial; null: all. Other splits stay whole."""
+    leave_out: Annotated[list[Code], Field(max_length=15)]
+    """Classes without whose patches a trial is trained and its epoch chosen, such as ``["2", "B"]``. Testing stays
+    whole: the report tells how well their texts alone find them."""
     start: Start | None
     """Whose weights training begins with; null: random ones. The backbone must be the same, and so must the channels of
     the sensors that it looks at; layers that the start does not have begin with random weights."""

@@ -80,6 +80,23 @@ def test_few_patches_of_a_class_are_all_that_a_training_sees(inputs: tuple[Path,
     assert len(seen) == 2 * len(set(seen))
 
 
+def test_a_class_that_is_left_out_is_met_by_neither_training_nor_validation(
+    inputs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    met: set[int] = set()
+    gather = PackedStore.gather
+
+    def watch(store: PackedStore, indices: Any) -> Any:
+        met.update(store.labels[indices].tolist())
+        return gather(store, indices)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PackedStore, "gather", watch)
+        out = train(inputs, tmp_path, small_trial(epochs=1, leave_out=["3", "G"]))
+    assert met == set(range(17)) - {2, 16}
+    assert json.loads((out / "model.json").read_text())["train"]["leave_out"] == ["3", "G"]
+
+
 def stored_prompts(out: Path) -> torch.Tensor:
     prompting = load_classifier(out).network.prompting
     assert prompting is not None

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bp_lcz.model.task import PatchModule
-from bp_lcz.patches.loader import Batches, BatchOrder, few_of_each_class
+from bp_lcz.patches.loader import Batches, BatchOrder, chosen_patches, few_of_each_class
 from bp_lcz.patches.store import Batch, MemoryStore, PackedStore
-from tests.model.packed import write_inputs
+from tests.model.packed import small_trial, write_inputs
+from tests.refusals import refuses
 
 
 @given(count=st.integers(1, 300), batch_size=st.integers(1, 64), seed=st.integers(0, 9), epoch=st.integers(0, 5))
@@ -41,6 +42,23 @@ def test_few_patches_of_each_class_are_some_of_more_and_others_with_another_seed
     assert np.bincount(labels[few], minlength=17)[[0, 3, 16]].tolist() == [5, 2, 5]
     assert set(few.tolist()) < set(more.tolist())
     assert few.tolist() != few_of_each_class(labels, 5, seed=2).tolist()
+
+
+def test_classes_that_are_left_out_are_in_neither_training_nor_validation(tmp_path: Path) -> None:
+    packed, _ = write_inputs(tmp_path)
+    train = small_trial(leave_out=["2", "B"], per_class=3).train
+    chosen = chosen_patches(train, packed, seed=1)
+    for split, most in (("training", 3), ("validation", 2)):
+        counts = np.bincount(PackedStore(packed, split).labels[chosen[split]], minlength=17)
+        assert np.flatnonzero(counts == 0).tolist() == [1, 11]
+        assert counts.max() == most
+    assert chosen_patches(small_trial().train, packed, seed=1) == {}
+
+
+def test_classes_without_which_nothing_is_left_are_refused(tmp_path: Path) -> None:
+    packed, _ = write_inputs(tmp_path, {"training": 2, "validation": 2, "testing": 2})  # of classes 1 and 2
+    with refuses("params.yaml", "train.leave_out", "training"):
+        chosen_patches(small_trial(leave_out=["1", "2"]).train, packed, seed=1)
 
 
 @given(count=st.integers(1, 100), batch_size=st.integers(1, 32), processes=st.integers(1, 5), epoch=st.integers(0, 3))

@@ -151,6 +151,14 @@ def test_a_control_with_other_vectors_is_never_registered(workspace: FinishedWor
     assert (ranking.best, ranking.method) == ("one-plain", None)
 
 
+def test_a_trial_that_never_saw_a_class_is_never_registered(workspace: FinishedWorkspace) -> None:
+    file = workspace.folder / "params.yaml"
+    content = yaml.safe_load(file.read_text())
+    content["trials"]["one-plain"]["overrides"] = {"train": {"leave_out": ["2"]}}
+    file.write_text(yaml.safe_dump(content))
+    assert "one-plain" not in rank_trials(workspace.folder, workspace.params).kappas
+
+
 def test_without_a_bp_lcz_trial_nothing_is_registered(workspace: FinishedWorkspace) -> None:
     workspace.use_trials({"one-plain": "plain"})
     assert register_best(workspace.folder, workspace.params, {}) is None

@@ -167,6 +167,9 @@ def _write_trial(
         arrays["groups"] = np.array(groups)
         arrays["group_similarity"] = 0.25 + 0.4 * np.eye(count) + generator.normal(0, 0.05, (count, count))
         arrays["class_similarity"] = classes
+    if trial.get("overrides", {}).get("train", {}).get("leave_out"):
+        own = np.eye(CLASS_COUNT)[y_true] * (trial["overrides"].get("prompts", {}).get("source", "text") == "text")
+        arrays["class_cosine"] = (own + generator.normal(0, 1, (len(y_true), CLASS_COUNT))).astype(np.float32)
     folder = root / "outputs/evaluations" / name
     folder.mkdir(parents=True)
     np.savez_compressed(folder / "predictions.npz", **arrays)

@@ -95,6 +95,25 @@ def test_coverage_is_told_of_each_city(workspace: Params) -> None:
     assert np.mean([each.reached for each in coverage.cities]) == pytest.approx(coverage.reached)
 
 
+def test_similarities_with_the_classes_are_kept_where_a_class_was_left_out(workspace: Params) -> None:
+    evaluate.run(workspace, "bp-lcz")
+    description = MODELS / "bp-lcz/model.json"
+    kept = {}
+    for left_out in ([], ["2"]):
+        content = json.loads(description.read_text())
+        content["train"]["leave_out"] = left_out
+        description.write_text(json.dumps(content))
+        evaluate.run(workspace, "bp-lcz")
+        with np.load(EVALUATIONS / "bp-lcz/predictions.npz") as predictions:
+            kept[bool(left_out)] = dict(predictions)
+    assert "class_cosine" not in kept[False]
+    cosine, y_true = kept[True]["class_cosine"], kept[True]["y_true"]
+    assert cosine.shape == (PATCHES["testing"], 17)
+    # The mean over the patches of a class is that of the table of groups and classes.
+    found = np.stack([cosine[y_true == klass].mean(axis=0) for klass in range(17)])
+    np.testing.assert_allclose(found, kept[True]["class_similarity"].mean(axis=0), atol=1e-5)
+
+
 def test_what_was_never_aligned_is_not_compared_with_prompts(workspace: Params) -> None:
     evaluate.run(workspace, "encoder")
     with np.load(EVALUATIONS / "encoder" / "predictions.npz", allow_pickle=False) as predictions:

@@ -1,6 +1,7 @@
 """What Lightning trains and on which batches: the training step of a trial, what is measured after each epoch."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import lightning
@@ -213,7 +214,7 @@ class PatchModule(lightning.LightningDataModule):
         open_split: opens the store of a split.
         batch_size: patches of a training batch.
         seed: of the shuffle.
-        pool: the training patches to take; all of them without.
+        pools: the patches to take of a split; all of them without.
     """
 
     def __init__(
@@ -221,13 +222,13 @@ class PatchModule(lightning.LightningDataModule):
         open_split: Callable[[Split], PatchStore],
         batch_size: int,
         seed: int,
-        pool: Int64[np.ndarray, " patch"] | None = None,
+        pools: Mapping[Split, Int64[np.ndarray, " patch"]] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         self.open_split = open_split
         self.batch_size = batch_size
         self.seed = seed
-        self.pool = pool
+        self.pools = pools
 
     def train_dataloader(self) -> Batches:
         """Shuffled training batches."""
@@ -242,5 +243,4 @@ class PatchModule(lightning.LightningDataModule):
         # Every process validates on the whole split, and so comes to the same decisions.
         trainer = self.trainer if split == "training" else None
         share = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        pool = self.pool if split == "training" else None
-        return Batches(store, BatchOrder(len(store), batch_size, seed, share, pool))
+        return Batches(store, BatchOrder(len(store), batch_size, seed, share, self.pools.get(split)))

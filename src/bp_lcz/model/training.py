@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -37,11 +38,12 @@ from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.model.start import freeze_statistics, load_start, start_line, take_over
 from bp_lcz.model.task import History, LczTask, PatchModule, class_weights
 from bp_lcz.params import PromptVectors, Tier, TrialParams
-from bp_lcz.patches.loader import few_of_each_class
+from bp_lcz.patches.loader import chosen_patches
 from bp_lcz.patches.store import PackedStore
 from bp_lcz.patches.tiers import open_store
 from bp_lcz.paths import DEMO, STARTS
 from bp_lcz.records import ModelDescription, PackManifest, TextOrigin, Timings, Validation
+from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.scoring.metrics import defined
 from bp_lcz.text.table import PromptTable, read_prompt_table
 
@@ -109,11 +111,12 @@ def train_trial(
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         where = torch.device("cpu" if device == "cpu" else "cuda")
         stores = partial(open_store, tier, packed=packed, dataset=dataset, device=where)
-        counts, pool = manifest.class_counts["training"], None
-        if (most := trial.train.per_class) is not None:
-            pool = few_of_each_class(PackedStore(packed, "training").labels, most, trial.seed)
-            counts = tuple(min(count, most) for count in counts)
-        data = PatchModule(stores, trial.train.batch_size, trial.seed, pool)
+        pools = chosen_patches(trial.train, packed, trial.seed)
+        counts = manifest.class_counts["training"]
+        if "training" in pools:
+            taught = PackedStore(packed, "training").labels[pools["training"]]
+            counts = tuple(np.bincount(taught, minlength=CLASS_COUNT).tolist())
+        data = PatchModule(stores, trial.train.batch_size, trial.seed, pools)
         steps = -(-sum(counts) // trial.train.batch_size) * trial.train.epochs
         task = LczTask(network, trial, class_weights(counts, trial.train.balance), steps, taken)
         if frozen := start is not None and sum(counts) < trial.train.frozen_norm_below:

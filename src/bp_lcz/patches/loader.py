@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
 
-from bp_lcz.patches.store import Batch, MemoryStore, PatchStore, epoch_order
+from bp_lcz.errors import UserError
+from bp_lcz.params import Split, Train
+from bp_lcz.patches.store import Batch, MemoryStore, PackedStore, PatchStore, epoch_order
+from bp_lcz.scheme import CODES
 
 EVALUATION_BATCH = 256
 
@@ -59,6 +63,26 @@ def few_of_each_class(labels: Int64[np.ndarray, " patch"], most: int, seed: int)
     """At most so many patches of each class, in the order of the file; fewer are some of those that more would be."""
     drawn = np.random.default_rng(seed).permutation(len(labels))
     return np.sort(np.concatenate([drawn[labels[drawn] == klass][:most] for klass in np.unique(labels)]))
+
+
+def chosen_patches(train: Train, folder: Path, seed: int) -> dict[Split, Int64[np.ndarray, " patch"]]:
+    """The patches that a training takes of a split of which it does not take all.
+
+    Raises:
+        UserError: if leaving out classes leaves none.
+    """
+    chosen: dict[Split, Int64[np.ndarray, " patch"]] = {}
+    if train.per_class is not None:
+        chosen["training"] = few_of_each_class(PackedStore(folder, "training").labels, train.per_class, seed)
+    left_out = [CODES.index(code) for code in train.leave_out]
+    splits: tuple[Split, ...] = ("training", "validation")
+    for split in splits if left_out else ():
+        labels = PackedStore(folder, split).labels
+        kept = chosen.get(split, np.arange(len(labels)))
+        chosen[split] = kept[~np.isin(labels[kept], left_out)]
+        if not len(chosen[split]):
+            raise UserError("params.yaml", f"train.leave_out: {', '.join(train.leave_out)} leaves no {split} patch")
+    return chosen
 
 
 class Batches:

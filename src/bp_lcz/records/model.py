@@ -83,7 +83,7 @@ class Checkpoint(NetworkParams, Record):
     """
 
     remedy: ClassVar[str] = "make it anew: `bp-lcz pretrained`, or `dvc repro` where it was trained"
-    format: Literal[10] = 10
+    format: Literal[11] = 11
     trial: str
     channels: KnownChannels
     level: Level | None = None

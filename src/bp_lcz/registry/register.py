@@ -120,12 +120,12 @@ class Ranking(NamedTuple):
 
 
 def rank_trials(workspace: Path, params: Params) -> Ranking:
-    """The trials on texts or without any; one with other vectors is a control, not a model to serve."""
+    """The trials on all classes, on texts or without any; others are controls, not models to serve."""
     settings = {name: params.trial(name) for name in sorted(params.trials)}
     trials = {
         name: each.variant
         for name, each in settings.items()
-        if each.prompts.source == "text" or each.variant in ("plain", "encoder")
+        if (each.prompts.source == "text" or each.variant in ("plain", "encoder")) and not each.train.leave_out
     }
     kappas = {trial: _description(workspace, trial).validation.kappa for trial in trials}
 

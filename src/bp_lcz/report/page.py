@@ -23,6 +23,7 @@ from bp_lcz.params import SPLITS
 from bp_lcz.records import CheckedClaim, GateSummary, PackManifest
 from bp_lcz.report import features, figures, tables
 from bp_lcz.report.claims import data_text
+from bp_lcz.report.left_out import NOTE, left_out_table
 from bp_lcz.report.method import method_sentences
 from bp_lcz.report.references import References, references_table, why_not
 from bp_lcz.scoring.metrics import reliability
@@ -261,6 +262,7 @@ def _context(
         "expectations_met": sum(expectation.success for expectation in summary.expectations),
         "method": method_sentences(groups),
         "interval_notes": tables.interval_notes(groups),
+        "left_out_note": NOTE,
         "claims_note": data_text(summary),
         "references_note": why_not(summary) or references.rule(),
         "text": next((result.model.text for result in results if result.model.text), None),
@@ -274,6 +276,7 @@ def _context(
             "trials": tables.trials_table(summary, results) if len(groups) < len(results) else None,
             "comparison": tables.comparison_table(summary, groups),
             "ablation": tables.ablation_table(summary, groups),
+            "left_out": left_out_table(summary, groups),
             "claims": tables.claims_table(summary, outcomes),
             "references": references_table(summary, groups, references),
             "zones": tables.zones_table(summary, groups),

@@ -45,11 +45,13 @@ def run(params: Params, trial: str) -> None:
             f"trained on channels {', '.join(classifier.channels.names)}; "
             f"{PACKED} has {', '.join(store.channels.names)}",
         )
+    description = ModelDescription.read(MODELS / trial / DESCRIPTION)
     predictions, uncalibrated = _predict(classifier, store, trial)
+    if not description.train.leave_out:
+        predictions.pop("class_cosine", None)
     true, predicted = predictions["y_true"], predictions["y_pred"]
     sampling = params.evaluate
     unit = store.manifest.blocks.unit
-    description = ModelDescription.read(MODELS / trial / DESCRIPTION)
     evaluation = Evaluation(
         **{key: value for key, value in description if key in Evaluation.model_fields and key != "format"},
         **dict(evaluate_predictions(true, predicted, predictions["probability"])),
@@ -111,14 +113,15 @@ def _coverage(
 def _predict(
     classifier: Classifier, store: PackedStore, trial: str
 ) -> tuple[dict[str, np.ndarray], Float[np.ndarray, "patch 17"]]:
-    """Predictions and features of all patches and, with prompting, mean similarities of groups and prompts.
+    """Predictions and features of all patches and, with prompting, their similarities to groups and prompts.
 
-    Beside them the probabilities as they would be without calibration.
+    ``class_cosine``: of a patch's image groups and a class's prompts of the same groups, mean over groups. Beside all
+    that the probabilities as they would be without calibration.
     """
     groups = classifier.network.groups
     pair_sum = np.zeros((len(groups), len(groups)))
     class_sum = np.zeros((len(groups), CLASS_COUNT, CLASS_COUNT))
-    true, probability, uncalibrated, feature = [], [], [], []
+    true, probability, uncalibrated, feature, class_cosine = [], [], [], [], []
     order = BatchOrder(len(store), EVALUATION_BATCH, seed=None)
     # A single feature of the whole patch has no groups to compare.
     is_compared = classifier.network.is_aligned and groups != [WHOLE_PATCH]
@@ -136,6 +139,7 @@ def _predict(
             own_class = similarity[np.arange(len(label)), :, label.numpy()]
             pair_sum += own_class.sum(0)
             own_group = np.einsum("bgcg->bgc", similarity)
+            class_cosine.append(own_group.mean(axis=1))
             np.add.at(class_sum.transpose(1, 0, 2), label.numpy(), own_group)
     y_true, y_probability = np.concatenate(true), np.concatenate(probability)
     result: dict[str, Any] = {
@@ -149,6 +153,7 @@ def _predict(
         count = np.bincount(y_true, minlength=CLASS_COUNT)[None, :, None]
         mean = np.divide(class_sum, count, out=np.full_like(class_sum, np.nan), where=count > 0)
         result |= {"groups": np.array(groups), "group_similarity": pair_sum / len(y_true), "class_similarity": mean}
+        result["class_cosine"] = np.concatenate(class_cosine).astype(np.float32)
     return result, np.concatenate(uncalibrated)
 
 
