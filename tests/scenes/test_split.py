@@ -196,8 +196,8 @@ def test_classes_that_a_split_lacks_are_named(tmp_path):
 
 def test_a_folder_that_is_not_there_is_said_to_be_that(tmp_path):
     (tmp_path / "file").touch()
-    for name in ("missing", "file"):
-        with refuses(tmp_path / name, "no such folder"):
+    for name, fact in (("missing", "no such folder"), ("file", "is a file")):
+        with refuses(tmp_path / name, fact):
             split_folders([tmp_path / name], tmp_path / "out", SMALL)
 
 
