@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from tqdm import tqdm
+
 from benchmarks.harness import Setup
 from benchmarks.rows.gpu import epoch_seconds
 from bp_lcz.errors import UserError
@@ -121,7 +123,6 @@ def paper(
     say(str(prove_data(folder, weights, kept=checkout / SCRATCH / MODEL) or no_proof(folder)))
     workspace = make_workspace(SLOW_PROFILE, profile=SLOW_PROFILE, dataset=folder)
     params = load_params(workspace / PARAMS_FILE)
-    say(f"measuring 50 steps of each kind of trial on this machine ({params.train.device}) ...")
     hours, before = hours_left(workspace, params, folder)
     lines = plan_lines(params, load_paper(workspace / PAPER, backbone_names()), hours, before)
     say("\n".join([*lines, _together(hours, before)]))
@@ -168,7 +169,8 @@ def _measure(trials: list[TrialParams], patches: Mapping[str, int]) -> list[floa
     device = "cpu" if choose_device(trials[0]) == "cpu" else "cuda"
     with tempfile.TemporaryDirectory() as folder:
         setup = Setup(Path(folder), quick=device == "cpu", device=device, threads=trials[0].train.threads)
-        return [epoch_seconds(trial, setup, patches) for trial in trials]
+        steps = tqdm(trials, desc="50 steps of each kind of trial")
+        return [epoch_seconds(trial, setup, patches) for trial in steps]
 
 
 def _hours_of_data(dataset: Path) -> float:
@@ -201,13 +203,14 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="published weights of Sen2LCZ-MF, where GitHub is out of reach")
     parser.add_argument("--mirror", action="append", default=[], help="of the data, instead of their own; repeated")
     parser.add_argument("--concurrency", type=int, default=2, help="stages side by side on one device (default: 2)")
+    parser.add_argument("--verbose", action="store_true", help="show the whole log instead of a line for each stage")
     arguments = parser.parse_args()
     try:
         workspace = paper(arguments.dataset, arguments.weights, mirrors=arguments.mirror)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.status)
-    run_here(workspace, arguments.concurrency)
+    run_here(workspace, arguments.concurrency, arguments.verbose)
 
 
 if __name__ == "__main__":

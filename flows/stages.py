@@ -113,6 +113,8 @@ def run_stage(stage: str, workspace: Path, devices: Devices, params: Params, pul
             try:
                 ending = run_dvc(workspace, ["repro", *["--pull"] * pull, stage], extra, follow)
                 is_done = ending.status == 0
+                if is_done:
+                    devices.tell_done(stage)  # before another stage gets the device
             finally:
                 screen.end(stage)
                 live.end(is_done)
@@ -121,7 +123,6 @@ def run_stage(stage: str, workspace: Path, devices: Devices, params: Params, pul
         return failed(error.status, str(error))
     if ending.status != 0:
         return failed(ending.status, f"stage {stage}: {ending.message}")
-    devices.tell_done(stage)
     return Completed(message=f"{ending.message}, {time.monotonic() - started:.1f} s", data=ending.message)
 
 

@@ -237,7 +237,8 @@ def run_stages(
                     lost = stage
                     devices.close()  # all others that want it would fail, one after the other
             logger.info("%d of %d stages done", len(outcomes), len(graph))
-            if outcomes.get(stage) != UP_TO_DATE and not state.is_pending():
+            is_news = outcomes.get(stage) != UP_TO_DATE and not state.is_pending()
+            if is_news and (stage in outcomes or lost in (None, stage)):
                 screen.tell(f"{len(outcomes):{len(str(len(graph)))}}/{len(graph)}  {stage}: {state.message}")
             update_progress_artifact(progress, 100.0 * len(outcomes) / len(graph))
     finally:
