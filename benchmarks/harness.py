@@ -231,7 +231,9 @@ def find_rows(names: Sequence[str] = ()) -> list[Row]:
     """
     package = importlib.import_module("benchmarks.rows")
     modules = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-    rows: list[Row] = [row for name in modules for row in importlib.import_module(f"benchmarks.rows.{name}").ROWS]
+    rows: list[Row] = [
+        row for name in modules for row in getattr(importlib.import_module(f"benchmarks.rows.{name}"), "ROWS", ())
+    ]
     known = [row.name for row in rows]
     for name in names:
         if name not in known:

@@ -124,10 +124,12 @@ def ablation_table(summary: GateSummary, groups: Sequence[Group]) -> Table | Non
     return Table(caption, header, rows, text=("setting", "trials")) if rows else None
 
 
-def claims_table(summary: GateSummary, outcomes: Sequence[CheckedClaim]) -> Table:
-    """The paper's claims and what this run says of each."""
-    rows = [[Entry(entry) for entry in entries(outcome)] for outcome in outcomes]
-    return Table(_caption("Claims of the paper", summary), HEADER, rows, text=HEADER)
+def claims_table(summary: GateSummary, outcomes: Sequence[CheckedClaim], *, tested: bool) -> Table | None:
+    """The paper's claims and what this run says of each: those that its trials test, or the others."""
+    chosen = [outcome for outcome in outcomes if (outcome.difference is not None) == tested]
+    rows = [[Entry(entry) for entry in entries(outcome)] for outcome in chosen]
+    title = "Claims of the paper" if tested else "Claims and numbers that this run does not test"
+    return Table(_caption(title, summary), HEADER, rows, text=HEADER) if rows else None
 
 
 def zones_table(summary: GateSummary, groups: Sequence[Group]) -> Table:
