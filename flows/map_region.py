@@ -8,8 +8,10 @@ made here, one after the other. A finished map of the same scenes and model is k
 """
 
 import argparse
+import os
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from bp_lcz.errors import UserError, limit_of
 from bp_lcz.regions.tiles import Tile, find_tiles
 from bp_lcz.workspace import git
 from flows.artifacts import show_lines
+from flows.screen import LOG, screen
 from flows.stages import CHECKOUT, SERVER_TASK, failed, failure, server_failure
 from flows.train_bp_lcz import await_server, interrupted
 from flows.workers import Errand, run_on_workers
@@ -165,7 +168,9 @@ def _here(region: Region, tiles: list[Tile]) -> dict[str, State[Any]]:
     states = dict[str, State[Any]]()
     for tile in tiles:
         states[tile.name] = map_tile(tile, region, return_state=True)
-        get_run_logger().info("%s: %s; %d to go", tile.name, states[tile.name].message, len(tiles) - len(states))
+        line = f"{tile.name}: {states[tile.name].message}; {len(tiles) - len(states)} to go"
+        get_run_logger().info("%s", line)
+        screen.tell(line)
     return states
 
 
@@ -191,7 +196,9 @@ def main() -> None:
     parser.add_argument("--s2-level", choices=["L1C", "L2A"], help="of all scenes, where the files do not tell it")
     parser.add_argument("--other-level", action="store_true", help="map scenes of another level than the model takes")
     parser.add_argument("--filter", default="none", help="none, majority (3 x 3 cells) or wudapt (Gaussian)")
+    parser.add_argument("--verbose", action="store_true", help="show the whole log instead of a line for each tile")
     options = vars(parser.parse_args())
+    verbose = options.pop("verbose")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupted)
     # The flow takes paths as relative to the checkout, a command as relative to where it is given.
@@ -201,7 +208,9 @@ def main() -> None:
             options[key] = str(Path(options[key]).absolute())
     try:
         await_server(CHECKOUT)
-        state = map_region(**options, return_state=True)
+        with nullcontext() if verbose else screen.opened(CHECKOUT / LOG):
+            screen.tell(f"the whole log: {os.path.relpath(CHECKOUT / LOG)} (or --verbose)")
+            state = map_region(**options, return_state=True)
     except UserError as error:
         sys.exit(f"error: {error}")
     except httpx.HTTPError as error:

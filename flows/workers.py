@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
 
 from flows.queues import TRIAL_POOL, is_polled, open_queue
+from flows.screen import screen
 
 _SECONDS_FOR_A_WORKER = 20.0
 """After which it is said that none is there; the waiting goes on."""
@@ -89,6 +90,8 @@ def run_on_workers(errand: Errand, parameters: Mapping[str, dict[str, Any]]) -> 
                     submit(name)
                     continue
                 states[name] = state
-                logger.info("%s: %s; %d to go", name, state.message, len(active))
+                line = f"{name}: {state.message}; {len(active)} to go"
+                logger.info("%s", line)
+                screen.tell(line)
             time.sleep(2)
     return states

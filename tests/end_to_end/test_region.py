@@ -61,7 +61,7 @@ def test_a_killed_worker_s_tile_is_finished_by_the_other_with_equal_bytes(
     workers = [start_worker(site, clone, log) for clone, log in zip(clones, logs, strict=True)]
     run_log = tmp_path / "run.log"
     try:
-        run = site.start(run_log, *common, "--workers", "--out", str(out))
+        run = site.start(run_log, *common, "--workers", "--verbose", "--out", str(out))
         first = psutil.Process(workers[0].pid)
         wait_for(lambda: at_work(out, first), run, seconds=600)
         killed = at_work(out, first)

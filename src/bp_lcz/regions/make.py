@@ -67,7 +67,10 @@ def report_of(store: Store, tile: str) -> MapReport | None:
 
 def _is_of(report: MapReport, classifier: Classifier, options: MapOptions) -> bool:
     """Whether a map is of this model, these files and what is found in them now."""
-    if (report.model.weights_sha256, report.filter) != (classifier.description.weights_sha256, options.filter):
+    model = classifier.description
+    temperature = model.calibration.temperature if model.calibration else None
+    made = report.model.weights_sha256, report.temperature, report.filter, report.set_coverage
+    if made != (model.weights_sha256, temperature, options.filter, options.set_coverage):
         return False
     with opened_scene(options.scene) as scene:
         return report.scene == scene.findings and report.inputs == hashed(input_files(options.scene, scene))
