@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from dvc.config import Config
 
+from bp_lcz.model.checkpoint import write_checkpoint
 from bp_lcz.params import SPLITS, Start, load_params
 from bp_lcz.paths import STARTS, start_folder
 from bp_lcz.workspace import Brought, main_checkout, make_workspace
-from tests.model.networks import SMALL, trial_of
+from tests.model.networks import SMALL, network_of, trial_of
 from tests.records import described
 from tests.refusals import refuses
 
@@ -420,6 +421,32 @@ def test_make_reproduce_names_a_workspace_after_any_folder(
     checkout: Path, dataset: Path, folder: str, name: str
 ) -> None:
     dataset = dataset.rename(dataset.with_name(folder))
+    done = make_reproduce(checkout, f"DATASET={dataset}")
+    workspace = checkout / ".workspaces" / name
+    assert done.stdout == f"-m flows.train_bp_lcz --workspace {workspace}\n", done.stderr
+    assert load_params(workspace / "params.yaml").dataset.root == str(dataset)
+
+
+def test_make_reproduce_begins_with_a_model(checkout: Path, dataset: Path, tmp_path: Path) -> None:
+    (start := tmp_path / "start").mkdir()
+    write_checkpoint(start, network_of("sen2lcz_mf"), described(trial_of("sen2lcz_mf")))
+    done = make_reproduce(checkout, f"DATASET={dataset}", f"START={start}")
+    workspace = checkout / ".workspaces/patches"
+    assert done.stdout == f"-m flows.train_bp_lcz --workspace {workspace}\n", done.stderr
+    begun = load_params(workspace / "params.yaml").train.start
+    assert begun is not None
+    assert begun.name == "start"
+    assert (start_folder(workspace / STARTS, begun.sha256) / "model.safetensors").is_file()
+
+
+def test_a_start_without_data_is_told_to_need_them(checkout: Path) -> None:
+    done = make_reproduce(checkout, "START=somewhere")
+    assert done.returncode != 0
+    assert "DATASET" in done.stderr.splitlines()[0]
+
+
+def make_reproduce(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`make reproduce` in a checkout whose flow only prints how it was called."""
     commands = checkout / ".venv/bin"
     commands.mkdir(parents=True)
     (commands / "bp-lcz").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bp_lcz.cli "$@"\n')
@@ -431,16 +458,13 @@ def test_make_reproduce_names_a_workspace_after_any_folder(
     for file in ("pyproject.toml", "constraints.txt", "constraints-runtime.txt", ".venv/.installed"):
         (checkout / file).touch()
     outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # of the make that runs the tests
-    done = subprocess.run(
-        ["make", "reproduce", f"DATASET={dataset}"],
+    return subprocess.run(
+        ["make", "reproduce", *arguments],
         env={key: value for key, value in os.environ.items() if key not in outer},
         capture_output=True,
         text=True,
         check=False,
     )
-    workspace = checkout / ".workspaces" / name
-    assert done.stdout == f"-m flows.train_bp_lcz --workspace {workspace}\n", done.stderr
-    assert load_params(workspace / "params.yaml").dataset.root == str(dataset)
 
 
 def test_an_unknown_profile_is_refused_with_the_known_ones(checkout: Path) -> None:
