@@ -213,3 +213,24 @@ def test_a_map_of_labels_without_labels_is_not_passed_over(tmp_path: Path) -> No
     result = CliRunner().invoke(app, command)
     assert isinstance(result.exception, UserError)
     assert result.exception.where == "--label-map"
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "where"),
+    [
+        ("areas.kml", ("--split", "block"), "--split block"),
+        ("areas.kml", ("--min-share", ".9"), "--min-share"),
+        ("areas.kml", ("--block-size", "700"), "--block-size"),
+        ("areas.kml", ("--overlaps", "none"), "--overlaps none"),
+        ("lcz.tif", ("--split", "polygon"), "--split polygon"),
+        ("lcz.tif", ("--field", "LCZ"), "--field"),
+        ("lcz.tif", ("--overlaps", "leave-out"), "--overlaps"),
+    ],
+)
+def test_options_about_other_labels_than_those_given_are_refused(
+    tmp_path: Path, labels: str, options: tuple[str, str], where: str
+) -> None:
+    command = ["tile", "--s2", "b.tif", "--out", str(tmp_path / "out"), "--labels", labels, *options]
+    error = CliRunner().invoke(app, command).exception
+    assert isinstance(error, UserError)
+    assert error.where == where

@@ -18,17 +18,17 @@ def square(east: float, south: float, side: float = 300) -> shapely.Polygon:
     return shapely.box(WEST + east, NORTH - south - side, WEST + east + side, NORTH - south)
 
 
-def degrees(shape: BaseGeometry) -> BaseGeometry:
-    return shapely.transform(shape, lambda xy: np.column_stack(transform(UTM, "EPSG:4326", *xy.T)))
+def degrees(shape: BaseGeometry, crs: Any = UTM) -> BaseGeometry:
+    return shapely.transform(shape, lambda xy: np.column_stack(transform(crs, "EPSG:4326", *xy.T)))
 
 
-def geojson(path: Path, shapes: list[BaseGeometry], **fields: list[Any]) -> Path:
-    """Shapes in UTM zone 33 N as GeoJSON, which is in degrees; a field of each name has one value a shape."""
+def geojson(path: Path, shapes: list[BaseGeometry], crs: Any = UTM, **fields: list[Any]) -> Path:
+    """Shapes of a projection as GeoJSON, which is in degrees; a field of each name has one value a shape."""
     features = [
         {
             "type": "Feature",
             "properties": {name: values[number] for name, values in fields.items()},
-            "geometry": json.loads(shapely.to_geojson(degrees(shape))),
+            "geometry": json.loads(shapely.to_geojson(degrees(shape, crs))),
         }
         for number, shape in enumerate(shapes)
     ]

@@ -3,9 +3,8 @@
 import json
 import zipfile
 
-import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
-import pyogrio
 import pytest
 import shapely
 
@@ -117,7 +116,9 @@ def test_longitudes_of_a_projection_go_on_beyond_180(tmp_path):
     assert west < 180 < east < west + 0.1
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "no zones", "numbered", "one folder", "crossing", "all failed"])
+@pytest.mark.parametrize(
+    "damage", ["missing", "empty", "no zones", "numbered", "one folder", "crossing", "all failed", "no GeoParquet"]
+)
 def test_files_without_usable_zones_are_one_line(tmp_path, damage):
     path, facts = tmp_path / "areas.geojson", []
     if damage == "empty":
@@ -132,6 +133,9 @@ def test_files_without_usable_zones_are_one_line(tmp_path, damage):
     elif damage == "crossing":
         geojson(path, [*TWO, shapely.Polygon([(4e5, 58e5), (41e4, 581e4), (41e4, 58e5), (4e5, 581e4)])], LCZ=[1, 2, 3])
         facts = ["polygon 3"]
+    elif damage == "no GeoParquet":
+        path = tmp_path / "areas.parquet"
+        pq.write_table(pa.table({"LCZ": [1]}), path)
     elif damage == "all failed":
         geojson(path, TWO, LCZ=[1, 2], qc_step2=[False, False])
         facts = ["2 failed by qc_step2"]
@@ -141,13 +145,8 @@ def test_files_without_usable_zones_are_one_line(tmp_path, damage):
 
 
 @pytest.mark.shared
-def test_real_submissions_of_berlin_are_tidied(tmp_path, shared_data):
-    table = pq.read_table(shared_data / "lcz/wudapt_berlin.parquet").drop(["submission_date"])
-    columns = {name: np.array(table[name].to_pylist(), dtype=object) for name in table.column_names}
-    wkb, zones = columns.pop("geometry"), columns.pop("class").astype(np.int64)
-    path, fields = tmp_path / "berlin.gpkg", ["class", *columns]
-    form = {"geometry_type": "Polygon Z", "crs": "EPSG:4326", "driver": "GPKG"}
-    pyogrio.raw.write(path, wkb, [zones, *columns.values()], fields=fields, **form)
+def test_real_submissions_of_berlin_are_tidied(shared_data):
+    path = shared_data / "lcz/wudapt_berlin.parquet"
     with refuses(path, "1 pair", "#5", "#8"):
         read_zones(path)
     found = read_zones(path, overlaps="leave-out")

@@ -110,6 +110,31 @@ def test_a_city_of_testing_in_another_file_or_a_file_that_is_not_there_is_refuse
     assert not (tmp_path / "out").exists()
 
 
+@given(st.integers(0, 10_000), st.lists(st.integers(3, 6), min_size=1, max_size=5))
+def test_each_class_of_three_units_stands_in_each_split(seed, units_of_class):
+    classes = np.repeat(np.arange(len(units_of_class)), units_of_class)
+    count = 1 + np.random.default_rng(seed).integers(0, 30, len(classes))
+    unit = np.repeat(np.arange(len(classes)), count)
+    geo = Geo(np.full(len(unit), "x"), np.full(len(unit), 32633), world_files(unit * 1000.0, unit * 0.0))
+    label = np.eye(len(units_of_class), dtype=bool)[classes[unit]]
+    part = assign(geo, SplitRule("polygon", seed=seed), None, unit, label)
+    for number in range(3):
+        assert label[part == number].any(axis=0).all()
+    assert all(len(set(part[unit == one])) == 1 for one in range(len(classes)))
+
+
+def test_of_a_class_of_two_units_one_is_for_training_and_one_for_testing():
+    unit = np.repeat(np.arange(5), 10)
+    geo = Geo(np.full(50, "x"), np.full(50, 32633), world_files(unit * 1000.0, unit * 0.0))
+    label = np.eye(2, dtype=bool)[np.repeat([0, 0, 0, 1, 1], 10)]
+    part = assign(geo, SplitRule("polygon"), None, unit, label)
+    assert [label[part == number].any(axis=0).tolist() for number in range(3)] == [
+        [True, True],
+        [True, False],
+        [True] * 2,
+    ]
+
+
 def test_no_gap_is_lost_between_two_utm_zones():
     here = stride_grid(30, epsg=32633, west=703_000.0)
     middle = here.tfw[:, 4:] - [0, 260_000]  # near 18 degrees east

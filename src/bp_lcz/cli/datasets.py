@@ -103,14 +103,27 @@ def tile(
     s1: S1 = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="GeoTIFF of local climate zones, one band or one called lcz; without it no labels."),
+        typer.Option(
+            help="Local climate zones: GeoTIFF of one band or one called lcz, or polygons (GeoJSON, GeoPackage, "
+            "Shapefile, KML, KMZ ...); without it no labels."
+        ),
     ] = None,
     label_map: Annotated[
-        Path | None, typer.Option(help='JSON from values of another raster to LCZ codes, {"1": "G", "9": null}.')
+        Path | None,
+        typer.Option(help='JSON from other values of a raster, or names of polygons, to codes, {"1": "G", "9": null}.'),
     ] = None,
+    field: Annotated[
+        str | None, typer.Option(help="Of polygons, that holds their zones; without it, it is looked for.")
+    ] = None,
+    overlaps: Annotated[
+        str, typer.Option(help="Of polygons of different zones: refuse them, or leave-out the ground they share.")
+    ] = "refuse",
     city: Annotated[str | None, typer.Option(help="Name in the geo file; without it that of the folder.")] = None,
     stride: Annotated[int, typer.Option(help="Between neighbouring patches, in m.")] = 100,
-    min_share: Annotated[float, typer.Option(help="Of the 100 m cell in a patch's middle for its class.")] = 0.5,
+    min_share: Annotated[
+        float | None,
+        typer.Option(help="Of the 100 m cell in a patch's middle for its class in a raster; without it .5."),
+    ] = None,
     s2_level: S2Level = None,
     s2_units: S2Units = "auto",
     s2_offset: S2Offset = None,
@@ -122,7 +135,10 @@ def tile(
     mask_values: MaskValues = None,
     area: Area = None,
     crs: Crs = None,
-    by: Annotated[str, typer.Option("--split", help="block, or none: all patches in one file.")] = "block",
+    by: Annotated[
+        str | None,
+        typer.Option("--split", help="block of a raster, polygon of polygons, or none: all patches in one file."),
+    ] = None,
     block_size: Annotated[float | None, typer.Option(help="See `bp-lcz split`.")] = None,
     gap: Gap = 320.0,
     shares: Shares = (0.7, 0.1, 0.2),
@@ -133,12 +149,18 @@ def tile(
     Example: bp-lcz tile --s2 S2A_MSIL1C_X.SAFE.zip --area berlin.geojson --out /data/berlin
 
     Example: bp-lcz tile --s1 S1.tif --s2 S2.tif --labels LCZ.tif --out /data/berlin
+
+    Example: bp-lcz tile --s2 S2A_MSIL1C_X.SAFE.zip --labels areas.kml --out /data/berlin
     """
-    from bp_lcz.scenes.split import rule_from
+    from bp_lcz.scenes.polygons import are_polygons
+    from bp_lcz.scenes.split import SplitRule
     from bp_lcz.scenes.tile import TileOptions, cut_scenes
 
-    if by not in ("block", "none"):
-        raise UserError(f"--split {by}", "expected block or none")
+    by = by or ("polygon" if labels is not None and are_polygons(labels) else "block")
+    if by not in ("block", "polygon", "none"):
+        raise UserError(f"--split {by}", "expected block, polygon or none")
+    if overlaps not in ("refuse", "leave-out"):
+        raise UserError(f"--overlaps {overlaps}", "expected refuse or leave-out")
     scenes = scene_options(
         s2,
         s1,
@@ -158,10 +180,14 @@ def tile(
         city=city,
         stride_m=stride,
         min_share=min_share,
-        split=None if by == "none" else rule_from("block", shares, block_size, gap, seed),
+        field=field,
+        overlaps="refuse" if overlaps == "refuse" else "leave-out",
+        split=None
+        if by == "none"
+        else SplitRule("polygon" if by == "polygon" else "block", shares, block_size, gap, seed),
     )
     if label_map is not None and labels is None:
-        raise UserError("--label-map", "says what the values of --labels mean; give that raster, too")
+        raise UserError("--label-map", "says what the values of --labels mean; give that file, too")
     typer.echo("\n".join(cut_scenes(scenes, out, labels, label_map, options)))
 
 

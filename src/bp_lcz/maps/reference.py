@@ -16,7 +16,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.files import file_sha256
 from bp_lcz.maps.against import zones_of
 from bp_lcz.scenes.areas import moved
-from bp_lcz.scenes.polygons import FORMATS, Overlaps, read_zones
+from bp_lcz.scenes.polygons import Overlaps, are_polygons, read_zones
 from bp_lcz.scenes.raster import CELL_M
 from bp_lcz.scenes.split import counted
 from bp_lcz.so2sat.geo import PIXEL_M, geo_file_of, read_geo
@@ -85,7 +85,7 @@ def read_reference(
         UserError: as `zones_of` and `read_zones`, if no cell has its middle in a polygon, or a raster is to be read as
             polygons are.
     """
-    if path.suffix.lower() in FORMATS:
+    if are_polygons(path):
         return _polygons(path, crs, place, shape, reading)
     if reading != AS_USUAL:
         raise UserError(path, "is no file of polygons, which --field, --label-map and --overlaps are for")

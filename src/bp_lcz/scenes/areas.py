@@ -1,8 +1,10 @@
 """Polygons of files, and the area to which a scene is cut: those, or a box in degrees."""
 
+import json
 import os
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,32 +75,20 @@ def drawn_polygons(path: Path, has_fields: bool = True) -> tuple[list[Drawn], Co
     Raises:
         UserError: if the file is missing or unreadable, has no coordinates or no polygons, or one crosses itself.
     """
-    import pyogrio  # brings pandas, which nothing else here needs
-
     if not os.path.exists(path):  # noqa: PTH110
         raise UserError(path, "not found")
     polygons: list[Drawn] = []
     others: Counter[str] = Counter()
-    try:
-        for layer, kind in pyogrio.list_layers(path):
-            if kind is None:
+    for layer, own, stored, fields in _layers(path, has_fields):
+        if not len(stored):
+            continue
+        crs = _crs(path, own)
+        for place, shape in enumerate(shapely.force_2d(shapely.from_wkb(stored, on_invalid="ignore"))):
+            if shape is None or shape.is_empty or shape.geom_type not in _POLYGONS:
+                others["without a shape" if shape is None or shape.is_empty else shape.geom_type] += 1
                 continue
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of single shapes, which are looked at below
-                meta, _, stored, fields = pyogrio.raw.read(
-                    path, layer=layer, columns=None if has_fields else [], force_2d=True
-                )
-            if not len(stored):
-                continue
-            crs = _crs(path, meta["crs"])
-            for place, shape in enumerate(shapely.from_wkb(stored, on_invalid="ignore")):
-                if shape is None or shape.is_empty or shape.geom_type not in _POLYGONS:
-                    others["without a shape" if shape is None or shape.is_empty else shape.geom_type] += 1
-                    continue
-                values = {name: column[place] for name, column in zip(meta["fields"], fields, strict=True)}
-                polygons.append(Drawn(layer, place + 1, shape, crs, values))
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
-        raise UserError(path, f"no readable polygons: {one_line(error).split(';')[0]}") from None
+            values = {name: column[place] for name, column in fields.items()}
+            polygons.append(Drawn(layer, place + 1, shape, crs, values))
     if not polygons:
         raise UserError(path, f"holds no polygons ({', '.join(sorted(others)) or 'nothing'})")
     for one in polygons:
@@ -108,6 +98,43 @@ def drawn_polygons(path: Path, has_fields: bool = True) -> tuple[list[Drawn], Co
                 path, f"polygon {one.number} of {one.layer} is not valid: {reason}; mend it, or draw it anew"
             )
     return polygons, others
+
+
+def _layers(path: Path, has_fields: bool) -> Iterator[tuple[str, str | None, Any, dict[str, Any]]]:
+    """Name, coordinates, shapes as WKB and fields of each layer."""
+    if path.suffix.lower() == ".parquet":
+        yield _geoparquet(path, has_fields)
+        return
+    import pyogrio  # brings pandas, which nothing else here needs
+
+    try:
+        for layer, kind in pyogrio.list_layers(path):
+            if kind is None:
+                continue
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of single shapes, which are looked at one by one
+                meta, _, stored, fields = pyogrio.raw.read(path, layer=layer, columns=None if has_fields else [])
+            yield layer, meta["crs"], stored, dict(zip(meta["fields"], fields, strict=True))
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
+        raise UserError(path, f"no readable polygons: {one_line(error).split(';')[0]}") from None
+
+
+def _geoparquet(path: Path, has_fields: bool) -> tuple[str, str | None, Any, dict[str, Any]]:
+    """The one layer of a GeoParquet file, which the wheel of pyogrio does not read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        geo = json.loads(pq.read_schema(path).metadata[b"geo"])
+        name = geo["primary_column"]
+        column = geo["columns"][name]
+        table = pq.read_table(path, columns=None if has_fields else [name])
+        stored = np.array(table[name].to_pylist(), dtype=object)
+        fields = {other: table[other].to_pylist() for other in table.column_names if other != name}
+        crs = column.get("crs", "OGC:CRS84")
+    except (pa.ArrowException, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(path, f"no readable GeoParquet: {one_line(error)}") from None
+    return path.stem, json.dumps(crs) if isinstance(crs, dict) else crs, stored, fields
 
 
 def _crs(path: Path, text: str | None) -> CRS:

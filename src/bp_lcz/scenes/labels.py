@@ -9,8 +9,11 @@ from jaxtyping import Bool, Int, Num
 
 from bp_lcz.errors import UserError
 from bp_lcz.scenes.names import naming_texts
-from bp_lcz.scenes.raster import sample
+from bp_lcz.scenes.raster import CELL, CELL_PIXELS, Layer, sample
 from bp_lcz.scheme import CLASS_COUNT, CODES
+
+MIN_SHARE = 0.5
+"""Of a cell that its class covers."""
 
 
 def label_band(path: Path, zones: Any) -> tuple[int, list[str]]:
@@ -75,13 +78,33 @@ def read_label_map(path: Path) -> dict[str, int | None]:
     return {value: None if code is None else CODES.index(str(code)) for value, code in pairs.items()}
 
 
-def classes_of(
+class RasterCells:
+    """Zones of cells by a raster: the class that covers most of a cell, if that is enough of it.
+
+    Attributes:
+        unlabelled: what is said of patches without a zone.
+    """
+
+    def __init__(self, zones: Layer, lookup: dict[int, int], min_share: float | None) -> None:
+        self._zones, self._lookup, self._least = zones, lookup, MIN_SHARE if min_share is None else min_share
+        self.unlabelled = f"without a class on {self._least:.0%} of the cell in the middle"
+
+    def classes(self, row: int, columns: Int[np.ndarray, " patch"]) -> Int[np.ndarray, " patch"]:
+        """Class index 0..16 of the patches whose corners these pixels of the grid are, -1 where there is none."""
+        classes = _classes_of(*self._zones.read(row + CELL.start, CELL_PIXELS), self._lookup)
+        windows = np.lib.stride_tricks.sliding_window_view(classes, CELL_PIXELS, axis=1)
+        cells = windows[:, columns + CELL.start]  # (row, patch, column)
+        counts = (cells[..., None] == np.arange(CLASS_COUNT)).sum(axis=(0, 2))
+        return np.where(counts.max(axis=1) >= self._least * CELL_PIXELS**2, counts.argmax(axis=1), -1)
+
+
+def _classes_of(
     values: Num[np.ndarray, "1 row column"], known: Bool[np.ndarray, "row column"], lookup: dict[int, int]
-) -> Int[np.ndarray, "1 row column"]:
+) -> Int[np.ndarray, "row column"]:
     """Class index 0..16 of each pixel, -1 where there is none."""
     whole, place = np.unique(np.where(known, values[0], 0), return_inverse=True)
     classes = np.array([lookup.get(int(value), -1) for value in whole])[place].reshape(known.shape)
-    return np.where(known, classes, -1)[None]
+    return np.where(known, classes, -1)
 
 
 def source_of(labels: Path, label_map: Path | None) -> str:

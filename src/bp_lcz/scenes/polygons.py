@@ -24,8 +24,7 @@ from bp_lcz.scheme import CODES, NAMES
 
 Overlaps = Literal["refuse", "leave-out"]
 
-FORMATS = (".geojson", ".json", ".gpkg", ".shp", ".kml", ".kmz", ".fgb", ".gml")
-"""Ends of names of files that are taken for polygons, and not for rasters."""
+_FORMATS = (".geojson", ".json", ".gpkg", ".shp", ".kml", ".kmz", ".fgb", ".gml", ".parquet")
 
 _FIELDS = ("lcz", "lczclass", "lczcode", "lcztype", "lczprimary", "class", "classname", "zone", "label", "gridcode")
 """Usual names of the field of zones, without regard to case and signs; the first that is there is taken."""
@@ -34,7 +33,7 @@ _NAME = "name"
 _CHECKS = ("qcstep1", "qcstep2", "qcstep3")
 """Of the LCZ Generator; a polygon that failed one is left out."""
 _FAILED = ("false", "f", "0", "no", "n")
-_ORIGINS = {"licences": ("license", "licence"), "authors": ("author", "authors", "attribution")}
+_ORIGINS = {"licences": ("license", "licence"), "authors": ("author", "authors", "attribution"), "sources": ("source",)}
 _DEGREES = CRS.from_epsg(4326)
 _DEGREE_M = 111_195.0
 _LEAST_M2 = 100.0
@@ -76,13 +75,17 @@ class _Named:
 
 
 def read_zones(
-    path: Path, field: str | None = None, label_map: Path | None = None, overlaps: Overlaps = "refuse"
+    path: Path,
+    field: str | None = None,
+    label_map: Path | None = None,
+    overlaps: Overlaps = "refuse",
+    within: tuple[float, float, float, float] | None = None,
 ) -> Zones:
     """Polygons of local climate zones of a file.
 
     Zones are ``1`` to ``17``, ``1`` to ``10`` and ``A`` to ``G``, or ``101`` to ``107``, each with or without ``LCZ``
-    before it, or the English names. Polygons without a zone, of a zone that the map drops, drawn a second time, or
-    failed by a check of the LCZ Generator are left out and counted.
+    before it, or the English names. Polygons elsewhere, without a zone, of a zone that the map drops, failed by a check
+    of the LCZ Generator, or drawn a second time are left out and counted.
 
     Args:
         path: in any format of GDAL and any coordinates.
@@ -90,6 +93,7 @@ def read_zones(
             folders) if there are several, else those of the polygons.
         label_map: JSON from other values or names to codes, or to null, which drops them.
         overlaps: of polygons of different zones: ``refuse`` them, or ``leave-out`` the ground on which they differ.
+        within: west, south, east, north in degrees, beyond which polygons are left out.
 
     Raises:
         UserError: for the reasons of `drawn_polygons`, if nothing tells zones, something that should is no zone,
@@ -98,12 +102,13 @@ def read_zones(
     drawn, others = drawn_polygons(path)
     known = {} if label_map is None else read_label_map(label_map)
     origin, texts = _texts(path, drawn, field, known)
+    origin += f" and {label_map.name}" if label_map else ""
     left_out = others
-    kept = list(_tidied(path, drawn, texts, known, left_out))
+    kept = list(_tidied(path, drawn, texts, known, within, left_out))
     _check(path, kept, left_out)
     kept, dropped = _without_contradictions(path, kept, overlaps, left_out)
     _check(path, kept, left_out)
-    lines = [f"{path.name}: {counted(len(kept), 'polygon')} of {_per_zone(kept)}; zones by {origin}"]
+    lines = [f"{path.name}: {counted(len(kept), 'polygon')} of {_per_zone(kept)}; zones from {origin}"]
     lines += [f"{path.name}: left out {_told(left_out)}"] * bool(left_out)
     lines += [f"{path.name}: {text}" for text in dropped]
     origins = _origins([one.drawn for one in kept])
@@ -111,9 +116,14 @@ def read_zones(
         shapes=tuple(one.shape for one in kept),
         classes=np.array([one.zone for one in kept]),
         ids=tuple(one.id for one in kept),
-        source="; ".join([f"polygons of {path.name}, zones by {origin}", *origins]),
+        source="; ".join([f"polygons of {path.name}, zones from {origin}", *origins]),
         lines=(*lines, *(f"{path.name}: {text}" for text in origins)),
     )
+
+
+def are_polygons(path: Path) -> bool:
+    """Whether the name of a file tells polygons, and no raster."""
+    return path.suffix.lower() in _FORMATS
 
 
 def zone_named(text: str) -> int | None:
@@ -198,10 +208,15 @@ def _listed(texts: list[str]) -> str:
 
 
 def _tidied(
-    path: Path, drawn: list[Drawn], texts: list[str | None], known: dict[str, int | None], left_out: Counter[str]
+    path: Path,
+    drawn: list[Drawn],
+    texts: list[str | None],
+    known: dict[str, int | None],
+    within: tuple[float, float, float, float] | None,
+    left_out: Counter[str],
 ) -> Iterator[_Named]:
     """The polygons that have a zone, each once."""
-    several = len({one.layer for one in drawn}) > 1
+    has_layers = len({one.layer for one in drawn}) > 1
     seen: set[tuple[int, bytes]] = set()
     for one, text in zip(drawn, texts, strict=True):
         zone = None
@@ -212,6 +227,7 @@ def _tidied(
         shape = _unbroken(moved(path, one.shape, one.crs, _DEGREES), one.crs)
         form = (zone or 0, np.round(shapely.get_coordinates(shape.normalize()), 6).tobytes())
         reasons = (
+            ("outside the scene", within is not None and not _meets(shape, within)),
             ("without a zone", text is None),
             ("that --label-map drops", text is not None and zone is None),
             (f"failed by {', '.join(failed)}", bool(failed)),
@@ -222,12 +238,19 @@ def _tidied(
             left_out[str(reason)] += 1
             continue
         seen.add(form)
-        name = f"{one.layer} #{one.number}" if several else f"#{one.number}"
+        name = f"{one.layer} #{one.number}" if has_layers else f"#{one.number}"
         yield _Named(one, name, zone, shape)
 
 
 def _is_false(value: Any) -> bool:
     return str(value).strip().casefold() in _FAILED
+
+
+def _meets(shape: BaseGeometry, box: tuple[float, float, float, float]) -> bool:
+    west, south, east, north = shape.bounds
+    # Degrees of longitude begin anew at 180.
+    is_beside = all(east + turn <= box[0] or west + turn >= box[2] for turn in (-360, 0, 360))
+    return not is_beside and south < box[3] and north > box[1]
 
 
 def _unbroken(shape: BaseGeometry, own: CRS) -> BaseGeometry:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
 from bp_lcz.errors import UserError
@@ -22,7 +22,7 @@ from bp_lcz.so2sat.writer import new_patches
 
 _ROWS = 128
 _DEALS = 20
-"""How often cities or blocks are dealt out until no split is empty."""
+"""How often units are dealt out until no split lacks what it could have."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class SplitRule:
     """How patches are divided.
 
     Attributes:
-        by: whole cities, or square blocks of each projection's grid.
+        by: whole cities, square blocks of each projection's grid, or places of polygons, which `tile` knows.
         shares: of the patches that training, validation and testing should get; where files are testing, the first two
             are of the others.
         block_m: side of a block in m; None takes a sixth of the largest city, at least 640 m and at most 5 km.
@@ -39,7 +39,7 @@ class SplitRule:
         testing: names of files whose patches are all testing, so that only the others are dealt out.
     """
 
-    by: Literal["city", "block"] = "block"
+    by: Literal["city", "block", "polygon"] = "block"
     shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
     block_m: float | None = None
     gap_m: float = OVERLAP_M
@@ -98,10 +98,12 @@ def new_folder(out: Path) -> Iterator[Path]:
         yield folder
 
 
-def write_splits(files: Sequence[Path], out: Path, rule: SplitRule) -> list[str]:
+def write_splits(
+    files: Sequence[Path], out: Path, rule: SplitRule, unit: Int[np.ndarray, " patch"] | None = None
+) -> list[str]:
     """Stream all patches of some files into ``training.h5``, ``validation.h5``, ``testing.h5`` and geo files in `out`.
 
-    Types, channels and ``source`` are kept; files are contiguous.
+    Types, channels and ``source`` are kept; files are contiguous. Units that are given are dealt out class by class.
     """
     with ExitStack() as stack:
         readers = [stack.enter_context(open_patches(path)) for path in files]
@@ -117,63 +119,97 @@ def write_splits(files: Sequence[Path], out: Path, rule: SplitRule) -> list[str]
         is_testing = np.concatenate([np.full(reader.count, reader.path.name in rule.testing) for reader in readers])
         if missing := set(rule.testing) - {path.name for path in files}:
             raise UserError(f"--testing {sorted(missing)[0]}", "no such file of patches in the folders")
-        part = assign(geo, rule, is_testing)
+        part = assign(geo, rule, is_testing, unit, None if unit is None else label > 0)
         _write(readers, geo, part, out)
     return _account(part, label, rule)
 
 
 def assign(
-    geo: Geo, rule: SplitRule, is_testing: Bool[np.ndarray, " patch"] | None = None
+    geo: Geo,
+    rule: SplitRule,
+    is_testing: Bool[np.ndarray, " patch"] | None = None,
+    unit: Int[np.ndarray, " patch"] | None = None,
+    strata: Bool[np.ndarray, "patch stratum"] | None = None,
 ) -> Int[np.ndarray, " patch"]:
     """Split of each patch: 0 training, 1 validation, 2 testing, -1 left out for the sake of the gap.
 
-    Cities or blocks are dealt out in random order, each to the split that lacks most of its share. Then patches
-    nearer than the gap to testing are taken from validation, and those nearer to either from training. Where that
-    leaves a split empty they are dealt out again.
+    Units are dealt out in random order, each to the split that lacks most of its share. Then patches nearer than the
+    gap to testing are taken from validation, and those nearer to either from training. Where that leaves a split
+    empty, or without a stratum that it could have, they are dealt out again.
 
     Args:
         geo: where the patches lie.
         rule: how to divide.
         is_testing: which patches are testing beforehand; the others are dealt out to training and validation alone.
+        unit: number of the group of each patch that stays together; None takes cities or blocks by the rule.
+        strata: kinds of patches, such as classes, of each of which every split gets its share; None tells none apart.
 
     Raises:
-        UserError: if there are fewer cities or blocks than splits, a city of testing is among those to be dealt out, or
-            the gap leaves a split empty.
+        UserError: if there are fewer units than splits, a city of testing is among those to be dealt out, or the gap
+            leaves a split empty.
     """
     fixed = np.zeros(len(geo.city), dtype=bool) if is_testing is None else is_testing
     if rule.by == "city" and (torn := set(geo.city[fixed]) & set(geo.city[~fixed])):
         raise UserError(f"--testing of {sorted(torn)[0]}", "has patches in other files, too, and cities stay whole")
     count = len(SPLITS) - bool(fixed.any())
-    unit = _units(Geo(geo.city[~fixed], geo.epsg[~fixed], geo.tfw[~fixed]), rule)
-    sizes = np.bincount(unit)
+    if unit is None:
+        unit = _units(Geo(geo.city[~fixed], geo.epsg[~fixed], geo.tfw[~fixed]), rule)
+    strata = np.ones((len(fixed), 1), dtype=bool) if strata is None else strata[:, strata.any(axis=0)]
+    sizes = np.zeros((unit.max(initial=-1) + 1, strata.shape[1]))
+    np.add.at(sizes, unit, strata[~fixed])
     if len(sizes) < count:
-        remedy = "take --by block" if rule.by == "city" else "take a smaller --block-size"
         needed = "two" if fixed.any() else "three"
-        raise UserError(f"--by {rule.by}", f"{counted(len(sizes), rule.by)} cannot make {needed} splits; {remedy}")
+        raise UserError(
+            f"--by {rule.by}", f"{counted(len(sizes), rule.by)} cannot make {needed} splits; {_MORE[rule.by]}"
+        )
     draw = np.random.default_rng(rule.seed)
+    unavoidable = np.maximum(count - (sizes > 0).sum(axis=0), 0).sum()
+    deals = []
     for _ in range(_DEALS):
         part = np.full(len(fixed), len(SPLITS) - 1)
         part[~fixed] = _deal(rule.shares[:count], sizes, draw.permutation(len(sizes)))[unit]
         for loser in (1, 0):
             part[_near(geo, part == loser, part > loser, rule.gap_m)] = -1
-        empty = [split for number, split in enumerate(SPLITS) if not (part == number).any()]
-        if not empty:
+        present = np.array([strata[part == number].any(axis=0) for number in range(len(SPLITS))])
+        deals.append(((~present).sum(), part))
+        if deals[-1][0] <= unavoidable:
             return part
+    full = [deal for deal in deals if all((deal[1] == number).any() for number in range(len(SPLITS)))]
+    if full:
+        return min(full, key=lambda deal: int(deal[0]))[1]
+    empty = next(split for number, split in enumerate(SPLITS) if not (part == number).any())
     raise UserError(
-        f"--gap {rule.gap_m:g}", f"leaves no patch in {empty[0]}; take larger blocks, another seed or more data"
+        f"--gap {rule.gap_m:g}", f"leaves no patch in {empty}; take larger blocks, another seed or more data"
     )
 
 
-def _deal(shares: Sequence[float], sizes: Int[np.ndarray, " unit"], order: np.ndarray) -> Int[np.ndarray, " unit"]:
-    """Split of each city or block."""
+_MORE = {
+    "city": "take --by block",
+    "block": "take a smaller --block-size",
+    "polygon": "draw polygons in more places",
+}
+
+
+def _deal(
+    shares: Sequence[float], sizes: Float[np.ndarray, "unit stratum"], order: Int[np.ndarray, " unit"]
+) -> Int[np.ndarray, " unit"]:
+    """Split of each unit."""
     owner = np.full(len(sizes), -1)
-    lacking = np.array(shares) / sum(shares) * sizes.sum()
-    for position, one in enumerate(order):
-        empty = [s for s in range(len(shares)) if not (owner == s).any()]
-        must = len(order) - position == len(empty)
-        chosen = max(empty if must else range(len(shares)), key=lambda s: float(lacking[s]))
+    total = sizes.sum(axis=0)
+    lacking = np.outer(np.array(shares) / sum(shares), total)
+    present = np.zeros(lacking.shape, dtype=bool)
+    to_come = (sizes > 0).sum(axis=0)
+    for one in order:
+        its = np.flatnonzero(sizes[one])
+        # Splits that get nothing of a stratum unless they get it now: as many units are left as there are such splits.
+        must = ~present[:, its] & (to_come[its] <= (~present[:, its]).sum(axis=0))
+        candidates = np.flatnonzero(must.any(axis=1)) if must.any() else np.arange(len(shares))
+        need = (lacking[:, its] / total[its]) @ (sizes[one, its] / total[its])
+        chosen = candidates[need[candidates].argmax()]
         owner[one] = chosen
         lacking[chosen] -= sizes[one]
+        present[chosen, its] = True
+        to_come[its] -= 1
     return owner
 
 

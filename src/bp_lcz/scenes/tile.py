@@ -1,7 +1,8 @@
 """Own Sentinel scenes into patches: co-registered scenes to So2Sat's keys and geo files.
 
-A patch is the 320 m round a cell of the scene's grid; labels are warped onto that grid. Scenes are read in strips of
-32 rows, so memory grows with the width of a scene and not with its area.
+A patch is the 320 m round a cell of the scene's grid. Its label is that of the cell, by a raster that is warped onto
+the grid or by polygons. Scenes are read in strips of 32 rows, so memory grows with the width of a scene and not with
+its area.
 """
 
 from contextlib import ExitStack
@@ -11,18 +12,22 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, Shaped
 from rasterio.enums import Resampling
+from rasterio.transform import array_bounds
+from rasterio.warp import transform_bounds
 from tqdm import tqdm
 
 from bp_lcz.bands import PATCH_SIDE
-from bp_lcz.errors import UserError
-from bp_lcz.scenes.labels import class_lookup, classes_of, label_band, source_of
+from bp_lcz.errors import UsageError, UserError
+from bp_lcz.scenes.cells import PolygonCells
+from bp_lcz.scenes.labels import RasterCells, class_lookup, label_band, source_of
 from bp_lcz.scenes.plausible import Stored
-from bp_lcz.scenes.raster import CELL, Layer, check_overlap, on_grid, opened
+from bp_lcz.scenes.polygons import Overlaps, are_polygons, read_zones
+from bp_lcz.scenes.raster import CELL, check_overlap, on_grid, opened
 from bp_lcz.scenes.scene import Scene, SceneOptions, opened_scene
 from bp_lcz.scenes.split import SplitRule, counted, new_folder, write_splits
 from bp_lcz.scheme import CLASS_COUNT, CODES, NAMES
-from bp_lcz.so2sat.geo import PIXEL_M, geo_file_of, world_files
-from bp_lcz.so2sat.layout import KEYS
+from bp_lcz.so2sat.geo import PIXEL_M, geo_file_of, read_geo_of, world_files
+from bp_lcz.so2sat.layout import KEYS, open_patches
 from bp_lcz.so2sat.writer import new_patches
 
 PATCHES = "patches.h5"
@@ -35,21 +40,25 @@ class TileOptions:
     Attributes:
         city: name in the geo file; None takes that of the output folder.
         stride_m: between corners of neighbouring cells, a multiple of 10 m; they stand on multiples of it.
-        min_share: of the cell in a patch's middle that its class must cover.
-        split: rule for the splits; None leaves all patches in one file.
+        min_share: of the cell in a patch's middle that its class must cover in a raster; None takes `MIN_SHARE`.
+        split: rule for the splits, by block of a raster, by polygon of polygons; None leaves all patches in one file.
+        field: of polygons that holds their zones; see `read_zones`.
+        overlaps: of polygons of different zones; see there.
     """
 
     city: str | None = None
     stride_m: int = 100
-    min_share: float = 0.5
+    min_share: float | None = None
     split: SplitRule | None = field(default_factory=SplitRule)
+    field: str | None = None
+    overlaps: Overlaps = "refuse"
 
     def __post_init__(self) -> None:
         if self.city is not None and not self.city.strip():
             raise UserError("--city", "expected a name; leave it out to take that of the folder")
         if self.stride_m <= 0 or self.stride_m % PIXEL_M:
             raise UserError(f"--stride {self.stride_m}", f"expected a positive multiple of {PIXEL_M:g} m")
-        if not 0 < self.min_share <= 1:
+        if self.min_share is not None and not 0 < self.min_share <= 1:
             raise UserError(f"--min-share {self.min_share:g}", "expected a share above 0, at most 1")
 
 
@@ -63,46 +72,98 @@ def cut_scenes(
         out: folder to make: three splits and their geo files, or ``patches.h5`` and ``patches_geo.h5`` without
             labels or without a rule for splits. Without labels there is no key ``label``, without Sentinel-1 no
             key ``sen1``.
-        labels: raster of local climate zones: 1..17, or 1..10 and 101..107; everything else is unlabelled.
-        label_map: JSON from the values of another raster to codes ``1``..``10``, ``A``..``G`` or null; its labels
-            are headed as weak.
+        labels: raster of local climate zones: 1..17, or 1..10 and 101..107, everything else is unlabelled; or polygons
+            of them.
+        label_map: JSON from the values of another raster, or the names of polygons, to codes ``1``..``10``,
+            ``A``..``G`` or null; labels of another raster are headed as weak.
         options: see there.
 
     Returns:
         What was found and done, in lines.
 
     Raises:
-        UserError: for the reasons of `opened_scene`, if labels are no zones, what was cut cannot be what it is
-            stored as, or no patch remains.
+        UserError: for the reasons of `opened_scene` and `read_zones`, if labels are no zones, what was cut cannot be
+            what it is stored as, no patch remains, or polygons stand in too few places for a split.
+        UsageError: if an option is about other labels than those given.
     """
+    _check_options(labels, options)
     with ExitStack() as stack:
         scene = stack.enter_context(opened_scene(scenes))
-        notes, zones, lookup = list(scene.lines), None, None
-        if labels is not None:
-            raster = stack.enter_context(opened(labels))
-            check_overlap(labels, raster, *scene.first)
-            band, said = label_band(labels, raster)
+        notes = list(scene.lines)
+        cells: RasterCells | PolygonCells | None = None
+        source = None
+        if labels is not None and are_polygons(labels):
+            cells, source, said = _polygon_cells(labels, label_map, scene, options)
             notes += said
-            zones = on_grid(stack, labels, raster, scene.ground, [band], Resampling.nearest)
-            lookup = class_lookup(labels, raster, band, label_map)
-        writer = _Strips(scene, zones, lookup, options)
+        elif labels is not None:
+            cells, said = _raster_cells(stack, labels, label_map, scene, options)
+            notes += said
+            source = source_of(labels, label_map)
+        writer = _Strips(scene, cells, options)
         folder = stack.enter_context(new_folder(out))
         path = folder / PATCHES
-        source = None if labels is None else source_of(labels, label_map)
         writer.write(path, options.city or out.name or "city", source)
-        notes += writer.losses()
+        losses = writer.losses() + (cells.lines() if isinstance(cells, PolygonCells) else [])
+        notes += losses
         if not writer.kept:
-            raise UserError(scenes.s2[0], f"no patch remains: {'; '.join(writer.losses())}")
+            raise UserError(labels or scenes.s2[0], f"no patch remains: {'; '.join(losses)}")
         writer.stored.check(scenes.s1[0] if scenes.s1 else scenes.s2[0], scenes.s2[0])
         notes += writer.stored.lines()
         if labels is not None:
             notes += [f"{labels.name}: {writer.classes()}", *writer.stored.warnings(labels)]
         if labels is None or options.split is None:
             return [*notes, f"{PATCHES}  {counted(writer.kept, 'patch')}"]
-        notes += write_splits([path], folder, options.split)
+        unit = None
+        if isinstance(cells, PolygonCells):
+            unit, said = _places(path, cells, options.split)
+            notes += said
+        notes += write_splits([path], folder, options.split, unit)
         for file in (path, geo_file_of(path)):
             file.unlink()
         return notes
+
+
+def _check_options(labels: Path | None, options: TileOptions) -> None:
+    is_drawn = labels is not None and are_polygons(labels)
+    rule = options.split
+    for option, is_said, is_about_polygons in (
+        ("--field", options.field is not None, True),
+        ("--overlaps", options.overlaps != "refuse", True),
+        ("--split polygon", rule is not None and rule.by == "polygon", True),
+        ("--min-share", options.min_share is not None, False),
+        ("--block-size", rule is not None and rule.block_m is not None, False),
+        ("--split block", labels is not None and rule is not None and rule.by == "block", False),
+    ):
+        if is_said and is_drawn != is_about_polygons:
+            raise UsageError(option, f"is not for {labels.name if labels else 'a data set without --labels'}")
+
+
+def _raster_cells(
+    stack: ExitStack, path: Path, label_map: Path | None, scene: Scene, options: TileOptions
+) -> tuple[RasterCells, list[str]]:
+    raster = stack.enter_context(opened(path))
+    check_overlap(path, raster, *scene.first)
+    band, said = label_band(path, raster)
+    zones = on_grid(stack, path, raster, scene.ground, [band], Resampling.nearest)
+    return RasterCells(zones, class_lookup(path, raster, band, label_map), options.min_share), said
+
+
+def _polygon_cells(
+    path: Path, label_map: Path | None, scene: Scene, options: TileOptions
+) -> tuple[PolygonCells, str, list[str]]:
+    grid = scene.grid
+    corners = array_bounds(grid.height, grid.width, grid.transform)
+    west, south, east, north = transform_bounds(grid.crs, "EPSG:4326", *corners)
+    within = (west, south, east + 360 * (east < west), north)
+    zones = read_zones(path, options.field, label_map, options.overlaps, within)
+    return PolygonCells(path, zones, grid), zones.source, list(zones.lines)
+
+
+def _places(path: Path, cells: PolygonCells, rule: SplitRule) -> tuple[Int[np.ndarray, " patch"], list[str]]:
+    with open_patches(path) as reader:
+        geo, label = read_geo_of(path, reader.count), reader.labels() > 0
+    assert geo is not None
+    return cells.places(geo, label, rule.gap_m)
 
 
 class _Strips:
@@ -113,8 +174,8 @@ class _Strips:
         stored: what was written, for a last look at it.
     """
 
-    def __init__(self, scene: Scene, zones: Layer | None, lookup: dict[int, int] | None, options: TileOptions) -> None:
-        self._scene, self._zones, self._lookup, self._options = scene, zones, lookup, options
+    def __init__(self, scene: Scene, cells: RasterCells | PolygonCells | None, options: TileOptions) -> None:
+        self._scene, self._cells = scene, cells
         self.stored = Stored(scene.channels)
         self.kept = self._no_data = self._rim = self._unlabelled = 0
         self._classes = np.zeros(CLASS_COUNT, dtype=np.int64)
@@ -131,9 +192,8 @@ class _Strips:
             f"{counted(self._rim, 'patch')} beyond the rim of scene or area dropped",
             *self._scene.losses(),
         ]
-        if self._lookup is not None:
-            unlabelled = counted(self._unlabelled, "patch")
-            lines.append(f"{unlabelled} without a class on {self._options.min_share:.0%} of the cell in the middle")
+        if self._cells is not None:
+            lines.append(f"{counted(self._unlabelled, 'patch')} {self._cells.unlabelled}")
         return lines
 
     def classes(self) -> str:
@@ -149,13 +209,15 @@ class _Strips:
             path,
             self._scene.channels,
             dtype=dict.fromkeys(KEYS, np.float32),
-            has_labels=self._lookup is not None,
+            has_labels=self._cells is not None,
             source=source,
             level=self._scene.level,
             city_bytes=len(name),
         ) as writer:
             for row in tqdm(range(self._top, grid.height - PATCH_SIDE + 1, self._step), desc="tile", unit="strip"):
                 columns, arrays = self._patches(row)
+                if not len(columns):
+                    continue
                 places = {
                     "epsg": np.full(len(columns), grid.crs.to_epsg()),
                     "tfw": world_files(west + PIXEL_M * columns, np.full(len(columns), north - PIXEL_M * row)),
@@ -165,32 +227,30 @@ class _Strips:
             self.kept = writer.count
 
     def _patches(self, row: int) -> tuple[Int[np.ndarray, " patch"], dict[str, np.ndarray]]:
-        """Columns and arrays of the whole patches of one strip."""
+        """Columns and arrays of the whole patches of one strip, which is not read where there is no polygon."""
+        columns = np.arange(self._left, self._scene.grid.width - PATCH_SIDE + 1, self._step)
+        classes = np.zeros(len(columns), int) if self._cells is None else self._cells.classes(row, columns)
+        is_labelled = classes >= 0
+        if isinstance(self._cells, PolygonCells) and not is_labelled.any():
+            self._unlabelled += len(columns)
+            return columns[:0], {}
         strip = self._scene.strip(row)
-        is_beyond = np.asarray(self._cut(strip.outside).any(axis=(1, 2)))
-        keep = ~is_beyond & self._cut(strip.sen1_known & strip.sen2_known & ~strip.masked).all(axis=(1, 2))
-        is_wanted = self._scene.touches(row, self._left + self._step * np.arange(len(keep)))
-        keep &= is_wanted
-        is_beyond |= ~is_wanted
+        is_beyond = self._cut(strip.outside).any(axis=(1, 2)) | ~self._scene.touches(row, columns)
+        is_known = self._cut(strip.sen1_known & strip.sen2_known & ~strip.masked).all(axis=(1, 2))
         self._rim += int(is_beyond.sum())
-        self._no_data += int((~keep & ~is_beyond).sum())
+        self._no_data += int((~is_beyond & ~is_known).sum())
+        keep = ~is_beyond & is_known
+        self._unlabelled += int((keep & ~is_labelled).sum())
+        kept = np.flatnonzero(keep & is_labelled)
         arrays: dict[str, np.ndarray] = {}
-        if self._zones is not None and self._lookup is not None:
-            classes = classes_of(*self._zones.read(row, PATCH_SIDE), self._lookup)[0]
-            cells = self._cut(classes)[:, CELL, CELL].reshape(len(keep), -1)
-            counts = (cells[..., None] == np.arange(CLASS_COUNT)).sum(axis=1)
-            is_labelled = counts.max(axis=1) >= self._options.min_share * cells.shape[1]
-            self._unlabelled += int((keep & ~is_labelled).sum())
-            keep &= is_labelled
-            kept = counts.argmax(axis=1)[keep]
-            self._classes += np.bincount(kept, minlength=CLASS_COUNT)
-            arrays["label"] = np.eye(CLASS_COUNT, dtype=np.float32)[kept]
-        columns = np.flatnonzero(keep)
+        if self._cells is not None:
+            self._classes += np.bincount(classes[kept], minlength=CLASS_COUNT)
+            arrays["label"] = np.eye(CLASS_COUNT, dtype=np.float32)[classes[kept]]
         for key in ("sen1", "sen2"):
             # (channel, patch, row, column) to patches with channels last
-            arrays[key] = self._cut(getattr(strip, key))[:, columns].transpose(1, 2, 3, 0)
+            arrays[key] = self._cut(getattr(strip, key))[:, kept].transpose(1, 2, 3, 0)
         self.stored.add(**arrays)
-        return self._left + columns * self._step, arrays
+        return columns[kept], arrays
 
     def _cut(self, rows: Shaped[np.ndarray, "*channel 32 width"]) -> Shaped[np.ndarray, "*channel patch 32 32"]:
         """Patches of a strip, a view."""
