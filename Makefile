@@ -10,6 +10,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Neither an outer installation nor user packages may leak into results.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_TARGET PIP_PREFIX PIP_ROOT
 export PYTHONNOUSERSITE := 1
+# The path of a clone may hold what a locale cannot say.
+export PYTHONUTF8 := 1
 # Goes before `user = true` in a pip.conf, with which pip installs nothing here.
 export PIP_USER := 0
 

@@ -26,6 +26,7 @@ from bp_lcz.records import Checkpoint
 from bp_lcz.report.claims import load_paper
 from bp_lcz.report.references import load_references
 from bp_lcz.scenes.areas import read_area
+from bp_lcz.scenes.polygons import read_zones
 from bp_lcz.scenes.scene import SceneOptions, opened_scene
 from bp_lcz.scenes.tile import TileOptions, cut_scenes
 from bp_lcz.scoring.score import score_file
@@ -38,6 +39,7 @@ from bp_lcz.text.table import read_prompt_table
 from tests.conftest import ROOT
 from tests.model.packed import small_trial, write_inputs
 from tests.model.test_sen2lcz_weights import random_weights, write_keras
+from tests.scenes.drawn import kml, square, written
 from tests.scenes.safe import L1C, ground, write_item, write_safe, zipped
 from tests.so2sat.patches import random_patches, write_dataset
 
@@ -155,6 +157,14 @@ def _area(folder: Path) -> Path:
     return path
 
 
+def _zones(name: str, driver: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        written(folder / name, driver, [square(0, 0), square(900, 0), square(0, 900)], ["1", "LCZ B", "17"])
+        return folder / name
+
+    return make
+
+
 def _copy_of(name: str) -> Callable[[Path], Path]:
     return lambda folder: Path(shutil.copy(ROOT / name, folder))
 
@@ -246,6 +256,18 @@ TARGETS = {
     "safe-zip": Target(_zipped_safe, _open_scene),
     "stac-item": Target(_item, _open_scene, is_text=True),
     "area": Target(_area, lambda path: read_area(str(path), CRS.from_epsg(32633)) and None, is_text=True),
+    "zones-geojson": Target(_zones("z.geojson", "GeoJSON"), lambda path: read_zones(path) and None, is_text=True),
+    "zones-gpkg": Target(_zones("z.gpkg", "GPKG"), lambda path: read_zones(path) and None),
+    "zones-shp": Target(_zones("z.shp", "ESRI Shapefile"), lambda path: read_zones(path) and None),
+    "zones-dbf": Target(
+        lambda folder: _zones("z.shp", "ESRI Shapefile")(folder).with_suffix(".dbf"),
+        lambda path: read_zones(path.with_suffix(".shp")) and None,
+    ),
+    "zones-kml": Target(
+        lambda folder: kml(folder / "z.kml", {"LCZ 1": [square(0, 0)], "B": [square(900, 0)]}),
+        lambda path: read_zones(path) and None,
+        is_text=True,
+    ),
     "params": Target(_copy_of("params.yaml"), lambda path: load_params(path) and None, is_text=True),
     "profile": Target(_copy_of("profiles/ablation.yaml"), _sections, is_text=True),
     "paper": Target(_copy_of("paper.yaml"), lambda path: load_paper(path, backbone_names()) and None, is_text=True),
