@@ -115,9 +115,10 @@ def test_an_area_elsewhere_is_refused(tmp_path):
     assert caught.value.where == "13,48,14,49"
 
 
-def test_an_area_beyond_what_a_projection_knows_is_one_line(tmp_path):
+@pytest.mark.parametrize("far", [2e12, 1e200])
+def test_an_area_beyond_what_a_projection_knows_is_one_line(tmp_path, far):
     path = tmp_path / "area.gpkg"
-    wkb = np.array([shapely.to_wkb(shapely.box(1e12, 1e12, 2e12, 2e12))])
+    wkb = np.array([shapely.to_wkb(shapely.box(1e12, 1e12, far, 2e12))])
     pyogrio.raw.write(path, wkb, [], fields=[], geometry_type="Polygon", crs=UTM, driver="GPKG")
     with pytest.raises(UserError) as caught:
         read_area(str(path), CRS.from_epsg(32736))

@@ -181,7 +181,7 @@ def moved(where: object, shape: BaseGeometry, own: CRS, crs: CRS) -> BaseGeometr
 
     try:
         moved = shapely.transform(shapely.segmentize(shape, max(east - west, north - south) / _SIDE_PARTS), move)
-    except (RasterioError, CPLE_BaseError):  # of PROJ, beyond what a projection knows
+    except (RasterioError, CPLE_BaseError, shapely.GEOSException):  # of PROJ, beyond what a projection knows
         moved = shapely.Point(np.inf, np.inf)
     if not np.isfinite(shapely.get_coordinates(moved)).all():
         raise UserError(where, f"does not lie within {crs.to_string()}")
