@@ -15,7 +15,7 @@ from bp_lcz.maps.others import Others
 from bp_lcz.maps.reference import Reading, read_reference, seen_cells
 from bp_lcz.records import DataKind
 from bp_lcz.so2sat.geo import world_files
-from tests.maps.rasters import patchy, write_cells
+from tests.maps.rasters import patchy, write_cells, write_map
 from tests.maps.scenes import classifier_of
 from tests.scenes.drawn import geojson, square
 from tests.scenes.rasters import NORTH, UTM, WEST
@@ -122,11 +122,12 @@ def test_polygons_elsewhere_and_those_that_contradict_each_other_are_refused(tmp
     assert (rest.zones[1, 1], rest.zones[5, 5]) == (2, 16)
 
 
-def test_what_polygons_need_is_nothing_for_a_raster(tmp_path):
+def test_what_polygons_need_is_nothing_for_a_raster_and_a_map_of_ours_is_no_reference(tmp_path):
     path = write_cells(tmp_path / "known.tif", patchy(), nodata=0)
-    with pytest.raises(UserError) as refused:
-        read_reference(path, *CELLS, Reading(field="LCZ"))
-    assert refused.value.where == str(path)
+    for reference, reading in ((path, Reading(field="LCZ")), (write_map(tmp_path / "map", patchy()), Reading())):
+        with pytest.raises(UserError) as refused:
+            read_reference(reference, *CELLS, reading)
+        assert refused.value.where == str(reference)
 
 
 def write_places(root, east, north, epsg):

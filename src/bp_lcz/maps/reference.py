@@ -82,9 +82,11 @@ def read_reference(
         reading: of polygons.
 
     Raises:
-        UserError: as `zones_of` and `read_zones`, if no cell has its middle in a polygon, or a raster is to be read as
-            polygons are.
+        UserError: as `zones_of` and `read_zones`, if no cell has its middle in a polygon, a raster is to be read as
+            polygons are, or it is a folder.
     """
+    if path.is_dir():
+        raise UserError(path, "is a folder; a map of ours is no reference, give it to --against or --compare")
     if are_polygons(path):
         return _polygons(path, crs, place, shape, reading)
     if reading != AS_USUAL:
