@@ -28,7 +28,7 @@ def scene_of(level="L1C", year="2024"):
     return SceneFindings(crs=UTM, level=level, files=(file,))
 
 
-MADE = Made("weights", "none", scene_of())
+MADE = Made("weights", "none", scene_of(), 1.5)
 
 
 def own_map(folder, lcz, percent, *, reason=Reason.MAPPED, east=0, made=MADE, crs=UTM):
@@ -41,7 +41,8 @@ def own_map(folder, lcz, percent, *, reason=Reason.MAPPED, east=0, made=MADE, cr
     write_cells(folder / "lcz.tif", lcz.astype(np.uint8), nodata=0, **options)
     write_cells(folder / "probability.tif", shares, nodata=255, **options)
     reasons = np.where(lcz > 0, reason, Reason.RIM).astype(np.uint8)
-    write_cells(folder / "quality.tif", np.stack([reasons] * 4), nodata=255, **options)
+    bands = [reasons * 0, reasons * 0, reasons * 0, reasons, reasons * 0 + 2]  # the last as with --set-coverage
+    write_cells(folder / "quality.tif", np.stack(bands), nodata=255, **options)
     MapReport(
         model=MappedBy(
             **{"name": "small", "trial": "small", "weights_sha256": made.weights_sha256},
@@ -49,6 +50,7 @@ def own_map(folder, lcz, percent, *, reason=Reason.MAPPED, east=0, made=MADE, cr
         ),
         **{"notices": (), "scene": made.scene, "inputs": (), "crs": crs, "west": place.c, "north": place.f},
         **{"rows": lcz.shape[0], "columns": lcz.shape[1], "reasons": {}, "zones": {}, "filter": made.filter},
+        **{"temperature": made.temperature, "set_coverage": None},
         **{"against": None, "accuracy": None, "change": None, "versions": {}},
     ).write(folder / "report.json")
     return folder
@@ -120,14 +122,15 @@ def test_cells_unlike_the_training_data_are_certain_of_nothing(this, tmp_path):
 @pytest.mark.parametrize(
     "kind",
     [
-        {"made": Made("others", "none", scene_of())},
-        {"made": Made("weights", "majority", scene_of())},
-        {"made": Made("weights", "none", scene_of("L2A"))},
+        {"made": Made("others", "none", scene_of(), 1.5)},
+        {"made": Made("weights", "majority", scene_of(), 1.5)},
+        {"made": Made("weights", "none", scene_of("L2A"), 1.5)},
+        {"made": Made("weights", "none", scene_of(), None)},
         {"east": 50},
         {"crs": "EPSG:32632"},
         {"east": 6000},
     ],
-    ids=["model", "filter", "level", "shifted", "zone", "beside"],
+    ids=["model", "filter", "level", "temperature", "shifted", "zone", "beside"],
 )
 def test_maps_that_differ_anyhow_are_refused(tmp_path, kind):
     folder = own_map(tmp_path / "then", patchy(), 98, **kind)
@@ -137,7 +140,7 @@ def test_maps_that_differ_anyhow_are_refused(tmp_path, kind):
 
 
 def test_noise_is_of_the_same_year_and_about_a_change(tmp_path):
-    folder = own_map(tmp_path / "then", patchy(), 98, made=Made("weights", "none", scene_of(year="2016")))
+    folder = own_map(tmp_path / "then", patchy(), 98, made=Made("weights", "none", scene_of(year="2016"), 1.5))
     check_own(folder, MADE, *CELLS)
     with pytest.raises(UserError) as refused:
         check_own(folder, MADE, *CELLS, is_same_year=True)

@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 from bp_lcz.errors import UserError
 from bp_lcz.maps.accuracy import FEW_UNITS, shown
 from bp_lcz.maps.cells import Reason
-from bp_lcz.maps.outputs import CELL_KM2, LCZ, PROBABILITY, QUALITY, REPORT
+from bp_lcz.maps.outputs import CELL_KM2, LCZ, PROBABILITY, QUALITY, QUALITY_BANDS, REPORT
 from bp_lcz.maps.reference import blocks
 from bp_lcz.records import Change, Estimate, MappedPair, MapReport, SceneFindings
 from bp_lcz.scenes.raster import opened, reading
@@ -63,7 +63,9 @@ def read_own(folder: Path, place: Affine, shape: tuple[int, int]) -> OwnCells:
             found[name] = file.read()
     zones = found[LCZ][0].astype(np.int64) - 1
     percent = np.take_along_axis(found[PROBABILITY], np.maximum(zones, 0)[None], axis=0)[0].astype(np.int64)
-    cells = OwnCells(zones, 100 - percent, (found[QUALITY][-1] == Reason.MAPPED) & (zones >= 0))
+    cells = OwnCells(
+        zones, 100 - percent, (found[QUALITY][QUALITY_BANDS.index("reason")] == Reason.MAPPED) & (zones >= 0)
+    )
     here, there = _common(shape, zones.shape, down, across)
     placed = OwnCells(np.full(shape, -1), np.full(shape, 100), np.zeros(shape, bool))
     for values, target in zip(vars(cells).values(), vars(placed).values(), strict=True):
@@ -79,11 +81,13 @@ class Made:
         weights_sha256: of the model.
         filter: that went over the zones.
         scene: what was found in the files.
+        temperature: that calibrated the probabilities.
     """
 
     weights_sha256: str
     filter: str
     scene: SceneFindings
+    temperature: float | None
 
     @property
     def years(self) -> set[str]:
@@ -108,10 +112,11 @@ def check_own(
         UserError: that says which, or that the folder is of another year.
     """
     report = MapReport.read(folder / REPORT)
-    other = Made(report.model.weights_sha256, report.filter, report.scene)
+    other = Made(report.model.weights_sha256, report.filter, report.scene, report.temperature)
     for what, theirs, ours in (
         ("model", other.weights_sha256[:12], made.weights_sha256[:12]),
         ("filter", other.filter, made.filter),
+        ("temperature", other.temperature, made.temperature),
         ("level of Sentinel-2", other.scene.level or "unknown", made.scene.level or "unknown"),
     ):
         if theirs != ours:

@@ -138,6 +138,13 @@ class _Plan:
         return None if coverage is None else set_threshold(calibration, coverage, self.name)
 
     @property
+    def made(self) -> Made:
+        """Of what the map is made."""
+        model = self.classifier.description
+        temperature = model.calibration.temperature if model.calibration else None
+        return Made(model.weights_sha256, self.options.filter, self.scene.findings, temperature)
+
+    @property
     def kept(self) -> np.dtype:
         """What is kept of a cell, with as fine a picture as is worth it."""
         sides = [side for side in (10, 5, 2) if side * max(self.shape) <= MOST_PIXELS]
@@ -258,8 +265,7 @@ def _planned(classifier: Classifier, name: str, options: MapOptions, out: Path |
         plan = _Plan(scene, classifier, name, options, out or Path("map"), notices, files, states(files))
         _check_space(plan)
         _ = plan.threshold  # refuses now a coverage that the model has no threshold for
-        made = Made(classifier.description.weights_sha256, options.filter, scene.findings)
-        options.others.check(made, scene.grid.crs, plan.place, plan.shape)
+        options.others.check(plan.made, scene.grid.crs, plan.place, plan.shape)
         yield plan
 
 
@@ -342,7 +348,7 @@ def _report(
         reasons={kind.word: count for kind, count in zip(Reason, reasons.tolist(), strict=True)},
         zones={zone.code: count for zone, count in zip(ZONES, zones.tolist(), strict=True) if count},
         filter=plan.options.filter,
-        temperature=model.calibration.temperature if model.calibration else None,
+        temperature=plan.made.temperature,
         set_coverage=plan.options.set_coverage,
         against=beside.against,
         accuracy=beside.accuracy,
