@@ -52,6 +52,15 @@ def test_an_empty_argument_is_refused_by_its_option(arguments: list[str]) -> Non
     assert result.stderr.startswith("error: --s2: ")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("TQDM_MININTERVAL", "x"), ("TQDM_NCOLS", ""), ("TQDM_BAR_FORMAT", "{no}")]
+)
+def test_settings_of_progress_bars_that_are_none_are_named(name: str, value: str) -> None:
+    result = bp_lcz("tile", "--s2", "none.tif", "--out", "none", **{name: value})
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert name in result.stderr
+
+
 @pytest.mark.parametrize("command", [*STAGES, *OTHERS])
 def test_every_command_has_help_with_an_example(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])

@@ -193,6 +193,27 @@ def test_an_item_with_another_offset_is_refused(tmp_path, offset):
     assert refused(item).where == str(item)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 2e-4, "much", 0, -1e-4])
+def test_a_scale_that_an_item_states_is_used_or_refused(tmp_path, scale):
+    bands = ground(SIDE, 0)
+    factor = 1e-4 / scale if isinstance(scale, float) and scale > 0 else 1.0
+    assets = {}
+    for band, values in bands.items():
+        write_tif(tmp_path / f"{band}.tif", np.round(values * factor).astype(np.float32)[None])
+        assets[band] = {"href": f"{band}.tif", "raster:bands": [{"scale": scale}]}
+    item = write_item(tmp_path / "item.json", assets)
+    if factor == 1.0:
+        assert refused(item).where == str(item)
+        return
+    land = np.s_[:, : SIDE - 16, : SIDE - 16]  # of the dark corner few whole numbers are left
+    expected = np.stack([bands[band] for band in SEN2_BANDS]) / 1e4
+    np.testing.assert_allclose(read(item)[1].sen2[:, *INSIDE][land], expected[land], atol=6e-4)
+    for band, values in bands.items():
+        write_tif(tmp_path / f"{band}.tif", values.astype(np.uint16)[None])
+    if scale == 1e-3:
+        assert "scale" in refused(item).what
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"assets": 3}', '{"assets": {"a": 1}}', '{"assets": {}}', "{" * 9999])
 def test_what_is_no_item_is_refused(tmp_path, text):
     path = tmp_path / "item.json"

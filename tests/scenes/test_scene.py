@@ -142,6 +142,32 @@ def test_parts_that_differ_are_refused(tmp_path, more):
         assert whole(one, other).sen2_known.sum() == 15_000
 
 
+@pytest.mark.parametrize("turn", [np.s_[:, ::-1], np.s_[:, :, ::-1], np.s_[:, ::-1, ::-1]])
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("sensor", ["s1", "s2"])
+def test_parts_that_are_turned_round_are_refused_although_their_medians_agree(tmp_path, turn, is_first, sensor):
+    rng = np.random.default_rng(0)
+    hills = np.kron(rng.integers(0, 400, (1, 13, 16)), np.ones((1, 10, 10), int))
+    values = optical(160)[:, :130] + hills.astype(np.uint16) if sensor == "s2" else radar(160)[:, :130] + hills / 50
+    left, right = values[:, :, :100].copy(), values[:, :, 60:].copy()
+    whole_place = write_tif(tmp_path / "s2.tif", optical(160))
+    right += np.array(5 if sensor == "s2" else 0.1, right.dtype)  # of another day
+
+    def look(*parts):
+        files = [
+            write_tif(tmp_path / f"{number}.tif", part.astype(values.dtype), west=WEST + 600 * number)
+            for number, part in enumerate(parts)
+        ]
+        scenes = SceneOptions(tuple(files)) if sensor == "s2" else SceneOptions((whole_place,), tuple(files))
+        with opened_scene(scenes):
+            return files
+
+    look(left, right)
+    with pytest.raises(UserError) as caught:
+        look(*((left[turn], right) if is_first else (left, right[turn])))
+    assert caught.value.where in [str(tmp_path / f"{number}.tif") for number in (0, 1)]
+
+
 def test_radar_that_differs_is_refused(tmp_path):
     s2 = write_tif(tmp_path / "s2.tif", optical(100))
     one, other = (write_tif(tmp_path / f"{more}.tif", radar(100) + np.float32(more)) for more in (0, 3))

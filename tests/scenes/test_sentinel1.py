@@ -11,6 +11,7 @@ from bp_lcz.bands import SEN1_BANDS
 from bp_lcz.errors import UserError
 from bp_lcz.scenes.products import open_radar
 from bp_lcz.scenes.sentinel1 import Radar, read_radar
+from tests.refusals import refuses
 from tests.scenes.rasters import radar, write_tif
 
 
@@ -75,6 +76,12 @@ def test_co_polarised_0_of_whole_decibels_is_measured(tmp_path):
     values[0, 10, 10] = 0
     scene = found(write_tif(tmp_path / "s1.tif", values))
     assert scene.values(values[::-1])[1].all()
+
+
+def test_one_polarisation_under_two_names_is_refused_whatever_the_units(tmp_path):
+    path = write_tif(tmp_path / "s1.tif", radar()[[1, 1]], names=["VV", "VH"])
+    with refuses(path):
+        found(path, units="db")
 
 
 def test_cross_polarised_0_in_decibels_is_no_data(tmp_path):

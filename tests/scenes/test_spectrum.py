@@ -6,6 +6,7 @@ import rasterio
 
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UsageError, UserError
+from bp_lcz.scenes.names import ORDERS
 from bp_lcz.scenes.scene import SceneOptions, opened_scene
 from tests.scenes.rasters import write_tif
 from tests.scenes.safe import L1C
@@ -160,3 +161,61 @@ def test_one_band_under_two_names_is_refused_by_both(tmp_path):
     told = refused(write_tif(tmp_path / "s2.tif", twice + 1000), s2_level="L1C")
     assert "B03" in told
     assert "B04" in told
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_two_bands_that_agree_in_many_pixels_are_one(tmp_path, share):
+    twice = numbers(LAND)
+    is_copied = np.random.default_rng(0).random(twice[0].shape) < share
+    twice[5][is_copied] = twice[8][is_copied]
+    told = refused(write_tif(tmp_path / "s2.tif", twice + 1000))
+    assert "B07" in told
+    assert "B11" in told
+
+
+@pytest.mark.parametrize("bands", [[0, 1, 2, 6], [3, 4, 5, 7, 8, 9], [0, 2, 4, 6, 8], [0, 1, 2, 3, 4], [3, 4, 5]])
+@pytest.mark.parametrize("land", [ground(TOWN, TOWN, POND), ground(WOOD, WOOD, TOWN, POND)], ids=["town", "wood"])
+def test_some_bands_with_another_offset_are_refused(tmp_path, bands, land):
+    mixed = numbers(land)
+    mixed[bands] += 1000
+    refused(write_tif(tmp_path / "s2.tif", mixed, names=list(SEN2_BANDS)), s2_level="L2A")
+
+
+def test_blue_for_red_is_refused_by_order_and_warned_of_by_name(tmp_path):
+    order = [2, 1, 0, *range(3, 10)]
+    swapped = numbers(ground(WOOD, TOWN, RED_ROOFS, POND))[order]
+    told = refused(write_tif(tmp_path / "s2.tif", swapped), s2_level="L2A", s2_offset=0.0)
+    assert "--s2-bands" in told
+    named = write_tif(tmp_path / "named.tif", swapped, names=list(SEN2_BANDS))
+    with opened_scene(SceneOptions((named,), s2_offset=0.0)) as scene:
+        assert any("warning" in line and "B02" in line for line in scene.lines)
+
+
+def test_a_band_that_is_turned_round_is_warned_of(tmp_path):
+    turned = numbers(ground(*([factor * value for value in TOWN] for factor in (0.5, 1.0, 1.6))))
+    turned[3] = turned[3, :, ::-1]
+    with opened_scene(SceneOptions((write_tif(tmp_path / "s2.tif", turned),), s2_offset=0.0)) as scene:
+        assert any("warning" in line and "B05" in line for line in scene.lines)
+
+
+def test_names_of_the_user_against_clear_descriptions_are_warned_of(tmp_path):
+    path = write_tif(tmp_path / "s2.tif", numbers(LAND), names=list(SEN2_BANDS))
+    swapped = ("B03", "B02", *SEN2_BANDS[2:])
+    for named, warns in ((swapped, True), (SEN2_BANDS, False)):
+        with opened_scene(SceneOptions((path,), s2_bands=named)) as scene:
+            assert any("warning" in line and "B03 is band 1" in line for line in scene.lines) == warns
+
+
+@pytest.mark.shared
+def test_real_scenes_and_crops_pass_and_other_orders_do_not(tmp_path, shared_data):
+    for path in sorted(shared_data.glob("scenes/*/s2_*.tif")):
+        with rasterio.open(path) as file:
+            stored = file.read()
+        names = SEN2_BANDS if len(stored) == 10 else ORDERS[len(stored)]
+        ten = stored[[names.index(band) for band in SEN2_BANDS]]
+        for row, column in ((0, 0), (0, 112), (112, 0), (112, 112)):
+            crop = ten[:, row : row + 112, column : column + 112]
+            with opened_scene(SceneOptions((write_tif(tmp_path / "crop.tif", crop),), s2_level="L2A")) as scene:
+                assert not any("warning" in line for line in scene.lines)
+        for order in (range(9, -1, -1), (2, 1, 0, *range(3, 10)), (0, 1, 2, 6, 3, 4, 5, 7, 8, 9)):
+            refused(write_tif(tmp_path / "order.tif", ten[list(order)]), s2_level="L2A")

@@ -3,7 +3,9 @@
 Imports of libraries happen inside the commands: ``bp-lcz --help`` must not load torch.
 """
 
+import contextlib
 import ctypes
+import io
 import os
 import re
 import signal
@@ -85,11 +87,14 @@ def main() -> None:
     keep_loopback_direct()
     # As an exception, so that half-written outputs are removed on the way out.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    settings = sorted(name for name in os.environ if name.startswith("TQDM_"))
     if not sys.stderr.isatty():
         # A progress bar in a log: a line every ten seconds.
         os.environ.setdefault("TQDM_MININTERVAL", "10")
     Ending.write(None)
     try:
+        if settings:
+            _check_progress_bars(", ".join(settings))
         _refuse_empty(sys.argv)
         app()
     except UserError as error:
@@ -121,6 +126,18 @@ def main() -> None:
         # HDF5 never lets go of a file that it could not finish, and would bring the process down on its way out.
         sys.stdout.flush()
         os._exit(UserError.status)
+
+
+def _check_progress_bars(settings: str) -> None:
+    """tqdm takes what its bars are from the environment when it is imported, and fails then or when it draws one."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            from tqdm import tqdm
+
+            with tqdm(total=2, desc="bar", unit="unit") as bar:
+                bar.update(2)
+    except Exception as error:
+        raise UserError(settings, f"no settings of progress bars ({one_line(error)}); unset them") from None
 
 
 def _end(line: str, status: int = UserError.status) -> NoReturn:

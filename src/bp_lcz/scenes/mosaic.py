@@ -6,7 +6,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float, Float32, Shaped
 from shapely import Polygon, union_all
 
 from bp_lcz.errors import UserError
@@ -16,16 +16,22 @@ from bp_lcz.scenes.raster import Grid
 from bp_lcz.scenes.sentinel1 import Radar
 from bp_lcz.scenes.sentinel2 import Optical
 from bp_lcz.scenes.stack import Stack, StackLayer
+from bp_lcz.scenes.still import ROWS_AROUND, grown, is_still_at_rim, still
 from bp_lcz.so2sat.geo import PIXEL_M
 
-MARGIN = 8
-"""Rows beyond those asked for that values may depend on."""
+MARGIN = ROWS_AROUND
+"""Rows beyond those asked for that values may depend on; the Lee filter looks at fewer."""
 _MOST_REFLECTANCE = 0.03
 _MOST_DECIBELS = 2.0
 _PLACES, _ROWS = 12, 8
 """Where an overlap is looked at: so many places of so many rows."""
-_ENOUGH = 64
+_ENOUGH, _CELLS = 64, 24
 _TOUCHING_M = PIXEL_M
+_ALIKE, _BETTER = 0.6, 0.25
+"""Correlation with which two parts show one place, and by how much one that is turned round fits better."""
+_TURNS = (("upside down", True, False), ("mirrored", False, True), ("turned by 180 degrees", True, True))
+Form = Callable[[np.ndarray], np.ndarray]
+"""Values to those that are compared."""
 
 
 @dataclass
@@ -75,7 +81,13 @@ class MosaicPart:
         """Values, and where they are known."""
         margin = MARGIN if self.is_filtered or self.form.looks_around else 0
         stored, declared = self.layer.read(row - margin, rows + 2 * margin)
-        values, possible = self.form.values(stored)
+        if not margin and is_still_at_rim(stored):
+            margin = MARGIN
+            stored, declared = self.layer.read(row - margin, rows + 2 * margin)
+        stands_still = still(stored)
+        values, possible = self.form.values(stored, stands_still)
+        if stands_still is not None and self.layer.is_warped:
+            possible &= ~grown(stands_still.any(axis=0) & declared & ~possible)
         known = declared & possible
         if self.is_filtered:
             values = lee(values, known)
@@ -131,18 +143,24 @@ def _check_alike(one: MosaicPart, other: MosaicPart, grid: Grid) -> None:
     if common.is_empty:
         return
     is_radar = isinstance(one.form, Radar)
-    form: Callable[[np.ndarray], np.ndarray] = (lambda v: 10 * np.log10(np.maximum(v, 1e-6))) if is_radar else np.array
+    form: Form = (lambda v: 10 * np.log10(np.maximum(v, 1e-6))) if is_radar else np.array
     top, bottom = ((grid.transform.f - north) / PIXEL_M for north in (common.bounds[3], common.bounds[1]))
-    starts = np.unique(np.linspace(top, max(bottom - _ROWS, top), _PLACES).astype(int))
-    differences = []
-    for row in starts.tolist():
+    starts = np.unique(np.linspace(top, max(bottom - _ROWS, top), _PLACES).astype(int)).tolist()
+    differences, alike = [], []
+    for row in starts:
         (here, known), (there, is_known) = (part.read(row, _ROWS) for part in (one, other))
         both = known & is_known
         differences.append(form(there[:, both]) - form(here[:, both]))
-    one.strange = other.strange = 0
+        alike.append(_cells(form(here), form(there), both))
     found = np.concatenate(differences, axis=1)
-    if found.shape[1] < _ENOUGH:
-        return
+    if found.shape[1] >= _ENOUGH:
+        _check_turned(one, other, grid, starts, form, _correlation(alike))
+        _check_medians(one, other, found)
+    one.strange = other.strange = 0
+
+
+def _check_medians(one: MosaicPart, other: MosaicPart, found: Float[np.ndarray, "channel pixel"]) -> None:
+    is_radar = isinstance(one.form, Radar)
     middle = np.median(found, axis=1)
     if is_radar:
         middle = middle[[name.endswith("intensity") for name in one.form.bands]]
@@ -154,3 +172,71 @@ def _check_alike(one: MosaicPart, other: MosaicPart, grid: Grid) -> None:
             f"differs by {worst:+.2g}{unit} from {one.path.name} where both lie (at most {most:g}): another offset, "
             "level, season or weather; take scenes that agree",
         )
+
+
+def _check_turned(
+    one: MosaicPart, other: MosaicPart, grid: Grid, starts: list[int], form: Form, alike: float | None
+) -> None:
+    """Refuse a part whose pixels go with those of the other one only if they are turned round within their raster.
+
+    Low correlation alone says nothing: fields change, and the sea is noise.
+    """
+    if alike is None or alike > _ALIKE:
+        return
+    for fixed, moved in ((one, other), (other, one)):
+        for name, is_up, is_left in _TURNS:
+            cells = []
+            for row in starts:
+                here, known = fixed.read(row, _ROWS)
+                there, is_known = _turned(moved, grid, row, is_up, is_left)
+                cells.append(_cells(form(here), form(there), known & is_known))
+            turned = _correlation(cells)
+            if turned is not None and turned > max(_ALIKE, alike + _BETTER):
+                raise UserError(
+                    moved.path,
+                    f"it or {fixed.path.name} is {name}: where both lie they have a correlation of {alike:.2f}, and "
+                    f"of {turned:.2f} once one is turned back",
+                )
+
+
+def _turned(
+    part: MosaicPart, grid: Grid, row: int, is_up: bool, is_left: bool
+) -> tuple[np.ndarray, Bool[np.ndarray, "row width"]]:
+    """Rows of a part as they would be if it were turned round within its raster."""
+    west, south, east, north = part.shape.bounds
+    top, bottom = (round((grid.transform.f - y) / PIXEL_M) for y in (north, south))
+    left, right = (round((x - grid.transform.c) / PIXEL_M) for x in (west, east))
+    values, known = part.read(top + bottom - row - _ROWS if is_up else row, _ROWS)
+    if is_up:
+        values, known = values[:, ::-1], known[::-1]
+    if is_left:
+        columns = left + right - 1 - np.arange(grid.width)
+        is_there = (columns >= 0) & (columns < grid.width)
+        columns = columns.clip(0, grid.width - 1)
+        values, known = values[:, :, columns], known[:, columns] & is_there
+    return values, known
+
+
+def _cells(
+    here: Shaped[np.ndarray, "channel row width"],
+    there: Shaped[np.ndarray, "channel row width"],
+    known: Bool[np.ndarray, "row width"],
+) -> Float[np.ndarray, "2 channel cell"]:
+    """Means of squares of `_ROWS` pixels that are known to both, in which speckle and noise are small."""
+    whole = known.shape[1] // _ROWS * _ROWS
+    keep = known[:, :whole].reshape(_ROWS, -1, _ROWS).all(axis=(0, 2))
+    shape = (2, len(here), _ROWS, -1, _ROWS)
+    return np.stack([here, there])[..., :whole].reshape(shape).mean(axis=(2, 4), dtype=np.float64)[..., keep]
+
+
+def _correlation(cells: list[Float[np.ndarray, "2 channel _"]]) -> float | None:
+    """Median over the channels; None for a few cells, or without contrast."""
+    values = np.concatenate(cells, axis=2)
+    if values.shape[2] < _CELLS:
+        return None
+    values -= values.mean(axis=2, keepdims=True)
+    one, other = values
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    if not norms.all():
+        return None
+    return float(np.median((one * other).sum(axis=1) / norms))

@@ -75,14 +75,18 @@ class Radar:
         return self.fill != 0
 
     def values(
-        self, stored: Num[np.ndarray, "band row column"]
+        self,
+        stored: Num[np.ndarray, "band row column"],
+        stands_still: Bool[np.ndarray, "band row column"] | None = None,
     ) -> tuple[Float[np.ndarray, "band row column"], Bool[np.ndarray, "row column"]]:
-        """Linear channels, and where all of them are what backscatter can be."""
+        """Linear channels, and where all of them are what backscatter can be, and none stands still."""
         values = np.multiply(stored, self.scale, dtype=np.float64)
         values += self.shift
         known = (stored != 0).any(axis=0)
         if self.fill:
             known &= (stored != self.fill).all(axis=0)
+        if stands_still is not None:
+            known &= ~stands_still.any(axis=0)
         if self.unit == "db":
             never_zero = values[:1] if stored.dtype.kind in "iu" else values  # VV rounded to 0 dB is bright ground
             known &= ~_outside(values, "db").any(axis=0) & (never_zero != 0).all(axis=0)
@@ -232,6 +236,8 @@ def _belongs(values: Float[np.ndarray, "band pixel"], unit: str) -> bool:
 
 
 def _check_polarisations(path: Path, power: Float[np.ndarray, "band pixel"], asked: str) -> None:
+    if (share := float((power[0] == power[1]).mean())) > _MOST_STRANGE:
+        raise UserError(path, f"VV and VH are equal in {share:.0%} of all pixels: one under two names")
     vh, vv = np.median(power, axis=1)
     if vh > vv:
         raise UserError(

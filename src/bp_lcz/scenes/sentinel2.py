@@ -18,6 +18,7 @@ from bp_lcz.scenes.names import ORDERS, band_name, level_of, moment, naming_text
 from bp_lcz.scenes.raster import majority, pixels_where, sample
 from bp_lcz.scenes.spectrum import check_spectrum
 from bp_lcz.scenes.stack import Stack
+from bp_lcz.scenes.still import min_without_fill
 
 OFFSET_DN = 1000.0
 """Added to digital numbers of Sentinel-2 from processing baseline 04.00 on (25 January 2022)."""
@@ -37,6 +38,8 @@ _NONE_BELOW, _OFFSET_FROM, _OFFSET_TO = 900.0, 970.0, 1600.0
 last both may be, in a bright desert or snow."""
 _DARK, _DARK_TAIL = 0.12, 0.03
 """Reflectance of water at all wavelengths, and beyond one at which it is 0."""
+_CLIPPED = 1.5e-4
+"""Below it lie reflectances of water that Level 2A has clipped to a number of 0 or 1."""
 FIRST_WITH_OFFSET = 4.0
 """Processing baseline."""
 _NAMED_TIME = re.compile(r"(?:S2[A-D]_MSIL(?:1C|2A)|T\d\d[C-X][A-Z]{2})_(\d{8}T\d{6})")
@@ -79,22 +82,24 @@ class Optical:
         return self.has_offset or self.level == "L1C" or self.fill != 0
 
     def values(
-        self, stored: Num[np.ndarray, "10 row column"]
+        self, stored: Num[np.ndarray, "10 row column"], stands_still: Bool[np.ndarray, "10 row column"] | None = None
     ) -> tuple[Float32[np.ndarray, "10 row column"], Bool[np.ndarray, "row column"]]:
-        """Reflectance, and where all bands hold what a reflectance can be."""
+        """Reflectance, and where all bands hold what a reflectance can be, and none stands still but in water."""
         # Scales are positive: the least stored value is the least reflectance.
         least, most = stored.min(axis=0), stored.max(axis=0)
         is_fill = least == most  # in all bands, which no ground is
         known = ~is_fill & (self._reflectance(least) >= REFLECTANCE[0]) & (self._reflectance(most) <= REFLECTANCE[1])
         doubtful = known & (least <= 0)
-        if doubtful.any():
-            is_zero = stored == 0
-            has_zero = is_zero.any(axis=0)
-            doubtful &= has_zero
+        if stands_still is not None or doubtful.any():
+            is_odd = stored == 0
+            if stands_still is not None:
+                is_odd |= stands_still
+            has_odd = is_odd.any(axis=0)
+            doubtful = known & has_odd
             known[doubtful] = False
             if self.looks_around:
-                is_water = _is_water(self._reflectance(stored[:, doubtful]), is_zero[:, doubtful])
-                known[doubtful] = is_water & ~_runs_into(has_zero, is_fill)[doubtful]
+                is_water = _is_water(self._reflectance(stored[:, doubtful]), is_odd[:, doubtful])
+                known[doubtful] = is_water & ~_runs_into(has_odd, is_fill)[doubtful]
         values = np.empty(stored.shape, np.float32)
         for here, band in zip(values, stored, strict=True):
             # Removing the offset can leave noise below 0, which no reflectance is.
@@ -113,25 +118,26 @@ def _is_fill(stored: Num[np.ndarray, "band *shape"]) -> Bool[np.ndarray, "*shape
 
 
 def _is_water(
-    values: Float[np.ndarray, "10 pixel"], is_zero: Bool[np.ndarray, "10 pixel"]
+    values: Float[np.ndarray, "10 pixel"], is_odd: Bool[np.ndarray, "10 pixel"]
 ) -> Bool[np.ndarray, " pixel"]:
-    """Where zeros of single bands are those to which Level 2A clips water.
+    """Where zeros of single bands are those to which Level 2A clips water, or the 1 of some versions.
 
     Water is dark in the near infrared or altogether, and its zeros begin at the longest wavelength.
     """
+    is_clipped = (values >= 0) & (values < _CLIPPED)
     beyond = np.maximum.accumulate(values[::-1], axis=0)[::-1]
     tail = np.concatenate([beyond[1:], np.zeros_like(beyond[:1])])
     infrared = values[[SEN2_BANDS.index(band) for band in ("B07", "B08", "B8A")]].max(axis=0)
     is_dark = (beyond[0] < _DARK) | ((infrared > 0) & (infrared < _DARK))
-    found: np.ndarray = is_dark & (~is_zero | (tail <= _DARK_TAIL)).all(axis=0)
+    found: np.ndarray = is_dark & (~is_odd | (is_clipped & (tail <= _DARK_TAIL))).all(axis=0)
     return found
 
 
 def _runs_into(
-    has_zero: Bool[np.ndarray, "row column"], is_fill: Bool[np.ndarray, "row column"]
+    has_odd: Bool[np.ndarray, "row column"], is_fill: Bool[np.ndarray, "row column"]
 ) -> Bool[np.ndarray, "row column"]:
-    """Where zeros run on into pixels without any data, as those of an edge of a detector's view do."""
-    areas, _ = label(has_zero, structure=np.ones((3, 3)))
+    """Where such pixels run on into pixels without any data, as those of an edge of a detector's view do."""
+    areas, _ = label(has_odd, structure=np.ones((3, 3)))
     found: np.ndarray = np.isin(areas, areas[is_fill])
     return found
 
@@ -204,8 +210,8 @@ def read_optical(
         level, by = asked_level, "by --s2-level"
     said += [f"{path.name}: {evidence}", f"{path.name}: level {level or 'unknown'}, {by}"]
     measured = pixels_where((stored != 0).all(axis=0), stored) * (slope / DN) + (start - offset) / DN
-    naming = None if named is not None else dataset.naming
-    said += check_spectrum(path, measured, level if asked_offset is None else None, naming)
+    naming, by_order = (None, False) if named is not None else (dataset.naming, naming_texts(dataset) is None)
+    said += check_spectrum(path, measured, level if asked_offset is None else None, naming, by_order)
     taken, by = _taken(path, dataset)
     if taken is not None:
         said.append(f"{path.name}: taken {' to '.join(dict.fromkeys(taken))}, by {by}")
@@ -238,7 +244,13 @@ def _names(path: Path, dataset: Stack, named: tuple[str, ...] | None) -> tuple[l
     if twice:
         raise UserError(path, f"has {', '.join(twice)} more than once; {shown}")
     order = ", ".join(f"{number} {name}" for number, name in enumerate(names, start=1) if name)
-    return names, [f"{path.name}: bands {order}, {by}"]
+    said = [f"{path.name}: bands {order}, {by}"]
+    own = [band_name(text or "") for text in dataset.descriptions]
+    if set(SEN2_BANDS) <= set(own) and names != own:
+        other = next(number for number, pair in enumerate(zip(names, own, strict=True), 1) if len(set(pair)) > 1)
+        told = f"{names[other - 1] or 'none'} is band {other}, which its description calls {own[other - 1] or 'none'}"
+        said.append(f"{path.name}: warning: by --s2-bands {told}")
+    return names, said
 
 
 def _level(path: Path, dataset: Stack, names: list[str]) -> tuple[str | None, str]:
@@ -330,7 +342,7 @@ def _darkest(
     numbers = stored * slope + start
     told = (stored != 0) & (numbers >= REFLECTANCE[0] * DN) & (numbers <= REFLECTANCE[1] * DN + OFFSET_DN)
     kept = [band[where] for band, where in zip(numbers, told, strict=True) if where.any()]
-    return min(float(np.quantile(band, _DARKEST)) for band in kept)
+    return min_without_fill(kept, _DARKEST)
 
 
 def _offset(

@@ -8,18 +8,36 @@ from jaxtyping import Float
 
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UserError
+from bp_lcz.scenes.raster import pixels_where
 
 _ENOUGH = 64
 """Pixels of a kind from which on its spectrum tells."""
-_SOME = 10_000
-"""Pixels of which two bands are compared."""
+_SOME = 5_000
+"""Pixels of which bands are compared."""
 _DIM = 0.02
 """Reflectance above which no two bands agree everywhere."""
+_EQUAL = 0.2
+"""Share of such pixels with equal values that no two bands have; at eight real places it is at most 0.07."""
+_VARIED, _ALONE = 0.015, 0.5
+"""Standard deviation of a band from which on it goes with another one, and the correlation: 0.62 in real pieces."""
 _GREEN = (0.15, 2.0)
 """Reflectance of vegetation in the near infrared, at least, and that by the one in red."""
 _CLEARLY = 1.1
 _RED, _MOST_RED, _MOST_OF_ALL = 0.18, 2.2, 0.25
 """Reflectance in red, that by the one in the near infrared, and the share of pixels with both that no ground has."""
+_OFFSET = 0.1
+_BARELY_RED, _DRY = 1.4, 0.4
+"""The same ratio where the ground is dry: B11 by B08, which ice and water have lower."""
+_LAND, _MANY, _CONTRAST = 0.08, 500, 0.01
+"""Reflectance in the near infrared, pixels of it, and standard deviation in blue from which on land tells."""
+_LEAST_RED = 0.85
+"""Standard deviation in red by the one in blue over land; at eight real places it is 1.04 to 2.5."""
+_NEIGHBOURS = (
+    ("B02", "B03", 0.78, 99, 0.05), ("B03", "B04", 0.75, 99, 0.07), ("B04", "B05", 0.75, 99, 0.05),
+    ("B06", "B07", 0.9, 1.45, 0.05), ("B07", "B08", 0.85, 1.18, 0.05), ("B08", "B8A", 0.9, 1.24, 0.05),
+    ("B11", "B12", 0, 1.12, 0.05),
+)  # fmt: skip
+"""Medians of bands side by side over land: the lowest and highest ratio, unless they differ by less than so much."""
 _AIR, _THIN_AIR = 0.06, 0.03
 """Of blue at the top of the atmosphere over black ground, at sea level and at 4,000 m; at three sites it is 0.08."""
 _MOST_RED_AIR = 1.3
@@ -29,15 +47,16 @@ _LOWEST_MEDIAN = -0.02
 
 
 def check_spectrum(
-    path: Path, reflectance: Float[np.ndarray, "10 pixel"], level: str | None, naming: str | None
+    path: Path, reflectance: Float[np.ndarray, "10 pixel"], level: str | None, naming: str | None, by_order: bool
 ) -> list[str]:
-    """Refuse what the pixels contradict; of bands that the user has named in another order, give a warning.
+    """Refuse what the pixels contradict, or warn of it where somebody has said it.
 
     Args:
         path: of the scene.
         reflectance: without any offset, of pixels that all bands know.
         level: that the scene is taken for; None is held against nothing.
         naming: how a user can tell which band is which; None if the user has.
+        by_order: whether bands are taken by their order alone.
 
     Raises:
         UserError: if a band has another unit or offset than the others, two are one, bands have another order, or it
@@ -46,16 +65,26 @@ def check_spectrum(
     said: list[str] = []
     if not reflectance.size:
         return said
-    if found := _same_bands(reflectance):
-        raise UserError(path, f"{found} in all pixels: one band under two names")
+    some = np.ascontiguousarray(reflectance[:, :: max(reflectance.shape[1] // _SOME, 1)])
+    if found := _same_bands(some):
+        raise UserError(path, f"{found}: one band under two names")
+    if found := _alone(some):
+        said.append(f"{path.name}: warning: {found}; is it of another place or time, turned round, or fill in part?")
     medians = np.median(reflectance, axis=1)
     if (lowest := medians.min()) < _LOWEST_MEDIAN:
         band = SEN2_BANDS[int(medians.argmin())]
         raise UserError(path, f"{band} would have a median reflectance of {lowest:.3f}: its units or offset are others")
-    if (found := _wrong_order(reflectance)) and naming is None:
+    unlike, is_offset = _unlike_neighbours(some)
+    if (found := _wrong_order(reflectance) or (unlike if is_offset else "")) and naming is None:
         said.append(f"{path.name}: warning: {found}, as of bands in another order than --s2-bands says")
     elif found:
-        raise UserError(path, f"{found}, which is never so: its bands have another order; {naming}")
+        raise UserError(path, f"{found}, which is never so: bands have another order, or some an offset; {naming}")
+    elif unlike:
+        said.append(f"{path.name}: warning: {unlike}; is one of another unit, place or time?")
+    elif found := _blue_for_red(some):
+        if by_order:
+            raise UserError(path, f"{found}, as if they stood in each other's place; {naming}")
+        said.append(f"{path.name}: warning: {found}, as if they stood in each other's place")
     if level == "L1C" and (found := _not_from_above_the_air(reflectance)):
         raise UserError(
             path,
@@ -67,12 +96,23 @@ def check_spectrum(
 
 def _same_bands(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
     """Two bands that are one; nothing if there are none. Those of dark water may be clipped to one value."""
-    some = reflectance[:, :: max(reflectance.shape[1] // _SOME, 1)]
-    for (first, one), (second, other) in combinations(zip(SEN2_BANDS, some, strict=True), 2):
-        is_bright = (one > _DIM) | (other > _DIM)
-        if is_bright.sum() >= _ENOUGH and (one[is_bright] == other[is_bright]).all():
-            return f"{first} equals {second}"
+    for (first, one), (second, other) in combinations(zip(SEN2_BANDS, reflectance, strict=True), 2):
+        is_bright = np.maximum(one, other) > _DIM
+        if is_bright.sum() >= _ENOUGH and (share := (one[is_bright] == other[is_bright]).mean()) > _EQUAL:
+            return f"{first} and {second} are equal in {share:.0%} of all pixels"
     return ""
+
+
+def _alone(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
+    """A band that varies otherwise than all others; nothing if there is none."""
+    varied = reflectance - reflectance.mean(axis=1, keepdims=True)
+    deviations = varied.std(axis=1)
+    varied /= np.maximum(deviations, 1e-9)[:, None]
+    correlation = varied @ varied.T / varied.shape[1]
+    np.fill_diagonal(correlation, -1)
+    most = np.where(deviations > _VARIED, correlation.max(axis=1), 1)
+    at = int(most.argmin())
+    return f"{SEN2_BANDS[at]} goes with no other band (correlation {most[at]:.2f})" if most[at] < _ALONE else ""
 
 
 def _wrong_order(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
@@ -89,10 +129,39 @@ def _wrong_order(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
             low, high = (float(np.median(band[name][is_green])) for name in (darker, brighter))
             if low > _CLEARLY * high:
                 return f"{darker} is brighter than {brighter} in vegetation ({low:.2f}, {high:.2f})"
-    is_red = (band["B04"] > _RED) & (band["B04"] > _MOST_RED * band["B08"])
-    if is_red.sum() >= _ENOUGH and is_red.mean() > _MOST_OF_ALL:
-        return f"B04 is more than {_MOST_RED:g} times as bright as B08 in {is_red.mean():.0%} of all pixels"
+    is_dry = band["B11"] > _DRY * band["B08"]
+    for ratio, where in ((_MOST_RED, True), (_BARELY_RED, is_dry)):
+        is_red = (band["B04"] > _RED) & (band["B04"] > ratio * band["B08"]) & where
+        if is_red.sum() >= _ENOUGH and is_red.mean() > _MOST_OF_ALL:
+            return f"B04 is more than {ratio:g} times as bright as B08 in {is_red.mean():.0%} of all pixels"
     return ""
+
+
+def _unlike_neighbours(reflectance: Float[np.ndarray, "10 pixel"]) -> tuple[str, bool]:
+    """How bands of nearly one wavelength differ over land as no ground does, and whether an offset is why."""
+    is_land = reflectance[SEN2_BANDS.index("B08")] > _LAND
+    if is_land.sum() < _MANY:
+        return "", False
+    median = dict(zip(SEN2_BANDS, np.median(pixels_where(is_land, reflectance), axis=1).tolist(), strict=True))
+    told = ""
+    for one, other, lowest, highest, least in _NEIGHBOURS:
+        here, there = median[one], median[other]
+        if abs(there - here) > least and not lowest * here <= there <= highest * here:
+            told = f"{one} has a median reflectance of {here:.3f} over land and {other} of {there:.3f}"
+            less = there - _OFFSET, here - _OFFSET
+            if lowest * here <= less[0] <= highest * here or lowest * less[1] <= there <= highest * less[1]:
+                return told, True
+    return told, False
+
+
+def _blue_for_red(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
+    """How B02 and B04 differ over land as they would for each other; nothing if not: soil and plants differ in red."""
+    band = dict(zip(SEN2_BANDS, reflectance, strict=True))
+    is_land = (band["B08"] > _LAND) & (band["B08"] > band["B03"])
+    if is_land.sum() < _MANY:
+        return ""
+    blue, red = (float(band[name][is_land].std()) for name in ("B02", "B04"))
+    return f"B04 varies by {red:.3f} over land and B02 by {blue:.3f}" if blue > max(_CONTRAST, red / _LEAST_RED) else ""
 
 
 def _not_from_above_the_air(reflectance: Float[np.ndarray, "10 pixel"]) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
+
 from bp_lcz.errors import UserError
 from bp_lcz.scenes.names import level_of, moment
 from bp_lcz.scenes.raster import opened
@@ -106,21 +108,35 @@ def _stated(path: Path, item: dict[str, Any], rasters: list[dict[str, Any]]) -> 
     properties = item.get("properties")
     properties = properties if isinstance(properties, dict) else {}
     told = " ".join(str(properties.get(key, "")) for key in ("processing:level", "s2:product_type"))
-    stated = {(str(raster["scale"]), str(raster["offset"])) for raster in rasters if raster["offset"] is not None}
+    scale = _scale(path, {str(raster["scale"]) for raster in rasters if raster["scale"] is not None})
+    stated = {str(raster["offset"]) for raster in rasters if raster["offset"] is not None}
     offset, by = None, ""
     if properties.get("earthsearch:boa_offset_applied") is True:
         offset, by = 0.0, f"earthsearch:boa_offset_applied of {path.name}"
     elif stated:
         if len(stated) > 1:
-            raise UserError(path, "states different scales or offsets of its bands")
-        scale, shift = stated.pop()
+            raise UserError(path, "states different offsets of its bands")
+        shift = stated.pop()
         try:
             offset = -float(shift) * DN + 0.0
         except ValueError:
             raise UserError(path, f"states an offset of {shift[:40]}; expected a number") from None
-        by = f"raster:bands of {path.name}, scale {scale} and offset {shift}"
+        by = f"raster:bands of {path.name}, scale {scale or 1:g} and offset {shift}"
         if offset not in (0.0, OFFSET_DN):
             raise UserError(path, f"states an offset of {shift}; expected -0.1 or 0")
     at = properties.get("datetime")
     first, last = (moment(at or properties.get(f"{end}_datetime")) for end in ("start", "end"))
-    return Stated(path.name, level_of(told), offset, by, (first, last) if first and last else None)
+    return Stated(path.name, level_of(told), offset, by, (first, last) if first and last else None, scale)
+
+
+def _scale(path: Path, stated: set[str]) -> float | None:
+    """What the item says of its values; None where it says nothing, or that they are not scaled."""
+    try:
+        scales = {float(text) for text in stated}
+    except ValueError:
+        scales = {0.0}
+    if len(scales) > 1:
+        raise UserError(path, "states different scales of its bands")
+    if any(not 0 < scale < np.inf for scale in scales):
+        raise UserError(path, f"states a scale of {min(stated)[:40]}; expected a number above 0")
+    return None if scales <= {1.0} else scales.pop()

@@ -37,6 +37,7 @@ class Stated:
         offset: in digital numbers that stored values carry, 0 or 1000.
         offset_by: where that is said.
         taken: first and last moment at which the ground was seen, of `moment`.
+        scale: of stored values, where the files themselves declare none.
     """
 
     by: str
@@ -44,6 +45,7 @@ class Stated:
     offset: float | None = None
     offset_by: str = ""
     taken: tuple[str, str] | None = None
+    scale: float | None = None
 
 
 class Stack:
@@ -65,6 +67,10 @@ class Stack:
         self.dtypes, self.scales, self.offsets = (
             [getattr(band.dataset, kind)[band.number - 1] for band in bands] for kind in ("dtypes", "scales", "offsets")
         )
+        if stated is not None and stated.scale is not None:
+            if not np.isin(self.scales, (1.0, stated.scale)).all():
+                raise UserError(path, f"states a scale of {stated.scale:g}, but its files declare another")
+            self.scales = [stated.scale] * self.count
         for band in bands:
             is_alike = band.dataset.crs == self.crs and np.allclose(
                 bounds_of(band.dataset), bounds_of(finest), atol=_COARSEST_M, rtol=0
@@ -151,6 +157,11 @@ class StackLayer:
     def is_resampled(self) -> bool:
         """Whether not even the finest bands are as stored."""
         return all(layer.is_resampled for layer, _ in self._layers)
+
+    @property
+    def is_warped(self) -> bool:
+        """Whether some bands are not as stored."""
+        return any(layer.is_resampled for layer, _ in self._layers)
 
     def read(self, row: int, rows: int) -> tuple[Num[np.ndarray, "band row width"], Bool[np.ndarray, "row width"]]:
         """As `Layer.read`: known where all are."""

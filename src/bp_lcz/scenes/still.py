@@ -1,0 +1,90 @@
+"""Where one band stands still while others vary: fill that no file declares, and what no detector gives."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Num
+from scipy.ndimage import maximum_filter, minimum_filter
+
+_SIDE = 8
+"""Pixels of a square of one value; on real ground they are four at most, two pixels of 20 m."""
+_STEP = _SIDE // 2
+REACH = 2
+"""Pixels beyond such a square into which a warp mixes its value: one of 20 m."""
+_FEW, _OF_A_FILE = 2, 6
+"""Bands that fill may stand in, each with its own value or all with one: those of 20 m."""
+_MANY, _BESIDE = 64, 4
+"""Pixels with one number that make it fill, and how many times as many they are as those within 2 of it."""
+ROWS_AROUND = _SIDE - 1 + REACH
+"""On which it depends whether a pixel stands still."""
+
+
+def still(stored: Num[np.ndarray, "band row column"]) -> Bool[np.ndarray, "band row column"] | None:
+    """Pixels of squares in which a band has one value, and others have several; None where there are none."""
+    corners = stored[:, ::_STEP, ::_STEP]
+    first = corners[:, :-1, :-1]
+    alike = first == corners[:, 1:, :-1]
+    for other in (corners[:, :-1, 1:], corners[:, 1:, 1:]):
+        alike &= first == other
+    alike &= ~alike.all(axis=0)
+    bands = np.flatnonzero(alike.any(axis=(1, 2)))
+    if not bands.size:
+        return None
+    found = np.zeros(stored.shape, dtype=bool)
+    for band in bands:
+        values = stored[band]
+        square = maximum_filter(values, _SIDE, mode="nearest") == minimum_filter(values, _SIDE, mode="nearest")
+        found[band] = maximum_filter(square, _SIDE, origin=-1, mode="constant")
+    found &= _is_fill(stored, found)
+    return found if found.any() else None
+
+
+def _is_fill(
+    stored: Num[np.ndarray, "band row column"], found: Bool[np.ndarray, "band row column"]
+) -> Bool[np.ndarray, "row column"]:
+    """Where one or two bands of several stand still, or those of one file at one value: more are a flat ground."""
+    count = found.sum(axis=0)
+    most = min(_FEW, len(stored) - 1)
+    where = count <= most
+    several = (count > most) & (count <= _OF_A_FILE) & (count < len(stored))
+    if several.any():
+        values, here = stored[:, several], found[:, several]
+        value = np.take_along_axis(values, here.argmax(axis=0)[None], axis=0)
+        where[several] = ((values == value) | ~here).all(axis=0)
+    return where
+
+
+def is_still_at_rim(stored: Num[np.ndarray, "band row column"]) -> bool:
+    """Whether the first or last row holds a piece of what may be such a square."""
+    rows = stored[:, [0, -1]]
+    alike = rows[:, :, 1:] == rows[:, :, :-1]
+    alike &= ~alike.all(axis=0)
+    for step in (1, 2, 3):  # of 1, 3 and 7 pixels with an equal one beside them
+        alike = alike[:, :, step:] & alike[:, :, :-step]
+    return bool(alike.any())
+
+
+def grown(where: Bool[np.ndarray, "row column"]) -> Bool[np.ndarray, "row column"]:
+    """With what a warp mixes with it."""
+    found: np.ndarray = maximum_filter(where, 2 * REACH + 1, mode="constant")
+    return found
+
+
+def min_without_fill(bands: Sequence[Float[np.ndarray, " _"]], share: float) -> float:
+    """The least quantile of several bands, without a few bands whose own is a number that many of their pixels have.
+
+    Where most bands have one it is no fill: whole numbers of a coarse scale.
+
+    Args:
+        bands: digital numbers of pixels, at least one a band.
+        share: of the pixels that lie below.
+    """
+    lows = [float(np.quantile(band, share)) for band in bands]
+    kept = [low for band, low in zip(bands, lows, strict=True) if not _is_alone(band, low)]
+    return min(kept if len(kept) > len(lows) / 2 else lows)
+
+
+def _is_alone(band: Float[np.ndarray, " _"], low: float) -> bool:
+    """Whether far more pixels have this number than those beside it."""
+    count = int((band == low).sum())
+    return count > max(_MANY, _BESIDE * (int((abs(band - low) <= 2).sum()) - count))
