@@ -51,8 +51,17 @@ def _scene(setup: Setup, height: int, width: int) -> Path:
     options |= {"crs": "EPSG:32633", "transform": from_origin(399_890, 5_820_110, 10, 10)}
     rng = np.random.default_rng(0)
     with rasterio.open(path, "w", driver="GTiff", tiled=True, blockxsize=512, blockysize=512, **options) as file:
-        file.write(rng.integers(50, 4000, (len(SEN2_BANDS), height, width), np.uint16))
+        file.write(any_ground(rng, height, width))
     return path
+
+
+def any_ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Digital numbers of Sentinel-2 that compress badly and that ground may have: all bands vary with the light."""
+    brightness, own = (
+        rng.integers(300, 3000, (1, height, width)),
+        rng.integers(0, 300, (len(SEN2_BANDS), height, width)),
+    )
+    return (brightness + own).astype(np.uint16)
 
 
 def _map(setup: Setup, backbone: str) -> Measured:

@@ -11,7 +11,7 @@ from rasterio.transform import from_origin
 
 from benchmarks.growth import Curve, Series
 from benchmarks.harness import Setup
-from benchmarks.rows.maps import classifier_of
+from benchmarks.rows.maps import any_ground, classifier_of
 from bp_lcz.bands import PATCH_SIDE, SEN2_BANDS
 from bp_lcz.maps.map import MapOptions
 from bp_lcz.regions.join import join_tiles
@@ -31,7 +31,7 @@ def _scene(setup: Setup, number: int, cells: int) -> Path:
     place = from_origin(199_890 + number * 90 * cells, 5_820_110, 10, 10)
     options: dict[str, Any] = {"height": pixels, "width": pixels, "count": len(SEN2_BANDS), "dtype": np.uint16}
     with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32633", transform=place, **options) as file:
-        file.write(np.random.default_rng(number).integers(50, 4000, (len(SEN2_BANDS), pixels, pixels), np.uint16))
+        file.write(any_ground(np.random.default_rng(number), pixels, pixels))
     return path
 
 
