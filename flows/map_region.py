@@ -8,18 +8,12 @@ made here, one after the other. A finished map of the same scenes and model is k
 """
 
 import argparse
-import os
-import signal
-import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import httpx
 from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State
 from prefect.context import get_run_context
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 from pydantic import BaseModel, PositiveInt
 
@@ -27,9 +21,9 @@ from bp_lcz.errors import UserError, limit_of
 from bp_lcz.regions.tiles import Tile, find_tiles
 from bp_lcz.workspace import git
 from flows.artifacts import show_lines
-from flows.screen import LOG, screen
-from flows.stages import CHECKOUT, SERVER_TASK, failed, failure, server_failure
-from flows.train_bp_lcz import await_server, interrupted
+from flows.here import result_of
+from flows.screen import screen
+from flows.stages import CHECKOUT, SERVER_TASK, failed, failure
 from flows.workers import Errand, run_on_workers
 
 TILE_DEPLOYMENT = "map-tile/tiles"
@@ -199,25 +193,12 @@ def main() -> None:
     parser.add_argument("--verbose", action="store_true", help="show the whole log instead of a line for each tile")
     options = vars(parser.parse_args())
     verbose = options.pop("verbose")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupted)
     # The flow takes paths as relative to the checkout, a command as relative to where it is given.
     options["tiles"] = options["tiles"].absolute()
     for key in ("model", "out"):
         if options[key] and ":/" not in options[key] and (key == "out" or Path(options[key]).is_dir()):
             options[key] = str(Path(options[key]).absolute())
-    try:
-        await_server(CHECKOUT)
-        with nullcontext() if verbose else screen.opened(CHECKOUT / LOG):
-            screen.tell(f"the whole log: {os.path.relpath(CHECKOUT / LOG)} (or --verbose)")
-            state = map_region(**options, return_state=True)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except httpx.HTTPError as error:
-        sys.exit(f"error: {server_failure(str(PREFECT_API_URL.value()), error)}")
-    if not state.is_completed():
-        sys.exit(f"error: {state.message}")
-    print(*state.result(), sep="\n")
+    print(*result_of(lambda: map_region(**options, return_state=True), CHECKOUT, verbose), sep="\n")
 
 
 if __name__ == "__main__":

@@ -8,25 +8,17 @@ so what is up to date is not run. After them the trials are mirrored to MLflow a
 """
 
 import argparse
-import logging
-import os
-import signal
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import httpx
-import psutil
-from prefect import flow, get_client, get_run_logger, task
+from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, as_completed
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import PositiveInt
@@ -34,25 +26,22 @@ from pydantic import PositiveInt
 from bp_lcz.committed import bytes_line
 from bp_lcz.dvc_internals import RAN, RESTORED, UP_TO_DATE, stage_graph
 from bp_lcz.errors import UserError
-from bp_lcz.files import locked
 from bp_lcz.params import PARAMS_FILE, Params, load_params
 from bp_lcz.paths import CLAIMS, EVALUATIONS, REPORTS, SUMMARY
 from bp_lcz.records import Claims, Evaluation
 from bp_lcz.so2sat.releases import PROTOCOLS
-from bp_lcz.workspace import main_checkout
 from flows.artifacts import artifact_key, show_claims, show_figures, show_lines, show_results, show_validation
 from flows.devices import Devices, find_gpus
+from flows.here import result_of
 from flows.plan import is_table_due, so_far
-from flows.screen import LOG, SHOW_CURSOR, screen
+from flows.screen import screen
 from flows.stages import (
     CHECKOUT,
     LOST_DEVICE,
     SERVER_TASK,
-    end_live_runs,
     failure,
     only_run,
     run_stage,
-    server_failure,
     skip_stage,
     stop_running,
 )
@@ -310,49 +299,10 @@ def run_here(workspace: Path, concurrency: int, verbose: bool = False) -> None:
         concurrency: stages side by side on one device.
         verbose: show the whole log instead of a line for each stage.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupted)
-    try:
-        await_server(workspace)
-        log = workspace.resolve() / LOG
-        with nullcontext() if verbose else screen.opened(log):
-            screen.tell(f"the whole log: {os.path.relpath(log)} (or --verbose)")
-            state = train_bp_lcz(workspace.resolve(), concurrency, return_state=True)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except httpx.HTTPError as error:
-        sys.exit(f"error: {server_failure(str(PREFECT_API_URL.value()), error)}")
-    if not state.is_completed():
-        sys.exit(f"error: {state.message}")
-    summary = state.result()
+    folder = workspace.resolve()
+    summary = result_of(lambda: train_bp_lcz(folder, concurrency, return_state=True), folder, verbose)
     assert isinstance(summary, Summary)
     print("", *summary.lines(), sep="\n")
-
-
-def interrupted(number: int, _: object) -> None:
-    """Ctrl-C or SIGTERM: end everything that this process has started, and this process as soon as MLflow knows.
-
-    A terminal sends the signal to the flow's own server as well, and Prefect would go on asking that server for a
-    minute before it gave up. Nothing is logged any more: a stage that is stopped is no failure.
-    """
-    logging.disable()
-    stop_running()
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            process.terminate()
-    end_live_runs(5)
-    if sys.stderr.isatty():
-        os.write(2, SHOW_CURSOR)
-    os.write(2, b"interrupted; run again to go on from here\n")
-    os._exit(128 + number)
-
-
-def await_server(workspace: Path) -> None:
-    """Start the flow's server, one process at a time: two that make its database at once would collide."""
-    print("starting Prefect ...", file=sys.stderr)
-    logging.getLogger("prefect").addFilter(lambda record: "temporary server" not in record.getMessage())
-    with locked(main_checkout(workspace) / ".prefect/start.lock"), get_client(sync_client=True) as client:
-        client.hello()
 
 
 if __name__ == "__main__":
