@@ -14,7 +14,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import rasterio
 from affine import Affine
@@ -28,6 +27,7 @@ from bp_lcz.maps.change import largest, verdict
 from bp_lcz.maps.outputs import LCZ, PROBABILITY, QUALITY
 from bp_lcz.records import Accuracy, Change
 from bp_lcz.scheme import ZONES
+from bp_lcz.templates import template_environment
 
 PAGE = "map.html"
 MOST_CELLS = 1_500_000
@@ -110,7 +110,7 @@ def write_page(folder: Path, true_colour: UInt8[np.ndarray, "line sample 3"], st
     within = int((reason != Reason.OUTSIDE_AREA).sum())
     scripts = [_text("leaflet-1.9.4/leaflet.js"), _text("map.js")]
     page = (
-        _environment()
+        template_environment("bp_lcz.maps")
         .get_template(f"{PAGE}.j2")
         .render(
             story=story,
@@ -240,14 +240,3 @@ def _hash(script: str) -> str:
 
 def _text(name: str) -> str:
     return files("bp_lcz.maps").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("bp_lcz.maps"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )

@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-import jinja2
-
 from bp_lcz.maps.outputs import CELL_KM2
 from bp_lcz.maps.page import PAGE as MAP
 from bp_lcz.records import MapReport
 from bp_lcz.regions.store import TILES
 from bp_lcz.scheme import ZONES
+from bp_lcz.templates import template_environment
 
 PAGE = "index.html"
 WAITS = "waits"
@@ -50,30 +49,26 @@ def region_page(
         states: of all tiles, by name; of those without a map the reason.
         notices: what a reader must know first.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("bp_lcz.regions"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template(f"{PAGE}.j2").render(
-        title=title,
-        waits=WAITS,
-        notices=notices,
-        pictures=pictures,
-        zones=[(zone, count * CELL_KM2) for zone, count in zip(ZONES, counts, strict=True) if count],
-        whole=sum(counts) * CELL_KM2,
-        tiles=[
-            {
-                "name": name,
-                "state": state,
-                "link": f"{TILES}/{quote(name)}/{MAP}" if name in reports else None,
-                "zones": _zones(reports[name]) if name in reports else [],
-            }
-            for name, state in sorted(states.items())
-        ],
+    return (
+        template_environment("bp_lcz.regions")
+        .get_template(f"{PAGE}.j2")
+        .render(
+            title=title,
+            waits=WAITS,
+            notices=notices,
+            pictures=pictures,
+            zones=[(zone, count * CELL_KM2) for zone, count in zip(ZONES, counts, strict=True) if count],
+            whole=sum(counts) * CELL_KM2,
+            tiles=[
+                {
+                    "name": name,
+                    "state": state,
+                    "link": f"{TILES}/{quote(name)}/{MAP}" if name in reports else None,
+                    "zones": _zones(reports[name]) if name in reports else [],
+                }
+                for name, state in sorted(states.items())
+            ],
+        )
     )
 
 

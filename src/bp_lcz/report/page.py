@@ -28,6 +28,7 @@ from bp_lcz.report.method import method_sentences
 from bp_lcz.report.references import References, references_table, why_not
 from bp_lcz.scoring.metrics import reliability
 from bp_lcz.scoring.results import METRICS, Group, Matrix, TrialResult, check_same_patches, group_seeds
+from bp_lcz.templates import template_environment
 
 PAGE, MARKDOWN, FIGURES = "index.html", "report.md", "figures"
 SECTIONS = ("overview", "data", "recall", "confusion", "curves", "groups", "prompts", "embedding", "calibration")
@@ -298,13 +299,8 @@ def _by_backbone(groups: Iterable[Group]) -> list[tuple[str, list[Group]]]:
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("bp_lcz.report"),
-        autoescape=lambda name: name is not None and name.endswith((".html.j2", ".css")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+    environment = template_environment(
+        "bp_lcz.report", lambda name: name is not None and name.endswith((".html.j2", ".css"))
     )
     environment.filters["markdown"] = _markdown
     return environment
