@@ -61,7 +61,8 @@ class Spy(Classifier):
     Patches of the zone ``strange`` are unlike its training data.
     """
 
-    def classify_alike(self, images: torch.Tensor, first: int = 0) -> Classified:
+    def classify_alike(self, images: torch.Tensor, first: int = 0, *, are_standardised: bool = False) -> Classified:
+        assert are_standardised  # by mean 0 and deviation 1
         self.__dict__.setdefault("seen", []).append(images.numpy().copy())
         corner = images[:, 0, 0, -len(self.channels.sen2) :].numpy()
         zone = (3 * corner[:, 0] / 10 + corner[:, 1] / 10).astype(int) % 17
@@ -87,4 +88,6 @@ def classifier_of(backbone: str = "eb_cnn", channels: Channels = OPTICAL, kind: 
 def spy(channels: Channels = OPTICAL, strange: int | None = None) -> Spy:
     network = classifier_of(channels=channels, kind=Spy)
     network.__dict__["strange"] = strange
+    network.network.mean.zero_()
+    network.network.std.fill_(1)
     return network

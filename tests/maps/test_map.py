@@ -74,8 +74,8 @@ def test_a_map_is_tile_and_predict_cell_by_cell_and_bit_for_bit(scene, tmp_path,
     found = []
 
     class Listening(type(classifier)):
-        def classify_alike(self, images, first=0):
-            classified = super().classify_alike(images, first)
+        def classify_alike(self, images, first=0, **options):
+            classified = super().classify_alike(images, first, **options)
             found.append(classified[0])
             return classified
 

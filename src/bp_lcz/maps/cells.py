@@ -190,7 +190,7 @@ class _Block:
 
     Attributes:
         cells: with reasons and pictures, and without zones.
-        patches: of the cells, a view in which each row of pixels is one with its channels.
+        patches: of the cells, standardised, a view in which each row of pixels is one with its channels.
     """
 
     cells: Shaped[np.ndarray, "row cell"]
@@ -209,7 +209,8 @@ class _Block:
             getattr(strip, key)[[getattr(scene.channels, key).index(band) for band in getattr(taken, key)]]
             for key in ("sen1", "sen2")
         )
-        pixels = torch.from_numpy(transform(sen1.transpose(1, 2, 0), sen2.transpose(1, 2, 0), taken)).flatten(1)
+        images = torch.from_numpy(transform(sen1.transpose(1, 2, 0), sen2.transpose(1, 2, 0), taken))
+        pixels = classifier.network.standardise(images).flatten(1)  # here, where each pixel is once and not ten times
         count = len(taken.names)
         self.patches = pixels.unfold(0, PATCH_SIDE, CELL_PIXELS).unfold(1, PATCH_SIDE * count, CELL_PIXELS * count)
 
@@ -276,7 +277,8 @@ class _Batch:
         # Places of other patches are filled with a real one; they decide nothing.
         self._images[: self._start] = self._images[self._start]
         self._images[self._filled :] = self._images[self._start]
-        found = _found(*self._classifier.classify_alike(self._images.unflatten(2, (PATCH_SIDE, -1))), self._threshold)
+        images = self._images.unflatten(2, (PATCH_SIDE, -1))
+        found = _found(*self._classifier.classify_alike(images, are_standardised=True), self._threshold)
         at = self._start
         for row, columns in self._parts:
             for name, values in found.items():

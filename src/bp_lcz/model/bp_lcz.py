@@ -187,9 +187,29 @@ class BPLCZ(nn.Module):
         sen1: Float[Tensor, "batch channel1 row column"],
         sen2: Float[Tensor, "batch channel2 row column"],
     ) -> Output:
-        """Class logits, and alignment logits where there is prompting."""
-        sen1 = self._standardise(sen1, slice(None, self.sen1_count))
-        sen2 = self._standardise(sen2, slice(self.sen1_count, None))
+        """Class logits, and alignment logits where there is prompting, of transformed images."""
+        parts = (sen1, slice(None, self.sen1_count)), (sen2, slice(self.sen1_count, None))
+        return self.of_standardised(
+            *(self.standardise(images.permute(0, 2, 3, 1), part).permute(0, 3, 1, 2) for images, part in parts)
+        )
+
+    def standardise(
+        self, images: Float[Tensor, "*shape channel"], part: slice = slice(None)
+    ) -> Float[Tensor, "*shape channel"]:
+        """Transformed pixels by the training split's mean and deviation, pixel by pixel; on the device of the images.
+
+        Args:
+            images: all channels, or those of a part.
+            part: the channels that they have.
+        """
+        return (images - self.mean[part].to(images.device)) / self.std[part].to(images.device)
+
+    def of_standardised(
+        self,
+        sen1: Float[Tensor, "batch channel1 row column"],
+        sen2: Float[Tensor, "batch channel2 row column"],
+    ) -> Output:
+        """As `forward`, of standardised images."""
         fused, groups = self.backbone(sen1, sen2)
         if self.prompting is None:
             return Output(self.classifier(fused), None, fused)
@@ -199,8 +219,3 @@ class BPLCZ(nn.Module):
             groups = fused.unsqueeze(1)
         fused, alignment, image = self.prompting(fused, groups)
         return Output(self.classifier(fused), alignment if self.is_aligned else None, fused, image)
-
-    def _standardise(
-        self, images: Float[Tensor, "batch channel row column"], part: slice
-    ) -> Float[Tensor, "batch channel row column"]:
-        return (images - self.mean[part, None, None]) / self.std[part, None, None]

@@ -94,7 +94,9 @@ class Classifier:
         batches = (torch.from_numpy(transform(sen1[part], sen2[part], self.channels)) for part in parts)
         return self._classified(batches, first)
 
-    def classify_alike(self, images: Float[Tensor, "patch 32 32 channel"], first: int = 0) -> Classified:
+    def classify_alike(
+        self, images: Float[Tensor, "patch 32 32 channel"], first: int = 0, *, are_standardised: bool = False
+    ) -> Classified:
         """Class probabilities of transformed patches in batches of one size, and whether patches are unlike.
 
         In which order a library adds up depends on the size of a batch, and with some networks on the place in it. So
@@ -104,20 +106,23 @@ class Classifier:
         Args:
             images: finite, Sentinel-1 channels first, as `transform` gives them; on any device.
             first: number of the first patch in messages.
+            are_standardised: `BPLCZ.standardise` has seen them: ten times fewer pixels where patches overlap.
 
         Raises:
             UserError: for values so far out of range that the network gives no probabilities.
         """
         batches = (_filled(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
-        probability, is_unlike = self._classified(batches, first)
+        probability, is_unlike = self._classified(batches, first, are_standardised=are_standardised)
         return probability[: len(images)], is_unlike[: len(images)]
 
-    def _classified(self, batches: Iterable[Tensor], first: int) -> Classified:
+    def _classified(self, batches: Iterable[Tensor], first: int, *, are_standardised: bool = False) -> Classified:
         found, strange = [np.empty((0, CLASS_COUNT), np.float32)], [np.empty(0, bool)]
         likeness = self.description.likeness
         for batch in batches:
-            with self._averages(batch) as averages:
-                found.append(self.probabilities(self.run(batch)).cpu().numpy())
+            images = batch.to(self.device)
+            images = images if are_standardised else self.network.standardise(images)
+            with self._averages(images) as averages:
+                found.append(self.probabilities(self._output(images)).cpu().numpy())
             if likeness is None:
                 strange.append(np.zeros(len(batch), bool))
             else:
@@ -130,13 +135,13 @@ class Classifier:
         return probability, is_unlike
 
     @contextmanager
-    def _averages(self, batch: Float[Tensor, "patch 32 32 channel"]) -> Iterator[list[Tensor]]:
+    def _averages(self, standardised: Float[Tensor, "patch 32 32 channel"]) -> Iterator[list[Tensor]]:
         """Averages over each patch of what the likeness looks at, there once the network has run."""
-        likeness = self.description.likeness
+        likeness, network = self.description.likeness, self.network
         layers = likeness.layers if likeness else ()
-        found = [] if layers or likeness is None else [batch.mean((1, 2))]
+        found = [] if layers or likeness is None else [standardised.mean((1, 2)) * network.std + network.mean]
         hooks = [
-            self.network.get_submodule(layer).register_forward_pre_hook(
+            network.get_submodule(layer).register_forward_pre_hook(
                 lambda _, inputs: found.append(inputs[0].mean((2, 3)))
             )
             for layer in layers
@@ -150,8 +155,12 @@ class Classifier:
     @torch.inference_mode()
     def run(self, images: Float[Tensor, "patch 32 32 channel"]) -> Output:
         """Output of the network for transformed patches, Sentinel-1 channels first."""
-        batch = images.to(self.device).permute(0, 3, 1, 2)
-        return self.network(*batch.split([len(self.channels.sen1), len(self.channels.sen2)], dim=1))
+        return self._output(self.network.standardise(images.to(self.device)))
+
+    @torch.inference_mode()
+    def _output(self, standardised: Float[Tensor, "patch 32 32 channel"]) -> Output:
+        sensors = standardised.permute(0, 3, 1, 2).split([len(self.channels.sen1), len(self.channels.sen2)], dim=1)
+        return self.network.of_standardised(*sensors)
 
 
 def _filled(images: Tensor) -> Tensor:
