@@ -7,8 +7,10 @@ INSTALLED := $(VENV)/.installed
 DATASET ?=
 START ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-# Neither an outer installation nor user packages may leak into results.
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_TARGET PIP_PREFIX PIP_ROOT
+# Neither an outer installation nor user packages may leak into results, and no switch of Python may change them.
+unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS PYTHONOPTIMIZE VIRTUAL_ENV PIP_TARGET PIP_PREFIX PIP_ROOT
+# A git hook points every command at its own repository; `cd` looks for the folders of this one below CDPATH first.
+unexport GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_COMMON_DIR GIT_OBJECT_DIRECTORY GIT_PREFIX CDPATH
 export PYTHONNOUSERSITE := 1
 # The path of a clone may hold what a locale cannot say.
 export PYTHONUTF8 := 1

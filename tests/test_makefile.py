@@ -68,8 +68,10 @@ def test_a_machine_without_python_is_told_which_to_install(tmp_path):
     assert not (tmp_path / ".venv").exists()
 
 
-def test_settings_that_would_install_elsewhere_do_not_reach_pip(tmp_path):
-    elsewhere = dict.fromkeys(("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PYTHONPATH", "PYTHONHOME"), "/elsewhere")
+def test_settings_that_would_work_elsewhere_or_otherwise_reach_no_command(tmp_path):
+    switches = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "PYTHONWARNINGS", "PYTHONOPTIMIZE")
+    places = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "CDPATH")
+    elsewhere = dict.fromkeys(switches + places, "/elsewhere")
     other = {"PIP_USER": "1", "PIP_INDEX_URL": "https://mirror"}
     assert install(tmp_path, {"python3.11": PYTHON}, **elsewhere, **other).returncode == 0
     seen = dict(line.split("=", 1) for line in (tmp_path / "environment").read_text().splitlines())
@@ -107,6 +109,26 @@ def test_clean_leaves_the_lock_that_is_committed_and_no_other(tmp_path, is_commi
         subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
         assert lock.exists() == is_committed
         assert not is_committed or lock.read_text() == "of the commit\n"
+
+
+def test_clean_touches_no_other_repository(tmp_path):
+    for folder in (tmp_path / "here", tmp_path / "other"):
+        folder.mkdir()
+        shutil.copy(ROOT / "Makefile", folder)
+        git = ["git", "-C", str(folder), "-c", "user.name=T", "-c", "user.email=t@example.org"]
+        (folder / "dvc.lock").write_text("of the commit\n")
+        for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "state"]):
+            subprocess.run([*git, *command], check=True)
+        (folder / "dvc.lock").write_text("of a run\n")
+    other = {
+        "GIT_DIR": str(tmp_path / "other/.git"),
+        "GIT_WORK_TREE": str(tmp_path / "other"),
+        "GIT_INDEX_FILE": str(tmp_path / "other/.git/index"),
+    }
+    environment = os.environ | other
+    subprocess.run(["make", "clean"], cwd=tmp_path / "here", env=environment, check=True, capture_output=True)
+    assert (tmp_path / "here/dvc.lock").read_text() == "of the commit\n"
+    assert (tmp_path / "other/dvc.lock").read_text() == "of a run\n"
 
 
 @pytest.mark.parametrize("fault", ["no git", "damaged", "archive"])
