@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ SECONDS = 10
 """Of processor time that one file may take."""
 BYTES = 2**30
 """Of memory that one file may take."""
+TOLD_EVERY = 60.0
+"""Seconds from one line of counts to the next, so that a run that is stopped has told what it did."""
 
 
 class SlowError(Exception):
@@ -55,7 +58,7 @@ def run_target(name: str, count: int, seed: int, folder: Path) -> tuple[Counter[
     content = good.read_bytes()
     outcome, report = _outcome(target, good, folder)
     assert outcome == "read", f"{name}: the file without changes is not read: {report}"
-    counts, lines = Counter[str](), []
+    counts, lines, told = Counter[str](), [], time.monotonic()
     for number in range(count):
         good.write_bytes(mutant(content, random, target.is_text))
         # Known even if the library brings this process down.
@@ -67,7 +70,15 @@ def run_target(name: str, count: int, seed: int, folder: Path) -> tuple[Counter[
             kept.write_bytes(good.read_bytes())
             kept.with_name(f"{kept.name}.txt").write_text(report, errors="backslashreplace")
             lines.append(f"{kept.name}: {report.strip().splitlines()[-1][:200]}")
+        if time.monotonic() > told + TOLD_EVERY:
+            told = time.monotonic()
+            print(_shown(name, counts), flush=True)
     return counts, lines
+
+
+def _shown(name: str, counts: Counter[str]) -> str:
+    each = ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("read", "refused", "found"))
+    return f"{name:<13} {counts.total()} files: {each}"
 
 
 def _outcome(target: Target, path: Path, folder: Path) -> tuple[str, str]:
@@ -136,8 +147,7 @@ def main() -> None:
     if arguments.folder is not None:  # a process for one target
         (name,) = arguments.targets
         counts, lines = run_target(name, arguments.count, arguments.seed, arguments.folder / name)
-        shown = ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("read", "refused", "found"))
-        print(f"{name:<12} {arguments.count} files: {shown}", *lines, sep="\n  ", flush=True)
+        print(_shown(name, counts), *lines, sep="\n  ", flush=True)
         sys.exit(1 if lines else 0)
     folder, statuses = Path(tempfile.mkdtemp(prefix="bp-lcz-fuzz-")), []
     for name in arguments.targets or TARGETS:
@@ -145,7 +155,7 @@ def main() -> None:
         done = subprocess.run([sys.executable, "-W", "ignore", "-m", "tests.fuzz.run", name, *options], check=False)
         statuses.append(done.returncode)
         if done.returncode not in (0, 1):
-            print(f"{name:<12} ended with status {done.returncode}: {folder / f'{name}.last'}")
+            print(f"{name:<13} ended with status {done.returncode}: {folder / f'{name}.last'}")
     if any(statuses):
         sys.exit(f"error: {folder}: files that break the law, with their tracebacks")
 
