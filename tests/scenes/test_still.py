@@ -40,6 +40,27 @@ def test_fill_of_one_band_of_sentinel_2_is_no_data_and_hides_no_offset(tmp_path,
     assert any(("1000 by its pixels" if offset else "offset 0 by its pixels") in line for line in lines)
 
 
+@pytest.mark.parametrize("value", [1, 1400])
+@pytest.mark.parametrize(
+    "line", [np.s_[40], np.s_[41:44], np.s_[:, 70], np.s_[:, 33:35], np.s_[50, 20:60]], ids=lambda line: str(line)
+)
+def test_a_row_or_column_of_one_value_is_no_data(tmp_path, line, value):
+    values = optical()
+    values[SEN2_BANDS.index("B07")][line] = value
+    expected = np.zeros((92, 92), dtype=bool)
+    expected[line] = True
+    lost, said = unknown(write_tif(tmp_path / "s2.tif", values))
+    np.testing.assert_array_equal(lost, expected)
+    assert str(expected.sum()) in said[0]
+
+
+def test_a_row_of_one_value_in_a_wide_scene_is_found_in_half_of_it():
+    values = np.random.default_rng(0).integers(300, 900, (10, 64, 4000))
+    values[3, 17, 1500:3500] = 1
+    found = still(values)
+    assert found.sum() == found[3, 17, 1500:3500].sum() == 2000
+
+
 @pytest.mark.parametrize(("bands", "fills", "is_lost"), [
     ((4, 8), (7, 9), True), ((3, 4, 5, 7, 8, 9), (255,) * 6, True), ((3, 4, 5), (500, 700, 900), False),
 ])  # fmt: skip

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Num
-from scipy.ndimage import maximum_filter, minimum_filter
+from jaxtyping import Bool, Float, Int, Num
+from scipy.ndimage import maximum_filter, maximum_filter1d, minimum_filter, minimum_filter1d
 
 _SIDE = 8
 """Pixels of a square of one value; on real ground they are four at most, two pixels of 20 m."""
 _STEP = _SIDE // 2
+_RUN, _RUN_STEP, _LONGEST_STEP, _LOOKS = 32, 8, 64, 64
+"""Pixels of a row or column with one value, a patch's side; how far apart, at least and at most, and how often along a
+line its pixels are looked at first."""
 REACH = 2
 """Pixels beyond such a square into which a warp mixes its value: one of 20 m."""
 _FEW, _OF_A_FILE = 2, 6
@@ -20,23 +23,48 @@ ROWS_AROUND = _SIDE - 1 + REACH
 
 
 def still(stored: Num[np.ndarray, "band row column"]) -> Bool[np.ndarray, "band row column"] | None:
-    """Pixels of squares in which a band has one value, and others have several; None where there are none."""
-    corners = stored[:, ::_STEP, ::_STEP]
-    first = corners[:, :-1, :-1]
-    alike = first == corners[:, 1:, :-1]
-    for other in (corners[:, :-1, 1:], corners[:, 1:, 1:]):
-        alike &= first == other
-    alike &= ~alike.all(axis=0)
-    bands = np.flatnonzero(alike.any(axis=(1, 2)))
-    if not bands.size:
+    """Pixels of squares and lines in which a band has one value, and others have several; None where there are none."""
+    bands, rows, columns = _bands_with_squares(stored), _runs(stored), _runs(stored.transpose(0, 2, 1))
+    if not (bands.size or rows.size or columns.size):
         return None
     found = np.zeros(stored.shape, dtype=bool)
     for band in bands:
         values = stored[band]
         square = maximum_filter(values, _SIDE, mode="nearest") == minimum_filter(values, _SIDE, mode="nearest")
         found[band] = maximum_filter(square, _SIDE, origin=-1, mode="constant")
+    for lines, values, here in ((rows, stored, found), (columns, stored.transpose(0, 2, 1), found.transpose(0, 2, 1))):
+        for band, line in lines:
+            along = values[band, line]
+            run = maximum_filter1d(along, _RUN, mode="nearest") == minimum_filter1d(along, _RUN, mode="nearest")
+            here[band, line] |= maximum_filter1d(run, _RUN, origin=-1, mode="constant")
     found &= _is_fill(stored, found)
     return found if found.any() else None
+
+
+def _bands_with_squares(stored: Num[np.ndarray, "band row column"]) -> Int[np.ndarray, " some"]:
+    """Bands that may have such squares."""
+    corners = stored[:, ::_STEP, ::_STEP]
+    first = corners[:, :-1, :-1]
+    alike = first == corners[:, 1:, :-1]
+    for other in (corners[:, :-1, 1:], corners[:, 1:, 1:]):
+        alike &= first == other
+    alike &= ~alike.all(axis=0)
+    found: np.ndarray = np.flatnonzero(alike.any(axis=(1, 2)))
+    return found
+
+
+def _runs(stored: Num[np.ndarray, "band line place"]) -> Int[np.ndarray, "some 2"]:
+    """Band and number of lines with a run of one value in a band; of long lines only longer runs are sought."""
+    step = min(max(stored.shape[2] // _LOOKS, _RUN_STEP), _LONGEST_STEP)
+    some = stored[:, :, ::step]
+    alike = some[:, :, 1:] == some[:, :, :-1]
+    alike = alike[:, :, 2:] & alike[:, :, 1:-1] & alike[:, :, :-2]  # of four pixels
+    alike &= ~alike.all(axis=0)
+    band, line, look = np.nonzero(alike)
+    between = stored[band[:, None], line[:, None], step * look[:, None] + np.arange(3 * step + 1)]
+    is_run = (between == between[:, :1]).all(axis=1)
+    found: np.ndarray = np.unique(np.stack([band, line], axis=1)[is_run], axis=0)
+    return found
 
 
 def _is_fill(
