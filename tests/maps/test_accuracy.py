@@ -1,12 +1,17 @@
 """A map against references whose errors are known."""
 
 import csv
+import json
 
 import h5py
 import numpy as np
 import pytest
+import rasterio
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
+from rasterio.warp import transform
+from rasterio.windows import Window
+from shapely import Polygon
 
 from bp_lcz.errors import UserError
 from bp_lcz.files import file_sha256
@@ -17,6 +22,7 @@ from bp_lcz.records import DataKind
 from bp_lcz.so2sat.geo import world_files
 from tests.maps.rasters import patchy, write_cells, write_map
 from tests.maps.scenes import classifier_of
+from tests.refusals import states
 from tests.scenes.drawn import geojson, square
 from tests.scenes.rasters import NORTH, UTM, WEST
 
@@ -122,6 +128,30 @@ def test_polygons_elsewhere_and_those_that_contradict_each_other_are_refused(tmp
     assert (rest.zones[1, 1], rest.zones[5, 5]) == (2, 16)
 
 
+def test_of_a_world_of_polygons_those_elsewhere_say_nothing(tmp_path):
+    alone = read_reference(drawn(tmp_path / "areas.geojson"), *CELLS)
+    crossing = Polygon([(4e5, 57e5), (41e4, 571e4), (41e4, 57e5), (4e5, 571e4)])
+    path = drawn(tmp_path / "world.geojson", square(90_000, 0), square(90_100, 0), crossing)
+    world = json.loads(path.read_text())
+    world["features"][-2]["properties"]["LCZ"] = "a harbour"
+    path.write_text(json.dumps(world))
+    found = read_reference(path, *CELLS)
+    np.testing.assert_array_equal(found.zones, alone.zones)
+    assert any(states(line, "3 outside the scene") for line in found.lines)
+
+
+def test_of_a_raster_of_the_world_the_cells_of_the_map_are_read(tmp_path):
+    (west,), (north,) = transform(CELLS[0], CRS.from_epsg(4326), [WEST], [NORTH])
+    path, step = tmp_path / "world.tif", 0.0002
+    form = {"driver": "GTiff", "dtype": "uint8", "count": 1, "width": round(360 / step), "height": round(180 / step)}
+    form |= {"tiled": True, "blockxsize": 4096, "blockysize": 4096, "SPARSE_OK": True, "BIGTIFF": True, "nodata": 0}
+    with rasterio.open(path, "w", crs="EPSG:4326", transform=from_origin(-180, 90, step, step), **form) as file:
+        row, column = file.index(west, north)
+        file.write(np.full((1, 500, 500), 14, np.uint8), window=Window(column, row, 500, 500))
+    found = read_reference(path, *CELLS)
+    assert (found.zones[2:-2, 2:-2] == 13).all()
+
+
 def test_what_polygons_need_is_nothing_for_a_raster_and_a_map_of_ours_is_no_reference(tmp_path):
     path = write_cells(tmp_path / "known.tif", patchy(), nodata=0)
     for reference, reading in ((path, Reading(field="LCZ")), (write_map(tmp_path / "map", patchy()), Reading())):
@@ -155,8 +185,6 @@ def test_cells_whose_patch_shares_ground_with_a_training_patch_are_seen(raster, 
 
 
 def test_training_patches_of_the_next_zone_are_seen_where_they_lie(tmp_path):
-    from rasterio.warp import transform
-
     (east,), (north,) = transform(CELLS[0], CRS.from_epsg(32632), [WEST + 2050], [NORTH - 1050])
     seen = seen_cells(write_places(tmp_path / "berlin", [east - 160], [north + 160], [32632]), *CELLS)
     assert seen[7:14, 17:24].all()

@@ -44,16 +44,19 @@ def written(path: Path, driver: str, shapes: list[BaseGeometry], zones: list[Any
     return path
 
 
-def kml(path: Path, folders: dict[str, list[BaseGeometry]], height: float = 0) -> Path:
-    """A folder for each zone, as in WUDAPT's template; polygons are numbered in it."""
+def kml(
+    path: Path, folders: dict[str, list[BaseGeometry]], height: float = 0, crs: Any = UTM, source: str | None = None
+) -> Path:
+    """A folder for each zone, as in WUDAPT's template; polygons are numbered in it, and may tell their source."""
     body = ""
+    said = f'<ExtendedData><Data name="source"><value>{source}</value></Data></ExtendedData>' if source else ""
     for folder, shapes in folders.items():
         marks = ""
         for number, shape in enumerate(shapes, start=1):
-            corners = " ".join(f"{x:.9f},{y:.9f},{height}" for x, y in degrees(shape).exterior.coords)
+            corners = " ".join(f"{x:.9f},{y:.9f},{height}" for x, y in degrees(shape, crs).exterior.coords)
             ring = f"<LinearRing><coordinates>{corners}</coordinates></LinearRing>"
             polygon = f"<Polygon><outerBoundaryIs>{ring}</outerBoundaryIs></Polygon>"
-            marks += f"<Placemark><name>polygon {number}</name>{polygon}</Placemark>"
+            marks += f"<Placemark><name>polygon {number}</name>{said}{polygon}</Placemark>"
         body += f"<Folder><name>{folder}</name>{marks}</Folder>"
     head = '<?xml version="1.0" encoding="UTF-8"?><kml xmlns="http://www.opengis.net/kml/2.2">'
     path.write_text(f"{head}<Document>{body}</Document></kml>", encoding="utf-8")

@@ -15,7 +15,7 @@ from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.errors import UserError
 from bp_lcz.files import file_sha256
 from bp_lcz.maps.against import zones_of
-from bp_lcz.scenes.areas import moved
+from bp_lcz.scenes.areas import degrees_around, moved
 from bp_lcz.scenes.polygons import Overlaps, are_polygons, read_zones
 from bp_lcz.scenes.raster import CELL_M
 from bp_lcz.scenes.split import counted
@@ -96,7 +96,8 @@ def read_reference(
 
 
 def _polygons(path: Path, crs: CRS, place: Affine, shape: tuple[int, int], reading: Reading) -> Reference:
-    found = read_zones(path, reading.field, reading.label_map, reading.overlaps)
+    within = degrees_around(crs, place, shape)
+    found = read_zones(path, reading.field, reading.label_map, reading.overlaps, within)
     there = [moved(path, polygon, _DEGREES, crs) for polygon in found.shapes]
     numbered = [(polygon, number) for number, polygon in enumerate(there, start=1) if not polygon.is_empty]
     unit = rasterize(numbered, shape, transform=place, dtype=np.int32).astype(np.int64) - 1

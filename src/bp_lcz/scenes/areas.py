@@ -11,14 +11,21 @@ from typing import Any
 
 import numpy as np
 import shapely
+from affine import Affine
 from jaxtyping import Float
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, RasterioError
-from rasterio.warp import transform
+from rasterio.transform import array_bounds
+from rasterio.warp import transform, transform_bounds
 from shapely.geometry.base import BaseGeometry
 
 from bp_lcz.errors import UserError, one_line
+
+Box = tuple[float, float, float, float]
+"""West, south, east, north in degrees; east beyond 180 where it crosses that meridian."""
+OUTSIDE = "outside the scene"
+"""Why a polygon is left out."""
 
 _POLYGONS = ("Polygon", "MultiPolygon")
 _SHAPEFILE = (".shp", ".dbf", ".shx", ".prj", ".cpg")
@@ -65,12 +72,13 @@ def read_area(area: str, crs: CRS) -> BaseGeometry:
     return shapely.union_all([moved(path, one.shape, one.crs, crs) for one in polygons])
 
 
-def drawn_polygons(path: Path, has_fields: bool = True) -> tuple[list[Drawn], Counter[str]]:
-    """All polygons of all layers of a file, and how many things of other kinds it holds.
+def drawn_polygons(path: Path, has_fields: bool = True, within: Box | None = None) -> tuple[list[Drawn], Counter[str]]:
+    """Polygons of all layers of a file, and how many things it holds that are left out, by what they are.
 
     Args:
         path: in any format of GDAL and any coordinates.
         has_fields: whether fields are read, too.
+        within: beyond which nobody looks at polygons in degrees; those of a projection are all there.
 
     Raises:
         UserError: if the file is missing or unreadable, has no coordinates or no polygons, or one crosses itself.
@@ -87,9 +95,12 @@ def drawn_polygons(path: Path, has_fields: bool = True) -> tuple[list[Drawn], Co
             if shape is None or shape.is_empty or shape.geom_type not in _POLYGONS:
                 others["without a shape" if shape is None or shape.is_empty else shape.geom_type] += 1
                 continue
+            if within is not None and _is_elsewhere(shape, crs, within):
+                others[OUTSIDE] += 1
+                continue
             values = {name: column[place] for name, column in fields.items()}
             polygons.append(Drawn(layer, place + 1, shape, crs, values))
-    if not polygons:
+    if not polygons and not others[OUTSIDE]:
         raise UserError(path, f"holds no polygons ({', '.join(sorted(others)) or 'nothing'})")
     for one in polygons:
         if not one.shape.is_valid:
@@ -98,6 +109,31 @@ def drawn_polygons(path: Path, has_fields: bool = True) -> tuple[list[Drawn], Co
                 path, f"polygon {one.number} of {one.layer} is not valid: {reason}; mend it, or draw it anew"
             )
     return polygons, others
+
+
+def degrees_around(crs: CRS, place: Affine, shape: tuple[int, int]) -> Box:
+    """Where a grid lies.
+
+    Args:
+        crs: of the grid.
+        place: of its pixels.
+        shape: rows and columns of pixels.
+    """
+    west, south, east, north = transform_bounds(crs, "EPSG:4326", *array_bounds(*shape, place))
+    return west, south, east + 360 * (east < west), north
+
+
+def meets(shape: BaseGeometry, box: Box) -> bool:
+    """Whether the bounds of a shape in degrees share ground with a box; longitudes begin anew at 180."""
+    west, south, east, north = shape.bounds
+    is_beside = all(east + turn <= box[0] or west + turn >= box[2] for turn in (-360, 0, 360))
+    return not is_beside and south < box[3] and north > box[1]
+
+
+def _is_elsewhere(shape: BaseGeometry, crs: CRS, box: Box) -> bool:
+    """Of a shape in degrees; where one of a projection lies is known once it is moved."""
+    _, south, _, north = shape.bounds
+    return crs.is_geographic and -90 <= south <= north <= 90 and not meets(shape, box)
 
 
 def _layers(path: Path, has_fields: bool) -> Iterator[tuple[str, str | None, Any, dict[str, Any]]]:

@@ -17,7 +17,7 @@ from rasterio.crs import CRS
 from shapely.geometry.base import BaseGeometry
 
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.areas import Drawn, drawn_polygons, moved
+from bp_lcz.scenes.areas import OUTSIDE, Box, Drawn, drawn_polygons, meets, moved
 from bp_lcz.scenes.labels import read_label_map
 from bp_lcz.scenes.split import counted
 from bp_lcz.scheme import CODES, NAMES
@@ -79,7 +79,7 @@ def read_zones(
     field: str | None = None,
     label_map: Path | None = None,
     overlaps: Overlaps = "refuse",
-    within: tuple[float, float, float, float] | None = None,
+    within: Box | None = None,
 ) -> Zones:
     """Polygons of local climate zones of a file.
 
@@ -93,17 +93,17 @@ def read_zones(
             folders) if there are several, else those of the polygons.
         label_map: JSON from other values or names to codes, or to null, which drops them.
         overlaps: of polygons of different zones: ``refuse`` them, or ``leave-out`` the ground on which they differ.
-        within: west, south, east, north in degrees, beyond which polygons are left out.
+        within: beyond which polygons are left out.
 
     Raises:
         UserError: for the reasons of `drawn_polygons`, if nothing tells zones, something that should is no zone,
             polygons contradict each other, or none remains.
     """
-    drawn, others = drawn_polygons(path)
+    drawn, left_out = drawn_polygons(path, within=within)
+    _check(path, drawn, left_out)
     known = {} if label_map is None else read_label_map(label_map)
     origin, texts = _texts(path, drawn, field, known)
     origin += f" and {label_map.name}" if label_map else ""
-    left_out = others
     kept = list(_tidied(path, drawn, texts, known, within, left_out))
     _check(path, kept, left_out)
     kept, dropped = _without_contradictions(path, kept, overlaps, left_out)
@@ -212,7 +212,7 @@ def _tidied(
     drawn: list[Drawn],
     texts: list[str | None],
     known: dict[str, int | None],
-    within: tuple[float, float, float, float] | None,
+    within: Box | None,
     left_out: Counter[str],
 ) -> Iterator[_Named]:
     """The polygons that have a zone, each once."""
@@ -227,7 +227,7 @@ def _tidied(
         shape = _unbroken(moved(path, one.shape, one.crs, _DEGREES), one.crs)
         form = (zone or 0, np.round(shapely.get_coordinates(shape.normalize()), 6).tobytes())
         reasons = (
-            ("outside the scene", within is not None and not _meets(shape, within)),
+            (OUTSIDE, within is not None and not meets(shape, within)),
             ("without a zone", text is None),
             ("that --label-map drops", text is not None and zone is None),
             (f"failed by {', '.join(failed)}", bool(failed)),
@@ -244,13 +244,6 @@ def _tidied(
 
 def _is_false(value: Any) -> bool:
     return str(value).strip().casefold() in _FAILED
-
-
-def _meets(shape: BaseGeometry, box: tuple[float, float, float, float]) -> bool:
-    west, south, east, north = shape.bounds
-    # Degrees of longitude begin anew at 180.
-    is_beside = all(east + turn <= box[0] or west + turn >= box[2] for turn in (-360, 0, 360))
-    return not is_beside and south < box[3] and north > box[1]
 
 
 def _unbroken(shape: BaseGeometry, own: CRS) -> BaseGeometry:
@@ -300,7 +293,7 @@ def _area_m2(shape: BaseGeometry) -> float:
     return float(shape.area * _DEGREE_M**2 * np.cos(np.radians((south + north) / 2)))
 
 
-def _check(path: Path, kept: list[_Named], left_out: Counter[str]) -> None:
+def _check(path: Path, kept: list[Any], left_out: Counter[str]) -> None:
     if not kept:
         raise UserError(path, f"no polygon remains; left out {_told(left_out)}")
 

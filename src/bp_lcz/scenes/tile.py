@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, Shaped
 from rasterio.enums import Resampling
-from rasterio.transform import array_bounds
-from rasterio.warp import transform_bounds
 from tqdm import tqdm
 
 from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.errors import UsageError, UserError
+from bp_lcz.scenes.areas import degrees_around
 from bp_lcz.scenes.cells import PolygonCells
 from bp_lcz.scenes.labels import RasterCells, class_lookup, label_band, source_of
 from bp_lcz.scenes.plausible import Stored
@@ -152,9 +151,7 @@ def _polygon_cells(
     path: Path, label_map: Path | None, scene: Scene, options: TileOptions
 ) -> tuple[PolygonCells, str, list[str]]:
     grid = scene.grid
-    corners = array_bounds(grid.height, grid.width, grid.transform)
-    west, south, east, north = transform_bounds(grid.crs, "EPSG:4326", *corners)
-    within = (west, south, east + 360 * (east < west), north)
+    within = degrees_around(grid.crs, grid.transform, (grid.height, grid.width))
     zones = read_zones(path, options.field, label_map, options.overlaps, within)
     return PolygonCells(path, zones, grid), zones.source, list(zones.lines)
 
