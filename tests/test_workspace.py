@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 from dvc.config import Config
 
+from bp_lcz.errors import UserError
 from bp_lcz.model.checkpoint import write_checkpoint
-from bp_lcz.params import SPLITS, Start, load_params
+from bp_lcz.params import SPLITS, Params, Start, load_params
 from bp_lcz.paths import STARTS, start_folder
 from bp_lcz.workspace import Brought, main_checkout, make_workspace
 from tests.model.networks import SMALL, network_of, trial_of
 from tests.records import described
 from tests.refusals import refuses
+from tests.so2sat.patches import write_dataset
 
 ROOT = Path(__file__).parents[1]
 PROFILE = "train:\n  epochs: 3\nsimulate:\n  patches: {testing: 77}\n"
@@ -146,6 +148,15 @@ def test_the_dataset_is_relative_to_the_callers_folder(
     assert load_params(workspace / "params.yaml").dataset.root == str(dataset)
 
 
+def test_a_start_that_does_not_fit_is_told_before_there_is_a_workspace(checkout: Path, brought: Brought) -> None:
+    def refuse(params: Params) -> list[str]:
+        raise UserError(next(iter(params.trials)), "no")
+
+    with refuses("sen2lcz_mf-plain"):
+        make_workspace("one", start=brought._replace(check=refuse))
+    assert not (checkout / ".workspaces/one").exists()
+
+
 @pytest.fixture
 def brought(tmp_path: Path) -> Brought:
     """A start as it was brought; its weights are only copied here."""
@@ -153,7 +164,7 @@ def brought(tmp_path: Path) -> Brought:
     folder.mkdir()
     described(trial_of("sen2lcz_mf")).write(folder / "model.json")
     (folder / "model.safetensors").write_bytes(b"weights")
-    return Brought(Start(name="models:/mine/3", sha256="ab" * 32), folder)
+    return Brought(Start(name="models:/mine/3", sha256="ab" * 32), folder, lambda _: [])
 
 
 def test_a_start_is_named_by_its_hash_and_lies_in_the_workspace(checkout: Path, brought: Brought) -> None:
@@ -427,8 +438,9 @@ def test_make_reproduce_names_a_workspace_after_any_folder(
     assert load_params(workspace / "params.yaml").dataset.root == str(dataset)
 
 
-def test_make_reproduce_begins_with_a_model(checkout: Path, dataset: Path, tmp_path: Path) -> None:
-    (start := tmp_path / "start").mkdir()
+def test_make_reproduce_begins_with_a_model(checkout: Path, tmp_path: Path) -> None:
+    start, dataset = tmp_path / "start", write_dataset(tmp_path / "patches")
+    start.mkdir()
     write_checkpoint(start, network_of("sen2lcz_mf"), described(trial_of("sen2lcz_mf")))
     done = make_reproduce(checkout, f"DATASET={dataset}", f"START={start}")
     workspace = checkout / ".workspaces/patches"

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from configparser import ConfigParser
 from contextlib import ExitStack
 from functools import partial
@@ -37,7 +38,7 @@ from bp_lcz.dvc_internals import cache_folder
 from bp_lcz.errors import UserError
 from bp_lcz.files import locked, staged_file, staged_folder
 from bp_lcz.matrix import Matrix
-from bp_lcz.params import PARAMS_FILE, SPLITS, Start, load_params, parse_section, read_sections
+from bp_lcz.params import PARAMS_FILE, SPLITS, Params, Start, load_params, parse_section, read_sections
 from bp_lcz.paths import STARTS, start_folder
 from bp_lcz.records import Checkpoint
 
@@ -52,10 +53,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Brought(NamedTuple):
-    """What training is to begin with, and the folder with its two files."""
+    """What training is to begin with.
+
+    Attributes:
+        start: its name and hash.
+        folder: with its two files.
+        check: raises UserError if trials of parameters cannot begin with it; returns what speaks against it, in lines.
+    """
 
     start: Start
     folder: Path
+    check: Callable[[Params], list[str]]
 
 
 def make_workspace(
@@ -78,8 +86,8 @@ def make_workspace(
 
     Raises:
         UserError: if the name is no folder name, the profile is unknown or does not fit, the folder has no
-            training.h5, this is no git repository, the workspace holds edits that renewing would lose, or its study was
-            begun with another rule.
+            training.h5, trials cannot begin with the start, this is no git repository, the workspace holds edits that
+            renewing would lose, or its study was begun with another rule.
     """
     if not _NAME.fullmatch(name):
         raise UserError(
@@ -203,9 +211,11 @@ def _merged_params(main: Path, commit: str, profile: str | None, dataset: Path |
         merged = Path(scratch) / PARAMS_FILE
         merged.write_text(text, encoding="utf-8")
         try:
-            load_params(merged)
+            checked = load_params(merged)
         except UserError as error:
             raise UserError(" + ".join(sources), error.what) from None
+    for line in start.check(checked) if start else ():
+        print(f"note: {line}", file=sys.stderr)
     return text
 
 

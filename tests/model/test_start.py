@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ from safetensors.torch import load_file
 from bp_lcz.bands import ALL_CHANNELS, SEN2_BANDS, Channels
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import Classifier, load_classifier, write_checkpoint
-from bp_lcz.model.start import load_start, take_over
+from bp_lcz.model.start import check_start, load_start, take_over
 from bp_lcz.model.task import LczTask
 from bp_lcz.model.training import train_trial
-from bp_lcz.params import Start, TrialParams
+from bp_lcz.params import SPLITS, Params, Start, Trial, TrialParams, load_params
 from bp_lcz.paths import start_folder
-from tests.model.networks import INTENSITIES_ONLY, network_of, trial_of
+from tests.conftest import ROOT
+from tests.model.networks import INTENSITIES_ONLY, SMALL, network_of, trial_of
 from tests.model.packed import small_trial, write_inputs
 from tests.records import described
 from tests.refusals import refuses, states
+from tests.so2sat.patches import write_dataset
 
 SEN2_ALONE = Channels((), SEN2_BANDS)
 
@@ -100,6 +103,38 @@ def test_a_start_that_does_not_fit_is_refused_by_name(start: Classifier, facts: 
         take_over(network, trial, ALL_CHANNELS, start)
     assert all(fact in caught.value.what for fact in facts)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def params_of(root: Path, **trials: dict[str, Any]) -> Params:
+    params = load_params(ROOT / "params.yaml")
+    start = Start(name="one", sha256="0" * 64)
+    return params.model_copy(
+        update={
+            "dataset": params.dataset.model_copy(update={"root": str(root)}),
+            "train": params.train.model_copy(update={"start": start}),
+            "backbones": params.backbones | SMALL,
+            "trials": {name: Trial(variant="plain", seed=1, **more) for name, more in trials.items()},
+        }
+    )
+
+
+def test_data_that_a_start_cannot_be_tuned_on_are_told_by_their_files(tmp_path: Path) -> None:
+    levels = dict.fromkeys(SPLITS, "L2A")
+    write_dataset(tmp_path, patches=dict.fromkeys(SPLITS, 2), channels=INTENSITIES_ONLY, levels=levels)
+    one = params_of(tmp_path, one={"backbone": "sen2lcz_mf"})
+    start = start_of("sen2lcz_mf", channels=SEN2_ALONE)
+    assert check_start(start, one) == []
+    start = replace(start, description=start.description.model_copy(update={"level": "L1C"}))
+    (note,) = check_start(start, one)
+    assert states(note, "L2A")
+    two = params_of(tmp_path, one={"backbone": "sen2lcz_mf"}, other={"backbone": "eb_cnn"})
+    with refuses("trial other", "sen2lcz_mf"):
+        check_start(start, two)
+    with refuses("trial one", "sen1", "VV_real", "VV_lee_intensity"):
+        check_start(start_of("eb_cnn"), params_of(tmp_path, one={"backbone": "eb_cnn"}))
+    free = {"backbone": "eb_cnn", "overrides": {"train": {"start": None}}}
+    check_start(start, params_of(tmp_path, one={"backbone": "sen2lcz_mf"}, other=free))
+    assert check_start(start, params_of(tmp_path / "not here yet", other={"backbone": "eb_cnn"})) == []
 
 
 def rates(task: LczTask) -> list[tuple[float, float, int]]:

@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -77,8 +78,11 @@ def workspace(
     with tempfile.TemporaryDirectory() as scratch:
         brought = None
         if start is not None:
+            from bp_lcz.model.checkpoint import load_classifier
+            from bp_lcz.model.start import check_start
             from bp_lcz.registry.start import bring_start
 
             folder = Path(scratch) / "start"
-            brought = Brought(bring_start(Path.cwd(), start, folder), folder)
+            found = bring_start(Path.cwd(), start, folder)
+            brought = Brought(found, folder, partial(check_start, load_classifier(folder)))
         typer.echo(make_workspace(name, profile=profile, dataset=dataset, start=brought))

@@ -202,12 +202,12 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
         text_width = shapes.get("prompting.prompts", (0,))[-1]
         # First without memory: a description may demand more of it than its weights have.
         with torch.device("meta"):
-            described = _empty_network(form, channels, text_width).state_dict()
+            described = empty_network(form, channels, text_width).state_dict()
         for key in sorted(described.keys() | shapes.keys()):
             wanted, found = list(described[key].shape) if key in described else None, shapes.get(key)
             if wanted != found:
                 raise RuntimeError(f"size mismatch for {key}: {found}; {DESCRIPTION} describes {wanted}")
-        network = _empty_network(form, channels, text_width)
+        network = empty_network(form, channels, text_width)
         network.load_state_dict(load_file(weights_file, device="cpu"))
     except UserError as error:  # of the backbone, which takes its options for those of params.yaml
         raise UserError(description_file, error.what) from None
@@ -220,7 +220,8 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
     return Classifier(network, channels, form, device)
 
 
-def _empty_network(form: NetworkParams, channels: Channels, text_width: int) -> BPLCZ:
+def empty_network(form: NetworkParams, channels: Channels, text_width: int) -> BPLCZ:
+    """A network of this form whose prompts have this width, with whatever values."""
     prompts = torch.empty(CLASS_COUNT, 1 if form.variant == "msm" else len(channels.groups), text_width)
     unknown = torch.empty(len(channels.names))
     return BPLCZ(form, channels, prompts, unknown, unknown.clone())

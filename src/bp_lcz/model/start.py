@@ -7,10 +7,12 @@ from torch import nn
 
 from bp_lcz.bands import Channels
 from bp_lcz.errors import UserError
+from bp_lcz.model.backbones import complete_options
 from bp_lcz.model.bp_lcz import BPLCZ
-from bp_lcz.model.checkpoint import Classifier, load_classifier
-from bp_lcz.params import Start, TrialParams
+from bp_lcz.model.checkpoint import Classifier, empty_network, load_classifier
+from bp_lcz.params import Params, Start, TrialParams
 from bp_lcz.paths import start_folder
+from bp_lcz.so2sat.layout import open_split
 
 PARTS = ("backbone", "group_encoder", "prompting", "classifier")
 """Of a network, each old or new as a whole."""
@@ -30,6 +32,33 @@ def load_start(starts: Path, start: Start) -> Classifier:
     if found.description.weights_sha256 != start.sha256:
         raise UserError(f"start {start.name}", "its weights are not those that params.yaml names (another sha256)")
     return found
+
+
+def check_start(start: Classifier, params: Params) -> list[str]:
+    """Tell before anything dear has run whether trials can begin with a network on the data of their parameters.
+
+    Returns:
+        What speaks against it and does not stop it, in lines; nothing of data that are not there yet.
+
+    Raises:
+        UserError: for the reasons of `take_over`, or if the training split cannot be read.
+    """
+    root = Path(params.dataset.root)
+    if not (root / "training.h5").is_file():
+        return []
+    with open_split(root, "training") as reader:
+        channels, level = reader.channels, reader.level
+    for trial in map(params.trial, params.trials):
+        if trial.train.start is not None:
+            options = complete_options(trial.backbone, trial.backbone_options)
+            trial = trial.model_copy(update={"backbone_options": options})
+            with torch.device("meta"):
+                network = empty_network(trial, channels, 1)
+            _require_same_backbone(network, trial, channels, start)
+    begun = start.description.level
+    if level is None or begun is None or level == begun:
+        return []
+    return [f"sen2 of the data is {level}, that of the start {begun}: what it has learnt fits less"]
 
 
 def take_over(network: BPLCZ, trial: TrialParams, channels: Channels, start: Classifier) -> dict[str, int]:
