@@ -17,9 +17,10 @@ from bp_lcz.errors import UserError
 from bp_lcz.files import file_sha256
 from bp_lcz.maps.accuracy import accuracy_of, told, write_confusion
 from bp_lcz.maps.others import Others
-from bp_lcz.maps.reference import Reading, read_reference, seen_cells
+from bp_lcz.maps.reference import Reading, near_cells, read_reference, seen_cells
 from bp_lcz.records import DataKind
-from bp_lcz.so2sat.geo import world_files
+from bp_lcz.so2sat.geo import read_geo, world_files
+from bp_lcz.so2sat.places import places_of
 from tests.maps.rasters import patchy, write_cells, write_map
 from tests.maps.scenes import classifier_of
 from tests.refusals import states
@@ -182,6 +183,22 @@ def test_cells_whose_patch_shares_ground_with_a_training_patch_are_seen(raster, 
     assert accuracy_of(patchy(), raster(patchy()), model, None, None).seen is None
     simulated = model.model_copy(update={"kind": DataKind.SIMULATED})
     assert accuracy_of(patchy(), raster(patchy()), simulated, None, None).seen == 0
+
+
+def test_a_checkpoint_bounds_the_cells_that_it_has_seen(raster, model, tmp_path):
+    east, north = WEST + 2050 - 160, NORTH - 1050 + 160
+    root = write_places(tmp_path / "berlin", [east], [north], [32633])
+    places = places_of(read_geo(root, "training"))
+    near = near_cells(places, *CELLS)
+    assert near[seen_cells(root, *CELLS)].all()
+    assert 49 < near.sum() < 900
+    for told_all in (True, False):
+        knowing = model.model_copy(update={"places": places.model_copy(update={"are_all": told_all})})
+        found = accuracy_of(patchy(), raster(patchy()), knowing, near, None)
+        assert found.seen == near.sum()
+        assert found.seen_by.startswith("at most")
+        assert ("nobody knows" in found.seen_by) is not told_all
+    assert near_cells(places, CRS.from_epsg(4326), *CELLS[1:]) is None
 
 
 def test_training_patches_of_the_next_zone_are_seen_where_they_lie(tmp_path):

@@ -204,6 +204,7 @@ def test_a_checkpoint_and_the_log_tell_the_start(
     assert description.train is not None
     assert description.train.start == begun[0]
     assert 0 < description.from_start < description.parameters
+    assert description.places is None  # nobody knows where these patches lie
     line = next(line for line in capsys.readouterr().out.splitlines() if begun[0].name in line)
     assert states(line, f"{description.from_start:,} of {description.parameters:,}")
     assert states(line, "prompting 0")

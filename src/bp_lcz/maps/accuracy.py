@@ -39,8 +39,8 @@ def accuracy_of(
         lcz: zones of the map, 1..17, 0 where there is none.
         reference: on the same cells.
         model: that made the map.
-        seen: cells that share ground with the training patches; None if that is unknown.
-        seen_in: the data set that tells so.
+        seen: cells that share ground with the training patches, or may do so; None if that is unknown.
+        seen_in: the data set that tells so; without one it is the model's places.
 
     Raises:
         UserError: if no cell has a zone in both.
@@ -85,7 +85,7 @@ def accuracy_of(
         splits=_splits(confusions, zones, unit) if reference.kind == "polygons" else None,
         unadjusted_km2=float(unadjusted.sum()),
         seen=0 if is_simulated else None if seen is None else int((seen & both).sum()),
-        seen_by=_how_seen(model, seen_in),
+        seen_by=_how_seen(model, seen, seen_in),
         ceiling=CEILING,
     )
 
@@ -148,10 +148,13 @@ def _splits(
     return repeated_splits(confusions, zones[first])
 
 
-def _how_seen(model: Checkpoint, seen_in: Path | None) -> str:
+def _how_seen(model: Checkpoint, seen: Bool[np.ndarray, "row column"] | None, seen_in: Path | None) -> str:
     if model.kind is DataKind.SIMULATED:
         return "it was trained on a simulation"
     if seen_in is not None:
         return f"by the places of the training patches in {seen_in.name}"
+    if seen is not None and model.places is not None:
+        start = "" if model.places.are_all else "; of what it began with nobody knows"
+        return f"at most, by its checkpoint, which names squares of {model.places.side / 100:g} degrees{start}"
     data = "" if model.dataset is None else f" ({model.dataset})"
     return f"the checkpoint does not tell where its training patches{data} lie; give their folder with --trained-on"

@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 from bp_lcz.errors import UsageError
 from bp_lcz.maps import accuracy, against, change
 from bp_lcz.maps.outputs import LCZ
-from bp_lcz.maps.reference import AS_USUAL, Reading, read_reference, seen_cells
+from bp_lcz.maps.reference import AS_USUAL, Reading, near_cells, read_reference, seen_cells
 from bp_lcz.records import Accuracy, Change, Checkpoint, Comparison
 
 Cells = tuple[CRS, Affine, tuple[int, int]]
@@ -150,7 +150,11 @@ def _accuracy(
     if others.reference is None:
         return None
     reference = read_reference(others.reference, *cells, others.reading)
-    seen = None if others.trained_on is None else seen_cells(others.trained_on, *cells)
+    seen = None
+    if others.trained_on is not None:
+        seen = seen_cells(others.trained_on, *cells)
+    elif model.places is not None:
+        seen = near_cells(model.places, *cells)
     found = accuracy.accuracy_of(lcz, reference, model, seen, others.trained_on)
     found.write(folder / accuracy.ACCURACY)
     accuracy.write_confusion(found, folder / accuracy.CONFUSION)

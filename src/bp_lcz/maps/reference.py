@@ -15,11 +15,13 @@ from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.errors import UserError
 from bp_lcz.files import file_sha256
 from bp_lcz.maps.against import zones_of
+from bp_lcz.records import Places
 from bp_lcz.scenes.areas import degrees_around, moved
 from bp_lcz.scenes.polygons import Overlaps, are_polygons, read_zones
 from bp_lcz.scenes.raster import CELL_M
 from bp_lcz.scenes.split import counted
 from bp_lcz.so2sat.geo import PIXEL_M, geo_file_of, read_geo
+from bp_lcz.so2sat.places import near
 
 _DEGREES = CRS.from_epsg(4326)
 _BLOCK_M = 1000
@@ -139,6 +141,25 @@ def seen_cells(root: Path, crs: CRS, place: Affine, shape: tuple[int, int]) -> B
         for row, column, sign in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
             np.add.at(ends, (row, column), sign)
     return ends.cumsum(axis=0).cumsum(axis=1)[:-1, :-1] > 0
+
+
+def near_cells(
+    places: Places, crs: CRS, place: Affine, shape: tuple[int, int]
+) -> Bool[np.ndarray, "row column"] | None:
+    """Cells whose patch of 320 m touches a square that training patches touch, too; more than `seen_cells`.
+
+    Args:
+        places: of a checkpoint.
+        crs: of the cells.
+        place: of the cells.
+        shape: rows and columns of cells.
+
+    Returns:
+        None of coordinates without a code, or that are not in metres.
+    """
+    epsg, middle = crs.to_epsg(), np.arange(shape[1]) + 0.5
+    rows = [near(places, *(place @ (middle, np.full(shape[1], row + 0.5))), epsg) for row in range(shape[0]) if epsg]
+    return np.stack(rows) if rows and rows[0] is not None else None
 
 
 def blocks(place: Affine, shape: tuple[int, int]) -> Int[np.ndarray, "row column"]:

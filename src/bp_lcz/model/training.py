@@ -45,6 +45,7 @@ from bp_lcz.paths import DEMO, STARTS
 from bp_lcz.records import ModelDescription, PackManifest, TextOrigin, Timings, Validation
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.scoring.metrics import defined
+from bp_lcz.so2sat.places import joined
 from bp_lcz.text.table import PromptTable, read_prompt_table
 
 RESUME_STATE = "last.ckpt"
@@ -105,9 +106,11 @@ def train_trial(
             torch.tensor(manifest.mean, dtype=torch.float32),
             torch.tensor(manifest.std, dtype=torch.float32),
         )
-        start, taken = trial.train.start, dict[str, int]()
+        start, taken, places = trial.train.start, dict[str, int](), manifest.places
         if start is not None:
-            taken = take_over(network, trial, channels, load_start(starts, start))
+            begun = load_start(starts, start)
+            taken = take_over(network, trial, channels, begun)
+            places = joined(places, begun.description.places)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         where = torch.device("cpu" if device == "cpu" else "cuda")
         stores = partial(open_store, tier, packed=packed, dataset=dataset, device=where)
@@ -174,6 +177,7 @@ def train_trial(
             channels=channels,
             level=manifest.level,
             likeness=manifest.likeness,
+            places=places,
             calibration=fit_calibration(*(each.numpy() for each in chosen["validated"])),
             parameters=parameters,
             from_start=sum(taken.values()),
@@ -247,7 +251,7 @@ def code_of(backbone: str) -> list[Path]:
     package = Path(__file__).parents[1]
     patches = [file for file in (package / "patches").glob("[a-z]*.py") if file.stem != "pack"]
     backbones = [package / "model/backbones" / f"{name}.py" for name in ("__init__", backbone)]
-    so2sat = [package / "so2sat" / f"{name}.py" for name in ("geo", "hdf5", "layout")]
+    so2sat = [package / "so2sat" / f"{name}.py" for name in ("geo", "ground", "hdf5", "layout", "places")]
     alone = [package / name for name in ("scoring/metrics.py", "text/table.py", "scheme.py", "bands.py")]
     published = ("pretrained", "sen2lcz_weights")
     model = [file for file in (package / "model").glob("[a-z]*.py") if file.stem not in published]

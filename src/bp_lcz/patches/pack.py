@@ -25,6 +25,7 @@ from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.so2sat.geo import Geo, read_geo
 from bp_lcz.so2sat.ground import in_zone, is_utm, on_globe
 from bp_lcz.so2sat.layout import check_dataset, open_split
+from bp_lcz.so2sat.places import places_of
 
 ROWS = 32
 """Patches per step: 5 MB of float64. Larger steps are slower, since their arrays leave the cache."""
@@ -129,7 +130,7 @@ def pack(root: Path, summary: GateSummary, out: Path) -> None:
                 hashes[file.name] = writer.sha256
             class_counts[split] = tuple(np.bincount(classes, minlength=CLASS_COUNT).tolist())
             block_counts[split] = len(np.unique(blocks))
-        places = geo["testing"]
+        tested = geo["testing"]
         manifest = PackManifest(
             dataset=summary.dataset,
             source=summary.source,
@@ -140,12 +141,13 @@ def pack(root: Path, summary: GateSummary, out: Path) -> None:
             mean=tuple(moments.mean.tolist()),
             std=tuple(moments.std.tolist()),
             likeness=fit_likeness(np.concatenate(means)),
+            places=places_of(geo["training"]),
             class_counts=class_counts,
             blocks=Blocks(
                 unit=unit,
                 description=_DESCRIPTIONS[unit],
                 count=block_counts,
-                cities=() if places is None else tuple(map(str, np.unique(places.city))),
+                cities=() if tested is None else tuple(map(str, np.unique(tested.city))),
                 city=tuple(city.tolist()),  # SPLITS ends with testing
             ),
             sha256=hashes,

@@ -17,6 +17,7 @@ from bp_lcz.records.data import (
     Likeness,
     Overlap,
     PackManifest,
+    Places,
     SplitSummary,
     Unit,
 )

@@ -5,7 +5,7 @@ import json
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from bp_lcz.bands import Channels, Level, resolve_bands
 from bp_lcz.errors import UserError
@@ -228,6 +228,20 @@ class Likeness(Part):
         return self
 
 
+class Places(Part):
+    """Where training patches lie; see `bp_lcz.so2sat.places`.
+
+    Attributes:
+        side: of the squares, in hundredths of a degree.
+        squares: that they touch, numbered row by row.
+        are_all: False where some began with a network of which nobody knows where it was trained.
+    """
+
+    side: PositiveInt
+    squares: tuple[int, ...]
+    are_all: bool
+
+
 class PackManifest(OfData):
     """``manifest.json`` of the packed arrays.
 
@@ -236,16 +250,18 @@ class PackManifest(OfData):
         mean: of each channel after the transformation, in the training split.
         std: likewise.
         likeness: what tells other patches from those of the training split.
+        places: of the training split; None where nobody knows where it lies.
         class_counts: patches of each class.
         sha256: of each file.
     """
 
-    format: Literal[5] = 5
+    format: Literal[6] = 6
     channels: KnownChannels
     level: Level | None = None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     likeness: Likeness | None = None
+    places: Places | None = None
     class_counts: dict[Split, tuple[int, ...]] = Field(min_length=3)
     blocks: Blocks
     sha256: dict[str, str]

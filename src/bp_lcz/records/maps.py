@@ -114,7 +114,7 @@ class Accuracy(Record):
         splits: metrics on 30 % of the polygons, 25 times: mean and range of the middle 90 %; of polygons alone.
         unadjusted_km2: of the map in zones that too few units of the reference check.
         seen: cells whose patch of 320 m shares ground with a patch that the model was trained on; None if unknown.
-        seen_by: how that is known, or why it is not.
+        seen_by: how that is known, whether it is a bound, or why it is not known.
         ceiling: by which any accuracy is to be read.
     """
 

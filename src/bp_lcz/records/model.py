@@ -7,7 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from bp_lcz.bands import Level
 from bp_lcz.params import Model, NetworkParams, PromptVectors, Train, Wording
 from bp_lcz.records.base import Part, Record
-from bp_lcz.records.data import DataKind, KnownChannels, Leakage, Likeness
+from bp_lcz.records.data import DataKind, KnownChannels, Leakage, Likeness, Places
 
 
 class PromptOrigin(Record):
@@ -71,6 +71,7 @@ class Checkpoint(NetworkParams, Record):
         channels: that the network takes.
         level: of the Sentinel-2 that it was trained on, as much a part of what it takes; None where it is not known.
         likeness: what tells other patches from its training data; None where nothing is known of them.
+        places: where its training patches lie, and those of its start; None where nothing is known of them.
         calibration: what its probabilities are made honest by; None where it was trained elsewhere.
         parameters: how many it has.
         from_start: how many of them began with those of ``train.start``.
@@ -83,11 +84,12 @@ class Checkpoint(NetworkParams, Record):
     """
 
     remedy: ClassVar[str] = "make it anew: `bp-lcz pretrained`, or `dvc repro` where it was trained"
-    format: Literal[11] = 11
+    format: Literal[12] = 12
     trial: str
     channels: KnownChannels
     level: Level | None = None
     likeness: Likeness | None = None
+    places: Places | None = None
     calibration: Calibration | None = None
     parameters: int
     from_start: int = 0
