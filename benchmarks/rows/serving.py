@@ -4,15 +4,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness import Goal, Measured, Row, Setup, Side, rates, ratio_of
+from benchmarks.harness import Goal, Measured, Row, Setup, Side, rates
 from benchmarks.networks import network_of, trial_of
-from benchmarks.speed import figure
 from bp_lcz.bands import ALL_CHANNELS, PATCH_SIDE
 from bp_lcz.model.checkpoint import load_classifier, versions, write_checkpoint
 from bp_lcz.model.memory import keep_freed_memory
@@ -45,13 +43,9 @@ def serving(setup: Setup) -> Measured:
         client = connected.predict_proba
         if client(sen1, sen2).tobytes() != alone(sen1, sen2).tobytes():
             raise AssertionError("the server gives other bytes than the network")
-        found = rates(setup, side(client), side(alone))
         keep_freed_memory()  # as the server does
-        with ThreadPoolExecutor(1) as thread:
-            kept = ratio_of(*rates(setup, side(client), side(lambda *images: thread.submit(alone, *images).result())))
         return Measured(
-            *found,
-            beside={"ratio to a network in a thread that keeps freed memory, as at the server": figure(kept.median)},
+            *rates(setup, side(client), side(alone)),
             note=f"float32, {size} patches a request, each sent when the answer of the one before is there",
         )
 
