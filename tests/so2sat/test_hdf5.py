@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -322,13 +323,17 @@ def test_a_damaged_directory_of_names_and_a_type_that_numpy_lacks_are_one_line(t
         pass
 
 
-def test_chunks_of_less_than_their_size_are_damage_as_hdf5_gives_old_memory_for_the_rest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("filters", [{}, {"compression": "gzip", "shuffle": True}], ids=["none", "left-out"])
+def test_chunks_of_less_than_their_size_are_damage_as_hdf5_gives_old_memory_for_the_rest(
+    tmp_path: Path, filters: dict[str, Any]
+) -> None:
     path = write(tmp_path / "mine.h5", plain)
     with h5py.File(path, "a") as file:
         del file["sen2"]
-        sen2 = file.create_dataset("sen2", (COUNT, 32, 32, 10), "f4", chunks=(1, 32, 32, 10))
-        sen2.id.write_direct_chunk((0, 0, 0, 0), b"eight by")
-    with refuses(path, "sen2"), open_patches(path):
+        sen2 = file.create_dataset("sen2", (COUNT, 32, 32, 10), "f4", chunks=(1, 32, 32, 10), **filters)
+        sen2[:] = 1
+        sen2.id.write_direct_chunk((0, 0, 0, 0), b"eight by", filter_mask=0b11 if filters else 0)
+    with refuses(path, "sen2", "parts"), open_patches(path):
         pass
 
 
