@@ -10,8 +10,9 @@ import shapely
 from rasterio.crs import CRS
 
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.areas import area_files, read_area
+from bp_lcz.scenes.areas import area_files, moved, read_area
 from bp_lcz.scenes.scene import SceneOptions, opened_scene
+from tests.refusals import refuses
 from tests.scenes.drawn import degrees
 from tests.scenes.rasters import NORTH, UTM, WEST, optical, write_tif
 
@@ -123,3 +124,15 @@ def test_an_area_beyond_what_a_projection_knows_is_one_line(tmp_path, far):
     with pytest.raises(UserError) as caught:
         read_area(str(path), CRS.from_epsg(32736))
     assert caught.value.where == str(path)
+
+
+def test_a_polygon_that_would_be_wound_around_the_earth_is_refused_at_once():
+    """One damaged corner: joining its sides took minutes."""
+    shape = shapely.Polygon([(390790, 5819810), (391090, 5819810), (391090, 1288621568), (390790, 5820110)])
+    with refuses("z.shp"):
+        moved("z.shp", shape, CRS.from_epsg(32633), CRS.from_epsg(4326))
+
+
+def test_the_whole_earth_is_not_too_large():
+    world = moved("a", shapely.box(-20037508, -20037508, 20037508, 20037508), CRS.from_epsg(3857), CRS.from_epsg(4326))
+    assert np.round(world.bounds).tolist() == [-180, -85, 180, 85]

@@ -32,6 +32,8 @@ _SHAPEFILE = (".shp", ".dbf", ".shx", ".prj", ".cpg")
 _SIDE_PARTS = 64
 """Pieces of the longest side of an area, so that straight sides stay where they are in other coordinates."""
 
+_GIRTH_M = 40_075_017.0
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -209,6 +211,9 @@ def moved(where: object, shape: BaseGeometry, own: CRS, crs: CRS) -> BaseGeometr
     west, south, east, north = shape.bounds
     if own.is_geographic and not -90 <= south <= north <= 90:  # a GeoJSON in metres that does not say so
         raise UserError(where, f"{west:.0f}, {south:.0f} are no degrees; state its coordinate reference system")
+    girth = 360.0 if own.is_geographic else _GIRTH_M / own.linear_units_factor[1] if own.is_projected else np.inf
+    if max(east - west, north - south) > 2 * girth:  # it would be wound around the Earth, which takes minutes
+        raise UserError(where, f"{west:.9g}, {south:.9g} to {east:.9g}, {north:.9g} is more than the Earth")
     if own == crs:
         return shape
 
