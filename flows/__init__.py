@@ -5,20 +5,17 @@ imports it. A flow that a Prefect worker loads by file name takes the worker's s
 """
 
 import os
-import sys
 from pathlib import Path
 
 import bp_lcz  # noqa: F401  switches the telemetry of all tools off
 from bp_lcz.addresses import keep_loopback_direct, refuse_or_drop_socks, sqlite_url
-from bp_lcz.errors import UserError
 from bp_lcz.workspace import main_checkout
+from flows.ending import one_line
 
-try:
+with one_line():
     keep_loopback_direct()
     refuse_or_drop_socks(os.environ.get("PREFECT_API_URL"))
     _home = main_checkout(Path(__file__).parent) / ".prefect"
-except UserError as _error:
-    sys.exit(f"error: {_error}")
 
 for _setting, _value in {
     # Without PREFECT_API_URL a flow starts a server of its own for as long as it runs, with this database.

@@ -15,9 +15,9 @@ from prefect import get_client
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL
 
-from bp_lcz.errors import UserError
 from bp_lcz.files import locked
 from bp_lcz.workspace import main_checkout
+from flows.ending import one_line
 from flows.screen import LOG, SHOW_CURSOR, screen
 from flows.stages import end_live_runs, server_failure, stop_running
 
@@ -32,16 +32,15 @@ def result_of(run: Callable[[], State[Any]], folder: Path, verbose: bool) -> Any
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
-    try:
-        _await_server(folder)
-        log = folder / LOG
-        with nullcontext() if verbose else screen.opened(log):
-            screen.tell(f"the whole log: {os.path.relpath(log)} (or --verbose)")
-            state = run()
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except httpx.HTTPError as error:
-        sys.exit(f"error: {server_failure(str(PREFECT_API_URL.value()), error)}")
+    with one_line():
+        try:
+            _await_server(folder)
+            log = folder / LOG
+            with nullcontext() if verbose else screen.opened(log):
+                screen.tell(f"the whole log: {os.path.relpath(log)} (or --verbose)")
+                state = run()
+        except httpx.HTTPError as error:
+            sys.exit(f"error: {server_failure(str(PREFECT_API_URL.value()), error)}")
     if not state.is_completed():
         sys.exit(f"error: {state.message}")
     return state.result()

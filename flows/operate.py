@@ -36,6 +36,7 @@ from prefect.exceptions import ObjectAlreadyExists  # noqa: E402
 
 from bp_lcz.errors import UserError  # noqa: E402
 from bp_lcz.workspace import git  # noqa: E402
+from flows.ending import one_line  # noqa: E402
 from flows.queues import TRIAL_POOL, open_queue  # noqa: E402
 from flows.stages import CHECKOUT, dying_with_parent, server_failure, stage_environment  # noqa: E402
 
@@ -161,16 +162,15 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="flow runs that the worker takes at once (default: no limit)")
     parser.add_argument("--wait", type=float, default=60, help="seconds to wait for the server (default: 60)")
     arguments = parser.parse_args()
-    try:
-        client = _await_server(arguments.wait)
-        if arguments.command == "deploy":
-            deploy(client)
-        else:
-            start_worker(client, arguments.pool, arguments.name, arguments.limit, arguments.wait)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except httpx.HTTPError as error:
-        sys.exit(f"error: {server_failure(URL, error)}")
+    with one_line():
+        try:
+            client = _await_server(arguments.wait)
+            if arguments.command == "deploy":
+                deploy(client)
+            else:
+                start_worker(client, arguments.pool, arguments.name, arguments.limit, arguments.wait)
+        except httpx.HTTPError as error:
+            sys.exit(f"error: {server_failure(URL, error)}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Run again after whatever stopped it: each part goes on where it was.
 import argparse
 import multiprocessing
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +30,7 @@ from bp_lcz.so2sat.partial import say
 from bp_lcz.so2sat.pinned import check_pins, remember_pins, verify_pins
 from bp_lcz.so2sat.releases import RELEASES, SO2SAT_V2, Release, gigabytes
 from bp_lcz.workspace import make_workspace
+from flows.ending import one_line
 from flows.plan import plan_lines, row_of
 from flows.stages import CHECKOUT
 from flows.train_bp_lcz import SLOW_PROFILE, run_here
@@ -205,11 +205,8 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=2, help="stages side by side on one device (default: 2)")
     parser.add_argument("--verbose", action="store_true", help="show the whole log instead of a line for each stage")
     arguments = parser.parse_args()
-    try:
+    with one_line():
         workspace = paper(arguments.dataset, arguments.weights, mirrors=arguments.mirror)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.status)
     run_here(workspace, arguments.concurrency, arguments.verbose)
 
 

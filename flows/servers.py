@@ -35,6 +35,7 @@ from bp_lcz.addresses import is_local, sqlite_url
 from bp_lcz.errors import UserError
 from bp_lcz.files import locked, staged_file
 from bp_lcz.workspace import main_checkout
+from flows.ending import one_line
 
 FOLDER = Path(".servers")
 """Process id, log and configuration of each server, in the main checkout."""
@@ -374,7 +375,7 @@ def main() -> None:
     parser.add_argument("server", choices=names, nargs="?", help="for stop and status by default both")
     arguments = parser.parse_args()
     folder = main_checkout(Path(__file__).parent) / FOLDER
-    try:
+    with one_line():
         if arguments.action in ("stop", "status"):
             for name in [arguments.server] if arguments.server else names:
                 running = find_running(name, folder)
@@ -391,8 +392,6 @@ def main() -> None:
         print(start(server, folder))
         for variable, value in server.clients.items():
             print(f"  export {variable}={'...' if value is None else value}")
-    except UserError as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

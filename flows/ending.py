@@ -1,0 +1,24 @@
+"""How the commands of the flows end: an error in one line, as that of any command of this project."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bp_lcz.errors import UserError, is_refused_by_system, limit_of
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """End the process with one line for what the user can mend or the system refuses; faults are raised again."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.status)
+    except Exception as error:
+        if isinstance(error, OSError) and is_refused_by_system(error):
+            sys.exit(f"error: {error.filename}: {(error.strerror or str(error)).lower()}")
+        if (limit := limit_of(error)) is not None:
+            sys.exit(f"error: {Path.cwd()}: {limit}")
+        raise
