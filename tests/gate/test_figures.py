@@ -143,3 +143,10 @@ def test_picked_patches_are_those_of_the_file_whatever_its_chunks(tmp_path):
             picked = list(reader.pick(wanted))
         assert [index for index, _, _ in picked] == wanted.tolist()
         assert all((sen1[i] == radar).all() and (sen2[i] == optical).all() for i, radar, optical in picked)
+
+
+def test_sand_and_bright_roofs_keep_their_texture_beside_shadow():
+    reflectance = np.resize([0.03, 0.05, 0.1, 0.3, 0.33, 0.4], (32, 32))
+    shades = gate_figures._stretched(reflectance, *gate_figures._REFLECTANCE, gate_figures._GAMMA)[0, :6]
+    assert (np.diff(shades.astype(int)) > 10).all()
+    assert (shades[0], shades[-1]) == (0, 255)

@@ -1,4 +1,5 @@
 import re
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def is_refused(root: Path, expectation: str, *facts: str) -> str:
     with refuses(root, f"'{expectation}'", *facts) as caught:
         check(root)
     assert sorted(path.name for path in out.iterdir()) == ["data_docs", "statistics.parquet"]
-    assert "failed" in (out / "data_docs/index.html").read_text()
+    assert "<strong>Failed: no stage goes on.</strong>" in (out / "data_docs/index.html").read_text()
     return caught.value.what
 
 
@@ -109,12 +110,32 @@ def test_data_docs_need_nothing_from_elsewhere(passed):
             assert (page.parent / target).is_file(), target
 
 
-def test_the_index_of_data_docs_lists_every_expectation(passed):
+def test_the_index_of_data_docs_begins_with_the_verdict_and_lists_every_expectation(passed):
     text = (passed / "data_docs/index.html").read_text()
+    summary = GateSummary.read(passed / "summary.json")
     assert "Quality gate of mine" in text
-    assert len(re.findall(r'<td class="(?:passed|not checked)">', text)) == len(suite(INTENSITIES, 3.0, 0.5)) + len(
-        leakage_suite(False)
-    )
+    met, missed = len(summary.expectations), len(summary.not_checked)
+    verdict = f"<strong>Passed.</strong> {met} of {met} expectations met, 0 failed, 0 warned of, {missed} not checked."
+    assert text.index(verdict) < text.index("<table")
+    for expectation in (*suite(INTENSITIES, 3.0, 0.5), *leakage_suite(False)):
+        assert f"<td>{escape(expectation.name)}</td>" in text
+
+
+def test_alike_channels_share_a_line_of_the_index_and_what_was_not_checked_says_why(passed):
+    text = (passed / "data_docs/index.html").read_text()
+    lines = re.findall(r"<tr><td class=.*?</tr>", text)
+    assert len([line for line in lines if "reflectance at least 0" in line]) == 1
+    assert f"<td>{', '.join(INTENSITIES.sen2)}</td><td>reflectance at least 0</td>" in text
+    assert len(lines) == len(set(lines))
+    reasons = [re.findall(r"<td>(.*?)</td>", line)[2] for line in lines if 'class="not checked"' in line]
+    assert len(reasons) > 3
+    assert all(re.fullmatch(r"needs .{10,}", reason) for reason in reasons)
+
+
+def test_pages_of_great_expectations_name_their_table(passed):
+    (page,) = (passed / "data_docs/validations/patches").rglob("*.html")
+    assert "Table: patches" in page.read_text()
+    assert "Data asset: None" not in page.read_text()
 
 
 def test_nothing_else_is_left(passed):

@@ -6,7 +6,7 @@ data of several seeds and class frequencies and on real patches, whole and by si
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -58,6 +58,7 @@ class Expectation:
         maximum: largest admissible value, or None.
         warning: whether a violation is only reported, and does not stop the pipeline.
         by_many: whether only splits of at least `ENOUGH` patches are judged.
+        needs: what a data set must have for it to be checked, where not all have it.
     """
 
     name: str
@@ -68,6 +69,12 @@ class Expectation:
     maximum: float | None = None
     warning: bool = False
     by_many: bool = False
+    needs: str = ""
+
+    @property
+    def why_not_checked(self) -> str:
+        """What the data set lacks if there was no row to check."""
+        return f"needs {self.needs or (f'a split of {ENOUGH} patches' if self.by_many else f'such {self.table}')}"
 
     @property
     def title(self) -> str:
@@ -126,7 +133,7 @@ def suite(
 def _release(published: Published) -> list[Expectation]:
     """What a split that has as many patches as one of the release must have in common with it."""
     name = published.name
-    return [
+    expectations = [
         *(
             Expectation(f"patches of each class as in {name}", split, "classes", f"{split}_surplus", 0.0, 0.0)
             for split in SPLITS
@@ -140,6 +147,7 @@ def _release(published: Published) -> list[Expectation]:
         Expectation(f"one run of bytes as in {name}", "layout", "files", "contiguous", minimum=1.0, warning=True),
         Expectation(f"file size as in {name}", "layout", "splits", "excess_bytes", 0.0, 0.0, warning=True),
     ]
+    return [replace(expectation, needs=f"a split of as many patches as {name} has") for expectation in expectations]
 
 
 def _optical(channels: Channels, reflectance_max: float, zeros_max: float) -> list[Expectation]:
@@ -179,6 +187,7 @@ def _optical(channels: Channels, reflectance_max: float, zeros_max: float) -> li
             "darkest",
             maximum=0.9 * OFFSET,
             warning=True,
+            needs=f"a city of {ENOUGH} patches with B11 or B12",
         ),
     ]
 

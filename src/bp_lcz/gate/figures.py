@@ -48,8 +48,10 @@ _SHADE = 0.55
 _COLORS = {"training": "#0072b2", "validation": "#e69f00", "testing": "#b5179e"}
 _TRUE_COLOR = ("B04", "B03", "B02")
 _VV, _VH = "VV_lee_intensity", "VH_lee_intensity"
-_REFLECTANCE = (0.02, 0.22)
+_REFLECTANCE = (0.03, 0.4)
 """Shown as black and as white, the same for every patch of every data set."""
+_GAMMA = 0.7
+"""Power that lifts shadow and trees, where sand and bright roofs are to keep their texture, too."""
 _DECIBEL = {"VV": (-20.0, 0.0), "VH": (-26.0, -6.0), "VV/VH": (0.0, 12.0)}
 """Likewise, for red, green and blue."""
 
@@ -297,7 +299,7 @@ def _images(
     images = {}
     if set(_TRUE_COLOR) <= set(channels.sen2):
         bands = [sen2[..., channels.sen2.index(band)] for band in _TRUE_COLOR]
-        images["true colour"] = np.stack([_stretched(band, *_REFLECTANCE) for band in bands], axis=-1)
+        images["true colour"] = np.stack([_stretched(band, *_REFLECTANCE, _GAMMA) for band in bands], axis=-1)
     if {_VV, _VH} <= set(channels.sen1):
         vv, vh = (_scaled(band, sen1[..., channels.sen1.index(band)]) for band in (_VV, _VH))
         parts = zip((vv, vh, vv - vh), _DECIBEL.values(), strict=True)
@@ -305,9 +307,9 @@ def _images(
     return images
 
 
-def _stretched(values: np.ndarray, black: float, white: float) -> UInt8[np.ndarray, "32 32"]:
-    share = (np.asarray(values, dtype=np.float64) - black) / (white - black)
-    return np.rint(255 * np.clip(share, 0, 1)).astype(np.uint8)
+def _stretched(values: np.ndarray, black: float, white: float, power: float = 1.0) -> UInt8[np.ndarray, "32 32"]:
+    share = np.clip((np.asarray(values, dtype=np.float64) - black) / (white - black), 0, 1)
+    return np.rint(255 * share**power).astype(np.uint8)
 
 
 _ZOOM = 4  # dots of the figure for each pixel of a patch
@@ -365,7 +367,10 @@ def _swatch(color: str, top: int) -> Rectangle:
 def _legend(kinds: Sequence[str]) -> str:
     lines = []
     if "true colour" in kinds:
-        lines.append(f"True colour: {', '.join(_TRUE_COLOR)}, reflectance {_REFLECTANCE[0]:g} to {_REFLECTANCE[1]:g}.")
+        low, high = _REFLECTANCE
+        lines.append(
+            f"True colour: {', '.join(_TRUE_COLOR)}, reflectance {low:g} to {high:g}, to the power {_GAMMA:g}."
+        )
     if "SAR" in kinds:
         parts = zip(("red", "green", "blue"), _DECIBEL.items(), strict=True)
         text = ", ".join(f"{color} {name} {low:g} to {high:g} dB" for color, (name, (low, high)) in parts)

@@ -14,7 +14,7 @@ import pandas as pd
 from bp_lcz.bands import Level
 from bp_lcz.errors import UserError
 from bp_lcz.files import staged_file, staged_folder
-from bp_lcz.gate.data_docs import make_self_contained
+from bp_lcz.gate.data_docs import Line, Status, make_self_contained
 from bp_lcz.gate.expectations import ENOUGH, Expectation, band_statistics, class_counts, suite, tables
 from bp_lcz.gate.leakage import EQUAL_BLOCKS, NEAREST_M, OVERLAP_M, REMEDY, find_neighbours
 from bp_lcz.gate.statistics import patch_statistics
@@ -41,7 +41,7 @@ class ExpectationResult:
     examples: tuple[str, ...]
 
     @property
-    def status(self) -> Literal["passed", "warning", "failed", "not checked"]:
+    def status(self) -> Status:
         """What it means for the pipeline."""
         if not self.checked:
             return "not checked"
@@ -125,6 +125,7 @@ def leakage_suite(accepted: bool) -> list[Expectation]:
             "distance",
             minimum=NEAREST_M,
             warning=accepted,
+            needs="the positions of all patches, in geo files",
         ),
         Expectation(
             "no near-duplicates in two splits",
@@ -133,6 +134,7 @@ def leakage_suite(accepted: bool) -> list[Expectation]:
             "equal_blocks",
             maximum=float(EQUAL_BLOCKS - 1),
             warning=accepted,
+            needs="patches without positions: where all have them, distances tell",
         ),
     ]
 
@@ -220,24 +222,29 @@ def _run(
                 )
     context.build_data_docs()
     ordered = [outcomes[number] for number in range(len(expectations))]
-    make_self_contained(
-        docs,
-        title=f"Quality gate of {name}",
-        header=("about", "expectation", "violated by", "first offenders"),
-        rows=[
-            (
-                outcome.status,
-                (
-                    check.target,
-                    check.name,
-                    f"{outcome.violations} of {outcome.checked} {check.table}" if outcome.checked else "",
-                    ", ".join(outcome.examples),
-                ),
-            )
-            for check, outcome in zip(expectations, ordered, strict=True)
-        ],
-    )
+    make_self_contained(docs, f"Quality gate of {name}", _lines(ordered))
     return ordered
+
+
+def _lines(outcomes: list[ExpectationResult]) -> list[Line]:
+    """Of the index; alike channels that pass stand in one line."""
+    lines: dict[tuple[Status, str, str], list[ExpectationResult]] = {}
+    for number, outcome in enumerate(outcomes):
+        told = str(number) if outcome.violations else f"{outcome.checked} {outcome.expectation.table}"
+        lines.setdefault((outcome.status, outcome.expectation.name, told), []).append(outcome)
+    return [
+        Line(
+            status,
+            len(alike),
+            ", ".join(dict.fromkeys(outcome.expectation.target for outcome in alike)),
+            name,
+            f"{alike[0].violations} of {alike[0].checked} {alike[0].expectation.table}"
+            if alike[0].checked
+            else alike[0].expectation.why_not_checked,
+            ", ".join(alike[0].examples),
+        )
+        for (status, name, _), alike in lines.items()
+    ]
 
 
 def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[ExpectationResult], leakage: Leakage) -> GateSummary:
