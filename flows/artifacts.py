@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from bp_lcz.params import SPLITS, Params
 from bp_lcz.paths import CLAIMS, EVALUATIONS, GATE, REPORTS, SUMMARY
 from bp_lcz.records import Claims, Evaluation, GateSummary
+from bp_lcz.report.claims import difference_text
 
 FIGURES = ("overview",)
 """Figures small enough to live in Prefect's database; the report has all."""
@@ -66,10 +67,21 @@ def show_figures(workspace: Path) -> None:
 
 
 def show_claims(workspace: Path) -> None:
-    """What the run says of each claim of the paper."""
+    """What the run says of those claims of the paper that it tests."""
     claims = Claims.read(workspace / CLAIMS).claims
-    rows = [{"claim": each.claim, "verdict": each.verdict, "note": each.note} for each in claims]
-    create_table_artifact(rows, key=artifact_key(workspace, "claims"), description="claims of the paper")
+    rows = [
+        {
+            "claim": each.claim,
+            "difference": difference_text(each.difference, each.interval, each.lower_bound),
+            "direction here": each.direction or "-",
+            "verdict": each.verdict,
+            "note": each.note,
+        }
+        for each in claims
+        if each.difference is not None
+    ]
+    description = f"claims of the paper: {len(rows)} of {len(claims)} tested by this run"
+    create_table_artifact(rows, key=artifact_key(workspace, "claims"), description=description)
 
 
 def show_lines(workspace: Path, kind: str, lines: list[str], description: str) -> None:

@@ -73,6 +73,6 @@ def test_without_the_method_or_its_parts_it_is_said_that_nothing_tells(tmp_path,
 def test_the_sentence_stands_in_the_first_lines_of_page_and_markdown(tmp_path):
     out = make_report(tmp_path, PARTS, patches=300, skill={**WORST, "bp-lcz": 1.0})
     (sentence,) = method_sentences(group_seeds(read(tmp_path, PARTS).results))
-    assert (out / "report.md").read_text().splitlines()[2] == sentence
+    assert (out / "report.md").read_text().splitlines()[4] == sentence
     text = text_of(out)
     assert text.index(sentence) < text.index("Simulated data")

@@ -11,9 +11,10 @@ from bp_lcz.report.claims import check_claims, load_paper
 from bp_lcz.report.page import write_report
 from bp_lcz.report.references import load_references
 from bp_lcz.scoring.results import Matrix, read_result
+from bp_lcz.scoring.score import fraction
 from tests.records import small_manifest
 from tests.refusals import refuses
-from tests.scoring.results import ROOT, TRIALS, write_results
+from tests.scoring.results import PATCHES_PNG, ROOT, TRIALS, write_results
 
 PLAIN = {"eb_cnn-plain": TRIALS["eb_cnn-plain"]}
 TWO = {name: TRIALS[name] for name in ("eb_cnn-plain", "eb_cnn-bgp")}
@@ -65,8 +66,16 @@ def write(out: Path, matrix: Matrix, **options) -> None:
     paper = load_paper(ROOT / "paper.yaml", BACKBONES)
     outcomes = check_claims(paper, matrix.summary, matrix.results)
     references = load_references(ROOT / "references.yaml")
-    shown = {"outcomes": outcomes, "references": references, "manifest": small_manifest(), "command": "make reproduce"}
-    write_report(out, matrix, **shown, **options)
+    shown = {
+        "outcomes": outcomes,
+        "references": references,
+        "paper": paper,
+        "manifest": small_manifest(),
+        "patches": PATCHES_PNG,
+        "profile": None,
+        "command": "make reproduce",
+    }
+    write_report(out, matrix, **shown | options)
 
 
 def make_report(root: Path, trials=TRIALS, **options) -> Path:
@@ -108,22 +117,46 @@ def test_page_and_markdown_show_the_same_figures_and_no_file_is_left_over(demo):
     linked = re.findall(r"!\[[^\]]+\]\((figures/[^)]+)\)", markdown)
     on_disk = {path.relative_to(demo).as_posix() for path in demo.glob("figures/*")}
     assert set(linked) == on_disk
-    assert len(linked) == len(page.images) == len(on_disk) == 10
+    assert len(linked) == len(page.images) == len(on_disk) == 11
     assert {path.name for path in demo.iterdir()} == {"index.html", "report.md", "figures"}
+
+
+def test_figures_and_tables_are_numbered_in_the_order_of_the_page_and_of_the_markdown(demo):
+    for text in (text_of(demo), (demo / "report.md").read_text()):
+        for kind, count in (("Figure", 11), ("Table", 13)):
+            numbers = [int(number) for number in re.findall(rf"{kind} (\d+)\.", text)]
+            assert numbers == list(range(1, count + 1)), kind
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_the_answer_stands_first_and_the_profile_in_the_title(demo, tmp_path):
+    oa = of(demo.parent, "eb_cnn-plain", "oa")
+    assert f"finds the zone of {fraction(oa, 3)} of the 600 test patches (95 % interval [" in text_of(demo)[:200]
+    write(tmp_path, read(demo.parent, TWO), profile="tables")
+    assert "<h1>BP-LCZ on demo: tables</h1>" in (tmp_path / "index.html").read_text()
+
+
+def test_all_but_the_answer_is_folded_and_what_to_cite_is_told(demo):
+    html = (demo / "index.html").read_text()
+    open_part, folded = html[: html.index("<details>")], html[html.index("<details>") :]
+    assert open_part.count("<table") == open_part.count("<figure") == 1
+    assert "Claims of the paper" not in open_part
+    assert "Claims of the paper" in folded
+    assert "doi:10.1109/ICASSP49660.2025.10889549" in folded
 
 
 def test_equal_inputs_give_equal_bytes(demo, tmp_path):
     again = make_report(tmp_path, TWO)
     files = [path.relative_to(demo) for path in demo.rglob("*") if path.is_file()]
-    assert len(files) == 12
+    assert len(files) == 13
     for file in files:
         assert (demo / file).read_bytes() == (again / file).read_bytes(), file
 
 
 def test_every_value_of_the_results_table_comes_from_the_evaluation(demo):
     evaluation = json.loads((demo.parent / "outputs/evaluations/eb_cnn-bgp/evaluation.json").read_text())
-    row = next(line for line in (demo / "report.md").read_text().splitlines() if line.startswith("| eb_cnn-bgp"))
-    shown = [float(number) for number in re.findall(r"(?<!\d)\.\d+", row)]
+    [_, row] = table(demo, "All scores")
+    shown = [float(number) for entry in row for number in re.findall(r"(?<!\d)\.\d+", entry)]
     expected = []
     for name in ("oa", "aa", "kappa", "macro_f1"):
         expected += [evaluation[name], *evaluation["intervals"][name]]
@@ -132,7 +165,7 @@ def test_every_value_of_the_results_table_comes_from_the_evaluation(demo):
 
 def test_simulated_data_are_headed_so_and_never_set_against_the_paper(demo):
     for text in (text_of(demo), (demo / "report.md").read_text()):
-        head = text[: text.index("Overall accuracy" if "![" in text else "Results:")]
+        head = text[: text.index("Results, with 95 % intervals")]
         assert "Made by code, not measured: " in head
         assert "never comparable with the paper" in " ".join(head.replace(">", "").split())
     assert "not accessible to this project" in text_of(demo)
@@ -180,7 +213,7 @@ def test_a_single_block_is_said_to_give_no_intervals(tmp_path):
 def table(out, start):
     """Rows of the Markdown table whose caption begins so."""
     lines = (out / "report.md").read_text().splitlines()
-    first = next(i for i, line in enumerate(lines) if line.startswith(f"**{start}")) + 4
+    first = next(i for i, line in enumerate(lines) if re.match(rf"\*\*Table \d+\. {start}", line)) + 4
     last = next(i for i in range(first, len(lines)) if not lines[i].startswith("|"))
     return [[entry.strip() for entry in line.split("|")[1:-1]] for line in lines[first:last]]
 
@@ -204,7 +237,7 @@ def seeds(tmp_path_factory):
 
 
 def test_mean_and_deviation_are_shown_for_trials_that_differ_in_the_seed_alone(seeds):
-    rows = table(seeds, "Results")
+    rows = table(seeds, "All scores")
     assert [row[0] for row in rows] == ["plain", "bgp", "bgp-low"]
     values = [of(seeds.parent, f"bgp-s{seed}", "oa") for seed in (1, 2)]
     mean, deviation = re.findall(r"\.\d+", rows[1][1])[:2]
@@ -307,7 +340,7 @@ def test_the_epoch_kept_is_that_of_the_model_description(demo):
 
 
 def test_one_seed_gives_no_deviations_and_no_second_table(demo):
-    assert "±" not in text_of(demo)[: text_of(demo).index("Claims of the paper: ")]
+    assert "±" not in text_of(demo)
     assert "Each trial" not in text_of(demo)
 
 

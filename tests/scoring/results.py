@@ -1,6 +1,7 @@
 """Synthetic result files of the stages before ``report``, made from a seed."""
 
 import shutil
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ CHANNELS = Channels(("VH_lee_intensity", "VV_lee_intensity"), ("B02", "B03", "B0
 NO_LEAKAGE: dict[str, Any] = {"status": "none", "pairs": 0, "distance": None}
 COORDINATES = 3 * np.random.default_rng(3).normal(size=(CLASS_COUNT, 2))
 PARAMS = load_params(ROOT / "params.yaml")
+PATCHES_PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + struct.pack(">II", 1080, 2814)
+"""As much of the gate's figure as says how large it is."""
 
 
 def write_results(
@@ -127,8 +130,9 @@ def _write_summary(
         ),
         warnings=("all classes: label lacks E",),
     )
-    (root / "outputs/gate").mkdir(parents=True, exist_ok=True)
+    (root / "outputs/gate/figures").mkdir(parents=True, exist_ok=True)
     summary.write(root / "outputs/gate/summary.json")
+    (root / "outputs/gate/figures/patches.png").write_bytes(PATCHES_PNG)
 
 
 def _write_trial(

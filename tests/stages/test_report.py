@@ -113,6 +113,13 @@ def test_what_dvc_and_unfinished_stages_leave_behind_is_no_trial(plain_trial):
     assert Path("reports/index.html").is_file()
 
 
+def test_patches_that_the_gate_did_not_draw_are_named_with_what_to_run(plain_trial):
+    Path("outputs/gate/figures/patches.png").unlink()
+    with refuses("outputs/gate/figures/patches.png", "`dvc repro validate`"):
+        report.run(plain_trial)
+    assert not Path("reports").exists()
+
+
 def test_nothing_evaluated_at_all_is_one_clear_line(workspace):
     write_params(workspace, PLAIN)
     with refuses("outputs/models/eb_cnn-plain", "`dvc repro train@eb_cnn-plain`"):

@@ -1,5 +1,6 @@
 """Stage ``verify``: what it prints, writes and how it ends."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,8 @@ def test_a_comparable_claim_that_fails_ends_with_status_1_after_table_and_file(w
     done = bp_lcz("verify", folder=workspace)
     assert done.returncode == 1
     assert done.stderr == "error: paper.yaml: 1 of 2 claims fail on comparable data: bad\n"
-    assert [line.count("fails") for line in done.stdout.splitlines()[4:]] == [0, 2]
+    told = [line.partition(": ")[2] for line in done.stdout.splitlines() if line.startswith("better: ")]
+    assert told == ["holds", "fails"]
     verdicts = [(claim.name, claim.verdict) for claim in Claims.read(CLAIMS_FILE).claims]
     assert verdicts == [("good", "holds"), ("bad", "fails")]
 
@@ -45,8 +47,14 @@ def test_the_same_claim_on_simulated_data_is_not_comparable_and_ends_with_status
     done = bp_lcz("verify", folder=workspace)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    rows = [[entry.strip() for entry in line.split(" | ")] for line in done.stdout.splitlines()[4:]]
-    assert [(row[4], row[5]) for row in rows] == [("not comparable", "holds"), ("not comparable", "fails")]
+    verdicts = [line.partition(": ")[2] for line in done.stdout.splitlines() if line.startswith("better: ")]
+    assert verdicts == [f"not comparable, direction here {direction}" for direction in ("holds", "fails")]
+
+
+def test_as_json_the_claims_are_those_of_the_file(workspace, capsys):
+    prepare(workspace, {"good": COMPARISON}, **OFFICIAL)
+    verify.run(load_params(), as_json=True)
+    assert json.loads(capsys.readouterr().out) == json.loads(CLAIMS_FILE.read_text())
 
 
 def test_comparable_claims_that_hold_pass(workspace, capsys):

@@ -5,6 +5,7 @@ judged only on the official data. On all other data the direction of a claim is 
 """
 
 import statistics
+import textwrap
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -16,7 +17,7 @@ from bp_lcz.params import Variant, read_sections
 from bp_lcz.paths import PAPER
 from bp_lcz.records import CheckedClaim, Direction, GateSummary, Interval, Metric, Part, Reproduced, Verdict
 from bp_lcz.scoring.results import METRICS, Group, TrialResult, check_same_patches, group_seeds, value_text
-from bp_lcz.scoring.score import fraction, text_table
+from bp_lcz.scoring.score import fraction
 from bp_lcz.so2sat.releases import PROTOCOLS
 
 PartT = TypeVar("PartT", bound=Part)
@@ -145,10 +146,31 @@ def failures(outcomes: Sequence[CheckedClaim]) -> list[CheckedClaim]:
     return [outcome for outcome in outcomes if outcome.verdict == "fails"]
 
 
-def claims_text(outcomes: Sequence[CheckedClaim], summary: GateSummary) -> str:
-    """The table as plain text, headed by what the data are."""
-    head, *lines = text_table([HEADER, *map(entries, outcomes)], " | ")
-    return "\n".join([data_text(summary), "", head, "-" * max(map(len, [head, *lines])), *lines])
+def claims_text(outcomes: Sequence[CheckedClaim], summary: GateSummary, width: int) -> str:
+    """Every claim in a few lines of at most so many columns, headed by what the data are.
+
+    Claims that this run does not decide stand together below the reason.
+    """
+
+    def wrapped(text: str, indent: int = 0) -> list[str]:
+        margins: dict[str, Any] = {"initial_indent": " " * indent, "subsequent_indent": " " * (indent + 2)}
+        return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False, **margins)
+
+    lines, others = [*wrapped(data_text(summary)), ""], dict[str, list[str]]()
+    for outcome in outcomes:
+        claim, paper, reproduced, difference, verdict, direction, note = entries(outcome)
+        if outcome.difference is None:
+            found = "" if reproduced == "-" else f": {reproduced}"
+            others.setdefault(f"{verdict}: {note}", []).append(claim + found)
+            continue
+        here = "" if direction in ("-", verdict) else f", direction here {direction}"
+        lines += wrapped(f"{claim}: {verdict}{here}")
+        lines += wrapped(f"{difference}, {reproduced}", 4)
+        lines += wrapped("; ".join(filter(None, ["" if paper == "-" else f"paper: {paper}", note])), 4)
+    for reason, claims in others.items():
+        lines += ["", *wrapped(f"{reason} ({len(claims)}):")]
+        lines += [line for claim in claims for line in wrapped(claim, 4)]
+    return "\n".join(lines)
 
 
 def entries(claim: CheckedClaim) -> list[str]:

@@ -26,11 +26,8 @@ def group_similarity(
     with titled_figure(f"Band groups and prompts: {trial}", note, body=4.5) as drawing:
         axes = drawing.figure.subplots()
         limit = _symmetric_limit(similarity)
-        image = axes.imshow(similarity, cmap="RdBu_r", vmin=-limit, vmax=limit)
-        for row, column in np.ndindex(*similarity.shape):
-            value = float(similarity[row, column])
-            dark = abs(value) > 0.6 * limit
-            axes.text(column, row, fraction(value, 2), ha="center", va="center", color="white" if dark else INK)
+        image = axes.imshow(similarity, cmap="RdBu", vmin=-limit, vmax=limit)
+        _write_values(axes, similarity, limit)
         positions = np.arange(len(groups))
         axes.set_xticks(positions, groups)
         axes.set_yticks(positions, groups)
@@ -45,28 +42,31 @@ def group_similarity(
 def class_similarity(
     trial: str, groups: Sequence[str], similarity: Float[np.ndarray, "group klass klass"], note: Note
 ) -> bytes:
-    """For each group, mean cosine of the image group with the prompts of all classes, by true class."""
-    columns = 2
-    rows = -(-len(groups) // columns)
-    with titled_figure(f"Classes and prompts: {trial}", note, body=0.45 + 2.6 * rows) as drawing:
-        panels = drawing.figure.subplots(rows, columns, squeeze=False).ravel()
-        limit = _symmetric_limit(similarity)
-        colors = mpl.colormaps["RdBu_r"].with_extremes(bad="#c4ccd4")
-        positions = np.arange(CLASS_COUNT)
-        for axes, group, matrix in zip(panels, groups, similarity, strict=False):
-            image = axes.imshow(np.ma.masked_invalid(matrix), cmap=colors, vmin=-limit, vmax=limit)
-            axes.set_title(group)
-            axes.set_xticks(positions, CODES, fontsize=6.5)
-            axes.set_yticks(positions, CODES, fontsize=6.5)
-            axes.tick_params(length=0, pad=2)
-            axes.set_xlabel("class of the prompt", fontsize=8)
-            axes.set_ylabel("true class", fontsize=8)
-            _bare_heat_map(axes)
-        for axes in panels[len(groups) :]:
-            axes.set_axis_off()
-        grey = "; grey: no patch of the class" if np.isnan(similarity).any() else ""
-        _color_bar(drawing.figure, image, list(panels), label=f"mean cosine{grey}")
+    """For each group and true class, by how much the prompt of the right class is nearer than the nearest other one."""
+    right = np.einsum("gkk->gk", similarity)
+    others = np.where(np.eye(CLASS_COUNT, dtype=bool), -np.inf, similarity)
+    lead = right - others.max(axis=2)
+    with titled_figure(f"Classes and prompts: {trial}", note, body=1.05 + 0.27 * len(groups)) as drawing:
+        axes = drawing.figure.subplots()
+        limit = _symmetric_limit(lead)
+        colors = mpl.colormaps["RdBu"].with_extremes(bad="#c4ccd4")
+        image = axes.imshow(np.ma.masked_invalid(lead), cmap=colors, vmin=-limit, vmax=limit)
+        _write_values(axes, lead, limit, fontsize=5.5)
+        axes.set_xticks(np.arange(CLASS_COUNT), CODES)
+        axes.set_yticks(np.arange(len(groups)), groups)
+        axes.tick_params(length=0)
+        axes.set_xlabel("true class" + ("; grey: no patch of the class" if np.isnan(lead).any() else ""))
+        _bare_heat_map(axes)
+        _color_bar(drawing.figure, image, axes, label="mean cosine with the right class minus that with the nearest")
     return drawing.png
+
+
+def _write_values(axes: Axes, values: Float[np.ndarray, "row column"], limit: float, **style: Any) -> None:
+    """Each number in its cell of a heat map."""
+    for row, column in np.argwhere(np.isfinite(values)):
+        value = float(values[row, column])
+        color = "white" if abs(value) > 0.6 * limit else INK
+        axes.text(column, row, fraction(value, 2), ha="center", va="center", color=color, **style)
 
 
 def calibration(curves: Mapping[str, Reliability], evaluations: Sequence[Pooled], note: Note) -> bytes:

@@ -4,8 +4,9 @@ import statistics
 from collections.abc import Sequence
 
 from bp_lcz.params import Variant
-from bp_lcz.report.claims import difference_text
+from bp_lcz.report.claims import difference_text, interval_text
 from bp_lcz.scoring.results import Group
+from bp_lcz.scoring.score import fraction
 
 PARTS: tuple[Variant, ...] = ("bgp", "plain", "encoder")
 """What ``bp-lcz`` is set against: prompting without the matrix, the backbone alone, the same layers without texts."""
@@ -21,6 +22,20 @@ def method_sentences(groups: Sequence[Group]) -> list[str]:
     return sentences or [
         "No trials of bp-lcz stand beside its parts here: nothing tells whether the method beats them."
     ]
+
+
+def answer_sentence(groups: Sequence[Group]) -> str:
+    """How good bp-lcz is on the testing split, with its interval; the first trials where there is no bp-lcz."""
+    best = next((group for group in groups if group.variant == "bp-lcz" and not group.overrides), groups[0])
+    patches, interval, resampling = len(best.y_true), best.intervals()["oa"], best.members[0].evaluation.interval
+    share = fraction(statistics.fmean(best.values("oa") or ()), 3)
+    text = f"{best.label} finds the zone of {share} of the {patches:,} test patches"
+    if interval is None:
+        return f"{text}; nothing tells how sure that is, since all patches belong to one {resampling.unit}."
+    seeds = f"{len(best.seeds)} seeds" if len(best.seeds) > 1 else "one seed"
+    unit = {"city": "cities", "patch": "patches"}.get(resampling.unit, f"{resampling.unit}s")
+    wider = ", the true one is wider" if resampling.lower_bound else ""
+    return f"{text} (95 % interval {interval_text(interval)}, {seeds}, {resampling.blocks:,} {unit}{wider})."
 
 
 def _sentence(method: Group, parts: Sequence[Group]) -> str:

@@ -1,16 +1,17 @@
 """The report of one experiment matrix: a self-contained page, the same as Markdown, and the figures.
 
-Everything in it is a pure function of the gate's summary, the manifest of the packed arrays, each trial's files,
-``paper.yaml`` and ``references.yaml``: no clock, no host, no order of a folder listing. Equal inputs give equal bytes.
+It begins with the answer, one table and one figure; on the page all else is folded, a line for each section.
+Everything in it is a pure function of the gate's summary and patches, the manifest of the packed arrays, each trial's
+files, ``paper.yaml`` and ``references.yaml``: no clock, no host, no order of a folder. Equal inputs give equal bytes.
 """
 
 import base64
 import re
 import struct
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,19 +23,32 @@ from bp_lcz.drawing import Note, class_histogram
 from bp_lcz.params import SPLITS
 from bp_lcz.records import CheckedClaim, GateSummary, PackManifest
 from bp_lcz.report import features, figures, tables
-from bp_lcz.report.claims import data_text
+from bp_lcz.report.claims import Paper, data_text
 from bp_lcz.report.left_out import NOTE, left_out_table
-from bp_lcz.report.method import method_sentences
+from bp_lcz.report.method import answer_sentence, method_sentences
 from bp_lcz.report.references import References, references_table, why_not
 from bp_lcz.scoring.metrics import reliability
 from bp_lcz.scoring.results import METRICS, Group, Matrix, TrialResult, check_same_patches, group_seeds
 from bp_lcz.templates import template_environment
+from bp_lcz.text.prompts import SIGHTS
 
 PAGE, MARKDOWN, FIGURES = "index.html", "report.md", "figures"
-SECTIONS = ("overview", "data", "recall", "confusion", "curves", "groups", "prompts", "embedding", "calibration")
-"""Sections of the report that hold figures."""
-FEW_TRIALS = 9
-"""Up to so many rows, tables of single trials are open."""
+SECTIONS = {
+    "overview": "",
+    "classes": "",
+    "patches": "As the quality gate draws them: reflectance and backscatter are stretched alike in every patch.",
+    "recall": "Of the patches of a true class, the share that is found.",
+    "confusion": "Numbers are patches; the colour is their share of the true class, which is the row.",
+    "groups": f"{'; '.join(SIGHTS.values())}. A dark diagonal means that a band group finds the text of its own group.",
+    "prompts": "How much nearer a band group is to the text of the right class than to that of the nearest other one. "
+    "Blue: the group tells the class by itself. Red: another class's text is nearer.",
+    "calibration": "On the dashed line a class is right as often as its probability says. The area of a marker grows "
+    "with the patches in its bin.",
+    "embedding": "What the classifier sees of each test patch, in its first two principal components; the colour is "
+    "the true class.",
+    "curves": "The ring marks the epoch whose weights were kept.",
+}
+"""What holds figures, in the order of the page, and what the caption of the first of them explains."""
 
 
 def write_report(
@@ -43,7 +57,10 @@ def write_report(
     *,
     outcomes: Sequence[CheckedClaim],
     references: References,
+    paper: Paper,
     manifest: PackManifest,
+    patches: bytes,
+    profile: str | None,
     command: str,
 ) -> None:
     """Write ``index.html``, ``report.md`` and ``figures/*.png`` into an empty folder.
@@ -53,7 +70,10 @@ def write_report(
         matrix: the gate's summary, and the trials in the order in which the report shows them; at least one.
         outcomes: of the paper's claims.
         references: published levels.
+        paper: the one to cite.
         manifest: of the packed arrays.
+        patches: the gate's figure of some patches, a PNG.
+        profile: name of the matrix, if it has one.
         command: what makes this report again from a fresh clone.
 
     Raises:
@@ -61,8 +81,9 @@ def write_report(
     """
     check_same_patches(matrix.results)
     groups = group_seeds(matrix.results)
-    drawn = _draw(matrix.summary, groups)
-    context = _context(matrix, groups, outcomes, references, manifest, command)
+    drawn = _draw(matrix.summary, groups, patches)
+    context = _context(matrix, groups, outcomes, references, manifest)
+    context |= {"paper": paper, "profile": profile, "command": command}
     (out / FIGURES).mkdir()
     for figure in (figure for section in drawn.values() for figure in section):
         (out / figure.path).write_bytes(figure.png)
@@ -76,14 +97,23 @@ class DrawnFigure:
     """A figure of the report.
 
     Attributes:
+        number: in the order of the page, from 1.
         file: name in the folder of figures.
         alternative: what it shows, for those who cannot see it.
+        explanation: what the caption says beside it.
         png: the image.
     """
 
+    number: int
     file: str
     alternative: str
+    explanation: str
     png: bytes
+
+    @property
+    def caption(self) -> str:
+        """The sentences below it."""
+        return " ".join(filter(None, [f"{self.alternative}.", self.explanation]))
 
     @property
     def path(self) -> str:
@@ -111,24 +141,28 @@ class PlannedFigure(NamedTuple):
     draw: Callable[[], bytes]
 
 
-def _draw(summary: GateSummary, groups: Sequence[Group]) -> dict[str, list[DrawnFigure]]:
+def _draw(summary: GateSummary, groups: Sequence[Group], patches: bytes) -> dict[str, list[DrawnFigure]]:
     drawn: dict[str, list[DrawnFigure]] = {section: [] for section in SECTIONS}
-    for plan in tqdm(_plan(summary, groups), desc="figures", unit="figure"):
-        drawn[plan.section].append(DrawnFigure(plan.file, plan.alternative, plan.draw()))
+    order = list(SECTIONS)
+    plans = sorted(_plan(summary, groups, patches), key=lambda plan: order.index(plan.section))
+    for number, plan in enumerate(tqdm(plans, desc="figures", unit="figure"), 1):
+        explanation = "" if drawn[plan.section] else SECTIONS[plan.section]
+        drawn[plan.section].append(DrawnFigure(number, plan.file, plan.alternative, explanation, plan.draw()))
     return drawn
 
 
-def _plan(summary: GateSummary, groups: Sequence[Group]) -> list[PlannedFigure]:
+def _plan(summary: GateSummary, groups: Sequence[Group], patches: bytes) -> list[PlannedFigure]:
     note = Note(f"{summary.dataset}, testing split, {tables.patches(summary):,} patches", summary.caution)
     data_note = Note(summary.dataset, summary.caution)
     class_counts: dict[str, tuple[int, ...]] = {split: summary.splits[split].class_counts for split in SPLITS}
     plan = [
         PlannedFigure(
-            "data",
+            "classes",
             "classes.png",
             "Patches of each class in each split",
             partial(class_histogram, class_counts, data_note),
         ),
+        PlannedFigure("patches", "patches.png", "Some patches of each class", lambda: patches),
     ]
     by_backbone = _by_backbone(groups)
     for backbone, members in by_backbone:
@@ -209,13 +243,13 @@ def _plan_group(group: Group, note: Note) -> list[PlannedFigure]:
             PlannedFigure(
                 "groups",
                 f"groups-{file}.png",
-                f"Cosine of image groups and group prompts, {name}",
+                f"Cosine of band groups and the texts of groups, {name}",
                 partial(features.group_similarity, name, bands, by_group, note),
             ),
             PlannedFigure(
                 "prompts",
                 f"prompts-{file}.png",
-                f"Cosine of image groups and class prompts by true class, {name}",
+                f"Lead of the right class among the texts of all classes, {name}",
                 partial(features.class_similarity, name, bands, by_class, note),
             ),
         ]
@@ -253,41 +287,50 @@ def _context(
     outcomes: Sequence[CheckedClaim],
     references: References,
     manifest: PackManifest,
-    command: str,
 ) -> dict[str, Any]:
     summary, results = matrix
+    shown = {
+        "answer": tables.answer_table(summary, groups),
+        "ablation": tables.ablation_table(summary, groups),
+        "left_out": left_out_table(summary, groups),
+        "results": tables.results_table(summary, groups),
+        "trials": tables.trials_table(summary, results) if len(groups) < len(results) else None,
+        "comparison": tables.comparison_table(summary, groups),
+        "data": tables.data_table(summary),
+        "zones": tables.zones_table(summary, groups),
+        **{group.label: tables.class_table(summary, group) for group in groups},
+        "claims": tables.claims_table(summary, outcomes),
+        "untested": tables.untested_table(summary, outcomes),
+        "references": references_table(summary, groups, references),
+        "calibration": tables.calibration_table(summary, groups),
+        "coverage": tables.coverage_table(summary, groups),
+        "environment": tables.environment_table(summary, results),
+        "cost": tables.cost_table(summary, results),
+    }
     return {
         "data": summary,
         "source": " ".join(summary.source.split()) if summary.source else None,
         "patches": tables.patches(summary),
         "expectations_met": sum(expectation.success for expectation in summary.expectations),
-        "method": method_sentences(groups),
+        "answer": [answer_sentence(groups), *method_sentences(groups)],
         "interval_notes": tables.interval_notes(groups),
         "left_out_note": NOTE,
         "claims_note": data_text(summary),
         "references_note": why_not(summary) or references.rule(),
         "text": next((result.model.text for result in results if result.model.text), None),
         "trial_count": len(results),
-        "is_long": len(results) > FEW_TRIALS,
         "checksum": manifest.digest(),
-        "command": command,
-        "tables": {
-            "data": tables.data_table(summary),
-            "results": tables.results_table(summary, groups),
-            "trials": tables.trials_table(summary, results) if len(groups) < len(results) else None,
-            "comparison": tables.comparison_table(summary, groups),
-            "ablation": tables.ablation_table(summary, groups),
-            "left_out": left_out_table(summary, groups),
-            "claims": tables.claims_table(summary, outcomes, tested=True),
-            "untested": tables.claims_table(summary, outcomes, tested=False),
-            "references": references_table(summary, groups, references),
-            "zones": tables.zones_table(summary, groups),
-            "calibration": tables.calibration_table(summary, groups),
-            "coverage": tables.coverage_table(summary, groups),
-            "cost": tables.cost_table(summary, results),
-            "environment": tables.environment_table(summary, results),
-        },
-        "class_tables": {group.label: tables.class_table(summary, group) for group in groups},
+        "tables": _numbered(shown),
+        "class_tables": [group.label for group in groups],
+    }
+
+
+def _numbered(shown: Mapping[str, tables.Table | None]) -> dict[str, tables.Table | None]:
+    """Tables with their numbers, in the order of the page."""
+    numbers = count(1)
+    return {
+        name: table and replace(table, caption=f"Table {next(numbers)}. {table.caption}")
+        for name, table in shown.items()
     }
 
 

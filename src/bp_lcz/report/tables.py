@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bp_lcz.params import SPLITS
-from bp_lcz.records import CheckedClaim, ClassScores, GateSummary
+from bp_lcz.records import CheckedClaim, ClassScores, GateSummary, Interval
 from bp_lcz.report.claims import HEADER, entries, interval_text, signed
 from bp_lcz.scoring.results import METRICS, Group, TrialResult, overrides_text, value_text
 from bp_lcz.scoring.score import fraction
@@ -57,24 +57,31 @@ def data_table(summary: GateSummary) -> Table:
     return Table(f"Splits of {data_name(summary)}", header, rows)
 
 
+def answer_table(summary: GateSummary, groups: Sequence[Group]) -> Table:
+    """What a reader asks first: OA and kappa with intervals, and the lead over the plain backbone."""
+    rows = []
+    for group in groups:
+        intervals = group.intervals()
+        entries = [Entry(mean_text(group, key), _interval(group, intervals[key])) for key in ("oa", "kappa")]
+        plain = None if group.variant == "plain" else _plain_partner(group, groups)
+        rows.append([Entry(group.label), *entries, _differences(group, plain)[0] if plain else Entry("-")])
+    header = ("trials", "OA", "kappa", "OA above plain")
+    return Table(_caption("Results, with 95 % intervals", summary), header, rows)
+
+
 def results_table(summary: GateSummary, groups: Sequence[Group]) -> Table:
     """Mean and deviation over seeds with intervals."""
     rows = []
     for group in groups:
         intervals = group.intervals()
-        mark = _mark(group)
         values = []
         for key in METRICS:
-            interval = interval_text(intervals[key])
-            values.append(Entry(mean_text(group, key), interval and interval + mark))
-        described = _row(
-            len(group.seeds), *_size(group), group.backbone, group.variant, overrides_text(group.overrides) or "-"
-        )
+            values.append(Entry(mean_text(group, key), _interval(group, intervals[key])))
+        described = _row(len(group.seeds), group.backbone, group.variant, overrides_text(group.overrides) or "-")
         rows.append([Entry(group.label), *values, *described])
     several = any(len(group.seeds) > 1 for group in groups)
-    size = ("parameters", "multiply-adds")
-    header = ("trials" if several else "trial", *METRICS.values(), "seeds", *size, "backbone", "variant", "overrides")
-    subject = "Results, mean ± standard deviation over seeds" if several else "Results"
+    header = ("trials" if several else "trial", *METRICS.values(), "seeds", "backbone", "variant", "overrides")
+    subject = "All scores, mean ± standard deviation over seeds" if several else "All scores"
     return Table(_caption(subject, summary), header, rows, text=("backbone", "variant", "overrides"))
 
 
@@ -124,12 +131,19 @@ def ablation_table(summary: GateSummary, groups: Sequence[Group]) -> Table | Non
     return Table(caption, header, rows, text=("setting", "trials")) if rows else None
 
 
-def claims_table(summary: GateSummary, outcomes: Sequence[CheckedClaim], *, tested: bool) -> Table | None:
-    """The paper's claims and what this run says of each: those that its trials test, or the others."""
-    chosen = [outcome for outcome in outcomes if (outcome.difference is not None) == tested]
-    rows = [[Entry(entry) for entry in entries(outcome)] for outcome in chosen]
-    title = "Claims of the paper" if tested else "Claims and numbers that this run does not test"
-    return Table(_caption(title, summary), HEADER, rows, text=HEADER) if rows else None
+def claims_table(summary: GateSummary, outcomes: Sequence[CheckedClaim]) -> Table | None:
+    """The paper's claims that this run tests, and what it says of them."""
+    rows = [[Entry(entry) for entry in entries(each)] for each in outcomes if each.difference is not None]
+    return Table(_caption("Claims of the paper", summary), HEADER, rows, text=HEADER) if rows else None
+
+
+def untested_table(summary: GateSummary, outcomes: Sequence[CheckedClaim]) -> Table | None:
+    """The other claims and numbers of the paper, with the reason."""
+    texts = [entries(each) for each in outcomes if each.difference is None]
+    rows = [_row(claim, reproduced, f"{verdict}: {note}") for claim, _, reproduced, _, verdict, _, note in texts]
+    header = ("claim", "reproduced", "why")
+    caption = _caption("Claims and numbers that this run does not test", summary)
+    return Table(caption, header, rows, text=header) if rows else None
 
 
 def zones_table(summary: GateSummary, groups: Sequence[Group]) -> Table:
@@ -199,9 +213,10 @@ def cost_table(summary: GateSummary, results: Sequence[TrialResult]) -> Table:
         timings = result.timings
         epochs = f"{result.evaluation.best_epoch} of {timings.epochs}"
         memory = f"{timings.peak_memory_mib:,.0f} MiB"
+        size = f"{result.model.parameters:,}", f"{result.model.operations / 1e6:,.1f} M"
         numbers = f"{timings.seconds:,.1f}", f"{timings.patches_per_second:,.0f}", memory
-        rows.append(_row(result.name, f"{result.evaluation.parameters:,}", epochs, *numbers))
-    header = ("trial", "parameters", "epoch kept", "training, s", "patches/s", "peak memory")
+        rows.append(_row(result.name, *size, epochs, *numbers))
+    header = ("trial", "parameters", "multiply-adds", "epoch kept", "training, s", "patches/s", "peak memory")
     return Table(f"Cost of training on {data_name(summary)}, training split", header, rows)
 
 
@@ -292,9 +307,8 @@ def _differences(group: Group, other: Group) -> list[Entry]:
         if own is None or others is None:
             entries.append(Entry("-"))
             continue
-        interval = interval_text(intervals[key])
         lead = signed(statistics.fmean(own) - statistics.fmean(others))
-        entries.append(Entry(lead, interval and interval + _mark(group)))
+        entries.append(Entry(lead, _interval(group, intervals[key])))
     return entries
 
 
@@ -363,14 +377,9 @@ def _value(group: Group, key: str) -> Any:
     return group.members[0].model.model_dump()["backbone_options" if section == "backbone" else section][name]
 
 
-def _size(group: Group) -> tuple[str, str]:
-    """Parameters, and millions of multiply-adds for a patch."""
-    model = group.members[0].model
-    return f"{model.parameters:,}", f"{model.operations / 1e6:,.1f} M"
-
-
-def _mark(group: Group) -> str:
-    return "†" if group.why_narrow else ""
+def _interval(group: Group, interval: Interval) -> str:
+    """An interval, with a dagger where it is narrower than it should be."""
+    return interval_text(interval) + ("†" if interval is not None and group.why_narrow else "")
 
 
 def _caption(subject: str, summary: GateSummary) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bp_lcz import files, paths
+from bp_lcz.errors import UserError
 from bp_lcz.params import Params, backbone_names
 from bp_lcz.records import PackManifest
 from bp_lcz.report.claims import check_claims, interval_text, load_paper
@@ -31,9 +32,21 @@ def run(params: Params) -> None:
     matrix = read_matrix(params)
     outcomes = check_claims(paper, matrix.summary, matrix.results)
     manifest = PackManifest.read(paths.PACKED / "manifest.json")
-    command = rebuild_command(params.profile, params.dataset.root)
+    patches = paths.GATE_FIGURES / "patches.png"
+    if not patches.is_file():
+        raise UserError(patches, "not found; run `dvc repro validate`")
     with files.staged_folder(paths.REPORTS) as folder:
-        write_report(folder, matrix, outcomes=outcomes, references=references, manifest=manifest, command=command)
+        write_report(
+            folder,
+            matrix,
+            outcomes=outcomes,
+            references=references,
+            paper=paper,
+            manifest=manifest,
+            patches=patches.read_bytes(),
+            profile=params.profile,
+            command=rebuild_command(params.profile, params.dataset.root),
+        )
     print(_short_table(matrix.results))
     print(f"\n{data_name(matrix.summary)}, testing split: {paths.REPORTS / PAGE}")
 

@@ -1,5 +1,7 @@
 """Stage ``verify``: the paper's claims against the trials of this run."""
 
+import shutil
+
 from bp_lcz import paths
 from bp_lcz.errors import UserError
 from bp_lcz.params import Params, backbone_names
@@ -8,12 +10,15 @@ from bp_lcz.report.claims import check_claims, claims_text, failures, load_paper
 from bp_lcz.report.method import method_sentences
 from bp_lcz.scoring.results import group_seeds, read_matrix
 
+WIDEST = 110
+"""Columns of what is printed, where the terminal has no fewer."""
 
-def run(params: Params) -> None:
-    """Print the table of claims and write ``outputs/claims.json``.
+
+def run(params: Params, as_json: bool = False) -> None:
+    """Print the claims, as text or as ``outputs/claims.json`` has them, and write that file.
 
     Raises:
-        UserError: if a claim that is comparable with the paper fails, after the table and the file are written;
+        UserError: if a claim that is comparable with the paper fails, after claims are printed and the file is written;
             or for the reasons of the stage ``report``.
     """
     paper = load_paper(paths.PAPER, backbone_names())
@@ -21,8 +26,10 @@ def run(params: Params) -> None:
     outcomes = check_claims(paper, summary, results)
     about = summary.model_dump(include={"dataset", "source", "kind", "leakage", "release"})
     method = tuple(method_sentences(group_seeds(results)))
-    Claims(**about, method=method, claims=tuple(outcomes)).write(paths.CLAIMS)
-    print(claims_text(outcomes, summary), flush=True)
+    claims = Claims(**about, method=method, claims=tuple(outcomes))
+    claims.write(paths.CLAIMS)
+    width = max(60, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns))
+    print(claims.model_dump_json(indent=1) if as_json else claims_text(outcomes, summary, width), flush=True)
     failed = failures(outcomes)
     if failed:
         names = ", ".join(outcome.name for outcome in failed)
