@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from rasterio.transform import from_origin
 from rasterio.warp import transform, transform_bounds
 
@@ -91,6 +92,28 @@ def test_a_folder_without_a_map_is_refused_by_the_file_that_it_lacks(lcz, tmp_pa
     assert caught.value.where == str(tmp_path / "other/lcz.tif")
 
 
+def test_classes_of_land_cover_are_warned_of(lcz, tmp_path):
+    trees_and_crops = np.where(np.arange(60) < 40, 1, 2) * np.ones((60, 1))
+    worldcover = np.full((60, 60), 10)
+    for values in (trees_and_crops, worldcover):
+        said = told(compare_maps(lcz, write_cells(tmp_path / "cover.tif", values.astype(np.uint8))))
+        assert sum("warning" in line and "more than cities have" in line for line in said) == 1
+    mixed = np.where(np.arange(60) < 40, 10, 20) * np.ones((60, 1))
+    with pytest.raises(UserError) as caught:
+        compare_maps(lcz, write_cells(tmp_path / "esa.tif", mixed.astype(np.uint8)))
+    assert caught.value.where == str(tmp_path / "esa.tif")
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("site", ["282D_485L_3_3", "433D_629L_3_1", "38D_378R_2_3"])
+def test_real_land_cover_is_warned_of(lcz, tmp_path, shared_data, site):
+    with rasterio.open(shared_data / f"scenes/{site}/lulc.tif") as file:
+        crs, place = file.crs, file.transform @ Affine.scale(10)
+    folder = write_map(tmp_path / "map", patchy()[:22, :22], crs=crs, transform=place)
+    said = told(compare_maps(folder / "lcz.tif", shared_data / f"scenes/{site}/lulc.tif"))
+    assert any("warning" in line for line in said)
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize(
     ("name", "crs", "band"),
@@ -114,4 +137,5 @@ def test_of_maps_of_others_the_pixel_in_the_middle_of_each_cell_is_taken(shared_
     assert result.band == band
     assert result.cells >= (expected > 0).sum() - 2  # places at the very edge of two pixels may be of either
     assert result.scores.oa >= 1 - 2 / result.cells
+    assert not any("warning" in line for line in told(result))
     assert len(np.unique(expected)) > 2

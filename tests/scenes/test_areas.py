@@ -10,7 +10,7 @@ import shapely
 from rasterio.crs import CRS
 
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.areas import area_files, moved, read_area
+from bp_lcz.scenes.areas import area_files, drawn_polygons, moved, read_area
 from bp_lcz.scenes.scene import SceneOptions, opened_scene
 from tests.refusals import refuses
 from tests.scenes.drawn import degrees
@@ -37,6 +37,16 @@ def test_polygons_of_any_format_and_coordinates_come_onto_the_grid(tmp_path, kin
     pyogrio.raw.write(path, wkb, [], fields=[], geometry_type="Polygon", crs=crs, driver=driver)
     found = read_area(str(path), CRS.from_user_input(UTM))
     assert found.symmetric_difference(SQUARE).area < 0.001 * SQUARE.area
+
+
+def test_polygons_of_a_collection_are_an_area(tmp_path):
+    east = shapely.affinity.translate(SQUARE, 400)
+    inner = shapely.GeometryCollection([degrees(east), shapely.Point(13, 52)])
+    path = geojson(tmp_path / "area.geojson", shapely.GeometryCollection([degrees(SQUARE), inner]))
+    found = read_area(str(path), CRS.from_user_input(UTM))
+    assert found.symmetric_difference(shapely.union(SQUARE, east)).area < 0.001 * SQUARE.area
+    polygons, others = drawn_polygons(path)
+    assert ([one.number for one in polygons], dict(others)) == ([1, 1], {"Point": 1})
 
 
 def test_a_scene_is_cut_to_the_cells_that_the_area_touches(tmp_path):

@@ -173,7 +173,9 @@ def test_two_bands_that_agree_in_many_pixels_are_one(tmp_path, share):
     assert "B11" in told
 
 
-@pytest.mark.parametrize("bands", [[0, 1, 2, 6], [3, 4, 5, 7, 8, 9], [0, 2, 4, 6, 8], [0, 1, 2, 3, 4], [3, 4, 5]])
+@pytest.mark.parametrize("bands", [
+    [0, 1, 2, 6], [3, 4, 5, 7, 8, 9], [0, 2, 4, 6, 8], [0, 1, 2, 3, 4], [3, 4, 5], [0, 1, 2, 3], [4, 5, 6, 7, 8, 9],
+])  # fmt: skip
 @pytest.mark.parametrize("land", [ground(TOWN, TOWN, POND), ground(WOOD, WOOD, TOWN, POND)], ids=["town", "wood"])
 def test_some_bands_with_another_offset_are_refused(tmp_path, bands, land):
     mixed = numbers(land)
@@ -217,5 +219,9 @@ def test_real_scenes_and_crops_pass_and_other_orders_do_not(tmp_path, shared_dat
             crop = ten[:, row : row + 112, column : column + 112]
             with opened_scene(SceneOptions((write_tif(tmp_path / "crop.tif", crop),), s2_level="L2A")) as scene:
                 assert not any("warning" in line for line in scene.lines)
+            for bands in (slice(4), slice(4, 10)):
+                mixed = crop.astype(np.int32)
+                mixed[bands] += 1000 if crop.min() < 800 else -1000
+                refused(write_tif(tmp_path / "mixed.tif", mixed.clip(1)), s2_level="L2A")
         for order in (range(9, -1, -1), (2, 1, 0, *range(3, 10)), (0, 1, 2, 6, 3, 4, 5, 7, 8, 9)):
             refused(write_tif(tmp_path / "order.tif", ten[list(order)]), s2_level="L2A")

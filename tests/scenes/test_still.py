@@ -86,6 +86,22 @@ def test_fill_of_one_polarisation_is_no_data(tmp_path, unit, band, fill):
     assert "462" in said[0]
 
 
+@pytest.mark.parametrize("bands", [[0], [1], [0, 1]], ids=["VV", "VH", "both"])
+def test_a_block_of_linear_power_among_decibels_is_no_data(tmp_path, bands):
+    values = radar()
+    for band in bands:
+        values[band][BLOCK] = 10 ** (values[band][BLOCK] / 10)
+    lost, said = unknown(write_tif(tmp_path / "s2.tif", optical()), write_tif(tmp_path / "s1.tif", values))
+    np.testing.assert_array_equal(lost, block())
+    assert "462" in said[0]
+
+
+def test_a_block_of_bright_roofs_is_measured(tmp_path):
+    values = radar()
+    values[0][BLOCK] += 14
+    assert not unknown(write_tif(tmp_path / "s2.tif", optical()), write_tif(tmp_path / "s1.tif", values))[0].any()
+
+
 def test_a_warp_mixes_no_fill_into_what_lies_beside_it(tmp_path):
     (tmp_path / "f").mkdir()
     for name, band in zip(SEN2_BANDS, optical(), strict=True):

@@ -16,8 +16,9 @@ from bp_lcz.errors import UserError
 from bp_lcz.maps.outputs import LCZ
 from bp_lcz.maps.symbology import VALUES, WUDAPT_VALUES
 from bp_lcz.records import Comparison
+from bp_lcz.scenes.plausible import MOST_OF
 from bp_lcz.scenes.raster import opened, reading
-from bp_lcz.scheme import CODES
+from bp_lcz.scheme import CODES, NAMES
 from bp_lcz.scoring.metrics import evaluate_predictions
 from bp_lcz.scoring.score import fraction
 
@@ -26,6 +27,8 @@ CEILING = (
     "cities (26 to 98 %), the global map v3 on 75.2 % in Berlin and 45.9 % in Hong Kong."
 )
 """By which any agreement is to be read."""
+_UNLIKE, _ENOUGH = 0.05, 100
+"""Kappa that maps of two meanings have, and cells from which on that tells; two of zones have more."""
 _BESIDE = "has no zone in any cell of this map; are they of one place?"
 _BANDS = ("lczfilter", "lcz_filter", "lcz")
 """Names of bands of zones; the filtered one is what the LCZ Generator gives people to use."""
@@ -39,8 +42,22 @@ def told(found: Comparison) -> list[str]:
         f"{found.other}, band {found.band}: {found.cells:,} cells compared, {agree:.1f} % agree, {100 - agree:.1f} % "
         f"differ, kappa {fraction(found.scores.kappa, 3)}",
         f"{found.here_alone:,} cells have a zone in this map only, {found.there_alone:,} in the other only",
-        *([] if found.is_own else [CEILING]),
+        *([] if found.is_own else [*_doubts(found), CEILING]),
     ]
+
+
+def _doubts(found: Comparison) -> list[str]:
+    """Why numbers that might be zones may be classes of land cover, in a line, where the maps agree by chance alone."""
+    scores = found.scores
+    if found.cells < _ENOUGH or scores.oa > 0.5 or (scores.kappa or 0) > _UNLIKE:
+        return []
+    cells = np.array(scores.confusion).sum(axis=1) / found.cells
+    many = [
+        f", LCZ {code} ({name}) has {share:.0%} of all cells, more than cities have"
+        for code, name, share in zip(CODES, NAMES, cells, strict=True)
+        if share > MOST_OF.get(code, 1)
+    ]
+    return [f"warning: {found.other}: agrees by chance alone{''.join(many)}; is it a map of zones, of this place?"]
 
 
 def write_table(found: Comparison, path: Path) -> None:

@@ -93,7 +93,8 @@ def drawn_polygons(path: Path, has_fields: bool = True, within: Box | None = Non
         if not len(stored):
             continue
         crs = _crs(path, own)
-        for place, shape in enumerate(shapely.force_2d(shapely.from_wkb(stored, on_invalid="ignore"))):
+        shapes = shapely.force_2d(shapely.from_wkb(stored, on_invalid="ignore"))
+        for place, shape in ((place, part) for place, whole in enumerate(shapes) for part in _parts(whole)):
             if shape is None or shape.is_empty or shape.geom_type not in _POLYGONS:
                 others["without a shape" if shape is None or shape.is_empty else shape.geom_type] += 1
                 continue
@@ -136,6 +137,15 @@ def _is_elsewhere(shape: BaseGeometry, crs: CRS, box: Box) -> bool:
     """Of a shape in degrees; where one of a projection lies is known once it is moved."""
     _, south, _, north = shape.bounds
     return crs.is_geographic and -90 <= south <= north <= 90 and not meets(shape, box)
+
+
+def _parts(shape: BaseGeometry | None) -> Iterator[BaseGeometry | None]:
+    """What a collection holds, of others the shape itself."""
+    if shape is None or shape.is_empty or shape.geom_type != "GeometryCollection":
+        yield shape
+        return
+    for part in shapely.get_parts(shape):
+        yield from _parts(part)
 
 
 def _layers(path: Path, has_fields: bool) -> Iterator[tuple[str, str | None, Any, dict[str, Any]]]:

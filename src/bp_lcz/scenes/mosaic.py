@@ -81,7 +81,8 @@ class MosaicPart:
         """Values, and where they are known."""
         margin = MARGIN if self.is_filtered or self.form.looks_around else 0
         stored, declared = self.layer.read(row - margin, rows + 2 * margin)
-        if not margin and is_still_at_rim(stored):
+        is_power_at_rim = isinstance(self.form, Radar) and self.form.is_power_at_rim(stored)
+        if not margin and (is_power_at_rim or is_still_at_rim(stored)):
             margin = MARGIN
             stored, declared = self.layer.read(row - margin, rows + 2 * margin)
         stands_still = still(stored)

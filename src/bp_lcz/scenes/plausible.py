@@ -18,8 +18,8 @@ _MOST_ZEROS = 0.25
 """Share of zeros in a visible band: an offset taken off twice leaves more, water of Level 2A fewer."""
 _HIGHEST_HUNDREDTH = 30.0
 """Of linear power: in So2Sat 99.9 % lie below 1 to 15."""
-_MOST_OF = {"1": 0.2, "2": 0.6, "4": 0.3, "7": 0.4, "10": 0.3}
-"""Share of a scene's patches up to which a zone is found in cities."""
+MOST_OF = {"1": 0.2, "2": 0.6, "4": 0.3, "7": 0.4, "10": 0.3}
+"""Share of a scene's patches or cells up to which a zone is found in cities."""
 _ENOUGH = 10
 _SEALED, _WOODED = 0.5, 0.3
 _WATER_INFRARED = 0.15
@@ -96,7 +96,7 @@ class Stored:
             code, here = CODES[number], classes == number
             share, green = float(here.mean()), float(np.median(greenness[here]))
             said = []
-            if share > _MOST_OF.get(code, 1):
+            if share > MOST_OF.get(code, 1):
                 said.append(f"are {share:.0%} of all patches, more than cities have")
             if here.sum() >= _ENOUGH:
                 if code in ("1", "2", "3", "10") and green > _SEALED:

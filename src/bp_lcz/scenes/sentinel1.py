@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Num
+from scipy.ndimage import maximum_filter, minimum_filter, uniform_filter
 
 from bp_lcz.bands import SEN1_BANDS
 from bp_lcz.errors import UserError
@@ -24,6 +25,10 @@ MEDIAN_LINEAR = (1e-5, 10.0)
 MEDIAN_DECIBELS = (-50.0, -0.5)
 """The same in decibels; above it begin the values of linear power."""
 
+_SIDE, _STEP = 8, 4
+"""Pixels of a square, and how far apart they are looked at first."""
+_BRIGHT = 1.0
+"""Decibels. No square of ground has half of its pixels between 0 and this and none below: speckle alone goes below."""
 _MOST_STRANGE = 0.05
 """Share of values outside the range of a unit, fill left aside, up to which it is that unit."""
 _MANY_EQUAL = 16
@@ -58,8 +63,18 @@ class Radar:
 
     @property
     def looks_around(self) -> bool:
-        """Whether what is known depends on neighbours, too."""
+        """Whether what is known always depends on neighbours, too."""
         return False
+
+    def is_power_at_rim(self, stored: Num[np.ndarray, "band row column"]) -> bool:
+        """Whether the first or last row may hold a piece of a block of linear power among decibels."""
+        if self.unit != "db":
+            return False
+        rim = stored[:, [0, -1]]
+        is_positive = (rim * self.scale + self.shift >= 0) & (rim != 0)
+        for step in (1, 2, 4):  # of 2, 4 and 8 pixels side by side
+            is_positive = is_positive[:, :, step:] & is_positive[:, :, :-step]
+        return bool(is_positive.any())
 
     @property
     def level(self) -> None:
@@ -90,6 +105,8 @@ class Radar:
         if self.unit == "db":
             never_zero = values[:1] if stored.dtype.kind in "iu" else values  # VV rounded to 0 dB is bright ground
             known &= ~_outside(values, "db").any(axis=0) & (never_zero != 0).all(axis=0)
+            for is_power in [_is_power(channel, known) for channel in values]:
+                known &= ~is_power
             return 10 ** (np.clip(values, *DECIBELS) / 10), known
         if self.unit == "amplitude":
             values = values**2
@@ -183,6 +200,20 @@ def _bands(path: Path, dataset: Stack, named: tuple[str, ...] | None) -> tuple[d
     stored = sorted(bands, key=bands.__getitem__)
     taken = ", ".join(f"{bands[band]} {band.removesuffix('_lee_intensity')}" for band in stored)
     return bands, [f"{path.name}: bands {taken}, {by}"]
+
+
+def _is_power(
+    values: Float[np.ndarray, "row column"], known: Bool[np.ndarray, "row column"]
+) -> Bool[np.ndarray, "row column"]:
+    """Pixels of squares of what should be decibels and is linear power."""
+    is_positive = (values >= 0) & known
+    corners = is_positive[::_STEP, ::_STEP]
+    if not (corners[:-1, :-1] & corners[1:, :-1] & corners[:-1, 1:] & corners[1:, 1:]).any():
+        return np.zeros_like(known)
+    share = uniform_filter((values < _BRIGHT).astype(np.float64), _SIDE, mode="nearest")
+    is_square = minimum_filter(is_positive, _SIDE, mode="nearest") & (share > 0.5)
+    found: np.ndarray = maximum_filter(is_square, _SIDE, origin=-1, mode="constant")
+    return found
 
 
 def _outside(values: Float[np.ndarray, "*shape"], unit: str) -> Bool[np.ndarray, "*shape"]:

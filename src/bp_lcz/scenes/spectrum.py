@@ -38,6 +38,13 @@ _NEIGHBOURS = (
     ("B11", "B12", 0, 1.12, 0.05),
 )  # fmt: skip
 """Medians of bands side by side over land: the lowest and highest ratio, unless they differ by less than so much."""
+_FRESH, _WET, _LEAF, _CLEAR, _SOME_OF_ALL = 0.12, 0.35, 0.25, 0.3, 250
+"""Of vegetation: B8A less B12, B11 by B8A, lower in snow, B12 by B11, lower in fill, B02, higher in clouds; and pixels
+that tell."""
+_EDGE = (0.25, 0.9)
+"""Its step from B05 to B06 by the one from B8A to B12: 0.49 to 0.71 at three real sites of both levels."""
+_DRY_STEP = (-0.04, 0.09)
+"""Step from B05 to B06 where B11 is above B8A, as of soil and roofs: -0.015 to 0.04 there."""
 _AIR, _THIN_AIR = 0.06, 0.03
 """Of blue at the top of the atmosphere over black ground, at sea level and at 4,000 m; at three sites it is 0.08."""
 _MOST_RED_AIR = 1.3
@@ -151,7 +158,26 @@ def _unlike_neighbours(reflectance: Float[np.ndarray, "10 pixel"]) -> tuple[str,
             less = there - _OFFSET, here - _OFFSET
             if lowest * here <= less[0] <= highest * here or lowest * less[1] <= there <= highest * less[1]:
                 return told, True
+    if found := _step_at_the_red_edge(reflectance):
+        return found, True
     return told, False
+
+
+def _step_at_the_red_edge(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
+    """How B05 and B06 differ as with an offset on the bands up to either alone; nothing if not.
+
+    The ground is told by bands beyond both, so that such an offset does not change which it is.
+    """
+    band = dict(zip(SEN2_BANDS, reflectance, strict=True))
+    step, fall = band["B06"] - band["B05"], band["B8A"] - band["B12"]
+    is_leaf = (band["B11"] > _WET * band["B8A"]) & (band["B12"] > _LEAF * band["B11"])
+    is_green = is_leaf & (fall > _FRESH) & (band["B02"] < _CLEAR)
+    is_dry = (band["B11"] > band["B8A"]) & (band["B11"] > _FRESH)
+    for where, by, (lowest, highest) in ((is_green, fall, _EDGE), (is_dry, np.ones_like(step), _DRY_STEP)):
+        if where.sum() >= _SOME_OF_ALL and not lowest <= np.median(step[where] / by[where]) <= highest:
+            kind = "vegetation" if where is is_green else "soil and roofs"
+            return f"B06 differs by {np.median(step[where]):+.3f} from B05 over {kind}"
+    return ""
 
 
 def _blue_for_red(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
