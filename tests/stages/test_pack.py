@@ -41,9 +41,11 @@ def test_a_damaged_summary_is_named(workspace):
 
 
 @pytest.mark.shared
-def test_real_patches_are_packed_with_the_channels_that_they_have(shared_data):
+def test_real_patches_pass_and_are_packed_with_the_channels_that_they_have(shared_data):
     params = params_for(str(shared_data / "real_mini"))
     validate.run(params)
+    assert '"kind": "weak labels"' in Path("outputs/gate/summary.json").read_text()
+    assert len(list(Path("outputs/gate/figures").glob("*.png"))) == 3
     pack.run(params)
     manifest = json.loads(Path("outputs/packed/manifest.json").read_text())
     assert manifest["channels"]["sen1"] == ["VH_lee_intensity", "VV_lee_intensity"]

@@ -138,14 +138,6 @@ def test_a_failure_while_drawing_leaves_no_figure(workspace, monkeypatch):
     assert not [path for path in workspace.glob("outputs/gate/**/*") if ".png" in path.name or ".part" in path.name]
 
 
-@pytest.mark.shared
-def test_real_patches_pass(shared_data):
-    root = shared_data / "real_mini"
-    validate.run(params_for(str(root)))
-    assert '"kind": "weak labels"' in Path("outputs/gate/summary.json").read_text()
-    assert len(list(Path("outputs/gate/figures").glob("*.png"))) == 3
-
-
 def test_files_of_different_releases_are_told_before_a_patch_is_read(workspace):
     (workspace / "mine").mkdir()
     mix_releases(workspace / "mine")
