@@ -11,9 +11,13 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS PYTHONOPTIMIZE VIRTUAL_ENV PIP_TARGET PIP_PREFIX PIP_ROOT
 # A git hook points every command at its own repository; `cd` looks for the folders of this one below CDPATH first.
 unexport GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_COMMON_DIR GIT_OBJECT_DIRECTORY GIT_PREFIX CDPATH
+# Each of the many processes of a run would compile this project again.
+unexport PYTHONDONTWRITEBYTECODE
 export PYTHONNOUSERSITE := 1
 # The path of a clone may hold what a locale cannot say.
 export PYTHONUTF8 := 1
+# On all cores; each has its share of the rooms one after the other, so that most of what a room makes once is made once.
+TESTS := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 # Goes before `user = true` in a pip.conf, with which pip installs nothing here.
 export PIP_USER := 0
 
@@ -91,13 +95,13 @@ deploy: $(INSTALLED)  ## tell the Prefect server the deployments of prefect.yaml
 	@$(BIN)/python -m flows.operate deploy
 
 test: $(INSTALLED)  ## all tests that fit ten minutes
-	$(BIN)/python -m pytest
+	$(TESTS)
 
 fuzz: $(INSTALLED)  ## thousands of damaged files and bodies against every reader; COUNT=1000 for each kind, SEED=1
 	@$(BIN)/python -W ignore -m tests.fuzz.run --count $(or $(COUNT),1000) --seed $(or $(SEED),1)
 
 coverage: $(INSTALLED)  ## the same tests, and which lines they run: a table, and pages in htmlcov
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=html
+	$(TESTS) --cov --cov-report=term:skip-covered --cov-report=html
 
 test-all: $(INSTALLED)  ## every test, `make reproduce` in a fresh clone included
 	$(BIN)/python -m pytest -m "slow or not slow"

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
+# Several processes of tests share the cores. Must be set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Shapes in annotations are claims; in tests they are checked. Must run before the package is imported.
 install_import_hook("bp_lcz", "beartype.beartype")
 
