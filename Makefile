@@ -37,7 +37,9 @@ $(INSTALLED): pyproject.toml constraints.txt constraints-runtime.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or 3.12, or set PYTHON to one" >&2; exit 1; }
 	@echo "building $(VENV): some minutes, about 3 GB (6 with the libraries of a GPU)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
+	@# On all cores, which pip does on one. Some packages bring files that are no Python.
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
 reproduce: $(INSTALLED)  ## every stage, tables, figures, report, a registered model
