@@ -35,7 +35,7 @@ from bp_lcz.bands import GROUPS, PATCH_SIDE
 from bp_lcz.errors import UserError, one_line
 from bp_lcz.model.checkpoint import DESCRIPTION
 from bp_lcz.model.training import train_trial
-from bp_lcz.params import SPLITS, WORDINGS, Params, Tier, TrialParams, read_sections
+from bp_lcz.params import SPLITS, WORDINGS, Params, Tier, TrialParams
 from bp_lcz.records import (
     Blocks,
     DataKind,
@@ -48,6 +48,7 @@ from bp_lcz.records import (
     Timings,
 )
 from bp_lcz.scheme import CLASS_COUNT
+from bp_lcz.sections import read_sections
 from bp_lcz.text.prompts import prompt_texts
 from bp_lcz.text.table import PromptTable
 from bp_lcz.workspace import merge_profile

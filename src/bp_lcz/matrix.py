@@ -4,7 +4,8 @@ from typing import Any
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from bp_lcz.params import Section, Variant
+from bp_lcz.params import Variant
+from bp_lcz.sections import Section
 
 
 class Block(Section):

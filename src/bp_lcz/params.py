@@ -4,21 +4,12 @@ Every knob of the project has its only documentation here and its only default i
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from bp_lcz.errors import UserError, first_mistake, one_line
+from bp_lcz.errors import UserError
+from bp_lcz.sections import Section, parse_section, read_sections
 
 Split = Literal["training", "validation", "testing"]
 SPLITS: tuple[Split, ...] = ("training", "validation", "testing")
@@ -34,15 +25,6 @@ TrialKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 """Name of a trial: a folder, a DVC stage and a word of a command line, so nothing that a shell would read."""
 
 PARAMS_FILE = Path("params.yaml")
-
-
-class Section(BaseModel):
-    """A part of a file of parameters."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
-
-
-SectionT = TypeVar("SectionT", bound=Section)
 
 
 class Dataset(Section):
@@ -217,10 +199,10 @@ class Model(Section):
 class Overrides(Section):
     """Values of a trial that differ from the common sections, of ``prompts`` those of `PromptVectors`."""
 
-    train: dict[str, Any] = {}
-    model: dict[str, Any] = {}
-    prompts: dict[str, Any] = {}
-    backbone: dict[str, Any] = {}
+    train: dict[str, Any] = Field(default_factory=dict)
+    model: dict[str, Any] = Field(default_factory=dict)
+    prompts: dict[str, Any] = Field(default_factory=dict)
+    backbone: dict[str, Any] = Field(default_factory=dict)
 
 
 class Trial(Section):
@@ -356,57 +338,3 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
             raise UserError(path, f"backbones.{trial.backbone}: missing; {{}} takes the defaults of its options")
         params.trial(name)
     return params
-
-
-def read_sections(content: bytes, file: str) -> dict[str, Any]:
-    """The sections of ``params.yaml`` or of a profile, as they stand there.
-
-    Args:
-        content: the bytes of the file.
-        file: its name for the messages.
-
-    Raises:
-        UserError: if it is not in UTF-8, no YAML, has a key twice or a value that cannot be read, or is no mapping.
-    """
-    try:
-        sections = yaml.load(content.decode("utf-8"), _UniqueKeyLoader)
-    except UnicodeDecodeError:
-        raise UserError(file, "not a text file in UTF-8") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2025-02-30
-        raise UserError(file, f"not valid YAML: {one_line(error)}") from None
-    if not isinstance(sections, dict):
-        raise UserError(file, "expected a mapping of sections")
-    return sections
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.YAMLError(f"duplicate key {key.value} in line {key.start_mark.line + 1}")
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
-        return super().construct_mapping(node, deep)
-
-
-def parse_section(section: type[SectionT], values: Any, where: str, file: str = "params.yaml") -> SectionT:
-    """Check one section.
-
-    Args:
-        section: its form.
-        values: its content.
-        where: its key, for the messages.
-        file: the name of the file, likewise.
-
-    Raises:
-        UserError: at an unknown key or a value out of range; the text names the key and the cause.
-    """
-    try:
-        return section.model_validate(values)
-    except ValidationError as error:
-        message = first_mistake(error, where)
-        if message.startswith("cells:"):
-            message += "; it is now called trials"
-        raise UserError(file, message) from None

@@ -38,9 +38,10 @@ from bp_lcz.dvc_internals import cache_folder
 from bp_lcz.errors import UserError
 from bp_lcz.files import locked, staged_file, staged_folder
 from bp_lcz.matrix import Matrix
-from bp_lcz.params import PARAMS_FILE, SPLITS, Params, Start, load_params, parse_section, read_sections
+from bp_lcz.params import PARAMS_FILE, SPLITS, Params, Start, load_params
 from bp_lcz.paths import STARTS, start_folder
 from bp_lcz.records import Checkpoint
+from bp_lcz.sections import parse_section, read_sections
 
 WORKSPACES = Path(".workspaces")
 PROFILES = Path("profiles")

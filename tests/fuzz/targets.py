@@ -20,7 +20,7 @@ from bp_lcz.files import file_sha256
 from bp_lcz.model.bp_lcz import BPLCZ
 from bp_lcz.model.checkpoint import load_classifier, versions, write_checkpoint
 from bp_lcz.model.sen2lcz_weights import convert_sen2lcz
-from bp_lcz.params import NetworkParams, backbone_names, load_params, read_sections
+from bp_lcz.params import NetworkParams, backbone_names, load_params
 from bp_lcz.patches.store import PackedStore
 from bp_lcz.records import Checkpoint
 from bp_lcz.report.claims import load_paper
@@ -30,6 +30,7 @@ from bp_lcz.scenes.polygons import read_zones
 from bp_lcz.scenes.scene import SceneOptions, opened_scene
 from bp_lcz.scenes.tile import TileOptions, cut_scenes
 from bp_lcz.scoring.score import score_file
+from bp_lcz.sections import read_sections
 from bp_lcz.serving.server import _decode_json
 from bp_lcz.serving.wire import decode_arrays, encode_arrays
 from bp_lcz.so2sat.geo import read_geo_of

@@ -157,9 +157,14 @@ def near_cells(
     Returns:
         None of coordinates without a code, or that are not in metres.
     """
-    epsg, middle = crs.to_epsg(), np.arange(shape[1]) + 0.5
-    rows = [near(places, *(place @ (middle, np.full(shape[1], row + 0.5))), epsg) for row in range(shape[0]) if epsg]
-    return np.stack(rows) if rows and rows[0] is not None else None
+    epsg, rows = crs.to_epsg(), []
+    east = place.c + place.a * (np.arange(shape[1]) + 0.5)
+    for row in range(shape[0]):
+        north = np.full_like(east, place.f + place.e * (row + 0.5))
+        if epsg is None or (found := near(places, east, north, epsg)) is None:
+            return None
+        rows.append(found)
+    return np.stack(rows)
 
 
 def blocks(place: Affine, shape: tuple[int, int]) -> Int[np.ndarray, "row column"]:

@@ -13,11 +13,12 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
 from bp_lcz.errors import UserError, first_mistake
-from bp_lcz.params import Variant, read_sections
+from bp_lcz.params import Variant
 from bp_lcz.paths import PAPER
 from bp_lcz.records import CheckedClaim, Direction, GateSummary, Interval, Metric, Part, Reproduced, Verdict
 from bp_lcz.scoring.results import METRICS, Group, TrialResult, check_same_patches, group_seeds, value_text
 from bp_lcz.scoring.score import fraction
+from bp_lcz.sections import read_sections
 from bp_lcz.so2sat.releases import PROTOCOLS
 
 PartT = TypeVar("PartT", bound=Part)

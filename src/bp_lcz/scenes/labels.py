@@ -9,7 +9,8 @@ from jaxtyping import Bool, Int, Num
 
 from bp_lcz.errors import UserError
 from bp_lcz.scenes.names import naming_texts
-from bp_lcz.scenes.raster import CELL, CELL_PIXELS, Layer, sample
+from bp_lcz.scenes.raster import CELL, CELL_PIXELS, Layer
+from bp_lcz.scenes.sampling import sample
 from bp_lcz.scheme import CLASS_COUNT, CODES
 
 MIN_SHARE = 0.5

@@ -42,8 +42,8 @@ from bp_lcz.scenes.raster import (
     opened,
     outline,
     pixel_grid,
-    sample,
 )
+from bp_lcz.scenes.sampling import sample
 from bp_lcz.scenes.sentinel1 import INTENSITIES, Radar, read_radar
 from bp_lcz.scenes.sentinel1 import UNITS as S1_UNITS
 from bp_lcz.scenes.sentinel2 import OFFSET_DN, Optical, read_optical

@@ -15,7 +15,7 @@ from scipy.ndimage import label
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UsageError, UserError
 from bp_lcz.scenes.names import ORDERS, band_name, level_of, moment, naming_texts
-from bp_lcz.scenes.raster import majority, pixels_where, sample
+from bp_lcz.scenes.sampling import majority, pixels_where, sample
 from bp_lcz.scenes.spectrum import check_spectrum
 from bp_lcz.scenes.stack import Stack
 from bp_lcz.scenes.still import min_without_fill

@@ -60,7 +60,8 @@ def near(
     points = _touched(east, north, epsg)
     if points is None:
         return None
-    return np.isin(_cells(points, places.side) @ [_columns(places.side), 1], places.squares).any(axis=1)
+    squares = _cells(points, places.side) @ [_columns(places.side), 1]
+    return np.any(np.isin(squares, places.squares), axis=1)
 
 
 def _touched(
