@@ -23,7 +23,7 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import PositiveInt
 
-from bp_lcz.committed import bytes_line
+from bp_lcz.committed import compare_bytes
 from bp_lcz.dvc_internals import RAN, RESTORED, UP_TO_DATE, stage_graph
 from bp_lcz.errors import UserError
 from bp_lcz.params import PARAMS_FILE, Params, load_params
@@ -262,7 +262,7 @@ def _summary(workspace: Path, params: Params, outcomes: dict[str, str], registra
     heading += ", not comparable with published results" * bool(first.caution)
     if len({evaluation.seed for evaluation in evaluations.values()}) == 1:
         heading += "; one seed decides nothing between trials"
-    return Summary(workspace, outcomes, bytes_line(workspace), scores, heading, claims.method, registration)
+    return Summary(workspace, outcomes, str(compare_bytes(workspace)), scores, heading, claims.method, registration)
 
 
 def _registered(registration: "Registration | None") -> str:
@@ -292,7 +292,7 @@ def main() -> None:
 
 
 def run_here(workspace: Path, concurrency: int, verbose: bool = False) -> None:
-    """Run the flow in this process and print its summary; ends the process with one line where it fails.
+    """Run the flow in this process and show its summary; ends the process with one line where it fails.
 
     Args:
         workspace: checkout or workspace.
@@ -302,7 +302,8 @@ def run_here(workspace: Path, concurrency: int, verbose: bool = False) -> None:
     folder = workspace.resolve()
     summary = result_of(lambda: train_bp_lcz(folder, concurrency, return_state=True), folder, verbose)
     assert isinstance(summary, Summary)
-    print("", *summary.lines(), sep="\n")
+    if not verbose:  # the log ends with it
+        print("", *summary.lines(), sep="\n")
 
 
 if __name__ == "__main__":

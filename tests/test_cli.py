@@ -1,11 +1,15 @@
 """The command line as a user meets it."""
 
+import json
 import os
+import pty
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -19,6 +23,9 @@ OTHERS = (
     *("bytes", "score", "choose", "pretrained", "judge", "split", "tile", "releases", "download", "workspace", "bench"),
     *("aa", "models", "promote", "rollback", "serve", "predict", "map"),
 )
+
+
+RATES = ("false_verdicts", "power")
 
 
 def bp_lcz(*arguments: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -66,6 +73,56 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0
     assert f"Example: bp-lcz {command}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("bytes", "score", "choose", "aa", "prove", "releases"),
+        *("verify", "models", "promote", "rollback", "predict", "map"),
+    ],
+)
+def test_what_a_script_reads_is_there_as_json_under_one_option(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "160"})
+    assert "--json" in result.stdout
+    assert "As JSON, with all that is known, for scripts." in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keys"),
+    [
+        (["score", "p.npz", "--json"], {"patches", "cautions", "scores"}),
+        (["bytes", "--json"], {"same", "stages", "others", "why_not"}),
+        (["aa", str(ROOT / "docs/seeds.csv"), "--draws", "100", "--json"], {"effects", "seeds", "draws", *RATES}),
+    ],
+)
+def test_json_stands_alone_and_holds_what_the_text_tells(
+    arguments: list[str], keys: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("p.npz", y_true=np.array([1, 2, 2]), y_pred=np.array([1, 2, 3]))
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert set(found) == keys
+    if arguments[0] == "score":
+        assert found["patches"] == 3
+        assert found["scores"]["oa"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("environment", "colours"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_colours_are_for_terminals_that_want_them(environment: dict[str, str], colours: bool) -> None:
+    ours, theirs = pty.openpty()
+    settings = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    subprocess.run(
+        [sys.executable, "-m", "bp_lcz.cli", "--help"],
+        stdout=theirs,
+        check=True,
+        env={**settings, "PYTHONPATH": str(ROOT / "src"), "TERM": "xterm-256color", **environment},
+    )
+    os.close(theirs)
+    assert (re.search(rb"\x1b\[[0-9;]*3[0-7]", os.read(ours, 65536)) is not None) == colours
+    assert "\x1b" not in bp_lcz("--help").stdout  # into a pipe
 
 
 def test_the_help_of_validate_says_how_to_check_data_of_ones_own() -> None:

@@ -1,6 +1,7 @@
 """How many stages gave exactly the bytes that the committed ``dvc.lock`` records: it informs, and never fails."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,43 @@ from bp_lcz.params import PARAMS_FILE
 from bp_lcz.workspace import LOCK_FILE, git
 
 
-def bytes_line(workspace: Path) -> str:
-    """One line that counts the stages with the committed bytes, and names the others by the kind of reason.
+@dataclass(frozen=True)
+class Compared:
+    """Stages that gave the committed bytes, and those that did not; one line as text.
+
+    Attributes:
+        same: how many stages gave them.
+        stages: how many there are.
+        others: the others by the kind of reason.
+        why_not: why nothing was compared; None if something was.
+    """
+
+    same: int = 0
+    stages: int = 0
+    others: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    why_not: str | None = None
+
+    def __str__(self) -> str:
+        """Counts, and names of the others."""
+        if self.why_not is not None:
+            return f"not compared: {self.why_not}"
+        said = f"{self.same} of {self.stages} stages as in {LOCK_FILE}"
+        return "; ".join([said, *(f"{reason}: {', '.join(stages)}" for reason, stages in self.others.items())])
+
+
+def compare_bytes(workspace: Path) -> Compared:
+    """Hold the outputs of each stage against the committed lock.
 
     Outputs that ``dvc.yaml`` marks with ``meta: {timed: true}`` hold times, differ in every run and are left out.
     """
     try:
         committed, params_then = (_yaml(git(workspace, "show", f"HEAD:./{name}")) for name in (LOCK_FILE, PARAMS_FILE))
     except UserError:
-        return f"not compared: no {LOCK_FILE} is committed"
+        return Compared(why_not=f"no {LOCK_FILE} is committed")
     here, params_now = (_yaml_file(workspace / name) for name in (LOCK_FILE, PARAMS_FILE))
     of_now, of_then = ((each.get("profile"), each.get("dataset")) for each in (params_now, params_then))
     if of_now != of_then:
-        return f"not compared: the committed {LOCK_FILE} is of other data or another profile"
+        return Compared(why_not=f"the committed {LOCK_FILE} is of other data or another profile")
     then, now = (lock.get("stages", {}) for lock in (committed, here))
     definitions = _yaml_file(workspace / "dvc.yaml").get("stages", {})
     same, reasons = list[str](), dict[str, list[str]]()
@@ -41,8 +66,7 @@ def bytes_line(workspace: Path) -> str:
             inputs = [(entry.get("params"), _md5s(entry, "deps", every_timed)) for entry in (then[stage], now[stage])]
             reason = "other outputs of equal inputs" if inputs[0] == inputs[1] else "of other inputs"
         reasons.setdefault(reason, []).append(stage)
-    said = [f"{len(same)} of {len(then | now)} stages as in {LOCK_FILE}"]
-    return "; ".join([*said, *(f"{reason}: {', '.join(stages)}" for reason, stages in reasons.items())])
+    return Compared(len(same), len(then | now), reasons)
 
 
 def _timed(definitions: dict[str, Any], stage: str) -> Iterable[str]:

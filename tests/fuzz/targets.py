@@ -281,7 +281,7 @@ TARGETS = {
     "prompts": Target(_prompts, lambda path: read_prompt_table(path) and None),
     "description": Target(_checkpoint, lambda path: load_classifier(path.parent) and None, is_text=True),
     "weights": Target(_weights, _load_weights),
-    "npz": Target(_npz, lambda path: score_file(path) and None),
+    "npz": Target(_npz, lambda path: str(score_file(path)) and None),
     "parquet": Target(_parquet, lambda path: score_file(path) and None),
     "body": Target(_body, _decode),
     "json-body": Target(_json_body, lambda path: _decode_json(path.read_bytes()) and None, is_text=True),

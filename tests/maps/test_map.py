@@ -336,7 +336,11 @@ def test_a_map_of_cells_unlike_the_training_data_says_so_wherever_it_goes(scene,
 def test_a_dry_run_says_what_would_be_made_and_writes_nothing(scene, network, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     lines = []
-    plan_map(network, "small", options_of(scene), tmp_path / "new/berlin", lines.append)
+    found = plan_map(network, "small", options_of(scene), tmp_path / "new/berlin", lines.append)
+    assert (found.crs, found.across, found.down, found.cell, found.device) == ("EPSG:32633", 17, 17, 100.0, "cpu")
+    assert 0 < found.cells <= 17 * 17
+    assert found.reasons[Reason.RIM.word] > 0
+    assert found.seconds > 0
     assert any("EPSG:32633, 17 x 17 cells of 100 m" in line for line in lines)
     assert any("rim" in line and "mapped" in line for line in lines)
     assert sorted(tmp_path.rglob("*")) == before

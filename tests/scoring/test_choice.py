@@ -93,3 +93,13 @@ def test_the_text_ends_with_the_outcome():
     assert choice.lines()[1].split()[:2] == ["bp-lcz", ".701"]
     assert choice.lines()[2].split()[-2] == "+.030"
     assert choice.lines()[-1].startswith("0.05 becomes")
+
+
+def test_for_scripts_every_setting_has_its_kappas_lead_and_p():
+    (choice,) = choose([group(DEFAULT), group(shifted(0.02), **{"model.alpha": 0.05})])
+    facts = choice.facts()
+    assert (facts["default"], facts["chosen"]) == ("bp-lcz", choice.chosen.label)
+    default, other = facts["settings"]
+    assert (default["kappa_by_seed"], default["lead"], default["p"]) == (list(DEFAULT), 0.0, None)
+    assert other["kappa_by_seed"] == pytest.approx(shifted(0.02))
+    assert (other["lead"], other["p"]) == (choice.candidates[0].lead, choice.candidates[0].p)

@@ -1,12 +1,12 @@
 """Commands that make a data set or bring one here."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bp_lcz.bands import SCL_UNUSABLE
+from bp_lcz.cli.shown import AsJson, show
 from bp_lcz.errors import UserError
 
 if TYPE_CHECKING:
@@ -192,18 +192,16 @@ def tile(
 
 
 @commands.command()
-def releases(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="As JSON, in the form that --release-file takes one of.")
-    ] = False,
-) -> None:
+def releases(as_json: AsJson = False) -> None:
     """List the published releases of So2Sat LCZ42: files, sizes, checksums, licence, mirrors.
+
+    As JSON each has the form that `bp-lcz download --release-file` takes.
 
     Example: bp-lcz releases
     """
     from bp_lcz.so2sat.releases import releases_json, releases_table
 
-    typer.echo(json.dumps(releases_json(), indent=1) if as_json else releases_table())
+    show(releases_json(), releases_table(), as_json)
 
 
 @commands.command()

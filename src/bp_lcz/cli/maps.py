@@ -1,7 +1,8 @@
 """The command that makes a map."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,7 +22,12 @@ from bp_lcz.cli.datasets import (
     S2Units,
     scene_options,
 )
+from bp_lcz.cli.shown import AsJson, show
 from bp_lcz.errors import UsageError
+
+if TYPE_CHECKING:
+    from bp_lcz.maps.forecast import Forecast
+    from bp_lcz.records import MapReport
 
 commands = typer.Typer()
 
@@ -79,8 +85,11 @@ def make(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what the map would be and how long it takes; write nothing.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a map of local climate zones from the scenes of a city; a killed run goes on where it was.
+
+    As JSON it prints the map's report.json or, with --dry-run, what the map would be.
 
     Example: bp-lcz map models/sen2lcz-mf --s2 S2_L1C.tif --out berlin
 
@@ -116,7 +125,11 @@ def make(
     if out is None and not dry_run:
         raise UsageError("--out", "name the folder to make; --dry-run does without")
     classifier, name = load_model(Path.cwd(), model)
+    tell = partial(typer.echo, err=as_json)  # so that JSON stands alone on standard output
+    found: Forecast | MapReport
     if out is None or dry_run:
-        plan_map(classifier, name, options, out, typer.echo)
+        found = plan_map(classifier, name, options, out, tell)
     else:
-        make_map(classifier, name, options, out, typer.echo)
+        found = make_map(classifier, name, options, out, tell)
+    if as_json:
+        show(found, "", as_json)

@@ -1,12 +1,12 @@
 """Commands on registered models."""
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bp_lcz.cli.shown import AsJson, show
 from bp_lcz.errors import UsageError, UserError
 from bp_lcz.params import load_params
 
@@ -25,10 +25,7 @@ def _model_name(name: str | None) -> str:
 
 
 @registry
-def models(
-    name: ModelName = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with all that is known.")] = False,
-) -> None:
+def models(name: ModelName = None, as_json: AsJson = False) -> None:
     """List the versions of a registered model with their numbers on the testing split.
 
     Example: bp-lcz models bp-lcz-demo
@@ -36,7 +33,7 @@ def models(
     from bp_lcz.registry.models import list_models, models_table
 
     rows = list_models(Path.cwd(), _model_name(name))
-    typer.echo(json.dumps([row.model_dump() for row in rows], indent=1) if as_json else models_table(rows))
+    show(rows, models_table(rows), as_json)
 
 
 @registry
@@ -53,6 +50,7 @@ def promote(
     reference: Annotated[
         Path | None, typer.Option(help="Zones that neither was trained on, a raster or polygons, with --map.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a version the champion if it exceeds the floor and surely leads the champion; else say why not.
 
@@ -71,20 +69,21 @@ def promote(
         settings = load_params().evaluate
         maps = contest(*given, samples=settings.bootstrap_samples, seed=settings.seed)
     decision = promote_version(Path.cwd(), _model_name(name), version, dry_run, maps)
-    typer.echo("\n".join(decision_lines(decision)))
+    show(decision, "\n".join(decision_lines(decision)), as_json)
     if not decision.accepted:
         raise UserError(f"{decision.name} version {decision.version}", f"not promoted: {decision.reason}")
 
 
 @registry
-def rollback(name: ModelName = None) -> None:
+def rollback(name: ModelName = None, as_json: AsJson = False) -> None:
     """Give the alias champion back to the version that had it before.
 
     Example: bp-lcz rollback bp-lcz-demo
     """
     from bp_lcz.registry.promote import decision_lines, restore_champion
 
-    typer.echo("\n".join(decision_lines(restore_champion(Path.cwd(), _model_name(name)))))
+    decision = restore_champion(Path.cwd(), _model_name(name))
+    show(decision, "\n".join(decision_lines(decision)), as_json)
 
 
 @registry
@@ -123,6 +122,7 @@ def predict(
     model: Annotated[str, typer.Argument(help="Folder of a checkpoint, or models:/<name>@<alias>.")],
     file: Annotated[Path, typer.Argument(help="HDF5 file with sen1 and sen2 as So2Sat stores them.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    as_json: AsJson = False,
 ) -> None:
     """Class probabilities of every patch of a file; labels are not needed.
 
@@ -135,4 +135,4 @@ def predict(
         typer.echo(f"warning: {file}: {warning}", err=True)
     agreement = "" if done.agreement is None else f"; {done.agreement:.3f} of those with a label agree with it"
     strange = "" if done.unlike is None else f"; {done.unlike / done.patches:.1%} are unlike the training data"
-    typer.echo(f"{out}: {done.patches} patches{agreement}{strange}")
+    show(done, f"{out}: {done.patches} patches{agreement}{strange}", as_json)

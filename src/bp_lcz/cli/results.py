@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from bp_lcz.cli.shown import AsJson, show
 from bp_lcz.errors import UsageError, UserError
 from bp_lcz.paths import DEMO
 
@@ -12,14 +13,15 @@ commands = typer.Typer()
 
 
 @commands.command("bytes")
-def same_bytes() -> None:
+def same_bytes(as_json: AsJson = False) -> None:
     """Count the stages whose outputs are, byte for byte, those of the committed dvc.lock, and name the others.
 
     Example: bp-lcz bytes
     """
-    from bp_lcz.committed import bytes_line
+    from bp_lcz.committed import compare_bytes
 
-    typer.echo(f"bytes  {bytes_line(Path.cwd())}")
+    found = compare_bytes(Path.cwd())
+    show(found, f"bytes  {found}", as_json)
 
 
 @commands.command()
@@ -27,6 +29,7 @@ def score(
     file: Annotated[
         Path, typer.Argument(help="NumPy .npz file with y_true and y_pred, classes 1..17, or what `predict` writes.")
     ],
+    as_json: AsJson = False,
 ) -> None:
     """Score the predictions of any classifier with the metrics of this project.
 
@@ -36,11 +39,12 @@ def score(
     """
     from bp_lcz.scoring.score import score_file
 
-    typer.echo(score_file(file))
+    found = score_file(file)
+    show(found, str(found), as_json)
 
 
 @commands.command()
-def choose() -> None:
+def choose(as_json: AsJson = False) -> None:
     """Say which setting of bp-lcz the rule of docs/study.md makes the default, on the validation split of this run.
 
     Example: bp-lcz choose
@@ -50,9 +54,11 @@ def choose() -> None:
     from bp_lcz.scoring.results import group_seeds, read_matrix
 
     params = load_params()
-    typer.echo(f"rule    {params.rule or 'none was committed before this run'}")
-    for choice in choices_of(group_seeds(read_matrix(params).results)):
-        typer.echo("\n".join(["", *choice.lines()]))
+    choices = choices_of(group_seeds(read_matrix(params).results))
+    lines = [f"rule    {params.rule or 'none was committed before this run'}"]
+    for choice in choices:
+        lines += ["", *choice.lines()]
+    show({"rule": params.rule, "choices": [choice.facts() for choice in choices]}, "\n".join(lines), as_json)
 
 
 @commands.command()
@@ -67,6 +73,7 @@ def aa(
     figure: Annotated[Path | None, typer.Option(help="Draw the power as PNG.")] = None,
     draws: Annotated[int, typer.Option(min=100, max=100_000, help="Pairs for each rate.")] = 4000,
     seed: Annotated[int, typer.Option(min=0, help="Of the drawing; equal seeds give equal tables.")] = 1,
+    as_json: AsJson = False,
 ) -> None:
     """Test the intervals: how often they tell a procedure from itself, and how often they see a true lead.
 
@@ -76,7 +83,7 @@ def aa(
     """
     from bp_lcz.files import staged_file
     from bp_lcz.params import load_params
-    from bp_lcz.report.aa import aa_text, power_figure, read_table, run_table, write_table
+    from bp_lcz.report.aa import aa_text, find_rates, power_figure, read_table, run_table, write_table
 
     if save is not None and trials is None:
         raise UsageError("--save", "needs --trials")
@@ -86,7 +93,8 @@ def aa(
         found, origin = run_table(load_params(), trials)
         if save is not None:
             write_table(found, save, origin)
-    typer.echo(aa_text(found, draws, seed))
+    rates = find_rates(found, draws, seed)
+    show(rates, aa_text(rates), as_json)
     if figure is not None:
         png = power_figure(found, draws, seed)
         with staged_file(figure) as new:
@@ -115,10 +123,12 @@ def prove(
     weights: Annotated[
         Path | None, typer.Option(help="The published file of sen2lcz-mf on this machine; nothing is downloaded.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Prove that data are So2Sat LCZ42 v2 as it is read here: the published Sen2LCZ-MF must give its known numbers.
 
-    Other numbers end with status 1. Of other testing splits nothing is known: then it says that there is no proof.
+    Other numbers end with status 1. Of other testing splits nothing is known: then it says that there is no proof (as
+    JSON: null).
 
     Example: bp-lcz prove data/so2sat
 
@@ -126,7 +136,8 @@ def prove(
     """
     from bp_lcz.serving.prove import no_proof, prove_data
 
-    typer.echo(prove_data(folder, weights) or no_proof(folder))
+    proof = prove_data(folder, weights)
+    show(proof, str(proof or no_proof(folder)), as_json)
 
 
 @commands.command()

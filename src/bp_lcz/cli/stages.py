@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from bp_lcz.cli.shown import AsJson
 from bp_lcz.params import load_params
 
 commands = typer.Typer()
@@ -12,11 +13,11 @@ stage = commands.command(rich_help_panel="Stages of dvc.yaml")
 TrialName = Annotated[str, typer.Argument(help="Name of an entry of `trials` in params.yaml.")]
 
 
-def _run_stage(name: str, *trials: str) -> None:
+def _run_stage(name: str, *trials: str, **options: bool) -> None:
     params = load_params()
     for trial in trials:
         params.trial(trial)  # a mistyped name is told before the seconds that torch takes to load
-    importlib.import_module(f"bp_lcz.stages.{name}").run(params, *trials)
+    importlib.import_module(f"bp_lcz.stages.{name}").run(params, *trials, **options)
 
 
 @stage
@@ -87,9 +88,9 @@ def report() -> None:
 
 
 @stage
-def verify() -> None:
+def verify(as_json: AsJson = False) -> None:
     """Print each claim of paper.yaml with what this run's trials say of it; fail if a comparable one fails.
 
     Example: bp-lcz verify
     """
-    _run_stage("verify")
+    _run_stage("verify", as_json=as_json)

@@ -20,12 +20,12 @@ from bp_lcz.maps.cells import (
     Reason,
     cell_type,
     check_channels,
-    looked_at,
     predict_cells,
 )
 from bp_lcz.maps.change import Made
 from bp_lcz.maps.exports import write_exports
 from bp_lcz.maps.filters import FILTERS
+from bp_lcz.maps.forecast import Forecast, duration, look_ahead, shares
 from bp_lcz.maps.inputs import State, hashed, input_files, states
 from bp_lcz.maps.item import ITEM, write_item
 from bp_lcz.maps.others import Beside, Others, set_beside
@@ -62,7 +62,6 @@ _FILES = (
 _BYTES_BESIDE = 80
 """Of a cell in the outputs, while they are written."""
 _SPARE_BYTES = 2**24
-_TRIED_PATCHES = 32
 
 
 @dataclass(frozen=True)
@@ -220,7 +219,7 @@ def plan_map(
     options: MapOptions,
     out: Path | None = None,
     tell: Callable[[str], object] = print,
-) -> None:
+) -> Forecast:
     """Tell what a map would be: what was found, its grid, how many cells have data, how long it takes.
 
     Nothing is written.
@@ -229,28 +228,20 @@ def plan_map(
         UserError: as `make_map`, as far as that is known without reading all.
     """
     with _planned(classifier, name, options, out) as plan:
-        down, across = plan.shape
-        corner, cell = plan.place @ (0, 0), plan.place.a
-        for line in (
-            *plan.lines,
-            *plan.notices,
-            f"grid: {plan.scene.grid.crs.to_string()}, {across:,} x {down:,} cells of {cell:g} m, north-west corner "
-            f"{corner[0]:.0f} E {corner[1]:.0f} N, {down * across * CELL_KM2:,.0f} km2",
-        ):
+        for line in (*plan.lines, *plan.notices):
             tell(line)
-        reasons, rows = looked_at(plan.scene, classifier)
+        found, reasons = look_ahead(plan.scene, classifier, plan.place, tell)
         if not reasons[Reason.MAPPED]:
-            raise _no_cell(options, f"no cell in {rows} of {down} rows", reasons)
-        tell(f"of the cells in {rows} of {down} rows: {_shares(reasons)}")
-        asked = reasons[Reason.MAPPED] / reasons.sum() * down * across
-        seconds = _duration(asked * _seconds_per_patch(classifier))
-        tell(f"about {seconds} for about {round(asked):,} cells on {classifier.device}")
+            raise _no_cell(options, f"no cell in {found.rows} of {found.down} rows", reasons)
+        tell(f"of the cells in {found.rows} of {found.down} rows: {shares(reasons)}")
+        tell(f"about {duration(found.seconds)} for about {found.cells:,} cells on {found.device}")
         tell("nothing was written" if out is None else f"would make {out}; nothing was written")
+    return found
 
 
 def _no_cell(options: MapOptions, which: str, reasons: Int[np.ndarray, " reason"]) -> UserError:
     return UserError(
-        options.scene.s2[0], f"{which} can be mapped: {_shares(reasons)}; a cell needs all of the 320 m round it"
+        options.scene.s2[0], f"{which} can be mapped: {shares(reasons)}; a cell needs all of the 320 m round it"
     )
 
 
@@ -370,29 +361,10 @@ def _areas(report: MapReport) -> list[str]:
         for zone in ZONES
         if (count := report.zones.get(zone.code))
     ]
-    shares = _shares(np.array([report.reasons[kind.word] for kind in Reason]))
-    return [*lines, shares, *report.notices]
-
-
-def _shares(reasons: np.ndarray) -> str:
-    whole = max(int(reasons.sum()), 1)
-    return ", ".join(f"{kind.word} {100 * reasons[kind] / whole:.1f} %" for kind in Reason if reasons[kind])
+    found = shares(np.array([report.reasons[kind.word] for kind in Reason]))
+    return [*lines, found, *report.notices]
 
 
 def _next_steps(out: Path, options: MapOptions) -> list[str]:
     exports = f"; {out / 'exports'} for other tools" if options.exports else ""
     return [f"look at {out / PAGE} in a browser; {out / LCZ} opens in QGIS with colours and names{exports}"]
-
-
-def _seconds_per_patch(classifier: Classifier) -> float:
-    """Of the network, on patches of nothing."""
-    images = torch.zeros(_TRIED_PATCHES, 32, 32, len(classifier.channels.names))
-    classifier.run(images)
-    start = time.perf_counter()
-    classifier.run(images).logits.cpu()
-    return (time.perf_counter() - start) / _TRIED_PATCHES
-
-
-def _duration(seconds: float) -> str:
-    minutes = seconds / 60
-    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"

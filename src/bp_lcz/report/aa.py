@@ -8,6 +8,7 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -166,39 +167,66 @@ def write_table(table: SeedTable, path: Path, origin: Sequence[str]) -> None:
         new.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def aa_text(table: SeedTable, draws: int, seed: int) -> str:
-    """False verdicts by method, seeds a side and kind of data, and the power of the intervals in use, as plain text."""
+@dataclass(frozen=True)
+class Rates:
+    """What an A/A test found.
+
+    Attributes:
+        effects: of the measured table.
+        seeds: in it.
+        draws: pairs for each rate.
+        false_verdicts: for each kind of data and seeds a side, the rate of each method; None where seeds are too few.
+        power: for each true lead and seeds a side, how often it is seen if it is the same in all cities, or differs.
+    """
+
+    effects: Effects
+    seeds: int
+    draws: int
+    false_verdicts: Sequence[Mapping[str, Any]]
+    power: Sequence[Mapping[str, Any]]
+
+
+def find_rates(table: SeedTable, draws: int, seed: int) -> Rates:
+    """False verdicts by method, seeds a side and kind of data, and the power of the intervals in use."""
     effects, values = Effects.of(table), table.values
-    rows = []
+    verdicts = []
     for count in SIDES:
+        row: dict[str, Any] = {"data": "measured", "seeds a side": count, **dict.fromkeys(METHODS)}
         if 2 * count <= len(values):
-            dealt = _dealt(values, count, draws, np.random.default_rng([seed, count]))
-            rows.append(_row("measured", count, dealt, seed))
-        else:
-            rows.append(["measured", str(count), *["-"] * len(METHODS)])
+            row |= _rates(_dealt(values, count, draws, np.random.default_rng([seed, count])), seed)
+        verdicts.append(row)
     for kind, deviation in (("simulated", 0.0), (f"simulated, lead differs by {_short(DEVIATION)}", DEVIATION)):
         for count in SIDES:
             drawn = effects.draw(draws, count, 0.0, deviation, np.random.default_rng([seed, count]))
-            rows.append(_row(kind, count, drawn, seed))
-    powers = [
-        [
-            f"{_short(lead)}",
-            str(count),
-            *(_rate(_seen(effects, count, lead, by, draws, seed)) for by in (0.0, DEVIATION)),
-        ]
-        for lead in LEADS
-        for count in SIDES
+            verdicts.append({"data": kind, "seeds a side": count, **_rates(drawn, seed)})
+    power = []
+    for lead in LEADS:
+        for count in SIDES:
+            same, differs = (float(_seen(effects, count, lead, by, draws, seed).mean()) for by in (0.0, DEVIATION))
+            power.append({"lead": lead, "seeds a side": count, "same": same, "differs": differs})
+    return Rates(effects, len(values), draws, verdicts, power)
+
+
+def aa_text(rates: Rates) -> str:
+    """As plain text."""
+    effects, error = rates.effects, np.sqrt(0.05 * 0.95 / rates.draws)
+    verdicts = [
+        [row["data"], str(row["seeds a side"]), *(fraction(row[method], 3) for method in METHODS)]
+        for row in rates.false_verdicts
     ]
-    error = np.sqrt(0.05 * 0.95 / draws)
+    powers = [
+        [_short(row["lead"]), str(row["seeds a side"]), fraction(row["same"], 3), fraction(row["differs"], 3)]
+        for row in rates.power
+    ]
     return "\n".join(
         [
-            f"{len(values)} seeds in {effects.cities} cities of about {effects.patches} patches; accuracy "
+            f"{rates.seeds} seeds in {effects.cities} cities of about {effects.patches} patches; accuracy "
             f"{fraction(effects.mean, 3)}, standard deviation by seed {fraction(effects.seed, 4)}, by city "
             f"{fraction(effects.city, 3)}, rest {fraction(effects.rest, 3)}",
             "",
-            f"false verdicts where {fraction(1 - LEVEL, 2)} is promised ({draws:,} pairs each, standard error "
-            f"{fraction(float(error), 3)}; measured pairs share {len(values)} seeds, so their rates are rougher)",
-            *text_table([["data", "seeds a side", *METHODS], *rows], " | "),
+            f"false verdicts where {fraction(1 - LEVEL, 2)} is promised ({rates.draws:,} pairs each, standard error "
+            f"{fraction(float(error), 3)}; measured pairs share {rates.seeds} seeds, so their rates are rougher)",
+            *text_table([["data", "seeds a side", *METHODS], *verdicts], " | "),
             "",
             f"simulated: how often a true lead is seen; the same lead in all cities, or one that differs by "
             f"{_short(DEVIATION)}",
@@ -257,8 +285,9 @@ def _seen(
     return _crossed(effects.draw(draws, count, lead, deviation, np.random.default_rng([seed, count])), seed)
 
 
-def _row(kind: str, count: int, values: Float[np.ndarray, "draw side seed city"], seed: int) -> list[str]:
-    return [kind, str(count), *(_rate(method(values, seed)) for method in METHODS.values())]
+def _rates(values: Float[np.ndarray, "draw side seed city"], seed: int) -> dict[str, float]:
+    """Share of the pairs that each method tells apart."""
+    return {name: float(method(values, seed).mean()) for name, method in METHODS.items()}
 
 
 def _crossed(values: Float[np.ndarray, "draw side seed city"], _: int) -> Bool[np.ndarray, "draw"]:
@@ -306,10 +335,6 @@ def _weights(size: int, generator: np.random.Generator) -> Float[np.ndarray, "re
 def _excludes_zero(resampled: Float[np.ndarray, "draw resample"]) -> Bool[np.ndarray, "draw"]:
     low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
     return (low > 0) | (high < 0)
-
-
-def _rate(verdicts: Bool[np.ndarray, "draw"]) -> str:
-    return fraction(float(verdicts.mean()), 3)
 
 
 def _short(value: float) -> str:

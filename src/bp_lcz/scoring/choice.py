@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -57,6 +57,18 @@ class Choice:
         """The best of the surely better ones, else the default."""
         better = [each for each in self.candidates if each.is_better]
         return max(better, key=lambda each: each.lead).group if better else self.default
+
+    def facts(self) -> dict[str, Any]:
+        """For scripts."""
+        settings = [(self.default, 0.0, None), *self.candidates]
+        return {
+            "default": self.default.label,
+            "chosen": self.chosen.label,
+            "settings": [
+                {"setting": group.label, "kappa_by_seed": _kappas(group).tolist(), "lead": lead, "p": p}
+                for group, lead, p in settings
+            ],
+        }
 
     def lines(self) -> list[str]:
         """As text, with the outcome at the end."""

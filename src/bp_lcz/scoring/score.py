@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
 
@@ -9,6 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from bp_lcz.errors import UserError, one_line
+from bp_lcz.records import Scores
 from bp_lcz.scheme import CLASS_COUNT, CODES
 from bp_lcz.scoring.metrics import evaluate_predictions
 
@@ -16,8 +18,36 @@ _Classes = tuple[Int[np.ndarray, "patch"], Int[np.ndarray, "patch"], list[str]]
 """True and predicted classes 1..17, and what to bear in mind of them."""
 
 
-def score_file(path: Path) -> str:
-    """Metrics and a table of classes as text.
+@dataclass(frozen=True)
+class Scored:
+    """Metrics of predictions; as text with a table of classes.
+
+    Attributes:
+        patches: how many were scored.
+        cautions: what to bear in mind of them.
+        scores: theirs.
+    """
+
+    patches: int
+    cautions: Sequence[str]
+    scores: Scores
+
+    def __str__(self) -> str:
+        """Headline, cautions and a row for each class."""
+        scores = self.scores
+        named = {"OA": scores.oa, "AA": scores.aa, "kappa": scores.kappa, "macro-F1": scores.macro_f1}
+        headline = ", ".join(f"{name} {fraction(value, 5)}" for name, value in named.items())
+        rows = [
+            f"{row.code:>3}  {row.name:<20} {row.support:>8} {fraction(row.precision, 5):>10} "
+            f"{fraction(row.recall, 5):>8}"
+            for row in scores.per_class
+        ]
+        heading = f"{'LCZ':>3}  {'name':<20} {'patches':>8} {'precision':>10} {'recall':>8}"
+        return "\n".join([headline, f"{self.patches:,} patches", *self.cautions, "", heading, *rows])
+
+
+def score_file(path: Path) -> Scored:
+    """Metrics of the predictions in a file.
 
     Args:
         path: ``.npz`` file with ``y_true`` and ``y_pred``, both (N,), classes 1..17; or what ``bp-lcz predict`` writes:
@@ -28,19 +58,11 @@ def score_file(path: Path) -> str:
             length than the other, or holds anything but the whole numbers 1..17 or the codes of classes.
 
     Example:
-        >>> print(score_file(Path("predictions.npz")).splitlines()[0])
+        >>> print(str(score_file(Path("predictions.npz"))).splitlines()[0])
         OA .75000, AA .83333, kappa .66667, macro-F1 .88889
     """
     y_true, y_pred, cautions = _read(path)
-    result = evaluate_predictions(y_true - 1, y_pred - 1)
-    named = {"OA": result.oa, "AA": result.aa, "kappa": result.kappa, "macro-F1": result.macro_f1}
-    headline = ", ".join(f"{name} {fraction(value, 5)}" for name, value in named.items())
-    rows = [
-        f"{row.code:>3}  {row.name:<20} {row.support:>8} {fraction(row.precision, 5):>10} {fraction(row.recall, 5):>8}"
-        for row in result.per_class
-    ]
-    heading = f"{'LCZ':>3}  {'name':<20} {'patches':>8} {'precision':>10} {'recall':>8}"
-    return "\n".join([headline, f"{len(y_true):,} patches", *cautions, "", heading, *rows])
+    return Scored(len(y_true), cautions, evaluate_predictions(y_true - 1, y_pred - 1))
 
 
 def fraction(value: float | None, digits: int) -> str:

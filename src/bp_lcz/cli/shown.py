@@ -1,0 +1,13 @@
+"""How a command gives what it found: as text for people or, with ``--json``, as JSON alone on standard output."""
+
+from typing import Annotated
+
+import typer
+from pydantic_core import to_json
+
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON, with all that is known, for scripts.")]
+
+
+def show(found: object, text: str, as_json: bool) -> None:
+    """Print a record, a dataclass or what is made of such; NaN is null. Without ``as_json`` its text."""
+    typer.echo(to_json(found, indent=1, inf_nan_mode="null").decode() if as_json else text)

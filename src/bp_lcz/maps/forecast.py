@@ -1,0 +1,91 @@
+"""What a map would be and how long it would take, by a look at some of its rows."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from affine import Affine
+
+from bp_lcz.maps.cells import Reason, looked_at
+from bp_lcz.maps.outputs import CELL_KM2
+from bp_lcz.model.checkpoint import Classifier
+from bp_lcz.scenes.scene import Scene
+
+_TRIED_PATCHES = 32
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a map would be.
+
+    Attributes:
+        crs: of its grid.
+        across: cells from west to east.
+        down: cells from north to south.
+        cell: side of a cell in units of the CRS, m.
+        west: easting of the north-west corner.
+        north: its northing.
+        rows: that were looked at.
+        reasons: how many of their cells have a zone, or why they have none, in words.
+        cells: about so many would be mapped.
+        seconds: that the network would take for them.
+        device: on which.
+    """
+
+    crs: str
+    across: int
+    down: int
+    cell: float
+    west: float
+    north: float
+    rows: int
+    reasons: Mapping[str, int]
+    cells: int
+    seconds: float
+    device: str
+
+
+def look_ahead(
+    scene: Scene, classifier: Classifier, place: Affine, tell: Callable[[str], object]
+) -> tuple[Forecast, np.ndarray]:
+    """Look at some rows, and tell the grid and what is there.
+
+    Returns:
+        The forecast, and how many of the cells that were looked at have each `Reason`.
+    """
+    down, across = scene.cells
+    west, north = place @ (0, 0)
+    crs = scene.grid.crs.to_string()
+    tell(
+        f"grid: {crs}, {across:,} x {down:,} cells of {place.a:g} m, north-west corner {west:.0f} E {north:.0f} N, "
+        f"{down * across * CELL_KM2:,.0f} km2"
+    )
+    reasons, rows = looked_at(scene, classifier)
+    asked = float(reasons[Reason.MAPPED] / reasons.sum() * down * across)
+    seconds = asked * _seconds_per_patch(classifier)
+    words = {kind.word: int(reasons[kind]) for kind in Reason}
+    found = Forecast(crs, across, down, place.a, west, north, rows, words, round(asked), seconds, classifier.device)
+    return found, reasons
+
+
+def shares(reasons: np.ndarray) -> str:
+    """Of the cells, by reason, in percent."""
+    whole = max(int(reasons.sum()), 1)
+    return ", ".join(f"{kind.word} {100 * reasons[kind] / whole:.1f} %" for kind in Reason if reasons[kind])
+
+
+def duration(seconds: float) -> str:
+    """In the unit that suits it."""
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _seconds_per_patch(classifier: Classifier) -> float:
+    """Of the network, on patches of nothing."""
+    images = torch.zeros(_TRIED_PATCHES, 32, 32, len(classifier.channels.names))
+    classifier.run(images)
+    start = time.perf_counter()
+    classifier.run(images).logits.cpu()
+    return (time.perf_counter() - start) / _TRIED_PATCHES
