@@ -1,8 +1,11 @@
 """deploy/compose.yaml, as far as it can be judged without a container engine."""
 
+import inspect
 import re
+import shlex
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "deploy/compose.yaml"
+DOCKERFILE = (FILE.parent / "Dockerfile").read_text()
+PINS = (ROOT / "constraints.txt").read_text().splitlines()
 SECRETS = {
     "POSTGRES_PASSWORD",
     "PREFECT_SERVER_API_AUTH_STRING",
@@ -51,7 +56,7 @@ def test_ports_are_published_on_localhost_by_default(services: dict[str, Any]) -
 
 
 def test_files_volumes_and_build_stages_exist(services: dict[str, Any]) -> None:
-    stages = set(re.findall(r"^FROM \S+ AS (\w+)", (FILE.parent / "Dockerfile").read_text(), re.MULTILINE))
+    stages = set(re.findall(r"^FROM \S+ AS (\w+)", DOCKERFILE, re.MULTILINE))
     volumes = yaml.safe_load(FILE.read_text())["volumes"]
     for service in services.values():
         for volume in service.get("volumes", []):
@@ -60,6 +65,91 @@ def test_files_volumes_and_build_stages_exist(services: dict[str, Any]) -> None:
         if "build" in service:
             assert service["build"]["target"] in stages
             assert (FILE.parent / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+
+
+def test_what_the_images_copy_is_committed_and_all_that_the_engine_gets() -> None:
+    copied = re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE)
+    paths = {path for line in copied for path in line.split()}
+    sent = set(re.findall("^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
+    assert paths == sent
+    for path in paths:
+        assert subprocess.run(["git", "-C", ROOT, "ls-files", "--", path], capture_output=True, check=True).stdout, path
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {settings["readme"], "LICENSE"} <= paths  # what a build of the package reads
+    assert "flows" in settings["optional-dependencies"]
+
+
+def test_libraries_of_the_images_are_pinned_and_those_of_the_extra_servers() -> None:
+    (line,) = re.findall(r"^RUN pip install -c /tmp/constraints.txt (prefect .+)$", DOCKERFILE, re.MULTILINE)
+    wanted = set(map(name_of, shlex.split(line)))
+    pinned = {name_of(text) for text in PINS if "==" in text}
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["servers"]
+    assert wanted <= pinned
+    assert wanted - {"prefect", "mlflow", "fastapi"} == set(map(name_of, extra)) - {"botocore"}
+
+
+def test_commands_have_the_options_that_they_are_started_with(
+    services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.cli import cli
+    from prefect.cli.server import start
+
+    from flows import operate
+
+    commands = {name: [expanded(word) for word in service.get("command", [])] for name, service in services.items()}
+    assert commands["prefect"][:3] == ["prefect", "server", "start"]
+    assert options(commands["prefect"]) <= {f"--{name}" for name in inspect.signature(start).parameters}
+    assert commands["mlflow"][:2] == ["mlflow", "server"]
+    assert options(commands["mlflow"]) <= {name for param in cli.commands["server"].params for name in param.opts}
+    started: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(operate, "_await_server", lambda _: "client")
+    monkeypatch.setattr(operate, "start_worker", lambda *arguments: started.append(arguments))
+    assert commands["worker"][:3] == ["python", "-m", operate.__name__]
+    monkeypatch.setattr("sys.argv", commands["worker"][2:])
+    operate.main()
+    assert started[0][:2] == ("client", "bp-lcz")
+
+
+def test_servers_listen_beyond_their_container_and_are_reached_at_their_own_ports(services: dict[str, Any]) -> None:
+    ports = {"prefect": "4200", "mlflow": "5000"}
+    for name, port in ports.items():
+        command = services[name]["command"]
+        assert command[command.index("--host") + 1] == "0.0.0.0"
+        assert f"http://127.0.0.1:{port}/" in services[name]["healthcheck"]["test"][-1]
+    worker = services["worker"]["environment"]
+    assert worker["PREFECT_API_URL"] == f"http://prefect:{ports['prefect']}/api"
+    assert worker["MLFLOW_TRACKING_URI"] == f"http://mlflow:{ports['mlflow']}"
+    # MLflow answers no other host names than these.
+    assert "mlflow:5000" in services["mlflow"]["environment"]["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+
+
+def test_every_setting_is_one_that_its_server_knows(services: dict[str, Any]) -> None:
+    """A mistyped one would be ignored without a word."""
+    import mlflow.environment_variables
+    from mlflow.cli import cli
+    from prefect.settings import Settings
+    from prefect.settings.legacy import _get_settings_fields
+
+    known = set(_get_settings_fields(Settings)) | set(vars(mlflow.environment_variables))
+    known |= {param.envvar for param in cli.commands["server"].params if isinstance(param.envvar, str)}
+    used = {name for service in services.values() for name in service["environment"]}
+    used |= set(re.findall(r"(\w+)=", "".join(re.findall(r"^ENV (.+\n.+)$", DOCKERFILE, re.MULTILINE))))
+    assert len(used) > 20
+    assert {name for name in used if name.startswith(("PREFECT_", "MLFLOW_"))} <= known
+
+
+def name_of(requirement: str) -> str:
+    (name,) = re.findall(r"^[\w-]+", requirement)
+    return name.lower()
+
+
+def expanded(word: str) -> str:
+    """As compose gives it where the environment says nothing."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", word)
+
+
+def options(command: list[str]) -> set[str]:
+    return {word for word in command if word.startswith("--")}
 
 
 @pytest.mark.parametrize("missing", [None, "MLFLOW_FLASK_SERVER_SECRET_KEY"])
