@@ -67,6 +67,11 @@ def test_each_polygon_stands_in_one_split_and_each_zone_in_all(scene, tmp_path):
     assert lines[-1].startswith("left out    0 patches")
 
 
+def test_polygons_too_few_to_choose_an_epoch_by_are_warned_of(scene, tmp_path):
+    scene["labels"] = kml(tmp_path / "areas.kml", {"2": PLACES[:3], "6": PLACES[3:5], "107": PLACES[5:7]})
+    assert run(scene, tmp_path / "out", BY_POLYGON)[-1].startswith("warning: validation has one class")
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_polygons_near_each_other_are_never_torn_apart(tmp_path, seed):
     draw = np.random.default_rng(seed)
