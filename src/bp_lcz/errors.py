@@ -9,9 +9,11 @@ import json
 import os
 import re
 import resource
+import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ STATUS_FILE = "BP_LCZ_STATUS_FILE"
 """Environment variable: where a stage's command leaves its `Ending` for the flow."""
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+NO_ARRAY = (ValueError, EOFError, TypeError, RecursionError, TokenError, zipfile.BadZipFile)
+"""Raised by NumPy for a file that holds no array: it reads the header as a Python literal, which fails in many ways."""
 
 FAULT_STATUS = 70
 """Exit status of a fault of the program (EX_SOFTWARE of sysexits.h)."""

@@ -106,7 +106,9 @@ def test_a_truncated_array_is_named(own, size):
 
 
 @pytest.mark.parametrize(
-    "other", [b"(((((((", b"'descr'" + b" " * 20_000], ids=["no literal", "longer than NumPy reads"]
+    "other",
+    [b"(((((((", b"'descr'" + b" " * 20_000, b"b'descr'", b"-" * 3000 + b"1"],
+    ids=["no literal", "longer than NumPy reads", "names of two kinds", "deep"],
 )
 def test_a_header_that_numpy_refuses_is_one_line(own, other):
     path = own / "testing.images.npy"

@@ -4,7 +4,6 @@ import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from tokenize import TokenError
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,7 +13,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from bp_lcz.bands import PATCH_SIDE, Channels
-from bp_lcz.errors import UserError, one_line
+from bp_lcz.errors import NO_ARRAY, UserError, one_line
 from bp_lcz.params import Split
 from bp_lcz.records import PackManifest
 
@@ -231,6 +230,6 @@ def _array(path: Path) -> np.memmap:
         array: np.memmap = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise UserError(path, "not found; run `bp-lcz pack`") from None
-    except (ValueError, EOFError, TokenError) as error:  # NumPy reads the header as a Python literal
+    except NO_ARRAY as error:
         raise UserError(path, f"not a readable array ({one_line(error)}); run `bp-lcz pack` again") from None
     return array

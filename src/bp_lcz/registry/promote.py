@@ -11,7 +11,6 @@ Whatever a killed process leaves of the two, the list up to the alias is right.
 
 import io
 import json
-import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +21,7 @@ from jaxtyping import Integer
 from pydantic import TypeAdapter, ValidationError
 
 import bp_lcz
-from bp_lcz.errors import TemporaryError, UserError, one_line
+from bp_lcz.errors import NO_ARRAY, TemporaryError, UserError, one_line
 from bp_lcz.params import PARAMS_FILE, Params, load_params
 from bp_lcz.records import Contender, Decision, Evaluation, Interval, Lead, MapContest, TrialTags
 from bp_lcz.registry.connection import open_store
@@ -281,7 +280,7 @@ def _predictions(client: "MlflowClient", version: "ModelVersion") -> _Prediction
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             true, predicted, block = (arrays[key] for key in ("y_true", "y_pred", "block"))
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, *NO_ARRAY) as error:
         raise UserError(where, f"unreadable: {one_line(error)}") from None
     return _Predictions(true, predicted, block)
 

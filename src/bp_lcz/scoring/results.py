@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Integer
 
 from bp_lcz import paths
-from bp_lcz.errors import UserError, one_line
+from bp_lcz.errors import NO_ARRAY, UserError, one_line
 from bp_lcz.params import Params, Variant, vectors_of
 from bp_lcz.records import Evaluation, GateSummary, Interval, Metric, ModelDescription, Timings
 from bp_lcz.scoring.crossed import crossed_intervals
@@ -322,7 +321,7 @@ def _read(path: Path, parse: Callable[[Path], dict[str, Any]], keys: Sequence[st
         content = parse(path)
     except FileNotFoundError:
         raise UserError(path, "not found; run `dvc repro`") from None
-    except (OSError, EOFError, ValueError, RecursionError, TokenError, zipfile.BadZipFile) as error:
+    except (OSError, *NO_ARRAY) as error:
         raise UserError(path, f"unreadable: {one_line(error)}") from None
     missing = [key for key in keys if key not in content]
     if missing:

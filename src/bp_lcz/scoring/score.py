@@ -4,12 +4,11 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 from jaxtyping import Int
 
-from bp_lcz.errors import UserError, one_line
+from bp_lcz.errors import NO_ARRAY, UserError, one_line
 from bp_lcz.records import Scores
 from bp_lcz.scheme import CLASS_COUNT, CODES
 from bp_lcz.scoring.metrics import evaluate_predictions
@@ -97,14 +96,7 @@ def _read(path: Path) -> _Classes:
             if missing:
                 raise UserError(path, f"no array {' or '.join(missing)}; it holds {', '.join(file.files) or 'nothing'}")
             arrays = {key: np.asarray(file[key]) for key in ("y_true", "y_pred")}  # bytes where it holds no array
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        TokenError,
-        zipfile.BadZipFile,
-        RuntimeError,
-    ) as error:  # RuntimeError: locked
+    except (OSError, RuntimeError, *NO_ARRAY) as error:  # RuntimeError: locked
         cause = one_line(error)
         raise UserError(path, f"not a readable NumPy .npz file: {cause}") from None
     y_true, y_pred = (_classes(path, key, array) for key, array in arrays.items())
