@@ -137,7 +137,7 @@ def skip_stage(stage: str) -> State[str]:
 def only_run(workspace: Path) -> Iterator[None]:
     """Wait until no other flow run is at work in the workspace, then mend what a killed one left of DVC's files."""
     logger = get_run_logger()
-    with locked(workspace / FLOW_LOCK, f"another run is at work in {workspace}", tell=logger.info):
+    with locked(workspace / FLOW_LOCK, f"another run is at work in {workspace}", tell=logger.warning):
         for line in mend(workspace):
             logger.warning("%s", line)
         yield

@@ -263,6 +263,19 @@ def test_a_damaged_product_is_one_line(tmp_path, damage):
     assert damage != "truncated band" or band.name in error.what
 
 
+def test_a_zip_whose_checksums_do_not_hold_is_refused(tmp_path):
+    path = zipped(write_safe(tmp_path / "x.SAFE", ground(SIDE, 1000)))
+    with zipfile.ZipFile(path) as archive:
+        band = next(one for one in archive.infolist() if one.filename.endswith("_B07.jp2"))
+    content = bytearray(path.read_bytes())
+    middle = band.header_offset + band.file_size // 2
+    content[middle : middle + 20] = bytes(byte ^ 255 for byte in content[middle : middle + 20])
+    path.write_bytes(content)
+    error = refused(path)
+    assert error.where == str(path)
+    assert band.filename in error.what
+
+
 @pytest.mark.parametrize("name", ["s2.tif", "B02.tif"])
 def test_of_a_file_of_all_bands_in_a_zip_is_said_what_to_do(tmp_path, name):
     (tmp_path / "in").mkdir()

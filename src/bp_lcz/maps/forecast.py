@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from affine import Affine
 
-from bp_lcz.maps.cells import Reason, looked_at
+from bp_lcz.maps.cells import WITH_ZONE, Reason, looked_at
 from bp_lcz.maps.outputs import CELL_KM2
 from bp_lcz.model.checkpoint import Classifier
 from bp_lcz.scenes.scene import Scene
@@ -71,9 +71,13 @@ def look_ahead(
 
 
 def shares(reasons: np.ndarray) -> str:
-    """Of the cells, by reason, in percent."""
-    whole = max(int(reasons.sum()), 1)
-    return ", ".join(f"{kind.word} {100 * reasons[kind] / whole:.1f} %" for kind in Reason if reasons[kind])
+    """Of the cells, in percent: those with a zone, and by reason those without."""
+    percent = 100 * reasons / max(int(reasons.sum()), 1)
+    mapped = f"mapped {percent[list(WITH_ZONE)].sum():.1f} %"
+    if reasons[Reason.UNLIKE]:
+        mapped += f" (unlike the training data {percent[Reason.UNLIKE]:.1f} %)"
+    rest = [f"{kind.word} {percent[kind]:.1f} %" for kind in Reason if reasons[kind] and kind not in WITH_ZONE]
+    return ", ".join([mapped, *rest])
 
 
 def duration(seconds: float) -> str:

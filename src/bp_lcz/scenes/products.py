@@ -3,6 +3,7 @@
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from bp_lcz.scenes.stack import Stack, Stated, Stored
 _RASTERS = {".jp2", ".tif", ".tiff", ".vrt", ".img"}
 _MOST_MEMBERS = 20_000
 _MOST_XML = 8 * 2**20
+_AT_ONCE = 2**20
 _XML = re.compile(r"MTD_MSI(L1C|L2A)?\.xml")
 _RADAR = re.compile(r"S1[A-D]_\w\w_(SLC|GRD|RAW|OCN)\w?_", re.IGNORECASE)
 
@@ -49,6 +51,22 @@ class _Folder:
                 return file.read(_MOST_XML).decode("utf-8", errors="replace")
         except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
             raise UserError(self.path, f"{member} cannot be read: {one_line(error)}") from None
+
+    def check(self, members: Iterable[str]) -> None:
+        """Hold files against the checksums of the zip, of which GDAL knows nothing: damage would be no data.
+
+        Raises:
+            UserError: if one is not what was packed.
+        """
+        if not self.is_zip:
+            return
+        for member in members:
+            try:
+                with zipfile.ZipFile(self.path) as archive, archive.open(member) as file:
+                    while file.read(_AT_ONCE):
+                        pass
+            except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError, EOFError) as error:
+                raise UserError(self.path, f"{member} is damaged ({one_line(error)}); fetch the zip again") from None
 
     def size(self, members: Iterable[str]) -> int:
         """Bytes of the zip, or of some files."""
@@ -187,6 +205,7 @@ def _bands(
         if len(files) > 1 and abs(files[0].dataset.transform.a) == abs(files[1].dataset.transform.a):
             raise UserError(folder.path, f"holds a band twice: {files[0].path.name} and {files[1].path.name}")
         chosen.append(files[0])
+    folder.check(band.path.relative_to(folder.path).as_posix() for band in chosen)
     return Stack(folder.path, chosen, stated, folder.size(named))
 
 
