@@ -107,6 +107,8 @@ def test_later_scenes_fill_gaps_of_those_before(tmp_path):
 
 def test_a_scene_of_the_next_zone_fills_its_place_in_the_grid(tmp_path):
     ramp = 2000 + 5 * np.arange(300)[None, :, None] + np.zeros((10, 1, 300)) + 10 * np.arange(10)[:, None, None]
+    own = np.random.default_rng(0).integers(-30, 30, (9, 300, 300))  # without it all bands are copies of one
+    ramp[1:] += own
     ramp[:, :4, :4] = 20
     west, north = 770_000.0, 5_500_000.0
     zone = {"crs": "EPSG:32632", "transform": from_origin(west, north, 10, 10)}
@@ -117,6 +119,7 @@ def test_a_scene_of_the_next_zone_fills_its_place_in_the_grid(tmp_path):
     _, back = transform("EPSG:32633", "EPSG:32632", across.ravel(), down.ravel())
     rows = (north - np.array(back).reshape(across.shape)) / 10 - 0.5
     other = np.round(2000 + 5 * rows + 10 * np.arange(10)[:, None, None])
+    other[1:] += own[:, :280, :260]
     other[:, :4, :4] = 20
     second = write_tif(tmp_path / "second.tif", other.astype(np.uint16), crs="EPSG:32633", transform=place)
     with opened_scene(SceneOptions((first, second), s2_offset=0.0)) as scene:

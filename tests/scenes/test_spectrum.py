@@ -163,6 +163,15 @@ def test_one_band_under_two_names_is_refused_by_both(tmp_path):
     assert "B04" in told
 
 
+@pytest.mark.parametrize(("factor", "plus"), [(1, 1), (1, 300), (0.9, 0), (1.7, -200)])
+def test_a_copy_times_and_plus_a_constant_is_one_band(tmp_path, factor, plus):
+    twice = numbers(LAND)
+    twice[2] = np.round(twice[1] * factor + plus)
+    told = refused(write_tif(tmp_path / "s2.tif", twice, names=list(SEN2_BANDS)), s2_level="L2A", s2_offset=0.0)
+    assert "B03" in told
+    assert "B04" in told
+
+
 @pytest.mark.parametrize("share", [0.3, 1.0])
 def test_two_bands_that_agree_in_many_pixels_are_one(tmp_path, share):
     twice = numbers(LAND)

@@ -18,6 +18,9 @@ _DIM = 0.02
 """Reflectance above which no two bands agree everywhere."""
 _EQUAL = 0.2
 """Share of such pixels with equal values that no two bands have; at eight real places it is at most 0.07."""
+_NEARLY, _CONTRASTS, _ROUNDED = 0.999, 0.005, 1e-4
+"""Correlation and standard deviation of bands of which one may be another one times and plus a constant, and by how
+much most pixels of a copy differ from that, which is rounding; at three real sites it is nine times as much."""
 _VARIED, _ALONE = 0.015, 0.5
 """Standard deviation of a band from which on it goes with another one, and the correlation: 0.62 in real pieces."""
 _GREEN = (0.15, 2.0)
@@ -107,6 +110,14 @@ def _same_bands(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
         is_bright = np.maximum(one, other) > _DIM
         if is_bright.sum() >= _ENOUGH and (share := (one[is_bright] == other[is_bright]).mean()) > _EQUAL:
             return f"{first} and {second} are equal in {share:.0%} of all pixels"
+    varied = reflectance - reflectance.mean(axis=1, keepdims=True)
+    deviations = np.maximum(varied.std(axis=1), 1e-9)
+    alike = varied @ varied.T / varied.shape[1] / np.outer(deviations, deviations) > _NEARLY
+    for one, other in np.argwhere(np.triu(alike, 1)):
+        factor = deviations[other] / deviations[one]
+        rest = np.median(abs(factor * varied[one] - varied[other])) / max(factor, 1)
+        if deviations[[one, other]].min() > _CONTRASTS and rest < _ROUNDED:
+            return f"{SEN2_BANDS[other]} is {factor:.3g} times {SEN2_BANDS[one]} plus a constant in most pixels"
     return ""
 
 
