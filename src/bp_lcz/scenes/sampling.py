@@ -12,7 +12,7 @@ from bp_lcz.scenes.raster import reading
 
 _SAMPLE_VALUES = 1_000_000
 """Read of a scene to find out what it holds, in all bands together."""
-_WHOLE_VALUES = 50_000_000
+WHOLE_VALUES = 50_000_000
 """Of a file up to which all of it may be read for that."""
 _PLACES = 8
 """Of a larger one, along each side."""
@@ -44,7 +44,7 @@ def _places(dataset: Any, bands: int) -> list[tuple[Window, tuple[int, int]]]:
     """
     height, width = dataset.height, dataset.width
     most = int(np.sqrt(_SAMPLE_VALUES / bands))
-    if height * width * dataset.count <= _WHOLE_VALUES or dataset.overviews(1):
+    if height * width * dataset.count <= WHOLE_VALUES or dataset.overviews(1):
         return [(Window(0, 0, width, height), (min(height, most), min(width, most)))]
     side = most // _PLACES
     tops, lefts = (np.linspace(0, length - side, _PLACES).astype(int).tolist() for length in (height, width))

@@ -27,6 +27,7 @@ from bp_lcz.errors import UsageError, UserError
 from bp_lcz.records import SceneFindings
 from bp_lcz.scenes.areas import read_area
 from bp_lcz.scenes.lee import LEE_LOOKS, LEE_WINDOW
+from bp_lcz.scenes.misplaced import misplaced_bands
 from bp_lcz.scenes.mosaic import MosaicPart, check_parts, merged
 from bp_lcz.scenes.products import open_optical, open_radar
 from bp_lcz.scenes.raster import (
@@ -299,6 +300,7 @@ def _outline(scene: Stack, crs: CRS) -> Polygon:
 
 def _optical(stack: ExitStack, scene: Stack, grid: Grid, options: SceneOptions) -> MosaicPart:
     form = read_optical(scene.path, scene, options.s2_bands, options.s2_units, options.s2_offset, options.s2_level)
+    form.notes.extend(misplaced_bands(scene.path, scene, list(form.bands.values())))
     layer = _layer(stack, scene, form, grid)
     if layer.is_resampled:
         note = f"{scene.path.name}: warped to 10 m in {grid.crs.to_string()}; pixels made anew change zones"
