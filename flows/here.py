@@ -46,6 +46,16 @@ def result_of(run: Callable[[], State[Any]], folder: Path, verbose: bool) -> Any
     return state.result()
 
 
+def keep_interrupts() -> None:
+    """Take SIGTERM back from Prefect, in a flow that `result_of` runs.
+
+    Prefect's own handler would ask the flow's server for minutes, which the same signal has ended where it goes to a
+    whole group of processes, as that of a batch system does.
+    """
+    if signal.getsignal(signal.SIGINT) is _interrupted:
+        signal.signal(signal.SIGTERM, _interrupted)
+
+
 def _interrupted(number: int, _: object) -> None:
     """Ctrl-C or SIGTERM: end everything that this process has started, and this process as soon as MLflow knows.
 

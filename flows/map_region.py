@@ -21,7 +21,7 @@ from bp_lcz.errors import UserError, limit_of
 from bp_lcz.regions.tiles import Tile, find_tiles
 from bp_lcz.workspace import git
 from flows.artifacts import show_lines
-from flows.here import result_of
+from flows.here import keep_interrupts, result_of
 from flows.screen import screen
 from flows.stages import CHECKOUT, SERVER_TASK, failed, failure
 from flows.workers import Errand, run_on_workers
@@ -79,6 +79,7 @@ def map_region(
     from bp_lcz.regions.join import join_tiles, write_waiting
     from bp_lcz.regions.store import store_of
 
+    keep_interrupts()
     logger, folder = get_run_logger(), (CHECKOUT / tiles).absolute()
     try:
         found, others = find_tiles(folder)

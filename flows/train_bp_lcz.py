@@ -32,7 +32,7 @@ from bp_lcz.records import Claims, Evaluation
 from bp_lcz.so2sat.releases import PROTOCOLS
 from flows.artifacts import artifact_key, show_claims, show_figures, show_lines, show_results, show_validation
 from flows.devices import Devices, find_gpus
-from flows.here import result_of
+from flows.here import keep_interrupts, result_of
 from flows.plan import is_table_due, so_far
 from flows.screen import screen
 from flows.stages import (
@@ -144,6 +144,7 @@ def train_bp_lcz(workspace: Path = Path(), concurrency: PositiveInt = 2, pull: b
     Returns:
         The summary, or a failed state whose message is one line.
     """
+    keep_interrupts()
     workspace = (CHECKOUT / workspace).resolve()
     try:
         params = load_params(workspace / PARAMS_FILE)

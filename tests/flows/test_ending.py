@@ -2,14 +2,16 @@
 
 import errno
 import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 from bp_lcz.errors import BusyError
-from flows import servers
+from flows import here, servers
 from flows.ending import one_line
+from flows.here import keep_interrupts
 
 
 def test_an_error_is_one_line_with_the_status_of_its_type(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,3 +37,17 @@ def test_a_server_that_may_leave_nothing_in_its_checkout_says_so(monkeypatch: py
     monkeypatch.setattr(sys, "argv", ["flows.servers", "start", "prefect"])
     with pytest.raises(SystemExit, match=r"\Aerror: /sys/\.servers: .+\Z"):
         servers.main()
+
+
+@pytest.mark.parametrize("is_of_a_command", [True, False])
+def test_a_flow_takes_sigterm_back_from_prefect_only_in_a_command(is_of_a_command: bool) -> None:
+    """Prefect's handler asks a server that the same signal may have ended; a worker's runs are Prefect's own."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        if is_of_a_command:
+            signal.signal(signal.SIGINT, here._interrupted)
+        keep_interrupts()
+        assert (signal.getsignal(signal.SIGTERM) is here._interrupted) == is_of_a_command
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
