@@ -3,11 +3,11 @@
 from typing import Annotated
 
 import typer
-from pydantic_core import to_json
+from pydantic import TypeAdapter
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, with all that is known, for scripts.")]
 
 
 def show(found: object, text: str, as_json: bool) -> None:
     """Print a record, a dataclass or what is made of such; NaN is null. Without ``as_json`` its text."""
-    typer.echo(to_json(found, indent=1, inf_nan_mode="null").decode() if as_json else text)
+    typer.echo(TypeAdapter(object).dump_json(found, indent=1).decode() if as_json else text)
