@@ -16,8 +16,17 @@ from tests.conftest import ROOT
 # Not part of what a stage computes: how it is called, what an error is, where files lie.
 # params.py decides through params.yaml, records through the formats that they name: DVC watches both by value.
 RECORDS = sorted(ROOT.glob("src/bp_lcz/records/[a-z]*.py"))
-CARRIED_FILES = ("errors", "files", "params", "paths", "progress", "records", *(f"records.{p.stem}" for p in RECORDS))
-CARRIERS = {"bp_lcz", *(f"bp_lcz.{name}" for name in CARRIED_FILES)}
+CARRIED_FILES = (
+    "errors",
+    "files",
+    "params",
+    "paths",
+    "progress",
+    "records",
+    "sections",
+    *(f"records.{p.stem}" for p in RECORDS),
+)
+CARRIERS = {"bp_lcz", *(f"bp_lcz.{name}" for name in CARRIED_FILES), *(f"bp_lcz.records.{p.stem}" for p in RECORDS)}
 STAGES: dict[str, dict[str, object]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 BACKBONES = sorted(p.stem for p in (ROOT / "src/bp_lcz/model/backbones").glob("[a-z]*.py"))
 GRAPH = grimp.build_graph("bp_lcz", include_external_packages=True)

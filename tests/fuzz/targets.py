@@ -122,7 +122,8 @@ def _scenes(folder: Path) -> Path:
     with rasterio.open(folder / "s1.tif", "w", count=2, dtype="float32", **place) as file:
         file.write(random.normal([[[-11.0]], [[-18.0]]], 2.0, (2, 64, 64)).astype("float32"))
     with rasterio.open(folder / "s2.tif", "w", count=13, dtype="uint16", **place) as file:
-        values = random.integers(400, 3000, (13, 64, 64)).astype("uint16")
+        # All bands vary with the light, as those of any ground do.
+        values = (random.integers(400, 2700, (1, 64, 64)) + random.integers(0, 300, (13, 64, 64))).astype("uint16")
         values[10] = 12  # no cirrus
         file.write(values)
     return folder / "s2.tif"
