@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bp_lcz.errors import UserError, is_refused_by_system, limit_of
+from bp_lcz.errors import UserError, limit_of, refusal_of
 
 
 @contextmanager
@@ -17,8 +17,8 @@ def one_line() -> Iterator[None]:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.status)
     except Exception as error:
-        if isinstance(error, OSError) and is_refused_by_system(error):
-            sys.exit(f"error: {error.filename}: {(error.strerror or str(error)).lower()}")
+        if (refused := refusal_of(error)) is not None:
+            sys.exit(f"error: {refused}")
         if (limit := limit_of(error)) is not None:
             sys.exit(f"error: {Path.cwd()}: {limit}")
         raise

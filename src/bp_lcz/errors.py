@@ -188,6 +188,10 @@ _LOST = (
 """What CUDA says of a device that cannot be used any more, of its errors in general."""
 
 
-def is_refused_by_system(error: OSError) -> bool:
-    """Whether the system does not let this user write or read here, as opposed to a mistake of the program."""
-    return error.filename is not None and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
+def refusal_of(error: BaseException | None) -> str | None:
+    """File and reason where the system does not let this user write or read; None for a mistake of the program."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return None
+    if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO):
+        return None
+    return f"{error.filename}: {(error.strerror or str(error)).lower()}"

@@ -1,5 +1,6 @@
 """Small GeoTIFFs whose content is known, and what `cut_scenes` makes of them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 import rasterio
 from rasterio.transform import from_origin
 
+from bp_lcz.bands import SEN2_BANDS
+from bp_lcz.scenes.names import ORDERS
 from bp_lcz.scenes.scene import SceneOptions
 from bp_lcz.scenes.tile import TileOptions, cut_scenes
 
@@ -43,6 +46,14 @@ def optical(side: int = 92, bands: int = 10, offset: int = 0, seed: int = 0) -> 
     if bands == 13:
         values[10] = 12
     return (values + offset).astype(np.uint16)
+
+
+def real_scenes(shared_data: Path) -> Iterator[np.ndarray]:
+    """So2Sat's ten bands of each real scene of Sentinel-2, digital numbers (band, row, column)."""
+    for path in sorted(shared_data.glob("scenes/*/s2_*.tif")):
+        with rasterio.open(path) as file:
+            stored = file.read()
+        yield stored[[ORDERS[len(stored)].index(band) for band in SEN2_BANDS]]
 
 
 def radar(side: int = 92, seed: int = 1) -> np.ndarray:

@@ -2,12 +2,10 @@
 
 import numpy as np
 import pytest
-import rasterio
 
 from bp_lcz.bands import SEN2_BANDS
-from bp_lcz.scenes.names import ORDERS
 from bp_lcz.scenes.scene import SceneOptions, opened_scene
-from tests.scenes.rasters import write_tif
+from tests.scenes.rasters import real_scenes, write_tif
 
 
 def said(tmp_path, values: np.ndarray) -> list[str]:
@@ -46,11 +44,7 @@ def test_bands_that_lie_on_each_other_and_noise_are_not_warned_of(tmp_path):
 
 @pytest.mark.shared
 def test_real_bands_lie_on_each_other_until_one_is_moved(tmp_path, shared_data):
-    for path in sorted(shared_data.glob("scenes/*/s2_*.tif")):
-        with rasterio.open(path) as file:
-            stored = file.read()
-        names = SEN2_BANDS if len(stored) == 10 else ORDERS[len(stored)]
-        ten = stored[[names.index(band) for band in SEN2_BANDS]]
+    for ten in real_scenes(shared_data):
         for row, column in ((0, 0), (0, 112), (112, 0), (112, 112)):
             assert not said(tmp_path, ten[:, row : row + 112, column : column + 112])
         ten[1] = np.roll(ten[1], 10, axis=1)

@@ -263,6 +263,19 @@ def test_a_damaged_product_is_one_line(tmp_path, damage):
     assert damage != "truncated band" or band.name in error.what
 
 
+def test_metadata_that_a_zip_holds_compressed_and_damaged_are_one_line(tmp_path):
+    folder, path = write_safe(tmp_path / "x.SAFE", ground(SIDE, 1000)), tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.rglob("*")):
+            archive.write(file, file.relative_to(folder.parent))
+        metadata = next(one for one in archive.infolist() if one.filename.endswith(".xml"))
+    content = bytearray(path.read_bytes())
+    begin = metadata.header_offset + 30 + len(metadata.filename)
+    content[begin : begin + metadata.compress_size] = b"\xff" * metadata.compress_size
+    path.write_bytes(content)
+    assert refused(path).where == str(path)
+
+
 def test_a_zip_whose_checksums_do_not_hold_is_refused(tmp_path):
     path = zipped(write_safe(tmp_path / "x.SAFE", ground(SIDE, 1000)))
     with zipfile.ZipFile(path) as archive:

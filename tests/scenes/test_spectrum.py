@@ -6,9 +6,8 @@ import rasterio
 
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UsageError, UserError
-from bp_lcz.scenes.names import ORDERS
 from bp_lcz.scenes.scene import SceneOptions, opened_scene
-from tests.scenes.rasters import write_tif
+from tests.scenes.rasters import real_scenes, write_tif
 from tests.scenes.safe import L1C
 
 WOOD = [0.080, 0.055, 0.034, 0.075, 0.175, 0.209, 0.201, 0.232, 0.103, 0.039]
@@ -219,11 +218,7 @@ def test_names_of_the_user_against_clear_descriptions_are_warned_of(tmp_path):
 
 @pytest.mark.shared
 def test_real_scenes_and_crops_pass_and_other_orders_do_not(tmp_path, shared_data):
-    for path in sorted(shared_data.glob("scenes/*/s2_*.tif")):
-        with rasterio.open(path) as file:
-            stored = file.read()
-        names = SEN2_BANDS if len(stored) == 10 else ORDERS[len(stored)]
-        ten = stored[[names.index(band) for band in SEN2_BANDS]]
+    for ten in real_scenes(shared_data):
         for row, column in ((0, 0), (0, 112), (112, 0), (112, 112)):
             crop = ten[:, row : row + 112, column : column + 112]
             with opened_scene(SceneOptions((write_tif(tmp_path / "crop.tif", crop),), s2_level="L2A")) as scene:

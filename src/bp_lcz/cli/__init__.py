@@ -26,10 +26,10 @@ from bp_lcz.errors import (
     Ending,
     UsageError,
     UserError,
-    is_refused_by_system,
     limit_of,
     lost_device,
     one_line,
+    refusal_of,
 )
 
 app = typer.Typer(
@@ -105,8 +105,8 @@ def main() -> None:
         Ending.write(end.code if isinstance(end.code, int) else int(end.code is not None))
         raise
     except Exception as error:
-        if isinstance(error, OSError) and is_refused_by_system(error):
-            _end(f"{error.filename}: {(error.strerror or str(error)).lower()}")
+        if (refused := refusal_of(error)) is not None:
+            _end(refused)
         if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("bp_lcz"):
             _end(f"{error.name}: not installed; stages and the registry need the extra: pip install 'bp-lcz[train]'")
         if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":

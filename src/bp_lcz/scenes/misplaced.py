@@ -1,6 +1,7 @@
 """Whether bands lie on each other, told by the small things that they show."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def misplaced_bands(path: Path, dataset: Stack, numbers: list[int]) -> list[str]
     if not details:
         return []
     said = []
-    for one, other in zip(range(9), range(1, 10), strict=True):
+    for one, other in pairwise(range(len(SEN2_BANDS))):
         here = float(np.mean([(detail[one] * detail[other]).mean() for detail in details]))
         if here > _APART:
             continue

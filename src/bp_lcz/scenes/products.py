@@ -4,10 +4,11 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from bp_lcz.errors import UserError, one_line
 from bp_lcz.scenes.names import band_name, level_of, moment, polarisation
@@ -46,11 +47,8 @@ class _Folder:
         if not self.is_zip:
             with (self.path / member).open("rb") as file:
                 return file.read(_MOST_XML).decode("utf-8", errors="replace")
-        try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(member) as file:
-                return file.read(_MOST_XML).decode("utf-8", errors="replace")
-        except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
-            raise UserError(self.path, f"{member} cannot be read: {one_line(error)}") from None
+        with self._packed(member) as file:
+            return file.read(_MOST_XML).decode("utf-8", errors="replace")
 
     def check(self, members: Iterable[str]) -> None:
         """Hold files against the checksums of the zip, of which GDAL knows nothing: damage would be no data.
@@ -58,15 +56,19 @@ class _Folder:
         Raises:
             UserError: if one is not what was packed.
         """
-        if not self.is_zip:
-            return
-        for member in members:
-            try:
-                with zipfile.ZipFile(self.path) as archive, archive.open(member) as file:
-                    while file.read(_AT_ONCE):
-                        pass
-            except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError, EOFError) as error:
-                raise UserError(self.path, f"{member} is damaged ({one_line(error)}); fetch the zip again") from None
+        for member in members if self.is_zip else ():
+            with self._packed(member) as file:
+                while file.read(_AT_ONCE):
+                    pass
+
+    @contextmanager
+    def _packed(self, member: str) -> Iterator[IO[bytes]]:
+        """A file of the zip, which Python holds against its checksum as it is read."""
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(member) as file:
+                yield file
+        except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError, EOFError) as error:
+            raise UserError(self.path, f"{member} cannot be read: {one_line(error)}; fetch the zip again") from None
 
     def size(self, members: Iterable[str]) -> int:
         """Bytes of the zip, or of some files."""

@@ -105,8 +105,7 @@ class Radar:
         if self.unit == "db":
             never_zero = values[:1] if stored.dtype.kind in "iu" else values  # VV rounded to 0 dB is bright ground
             known &= ~_outside(values, "db").any(axis=0) & (never_zero != 0).all(axis=0)
-            for is_power in [_is_power(channel, known) for channel in values]:
-                known &= ~is_power
+            known &= ~np.any([_is_power(channel, known) for channel in values], axis=0)
             return 10 ** (np.clip(values, *DECIBELS) / 10), known
         if self.unit == "amplitude":
             values = values**2
