@@ -1,5 +1,6 @@
 """Zones of cells of 100 m, row by row: few rows at a time, whole batches, memory that grows with the width alone."""
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ _MOST_SECONDS = 10
 """That a dry run looks for a cell that can be mapped."""
 _MOST_WAITING = 32
 """Rows of cells that wait for a batch to become full."""
-_ROWS = 6
+_ROWS = 12
 """Of cells that are read together."""
 
 
@@ -173,12 +174,19 @@ def looked_at(scene: Scene, classifier: Classifier) -> tuple[Int[np.ndarray, " r
 
 
 def _blocks(scene: Scene, classifier: Classifier, kept: np.dtype, first: int) -> Iterator["_Block"]:
-    """The rows of cells from one on, read in a thread of its own while the network is at work on those before."""
+    """The rows of cells from one on, read while the network is at work on those before, if a core has nothing to do.
+
+    Without such a core a second thread holds up one of the network's, for which all the others wait.
+    """
     down, _ = scene.cells
+    rows = [range(row, min(row + _ROWS, down)) for row in range(first, down, _ROWS)]
+    if classifier.device == "cpu" and torch.get_num_threads() >= len(os.sched_getaffinity(0)):
+        yield from (_Block(scene, classifier, kept, some) for some in rows)
+        return
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
         ahead: deque[Future[_Block]] = deque()
-        for row in range(first, down, _ROWS):
-            ahead.append(reader.submit(_Block, scene, classifier, kept, range(row, min(row + _ROWS, down))))
+        for some in rows:
+            ahead.append(reader.submit(_Block, scene, classifier, kept, some))
             if len(ahead) > 1:
                 yield ahead.popleft().result()
         for block in ahead:

@@ -108,17 +108,20 @@ def merged(
     parts: Sequence[MosaicPart], grid: Grid, channels: int, row: int, rows: int
 ) -> tuple[Float32[np.ndarray, "channel row width"], Bool[np.ndarray, "row width"]]:
     """Values of the first part that knows them, and where there is one; everywhere without parts."""
-    values = np.zeros((channels, rows, grid.width), np.float32)
-    known = np.full((rows, grid.width), not parts)
+    values, known = None, np.full((rows, grid.width), not parts)
     for part in parts:
         if known.all():
             break
         if part.is_in(grid, row, rows):
             there, is_known = part.read(row, rows)
+            if values is None:
+                there[:, ~is_known] = 0
+                values, known = there.astype(np.float32, copy=False), is_known
+                continue
             fresh = is_known & ~known
             np.copyto(values, there, casting="same_kind", where=fresh)
             known |= fresh
-    return values, known
+    return np.zeros((channels, rows, grid.width), np.float32) if values is None else values, known
 
 
 def check_parts(parts: Sequence[MosaicPart], grid: Grid) -> None:

@@ -80,18 +80,14 @@ class Layer:
     def read(self, row: int, rows: int) -> tuple[Num[np.ndarray, "band row width"], Bool[np.ndarray, "row width"]]:
         """Values, and where the file does not say that one of them is unknown: nowhere beyond the raster."""
         file = self._dataset
-        values = np.zeros(
-            (len(self._bands), rows, self._width), np.result_type(*(file.dtypes[band - 1] for band in self._bands))
-        )
-        known = np.zeros((rows, self._width), dtype=bool)
+        kind = np.result_type(*(file.dtypes[band - 1] for band in self._bands))
         top, bottom = max(row, self._top), min(row + rows, self._top + file.height)
         left, right = max(0, self._left), min(self._width, self._left + file.width)
         if top >= bottom or left >= right:
-            return values, known
+            return np.zeros((len(self._bands), rows, self._width), kind), np.zeros((rows, self._width), dtype=bool)
         first = top - self._top if self._down > 0 else self._top + file.height - bottom
         begin = left - self._left if self._right > 0 else self._left + file.width - right
         window = Window(begin, first, right - left, bottom - top)
-        here = np.s_[top - row : bottom - row, left:right]
         is_known = np.ones((bottom - top, right - left), dtype=bool)
         with reading(self._path):
             read = file.read(self._bands, window=window)
@@ -101,8 +97,13 @@ class Layer:
                 is_known &= file.read(file.count, window=window) != 0
         if read.dtype.kind == "f":
             is_known &= np.isfinite(read).all(axis=0)
-        values[:, *here] = read[:, :: self._down, :: self._right]
-        known[here] = is_known[:: self._down, :: self._right]
+        read, is_known = read[:, :: self._down, :: self._right], is_known[:: self._down, :: self._right]
+        if is_known.shape == (rows, self._width):
+            return read, is_known
+        values = np.zeros((len(self._bands), rows, self._width), read.dtype)
+        known = np.zeros((rows, self._width), dtype=bool)
+        here = np.s_[top - row : bottom - row, left:right]
+        values[:, *here], known[here] = read, is_known
         return values, known
 
 

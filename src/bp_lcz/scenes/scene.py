@@ -54,6 +54,8 @@ from bp_lcz.so2sat.geo import PIXEL_M
 
 _CHUNK = 64
 """Rows that are worked on together, at fixed northings."""
+_DRAWN = 8
+"""Chunks whose outlines are drawn together."""
 _HIGHEST_SCL = 11
 _COARSEST_M = 100
 """Side of a pixel; those of Sentinel-2 are 10 to 60 m."""
@@ -182,6 +184,7 @@ class Scene:
         )
         self._first = round(-grid.transform.f / PIXEL_M) % _CHUNK
         self._chunks: dict[int, Strip] = {}
+        self._drawn: tuple[int, np.ndarray] = (0, np.empty((0, grid.width), dtype=bool))
 
     @property
     def files(self) -> list[Path]:
@@ -202,11 +205,15 @@ class Scene:
             UserError: if a file cannot be read there.
         """
         first, last = (at + self._first for at in (row, row + rows))
+        numbers = range(first // _CHUNK, (last - 1) // _CHUNK + 1)
+        self._chunks = {number: chunk for number, chunk in self._chunks.items() if number in numbers}
         pieces = []
-        for number in range(first // _CHUNK, (last - 1) // _CHUNK + 1):
+        for number in numbers:
             start = number * _CHUNK
+            if number not in self._chunks:
+                self._chunks[number] = self._read(start - self._first)
             within = slice(max(first - start, 0), min(last - start, _CHUNK))
-            pieces.append([values[..., within, :] for values in vars(self._chunk(number)).values()])
+            pieces.append([values[..., within, :] for values in vars(self._chunks[number]).values()])
         return Strip(*(np.concatenate(values, axis=-2) for values in zip(*pieces, strict=True)))
 
     def touches(self, row: int, columns: Int[np.ndarray, " patch"]) -> Bool[np.ndarray, " patch"]:
@@ -227,13 +234,6 @@ class Scene:
             if part.strange
         ]
 
-    def _chunk(self, number: int) -> Strip:
-        if number not in self._chunks:
-            for old in [key for key in self._chunks if abs(key - number) > 1]:
-                del self._chunks[old]
-            self._chunks[number] = self._read(number * _CHUNK - self._first)
-        return self._chunks[number]
-
     def _read(self, row: int) -> Strip:
         (sen1, sen1_known), (sen2, sen2_known) = (
             merged(self._parts[key], self.ground, len(getattr(self.channels, key)), row, _CHUNK)
@@ -244,13 +244,17 @@ class Scene:
             layer, unwanted = self._mask
             values, is_known = layer.read(row, _CHUNK)
             masked = np.isin(np.where(is_known, values[0], 0), unwanted)
-        return Strip(sen1, sen2, sen1_known, sen2_known, masked, ~self._inside(row))
+        return Strip(sen1, sen2, sen1_known, sen2_known, masked, self._outside(row))
 
-    def _inside(self, row: int) -> Bool[np.ndarray, "row width"]:
-        place = self.ground.transform @ Affine.translation(0, row)
-        shapes = [part.shape for part in self._parts["sen2"]]
-        shape = (_CHUNK, self.grid.width)
-        return rasterize(shapes, shape, transform=place, dtype=np.uint8).astype(bool)
+    def _outside(self, row: int) -> Bool[np.ndarray, "row width"]:
+        """Drawn for many rows at once, since a call of GDAL takes as long as thousands of pixels."""
+        ahead = row - self._drawn[0]
+        if not 0 <= ahead < len(self._drawn[1]):
+            place = self.ground.transform @ Affine.translation(0, row)
+            shapes = [part.shape for part in self._parts["sen2"]]
+            inside = rasterize(shapes, (_DRAWN * _CHUNK, self.grid.width), transform=place, dtype=np.uint8)
+            self._drawn, ahead = (row, inside == 0), 0
+        return self._drawn[1][ahead : ahead + _CHUNK]
 
 
 @contextmanager
@@ -261,7 +265,7 @@ def opened_scene(options: SceneOptions) -> Iterator[Scene]:
         UserError: if a file is unreadable, has no coordinates or other bands than expected, the files do not
             overlap, VV and VH seem swapped, or units, level or offset are not clear.
     """
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES), ExitStack() as stack:
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES, GDAL_NUM_THREADS="ALL_CPUS"), ExitStack() as stack:
         optical = [open_optical(stack, path) for path in options.s2]
         radar = open_radar(stack, options.s1)
         first = (optical[0].path, optical[0])

@@ -102,12 +102,13 @@ class Optical:
                 known[doubtful] = is_water & ~_runs_into(has_odd, is_fill)[doubtful]
         values = np.empty(stored.shape, np.float32)
         for here, band in zip(values, stored, strict=True):
-            # Removing the offset can leave noise below 0, which no reflectance is.
-            here[:] = np.maximum(self._reflectance(band), 0)
-        return values, known
+            here[:] = self._reflectance(band)
+        # Removing the offset can leave noise below 0, which no reflectance is.
+        return np.maximum(values, 0, out=values), known
 
     def _reflectance(self, stored: Num[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
-        values: np.ndarray = np.multiply(stored, self.scale, dtype=np.float64)
+        values = stored.astype(np.float64)
+        values *= self.scale
         values += self.shift
         return values
 

@@ -60,6 +60,8 @@ def _runs(stored: Num[np.ndarray, "band line place"]) -> Int[np.ndarray, "some 2
     alike = some[:, :, 1:] == some[:, :, :-1]
     alike = alike[:, :, 2:] & alike[:, :, 1:-1] & alike[:, :, :-2]  # of four pixels
     alike &= ~alike.all(axis=0)
+    if not alike.any():
+        return np.empty((0, 2), int)
     band, line, look = np.nonzero(alike)
     between = stored[band[:, None], line[:, None], step * look[:, None] + np.arange(3 * step + 1)]
     is_run = (between == between[:, :1]).all(axis=1)
