@@ -1,4 +1,4 @@
-"""Bodies over real sockets: long ones come whole, and whatever a client does the next request is answered."""
+"""Bodies over real sockets: long ones lie whole in the scope, and whatever a client does the next request is answered."""
 
 import hashlib
 import socket
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bp_lcz.serving.bodies import REST
 from bp_lcz.serving.server import listen, web_server
 
 MOST = 4 * 2**20
@@ -33,7 +34,7 @@ class Counting:
                 return
             parts.append(message["body"])
             more = message["more_body"]
-        told = told_of(len(parts), b"".join(parts))
+        told = told_of(len(parts), b"".join(parts) + scope.pop(REST, b""))
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(told))]})
         await send({"type": "http.response.body", "body": told})
 

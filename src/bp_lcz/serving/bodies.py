@@ -7,12 +7,14 @@ import numpy as np
 from h11._readers import ContentLengthReader
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+REST = "bp_lcz.rest"
+"""Key in the scope of a request of what follows the parts of its body, which uvicorn's own way would copy once more."""
 _PART = 64 * 2**10
 """Bytes that are read at once of heads and short bodies; what a longer body has left goes to its place."""
 
 
 class _WholeBodies(H11Protocol, asyncio.BufferedProtocol):
-    """uvicorn's protocol, but that a long body whose length is known is given to the application in one part.
+    """uvicorn's protocol, but that a long body whose length is known, or what follows its parts, is put into the scope.
 
     h11 has no call for bytes that it need not see. Its `_reader` counts them, so its version is bound.
     """
@@ -38,7 +40,8 @@ class _WholeBodies(H11Protocol, asyncio.BufferedProtocol):
             return
         self._reader._remaining -= nbytes
         if not self._reader._remaining:
-            self.cycle.body, self._body = self._body, None  # type: ignore[assignment]
+            scope: Any = self.cycle.scope
+            scope[REST], self._body = self._body, None
             self.handle_events()
 
     @property
@@ -59,5 +62,5 @@ class _WholeBodies(H11Protocol, asyncio.BufferedProtocol):
 
 
 def whole_bodies(most: int) -> type[asyncio.Protocol]:
-    """Protocol for uvicorn that gives bodies of up to so many bytes whole; longer ones come in parts."""
+    """Protocol for uvicorn that puts bodies of up to so many bytes into the scope; longer ones come in parts."""
     return type("WholeBodies", (_WholeBodies,), {"most": most})

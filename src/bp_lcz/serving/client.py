@@ -77,11 +77,18 @@ class Client:
         count = len(images[0])
         if count != len(images[1]):
             raise UserError("sen1", f"has {count} patches, sen2 {len(images[1])}")
-        with self._connected() as connections:
-            answers = [
-                self._invoke(connections, *(part[start : start + BATCH] for part in images))
-                for start in range(0, count, BATCH)
-            ]
+        try:
+            with self._connected() as connections:
+                answers = [
+                    self._invoke(connections, *(part[start : start + BATCH] for part in images))
+                    for start in range(0, count, BATCH)
+                ]
+        except UserError:
+            # A patch has the caller's number, which the server does not know.
+            for key, part in zip(("sen1", "sen2"), images, strict=True):
+                if (patch := first_not_finite(part)) is not None:
+                    raise UserError(key, f"patch {patch} has values that are not finite") from None
+            raise
         return np.concatenate([*answers, np.empty((0, CLASS_COUNT), np.float32)])
 
     def is_healthy(self) -> bool:
@@ -143,7 +150,7 @@ class Client:
 
 
 def _patches(key: str, images: ArrayLike) -> Float32[np.ndarray, "patch 32 32 channel"]:
-    """Patches as an array, checked here, where a patch has the caller's number."""
+    """Patches as an array; the server looks at their values."""
     try:
         values = np.asarray(images)
     except (ValueError, TypeError):
@@ -152,9 +159,8 @@ def _patches(key: str, images: ArrayLike) -> Float32[np.ndarray, "patch 32 32 ch
         raise UserError(key, f"shape {values.shape}; expected (N, {PATCH_SIDE}, {PATCH_SIDE}, channels)")
     if values.dtype.kind != "f":
         raise UserError(key, f"holds {values.dtype}; expected floating-point numbers")
-    if (patch := first_not_finite(values)) is not None:
-        raise UserError(key, f"patch {patch} has values that are not finite")
-    return values.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)
 
 
 def _refusal(answer: urllib3.BaseHTTPResponse) -> str:

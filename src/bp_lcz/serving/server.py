@@ -28,7 +28,7 @@ from bp_lcz.errors import UserError, limit_of, one_line
 from bp_lcz.model.checkpoint import Classifier
 from bp_lcz.model.memory import share_one_heap
 from bp_lcz.patches.likeness import too_many_unlike
-from bp_lcz.serving.bodies import whole_bodies
+from bp_lcz.serving.bodies import REST, whole_bodies
 from bp_lcz.serving.predict import load_model
 from bp_lcz.serving.wire import NPY, decode_arrays, encode_arrays
 
@@ -201,8 +201,8 @@ def application(
             print(f"error: {limit}", file=sys.stderr, flush=True)
             raise RefusedError(503, limit) from None
 
-    def classify(kind: str, body: bytes) -> Response:
-        sen1, sen2 = _decode_json(body) if kind == JSON else decode_arrays(body, **shapes)
+    def classify(kind: str, body: bytes | memoryview) -> Response:
+        sen1, sen2 = _decode_json(bytes(body)) if kind == JSON else decode_arrays(body, **shapes)
         if len(sen1) == 0:
             raise UserError("sen1", "no patches")
         probability, unlike = classifier.classify(sen1, sen2)
@@ -231,7 +231,7 @@ def application(
     return app
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def _read(request: Request, limit: int) -> bytes | memoryview:
     """The body, which must say how long it is; what is refused is neither read nor kept."""
     length = request.headers.get("content-length", "")
     if not length.isdecimal():
@@ -253,7 +253,8 @@ async def _read(request: Request, limit: int) -> bytes:
                 more = message.get("more_body", False)
     except TimeoutError:
         raise RefusedError(408, f"the body took longer than {_BODY_SECONDS} s") from None
-    return b"".join(parts)
+    parts = [part for part in (*parts, request.scope.pop(REST, b"")) if part]
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _decode_json(body: bytes) -> list[np.ndarray]:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 
 import numpy as np
 
@@ -12,6 +13,15 @@ NPY = "application/x-npy"
 
 _MOST_HEADER = 1024
 """Bytes of a header that are looked at; NumPy writes 128."""
+_FIXED = 10
+"""Bytes before the description."""
+_HEAD = re.compile(
+    rb"\x93NUMPY\x01\x00(?P<length>..)\{ *'descr': *'(?P<kind>[<>|=]\w{1,9})',"
+    rb" *'fortran_order': *(?P<is_fortran>True|False),"
+    rb" *'shape': *\((?P<shape>\d{1,18}(?:, *\d{1,18})*),? *\),? *\} *\n",
+    re.DOTALL,
+)
+"""Of format 1.0, as NumPy and others write it; NumPy itself would evaluate it as a literal of Python."""
 
 
 def encode_arrays(*arrays: np.ndarray) -> bytes:
@@ -29,7 +39,7 @@ def npy_parts(*arrays: np.ndarray) -> list[memoryview]:
     return parts
 
 
-def decode_arrays(body: bytes | bytearray, **shapes: tuple[int, ...]) -> list[np.ndarray]:
+def decode_arrays(body: bytes | bytearray | memoryview, **shapes: tuple[int, ...]) -> list[np.ndarray]:
     """The arrays of a body, as views of it: nothing is allocated, whatever their headers say.
 
     Args:
@@ -41,19 +51,17 @@ def decode_arrays(body: bytes | bytearray, **shapes: tuple[int, ...]) -> list[np
     """
     arrays, start = [], 0
     for key, expected in shapes.items():
-        head = io.BytesIO(body[start : start + _MOST_HEADER])
-        try:
-            if np.lib.format.read_magic(head) != (1, 0):
-                raise ValueError
-            shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(head, max_header_size=_MOST_HEADER)
-        except Exception:  # NumPy evaluates the header as a Python literal, which fails in many ways
-            raise UserError(key, f"no .npy file of format 1.0 at byte {start:,}") from None
-        if dtype not in (np.dtype("<f4"), np.dtype("<f8")) or is_fortran:
+        head = _HEAD.match(bytes(body[start : start + _MOST_HEADER]))
+        if head is None or head.end() != _FIXED + int.from_bytes(head["length"], "little"):
+            raise UserError(key, f"no .npy file of format 1.0 at byte {start:,}")
+        kind, is_fortran = head["kind"].decode(), head["is_fortran"] == b"True"
+        if kind not in ("<f4", "<f8") or is_fortran:
             order = " in Fortran order" if is_fortran else ""
-            raise UserError(key, f"holds {dtype.str}{order}; expected <f4 or <f8, rows first")
-        if not shape or shape[0] < 0 or shape[1:] != expected:
+            raise UserError(key, f"holds {kind}{order}; expected <f4 or <f8, rows first")
+        shape = tuple(map(int, head["shape"].replace(b",", b" ").split()))
+        if shape[1:] != expected:
             raise UserError(key, f"shape {shape}; expected ({', '.join(map(str, ('N', *expected)))})")
-        count, first = math.prod(shape), start + head.tell()
+        dtype, count, first = np.dtype(kind), math.prod(shape), start + head.end()
         start = first + count * dtype.itemsize
         if start > len(body):
             raise UserError(key, f"its header promises {start - first:,} bytes; {len(body) - first:,} follow")
