@@ -22,9 +22,9 @@ from bp_lcz.maps.page import Story, write_page
 from bp_lcz.model.checkpoint import BATCH, Classifier, versions
 from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.records import Checkpoint
-from bp_lcz.scenes.raster import CELL_PIXELS
 from bp_lcz.scenes.scene import SceneOptions, opened_scene
 from bp_lcz.scheme import CLASS_COUNT
+from bp_lcz.sensors.raster import CELL_PIXELS
 
 OPTICAL = Channels((), SEN2_BANDS)
 SIDE = {"eb_cnn": 160, "sen2lcz_mf": 96}

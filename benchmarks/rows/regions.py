@@ -17,8 +17,8 @@ from bp_lcz.maps.map import MapOptions
 from bp_lcz.regions.join import join_tiles
 from bp_lcz.regions.make import make_tile
 from bp_lcz.regions.store import Folder
-from bp_lcz.scenes.raster import CELL_PIXELS
 from bp_lcz.scenes.scene import SceneOptions
+from bp_lcz.sensors.raster import CELL_PIXELS
 
 _CELLS = 48
 """Along a side of a tile."""

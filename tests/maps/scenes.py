@@ -10,8 +10,8 @@ from rasterio.crs import CRS
 from bp_lcz.bands import SEN2_BANDS, Channels
 from bp_lcz.model.checkpoint import Classified, Classifier
 from bp_lcz.records import SceneFindings
-from bp_lcz.scenes.raster import Grid
 from bp_lcz.scenes.scene import Scene, Strip
+from bp_lcz.sensors.raster import Grid
 from tests.model.networks import network_of, trial_of
 from tests.records import described
 

@@ -10,9 +10,9 @@ import rasterio
 from rasterio.transform import from_origin
 
 from bp_lcz.bands import SEN2_BANDS
-from bp_lcz.scenes.names import ORDERS
 from bp_lcz.scenes.scene import SceneOptions
 from bp_lcz.scenes.tile import TileOptions, cut_scenes
+from bp_lcz.sensors.names import ORDERS
 
 # 110 m beyond a cell of 100 m: the first pixel of a patch.
 WEST, NORTH, UTM = 389_890.0, 5_820_110.0, "EPSG:32633"

@@ -13,10 +13,10 @@ from bp_lcz.gate.quality import gate
 from bp_lcz.params import SPLITS
 from bp_lcz.scenes.cells import PolygonCells
 from bp_lcz.scenes.polygons import read_zones
-from bp_lcz.scenes.raster import CELL_M, cell_grid
 from bp_lcz.scenes.scene import SceneOptions
 from bp_lcz.scenes.split import SplitRule, assign
 from bp_lcz.scenes.tile import TileOptions, cut_scenes
+from bp_lcz.sensors.raster import CELL_M, cell_grid
 from bp_lcz.so2sat.geo import Geo, read_geo, world_files
 from bp_lcz.so2sat.layout import open_patches, open_split
 from tests.refusals import refuses, states

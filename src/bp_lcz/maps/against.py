@@ -16,11 +16,11 @@ from bp_lcz.errors import UserError
 from bp_lcz.maps.outputs import LCZ
 from bp_lcz.maps.symbology import VALUES, WUDAPT_VALUES
 from bp_lcz.records import Comparison
-from bp_lcz.scenes.plausible import MOST_OF
-from bp_lcz.scenes.raster import opened, reading
 from bp_lcz.scheme import CODES, NAMES
 from bp_lcz.scoring.metrics import evaluate_predictions
 from bp_lcz.scoring.score import fraction
+from bp_lcz.sensors.plausible import MOST_OF
+from bp_lcz.sensors.raster import opened, reading
 
 CEILING = (
     "References disagree among themselves: WUDAPT's maps agree with So2Sat's labels on a median of 79.7 % over 28 "

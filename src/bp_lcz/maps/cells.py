@@ -19,9 +19,9 @@ from bp_lcz.errors import UserError
 from bp_lcz.model.calibration import set_sizes
 from bp_lcz.model.checkpoint import BATCH, Classifier
 from bp_lcz.patches.transform import transform
-from bp_lcz.scenes.raster import CELL, CELL_PIXELS
 from bp_lcz.scenes.scene import Scene, Strip
 from bp_lcz.scheme import CLASS_COUNT
+from bp_lcz.sensors.raster import CELL, CELL_PIXELS
 
 COLOURS = ("B04", "B03", "B02")
 COLOUR_SCALE = 10_000

@@ -15,10 +15,10 @@ from bp_lcz.maps.cells import Reason
 from bp_lcz.maps.outputs import CELL_KM2, LCZ, PROBABILITY, QUALITY, QUALITY_BANDS, REPORT
 from bp_lcz.maps.reference import blocks
 from bp_lcz.records import Change, Estimate, MappedPair, MapReport, SceneFindings
-from bp_lcz.scenes.raster import opened, reading
 from bp_lcz.scheme import CLASS_COUNT, ZONES
 from bp_lcz.scoring.map_accuracy import resampled
 from bp_lcz.scoring.significance import LEVEL
+from bp_lcz.sensors.raster import opened, reading
 
 CHANGE = "change.csv"
 MOST_ERROR = 0.1

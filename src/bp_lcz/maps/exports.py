@@ -18,7 +18,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.maps.filters import wudapt
 from bp_lcz.maps.outputs import LCZ, PROBABILITY
 from bp_lcz.maps.symbology import WUDAPT_VALUES, palette, write_symbology
-from bp_lcz.scenes.raster import SIDE_POINTS, outline
+from bp_lcz.sensors.raster import SIDE_POINTS, outline
 
 FOLDER = "exports"
 """Of a map's folder, in which they lie."""

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Num, UInt8
 from scipy import ndimage
 
-from bp_lcz.scenes.raster import CELL_M
 from bp_lcz.scheme import CODES
+from bp_lcz.sensors.raster import CELL_M
 
 _RADIUS_SIGMA_M = {
     **dict.fromkeys(("1",), (200, 100)),

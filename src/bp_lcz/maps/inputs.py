@@ -6,8 +6,8 @@ from bp_lcz.errors import UserError
 from bp_lcz.files import file_sha256
 from bp_lcz.records import InputFile
 from bp_lcz.scenes.areas import area_files
-from bp_lcz.scenes.raster import opened
 from bp_lcz.scenes.scene import Scene, SceneOptions
+from bp_lcz.sensors.raster import opened
 
 
 def input_files(options: SceneOptions, scene: Scene) -> list[Path]:

@@ -16,8 +16,8 @@ from shapely.geometry.polygon import orient
 
 from bp_lcz.maps.outputs import AREAS, LCZ, PROBABILITY, QUALITY
 from bp_lcz.maps.symbology import VALUES
-from bp_lcz.scenes.raster import outline
 from bp_lcz.scheme import ZONES
+from bp_lcz.sensors.raster import outline
 
 ITEM = "item.json"
 _EXTENSIONS = (

@@ -47,9 +47,9 @@ from bp_lcz.model.calibration import set_threshold
 from bp_lcz.model.checkpoint import Classifier, versions
 from bp_lcz.patches.likeness import too_many_unlike
 from bp_lcz.records import MappedBy, MapReport
-from bp_lcz.scenes.raster import CELL, CELL_PIXELS
 from bp_lcz.scenes.scene import Scene, SceneOptions, opened_scene
 from bp_lcz.scheme import ZONES
+from bp_lcz.sensors.raster import CELL, CELL_PIXELS
 
 _FILES = (
     (LCZ, "zones 1 to 17 of cells of 100 m, 0 where there is none"),

@@ -16,8 +16,8 @@ from rasterio.windows import Window
 from bp_lcz.maps.cells import NO_PERCENT
 from bp_lcz.maps.symbology import labels, palette, write_symbology
 from bp_lcz.records import Accuracy
-from bp_lcz.scenes.raster import CELL_M
 from bp_lcz.scheme import ZONES
+from bp_lcz.sensors.raster import CELL_M
 
 LCZ, PROBABILITY, QUALITY, AREAS = "lcz.tif", "probability.tif", "quality.tif", "areas.csv"
 REPORT = "report.json"

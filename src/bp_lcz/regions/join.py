@@ -24,8 +24,8 @@ from bp_lcz.records import MapReport
 from bp_lcz.regions.make import report_of
 from bp_lcz.regions.page import PAGE, WAITS, Picture, region_page
 from bp_lcz.regions.store import TILES, Store
-from bp_lcz.scenes.raster import CELL_M
 from bp_lcz.scheme import CLASS_COUNT, ZONES
+from bp_lcz.sensors.raster import CELL_M
 
 _ROWS = 256
 """Read at once."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.names import band_name
+from bp_lcz.sensors.names import band_name
 
 _SUFFIXES = {".tif", ".tiff", ".vrt", ".img", ".jp2", ".zip", ".json", ".safe"}
 _RADAR = re.compile(r"(?P<tile>.+)_s1|S1[A-D]_.+", re.IGNORECASE)

@@ -13,9 +13,9 @@ from bp_lcz.errors import UserError
 from bp_lcz.params import SPLITS
 from bp_lcz.scenes.areas import moved
 from bp_lcz.scenes.polygons import Zones
-from bp_lcz.scenes.raster import CELL, CELL_M, Grid
 from bp_lcz.scenes.split import counted
 from bp_lcz.scheme import CODES
+from bp_lcz.sensors.raster import CELL, CELL_M, Grid
 from bp_lcz.so2sat.geo import PIXEL_M, Geo
 
 _SLACK_M = 0.01

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Bool, Int, Num
 
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.names import naming_texts
-from bp_lcz.scenes.raster import CELL, CELL_PIXELS, Layer
-from bp_lcz.scenes.sampling import sample
 from bp_lcz.scheme import CLASS_COUNT, CODES
+from bp_lcz.sensors.names import naming_texts
+from bp_lcz.sensors.raster import CELL, CELL_PIXELS, Layer
+from bp_lcz.sensors.sampling import sample
 
 MIN_SHARE = 0.5
 """Of a cell that its class covers."""

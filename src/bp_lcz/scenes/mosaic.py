@@ -11,12 +11,12 @@ from shapely import Polygon, union_all
 
 from bp_lcz.errors import UserError
 from bp_lcz.records import FileFindings
-from bp_lcz.scenes.lee import lee
-from bp_lcz.scenes.raster import Grid
-from bp_lcz.scenes.sentinel1 import Radar
-from bp_lcz.scenes.sentinel2 import Optical
-from bp_lcz.scenes.stack import Stack, StackLayer
-from bp_lcz.scenes.still import ROWS_AROUND, grown, is_still_at_rim, still
+from bp_lcz.sensors.lee import lee
+from bp_lcz.sensors.raster import Grid
+from bp_lcz.sensors.sentinel1 import Radar
+from bp_lcz.sensors.sentinel2 import Optical
+from bp_lcz.sensors.stack import Stack, StackLayer
+from bp_lcz.sensors.still import ROWS_AROUND, grown, is_still_at_rim, still
 from bp_lcz.so2sat.geo import PIXEL_M
 
 MARGIN = ROWS_AROUND

@@ -26,11 +26,12 @@ from bp_lcz.bands import PATCH_SIDE, SCL_UNUSABLE, SEN2_BANDS, Channels, Level
 from bp_lcz.errors import UsageError, UserError
 from bp_lcz.records import SceneFindings
 from bp_lcz.scenes.areas import read_area
-from bp_lcz.scenes.lee import LEE_LOOKS, LEE_WINDOW
-from bp_lcz.scenes.misplaced import misplaced_bands
 from bp_lcz.scenes.mosaic import MosaicPart, check_parts, merged
-from bp_lcz.scenes.products import open_optical, open_radar
-from bp_lcz.scenes.raster import (
+from bp_lcz.scenes.split import counted
+from bp_lcz.sensors.lee import LEE_LOOKS, LEE_WINDOW
+from bp_lcz.sensors.misplaced import misplaced_bands
+from bp_lcz.sensors.products import open_optical, open_radar
+from bp_lcz.sensors.raster import (
     CELL,
     CELL_M,
     CELL_PIXELS,
@@ -44,12 +45,11 @@ from bp_lcz.scenes.raster import (
     outline,
     pixel_grid,
 )
-from bp_lcz.scenes.sampling import sample
-from bp_lcz.scenes.sentinel1 import INTENSITIES, Radar, read_radar
-from bp_lcz.scenes.sentinel1 import UNITS as S1_UNITS
-from bp_lcz.scenes.sentinel2 import OFFSET_DN, Optical, read_optical
-from bp_lcz.scenes.split import counted
-from bp_lcz.scenes.stack import Stack, StackLayer
+from bp_lcz.sensors.sampling import sample
+from bp_lcz.sensors.sentinel1 import INTENSITIES, Radar, read_radar
+from bp_lcz.sensors.sentinel1 import UNITS as S1_UNITS
+from bp_lcz.sensors.sentinel2 import OFFSET_DN, Optical, read_optical
+from bp_lcz.sensors.stack import Stack, StackLayer
 from bp_lcz.so2sat.geo import PIXEL_M
 
 _CHUNK = 64

@@ -9,8 +9,8 @@ import rasterio
 
 from bp_lcz.bands import SEN1_BANDS
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.products import open_radar
-from bp_lcz.scenes.sentinel1 import Radar, read_radar
+from bp_lcz.sensors.products import open_radar
+from bp_lcz.sensors.sentinel1 import Radar, read_radar
 from tests.refusals import refuses
 from tests.scenes.rasters import radar, write_tif
 

@@ -12,7 +12,7 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.raster import Grid, Layer, bounds_of, on_grid
+from bp_lcz.sensors.raster import Grid, Layer, bounds_of, on_grid
 
 _COARSEST_M = 60.0
 

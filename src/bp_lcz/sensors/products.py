@@ -11,11 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from bp_lcz.errors import UserError, one_line
-from bp_lcz.scenes.names import band_name, level_of, moment, polarisation
-from bp_lcz.scenes.raster import opened
-from bp_lcz.scenes.sentinel2 import DN, FIRST_WITH_OFFSET
-from bp_lcz.scenes.stac import read_item
-from bp_lcz.scenes.stack import Stack, Stated, Stored
+from bp_lcz.sensors.names import band_name, level_of, moment, polarisation
+from bp_lcz.sensors.raster import opened
+from bp_lcz.sensors.sentinel2 import DN, FIRST_WITH_OFFSET
+from bp_lcz.sensors.stac import read_item
+from bp_lcz.sensors.stack import Stack, Stated, Stored
 
 _RASTERS = {".jp2", ".tif", ".tiff", ".vrt", ".img"}
 _MOST_MEMBERS = 20_000

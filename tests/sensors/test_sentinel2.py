@@ -9,9 +9,9 @@ import rasterio
 
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.names import band_name
-from bp_lcz.scenes.products import open_optical
-from bp_lcz.scenes.sentinel2 import Optical, read_optical
+from bp_lcz.sensors.names import band_name
+from bp_lcz.sensors.products import open_optical
+from bp_lcz.sensors.sentinel2 import Optical, read_optical
 from tests.scenes.rasters import optical, write_tif
 
 NAMES = list(SEN2_BANDS)

@@ -10,9 +10,9 @@ from rasterio.windows import Window
 from scipy.ndimage import uniform_filter
 
 from bp_lcz.bands import SEN2_BANDS
-from bp_lcz.scenes.raster import reading
-from bp_lcz.scenes.sampling import WHOLE_VALUES
-from bp_lcz.scenes.stack import Stack
+from bp_lcz.sensors.raster import reading
+from bp_lcz.sensors.sampling import WHOLE_VALUES
+from bp_lcz.sensors.stack import Stack
 
 _SIDE, _WINDOWS, _SMALL = 96, 3, 9
 """Pixels of a window, windows along the diagonal of a scene, and pixels of what is small."""

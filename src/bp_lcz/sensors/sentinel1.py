@@ -9,9 +9,9 @@ from scipy.ndimage import maximum_filter, minimum_filter, uniform_filter
 
 from bp_lcz.bands import SEN1_BANDS
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.names import naming_texts, polarisation
-from bp_lcz.scenes.sampling import majority, sample
-from bp_lcz.scenes.stack import Stack
+from bp_lcz.sensors.names import naming_texts, polarisation
+from bp_lcz.sensors.sampling import majority, sample
+from bp_lcz.sensors.stack import Stack
 
 INTENSITIES = ("VH_lee_intensity", "VV_lee_intensity")
 UNITS = ("auto", "db", "linear", "amplitude")

@@ -14,11 +14,11 @@ from scipy.ndimage import label
 
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UsageError, UserError
-from bp_lcz.scenes.names import ORDERS, band_name, level_of, moment, naming_texts
-from bp_lcz.scenes.sampling import majority, pixels_where, sample
-from bp_lcz.scenes.spectrum import check_spectrum
-from bp_lcz.scenes.stack import Stack
-from bp_lcz.scenes.still import min_without_fill
+from bp_lcz.sensors.names import ORDERS, band_name, level_of, moment, naming_texts
+from bp_lcz.sensors.sampling import majority, pixels_where, sample
+from bp_lcz.sensors.spectrum import check_spectrum
+from bp_lcz.sensors.stack import Stack
+from bp_lcz.sensors.still import min_without_fill
 
 OFFSET_DN = 1000.0
 """Added to digital numbers of Sentinel-2 from processing baseline 04.00 on (25 January 2022)."""

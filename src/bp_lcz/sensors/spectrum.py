@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.sampling import pixels_where
+from bp_lcz.sensors.sampling import pixels_where
 
 _ENOUGH = 64
 """Pixels of a kind from which on its spectrum tells."""

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from rasterio.windows import Window
 
-from bp_lcz.scenes.raster import reading
+from bp_lcz.sensors.raster import reading
 
 _SAMPLE_VALUES = 1_000_000
 """Read of a scene to find out what it holds, in all bands together."""

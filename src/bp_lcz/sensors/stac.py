@@ -10,10 +10,10 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.names import level_of, moment
-from bp_lcz.scenes.raster import opened
-from bp_lcz.scenes.sentinel2 import DN, OFFSET_DN
-from bp_lcz.scenes.stack import Stack, Stated, Stored
+from bp_lcz.sensors.names import level_of, moment
+from bp_lcz.sensors.raster import opened
+from bp_lcz.sensors.sentinel2 import DN, OFFSET_DN
+from bp_lcz.sensors.stack import Stack, Stated, Stored
 
 _MOST_BYTES = 8 * 2**20
 

@@ -7,10 +7,10 @@ from jaxtyping import Float, Float32
 
 from bp_lcz.bands import SEN2_BANDS, Channels
 from bp_lcz.errors import UserError
-from bp_lcz.scenes.raster import CELL
-from bp_lcz.scenes.sentinel1 import INTENSITIES, MEDIAN_LINEAR
-from bp_lcz.scenes.sentinel2 import BRIGHTEST_MEDIAN
 from bp_lcz.scheme import CODES, NAMES
+from bp_lcz.sensors.raster import CELL
+from bp_lcz.sensors.sentinel1 import INTENSITIES, MEDIAN_LINEAR
+from bp_lcz.sensors.sentinel2 import BRIGHTEST_MEDIAN
 from bp_lcz.so2sat.published import PUBLISHED
 
 _PATCHES_A_STRIP = 16

@@ -7,7 +7,7 @@ from rasterio.transform import from_origin
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UserError
 from bp_lcz.scenes.scene import SceneOptions, opened_scene
-from bp_lcz.scenes.still import is_still_at_rim, still
+from bp_lcz.sensors.still import is_still_at_rim, still
 from tests.scenes.rasters import NORTH, WEST, optical, radar, run, write_tif
 
 BLOCK = np.s_[30:52, 40:61]
