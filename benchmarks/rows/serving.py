@@ -23,7 +23,7 @@ REQUEST = 64
 
 def serving(setup: Setup) -> Measured:
     """Requests of a client, one after the other, against the network on the same patches."""
-    folder, size, requests = setup.folder / "served", 2 if setup.quick else REQUEST, 1 if setup.quick else 10
+    folder, size, requests = setup.folder / "served", 2 if setup.quick else REQUEST, 1 if setup.quick else 30
     folder.mkdir(exist_ok=True)
     trial = trial_of("bp-lcz")
     settings = {key: value for key, value in trial if key != "name"}
@@ -45,7 +45,7 @@ def serving(setup: Setup) -> Measured:
             raise AssertionError("the server gives other bytes than the network")
         keep_freed_memory()  # as the server does
         return Measured(
-            *rates(setup, side(client), side(alone)),
+            *rates(setup, side(client), side(alone), wide=0.03),
             note=f"float32, {size} patches a request, each sent when the answer of the one before is there",
         )
 
