@@ -103,29 +103,35 @@ def hours_left(workspace: Path, params: Params, dataset: Path) -> tuple[dict[str
 
 
 def paper(
-    dataset: Path | None, weights: Path | None = None, *, checkout: Path = CHECKOUT, mirrors: Sequence[str] = ()
+    dataset: Path | None,
+    weights: Path | None = None,
+    *,
+    checkout: Path = CHECKOUT,
+    mirrors: Sequence[str] = (),
+    tell: Callable[[str], object] = say,
 ) -> Path:
-    """Everything up to the first trial, told line by line on standard error.
+    """Everything up to the first trial.
 
     Args:
         dataset: folder that has the data; without it ``data/so2sat``, into which they are brought.
         weights: the published weights on this machine, for the proof.
         checkout: the main checkout.
         mirrors: of the data, instead of their own.
+        tell: takes lines for people.
 
     Returns:
         The workspace, ready for the flow.
     """
     folder = dataset or DATA
     if dataset is None:
-        bring_data(RELEASES[SO2SAT_V2], folder, checkout, mirrors)
+        bring_data(RELEASES[SO2SAT_V2], folder, checkout, mirrors, tell)
     verify_pins(folder)
-    say(str(prove_data(folder, weights, kept=checkout / SCRATCH / MODEL) or no_proof(folder)))
+    tell(str(prove_data(folder, weights, kept=checkout / SCRATCH / MODEL) or no_proof(folder)))
     workspace = make_workspace(SLOW_PROFILE, profile=SLOW_PROFILE, dataset=folder)
     params = load_params(workspace / PARAMS_FILE)
     hours, before = hours_left(workspace, params, folder)
     lines = plan_lines(params, load_paper(workspace / PAPER, backbone_names()), hours, before)
-    say("\n".join([*lines, _together(hours, before)]))
+    tell("\n".join([*lines, _together(hours, before)]))
     return workspace
 
 

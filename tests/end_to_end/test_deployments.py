@@ -17,6 +17,7 @@ import yaml
 from tests.conftest import ROOT
 from tests.end_to_end.test_smoke import Checkout, set_train
 from tests.integration.test_flow import is_alive, wait_for
+from tests.so2sat.patches import write_dataset
 
 
 def test_every_deployment_is_a_flow_of_this_project_on_the_pool() -> None:
@@ -76,6 +77,7 @@ class Site:
         self.environment = checkout.environment | {
             "PREFECT_API_URL": self.url,
             "PREFECT_HOME": str(home),
+            "CUDA_VISIBLE_DEVICES": "",
             "DO_NOT_TRACK": "true",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         }
@@ -159,8 +161,12 @@ def test_a_deployment_is_run_by_a_worker_and_watched_to_its_end(site: Site, tmp_
         assert again.returncode == 0
         assert "were up to date, none ran" in log.read_text()
 
-        reproduced = site.watch("reproduce-paper/so2sat", profile="smoke", dataset="null")
-        assert reproduced.returncode == 0, reproduced.stdout[-2000:] + log.read_text()[-5000:]
+        dataset = write_dataset(tmp_path / "so2sat")
+        reproduced = site.watch("reproduce-paper/so2sat", dataset=str(dataset))
+        assert reproduced.returncode == 1
+        assert f"{dataset}: no proof" in log.read_text()
+        assert "params.yaml: train.device" in log.read_text(), "the device is asked for before a stage runs"
+
         claims = site.command("prefect", "artifact", "inspect", "smoke-claims")
         assert "not comparable" in claims.stdout
 

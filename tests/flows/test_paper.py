@@ -3,15 +3,20 @@
 import hashlib
 import shutil
 from collections import namedtuple
+from collections.abc import Callable
+from functools import partial
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prefect.states import Completed
 
 from bp_lcz.errors import DeviceError, UserError
 from bp_lcz.params import load_params
 from bp_lcz.so2sat.releases import Release, ReleaseFile
-from flows import paper
+from flows import paper, reproduce_paper
 from flows.paper import bring_data, duration, hours_left
 from tests.conftest import ROOT
 from tests.refusals import refuses, states
@@ -139,6 +144,39 @@ def test_wrong_data_stop_everything_before_a_workspace_is_made(
     with refuses(server / "testing.h5"):
         paper.paper(server, Path("w.hdf5"), checkout=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_deployment_takes_the_same_steps_and_spends_no_hours_where_one_of_them_fails(
+    server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    def step(name: str, value: Any = None) -> Callable[..., Any]:
+        return lambda *_, **__: steps.append(name) or value
+
+    workspace = small_workspace(tmp_path, "cpu")
+    shutil.copy(ROOT / "paper.yaml", workspace)
+    before = {"bring_data": None, "verify_pins": None, "prove_data": "proven", "make_workspace": workspace}
+    for name, value in before.items():
+        monkeypatch.setattr(paper, name, step(name, value))
+    monkeypatch.setattr(paper, "hours_left", step("hours_left", ({"eb_cnn-plain": 2.0}, 0.5)))
+    monkeypatch.setattr(reproduce_paper, "train_bp_lcz", step("train_bp_lcz", Completed()))
+    told = StringIO()
+    monkeypatch.setattr(reproduce_paper, "get_run_logger", lambda: SimpleNamespace(info=partial(print, file=told)))
+    flow = reproduce_paper.reproduce_paper.fn
+    assert flow().is_completed()
+    assert steps == [*before, "hours_left", "train_bp_lcz"]
+    assert told.getvalue().startswith("proven\n")
+    assert states(told.getvalue(), "2.5")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise UserError(server / "testing.h5", "other pixels")
+
+    monkeypatch.setattr(paper, "prove_data", refuse)
+    steps.clear()
+    state = flow(server)
+    assert (state.is_failed(), state.message) == (True, str(UserError(server / "testing.h5", "other pixels")))
+    assert steps == ["verify_pins"]
 
 
 def test_times_are_for_people() -> None:
