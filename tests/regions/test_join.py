@@ -1,6 +1,7 @@
 """Maps of tiles as one: each cell of the ground once, in its place."""
 
 import csv
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import rasterio
 from rasterio.transform import from_origin
 from rasterio.warp import reproject
 
+from bp_lcz.maps.cells import Reason
 from bp_lcz.model.checkpoint import Classifier
+from bp_lcz.patches.likeness import LOOK_AT, too_many_unlike
+from bp_lcz.records import MapReport
 from bp_lcz.regions.join import count_cells, join_tiles, write_waiting
 from bp_lcz.regions.make import KEPT, MADE, make_tile
 from bp_lcz.regions.page import PAGE
@@ -112,6 +116,32 @@ def test_the_page_links_each_map_and_tells_what_has_none(region: Path) -> None:
     assert '<td class="failed">&lt;b&gt;.tif: no raster</td>' in page
     assert page.count("data:image/png;base64,") == 2
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_tiles_with_many_cells_unlike_the_training_data_are_named_worst_first(
+    tmp_path: Path, network: Classifier
+) -> None:
+    store, shares = Folder(tmp_path / "out"), {"a": 0.05, "b": 0.2, "c": 0.7}
+    for number, (tile, share) in enumerate(shares.items()):
+        scene = write_tile(tmp_path / "tiles", tile, number)
+        make_tile(store, tile, network, "small", options_of(scene), lambda _: None)
+        file = store.place(tile) / "report.json"
+        report = MapReport.read(file)
+        mapped = sum(report.zones.values())
+        unlike = round(share * mapped)
+        warning = too_many_unlike(unlike, mapped)
+        report.model_copy(
+            update={
+                "reasons": report.reasons | {Reason.UNLIKE.word: unlike},
+                "notices": ("of all", *([warning] if warning else [])),
+            }
+        ).write(file)
+    said = join_tiles(store, "region", dict.fromkeys(shares, MADE), {})
+    (notice,) = (line for line in said if LOOK_AT in line)
+    assert re.findall(r"(\w) \d+ %", notice) == ["c", "b"]
+    page = (tmp_path / "out" / PAGE).read_text()
+    assert page.count('<div class="notice">') == 2
+    assert notice in page
 
 
 def test_a_map_across_the_rows_that_are_read_at_once_is_counted_whole(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ QUANTILE = 0.99
 MOST_UNLIKE = 0.1
 """Share of unlike patches from which on people are warned: between honest scenes and those with a wrong offset."""
 
+LOOK_AT = "look at units, offset, level and the order of the bands; the probabilities do not tell"
+
 
 def channel_means(images: Float[np.ndarray, "patch 32 32 channel"]) -> Float64[np.ndarray, "patch channel"]:
     """Average of each channel over a patch."""
@@ -72,10 +74,7 @@ def too_many_unlike(count: int, patches: int) -> str | None:
     """A warning, if so many of the patches are unlike the training data that their classes cannot be trusted."""
     if count <= MOST_UNLIKE * patches:
         return None
-    return (
-        f"{count:,} of {patches:,} patches are unlike the training data of the model: look at units, offset, level and "
-        "the order of the bands; the probabilities do not tell"
-    )
+    return f"{count:,} of {patches:,} patches are unlike the training data of the model: {LOOK_AT}"
 
 
 def _rounded(values: Float[np.ndarray, " value"] | list[float]) -> tuple[float, ...]:

@@ -18,11 +18,13 @@ from rasterio.io import DatasetReader
 from rasterio.warp import reproject, transform_bounds
 from rasterio.windows import Window
 
+from bp_lcz.maps.cells import Reason
 from bp_lcz.maps.outputs import AREAS, CELL_KM2, LCZ, write_areas
 from bp_lcz.maps.symbology import labels, palette, write_symbology
+from bp_lcz.patches.likeness import LOOK_AT, too_many_unlike
 from bp_lcz.records import MapReport
 from bp_lcz.regions.make import report_of
-from bp_lcz.regions.page import PAGE, WAITS, Picture, region_page
+from bp_lcz.regions.page import PAGE, WAITS, Picture, region_page, unlike_share
 from bp_lcz.regions.store import TILES, Store
 from bp_lcz.scheme import CLASS_COUNT, ZONES
 from bp_lcz.sensors.raster import CELL_M
@@ -31,6 +33,8 @@ _ROWS = 256
 """Read at once."""
 _MOST_PIXELS = 1000
 """Along a side of a picture of a zone."""
+_MOST_NAMED = 10
+"""Tiles in a sentence; the table of the page has all."""
 
 
 def join_tiles(store: Store, title: str, states: Mapping[str, str], failures: Mapping[str, str]) -> list[str]:
@@ -60,7 +64,7 @@ def join_tiles(store: Store, title: str, states: Mapping[str, str], failures: Ma
         zones = sorted({report.crs for report in reports.values()})
         rasters = [_join(folder, crs, {t: r for t, r in reports.items() if r.crs == crs}) for crs in zones]
         counts = count_cells(rasters)[1:].tolist()
-        notices = sorted({notice for report in reports.values() for notice in report.notices})
+        notices = _notices(reports)
         write_areas(folder / AREAS, counts, " ".join(notices))
         pictures = [_picture(raster) for raster in rasters]
         page = region_page(title, counts, pictures, reports, {**states, **failures}, notices)
@@ -74,6 +78,21 @@ def join_tiles(store: Store, title: str, states: Mapping[str, str], failures: Ma
         if count
     ]
     return [*areas, *notices, f"{len(reports)} tiles -> {store.address}: {', '.join(path.name for path in written)}"]
+
+
+def _notices(reports: Mapping[str, MapReport]) -> list[str]:
+    """Those of the maps, each once, but one sentence for all tiles with many cells unlike the training data."""
+    told, shares = set[str](), dict[str, float]()
+    for tile, report in reports.items():
+        warning = too_many_unlike(report.reasons[Reason.UNLIKE.word], sum(report.zones.values()))
+        told |= {notice for notice in report.notices if notice != warning}
+        if warning is not None:
+            shares[tile] = unlike_share(report)
+    worst = sorted(shares, key=lambda tile: -shares[tile])
+    more = f" and {len(worst) - _MOST_NAMED} more" if len(worst) > _MOST_NAMED else ""
+    named = ", ".join(f"{tile} {100 * shares[tile]:.0f} %" for tile in worst[:_MOST_NAMED]) + more
+    unlike_tiles = f"Cells unlike the training data of the model, by tile: {named}; {LOOK_AT}"
+    return [*sorted(told), *([unlike_tiles] if worst else [])]
 
 
 def write_waiting(store: Store, title: str, tiles: Sequence[str]) -> None:

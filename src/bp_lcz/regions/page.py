@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from bp_lcz.maps.cells import Reason
 from bp_lcz.maps.outputs import CELL_KM2
 from bp_lcz.maps.page import PAGE as MAP
 from bp_lcz.records import MapReport
@@ -65,11 +66,17 @@ def region_page(
                     "state": state,
                     "link": f"{TILES}/{quote(name)}/{MAP}" if name in reports else None,
                     "zones": _zones(reports[name]) if name in reports else [],
+                    "unlike": unlike_share(reports[name]) if name in reports else None,
                 }
                 for name, state in sorted(states.items())
             ],
         )
     )
+
+
+def unlike_share(report: MapReport) -> float:
+    """Of the cells of a tile that have a zone, those that are unlike the training data."""
+    return report.reasons[Reason.UNLIKE.word] / sum(report.zones.values())
 
 
 def _zones(report: MapReport) -> list[tuple[str, str, float]]:
