@@ -1,15 +1,17 @@
-"""Fine-tuning against training from nothing on few patches: a table, and curves of learning with their intervals.
+"""Fine-tuning on few patches: against training from nothing, with curves of learning, and of some settings.
 
 Run in a workspace whose data and prompts are ready, with every start that `bp-lcz workspace` has brought into it:
 
     w=$(bp-lcz workspace few --dataset /data/real_mini --start models/sen2lcz-mf) && cd "$w" && dvc repro pack prompts
     python -m benchmarks.fine_tuning --figure fine-tuning.png
+    python -m benchmarks.fine_tuning --settings
 
 What is trained already is not trained again.
 """
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +39,11 @@ FEW = {1: 30, 3: 20, 10: 12, 50: 6}
 SEEDS = (1, 2, 3, 4, 5)
 SETTINGS = {"batch_size": 16, "patience": 30}
 NOTHING = "nothing"
-COLUMNS = ("training patches", "begun with", "kappa", "interval", "lead over nothing", "interval")
+RATES = (0.1, 0.01, 1.0)
+"""Factors of the learning rate for old weights, the committed one first."""
+FEW_OF_SETTINGS = {most: FEW[most] for most in (3, 50)}
+SEEDS_OF_SETTINGS = SEEDS[:3]
+COLUMNS = ("training patches", "begun with", "kappa", "interval", "lead over {}", "interval")
 COLOURS = ("#59636e", "#0969da", "#bf5b04")
 
 
@@ -46,10 +52,10 @@ class Point(NamedTuple):
 
     Attributes:
         patches: that were trained on.
-        begun: with what.
+        begun: with what, and how.
         kappa: mean over seeds.
         interval: of it.
-        lead: in kappa over training from nothing; None for that itself.
+        lead: in kappa over the first that was compared; None for that itself.
         lead_interval: of it.
     """
 
@@ -73,25 +79,51 @@ def find_starts() -> dict[str, Start | None]:
     return {NOTHING: None} | {each.trial: Start(name=each.trial, sha256=each.weights_sha256) for each in found}
 
 
-def measure(trial: TrialParams) -> list[Point]:
+def settings_of(begun: str, start: Start | None) -> dict[str, dict[str, object]]:
+    """Rates of old weights, with statistics of the start and with those that move; as committed first."""
+    return {
+        f"{begun}, rate {rate}, {'frozen' if bound else 'moving'}": {
+            "start": start,
+            "start_rate": rate,
+            "frozen_norm_below": bound,
+        }
+        for bound in (sys.maxsize, 0)
+        for rate in RATES
+    }
+
+
+def measure(
+    trial: TrialParams, sides: Mapping[str, Mapping[str, object]], few: Mapping[int, int], seeds: Sequence[int]
+) -> list[Point]:
     """Train what is missing, and compare on the testing split.
 
+    Args:
+        trial: what is trained.
+        sides: what differs in its training, by a name; the others are compared with the first.
+        few: most patches of a class, and epochs.
+        seeds: of each.
+
     Raises:
-        UserError: for the reasons of `find_starts` and of `train_trial`.
+        UserError: for the reasons of `train_trial`.
     """
     store, counts = PackedStore(PACKED, "testing"), PackedStore(PACKED, "training").manifest.class_counts["training"]
-    starts, points = find_starts(), []
-    for most in FEW:
+    first, points = next(iter(sides)), []
+    for most, epochs in few.items():
         rows = {
-            begun: np.stack([_predict(_variation(trial, most, seed, begun, start), store) for seed in SEEDS])
-            for begun, start in starts.items()
+            name: np.stack(
+                [
+                    _predict(_variation(trial, f"{name}-{most}", seed, per_class=most, epochs=epochs, **own), store)
+                    for seed in seeds
+                ]
+            )
+            for name, own in sides.items()
         }
         kappas = {begun: _kappa(store.labels, predicted) for begun, predicted in rows.items()}
         for begun, predicted in rows.items():
-            is_tuned = begun != NOTHING
+            is_other = begun != first
             own, lead = (
                 crossed_intervals(store.labels, *sides, block=store.blocks)["kappa"]
-                for sides in ((predicted,), (predicted, rows[NOTHING]))
+                for sides in ((predicted,), (predicted, rows[first]))
             )
             points.append(
                 Point(
@@ -99,17 +131,16 @@ def measure(trial: TrialParams) -> list[Point]:
                     begun,
                     kappas[begun],
                     own,
-                    kappas[begun] - kappas[NOTHING] if is_tuned else None,
-                    lead if is_tuned else None,
+                    kappas[begun] - kappas[first] if is_other else None,
+                    lead if is_other else None,
                 )
             )
     return points
 
 
-def _variation(trial: TrialParams, most: int, seed: int, begun: str, start: Start | None) -> TrialParams:
-    settings = {**SETTINGS, "per_class": most, "epochs": FEW[most], "start": start}
-    train = trial.train.model_copy(update=settings)
-    return trial.model_copy(update={"name": f"{begun}-{most}-s{seed}", "seed": seed, "train": train})
+def _variation(trial: TrialParams, name: str, seed: int, **settings: object) -> TrialParams:
+    train = trial.train.model_copy(update={**SETTINGS, **settings})
+    return trial.model_copy(update={"name": f"{name}-s{seed}", "seed": seed, "train": train})
 
 
 def _predict(trial: TrialParams, store: PackedStore) -> Integer[np.ndarray, " patch"]:
@@ -127,7 +158,7 @@ def _kappa(true: Integer[np.ndarray, " patch"], predicted: Integer[np.ndarray, "
 
 
 def markdown(points: Sequence[Point]) -> str:
-    """The points as a table."""
+    """The points as a table; the first is that which others are compared with."""
     rows = [
         (
             str(point.patches),
@@ -139,7 +170,8 @@ def markdown(points: Sequence[Point]) -> str:
         )
         for point in points
     ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (COLUMNS, ["---"] * len(COLUMNS), *rows))
+    columns = [column.format(points[0].begun) for column in COLUMNS]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows))
 
 
 def _text(interval: Interval) -> str:
@@ -180,11 +212,19 @@ def figure(points: Sequence[Point], note: Note) -> bytes:
 def main() -> None:
     """Measure, print the table, draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--figure", type=Path, help="PNG file to write")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--figure", type=Path, help="PNG file to write")
+    output.add_argument("--settings", action="store_true", help="compare rates and statistics of each start instead")
     arguments = parser.parse_args()
     params = load_params()
     trial = params.trial(next(name for name, trial in params.trials.items() if trial.variant == "plain"))
-    points = measure(trial)
+    starts = find_starts()
+    if arguments.settings:
+        for name, start in starts.items():
+            if start is not None:
+                print(markdown(measure(trial, settings_of(name, start), FEW_OF_SETTINGS, SEEDS_OF_SETTINGS)))
+        return
+    points = measure(trial, {name: {"start": start} for name, start in starts.items()}, FEW, SEEDS)
     print(markdown(points))
     if arguments.figure is not None:
         manifest = PackedStore(PACKED, "testing").manifest

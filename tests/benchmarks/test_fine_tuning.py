@@ -9,8 +9,10 @@ from benchmarks import fine_tuning
 from bp_lcz.drawing import Note
 from bp_lcz.model.checkpoint import DESCRIPTION
 from bp_lcz.model.training import train_trial
+from bp_lcz.params import PARAMS_FILE, load_params
 from bp_lcz.paths import PACKED, PROMPTS, SCRATCH, STARTS, start_folder
 from bp_lcz.records import Checkpoint
+from tests.conftest import ROOT
 from tests.model.packed import small_trial, write_inputs
 from tests.refusals import refuses
 
@@ -22,8 +24,6 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     PACKED.parent.mkdir()
     packed.rename(PACKED)
     prompts.rename(PROMPTS)
-    monkeypatch.setattr(fine_tuning, "FEW", {1: 1, 2: 1})
-    monkeypatch.setattr(fine_tuning, "SEEDS", (1, 2))
 
 
 @pytest.mark.usefixtures("workspace")
@@ -31,7 +31,8 @@ def test_each_start_is_compared_with_nothing_at_each_number_of_patches() -> None
     train_trial(small_trial("plain", epochs=2), PACKED, PROMPTS, SCRATCH, Path("first"))
     made = Checkpoint.read(Path("first") / DESCRIPTION)
     shutil.copytree("first", start_folder(STARTS, made.weights_sha256))
-    points = fine_tuning.measure(small_trial("plain"))
+    sides = {name: {"start": start} for name, start in fine_tuning.find_starts().items()}
+    points = fine_tuning.measure(small_trial("plain"), sides, {1: 1, 2: 1}, (1, 2))
     assert [(point.patches, point.begun) for point in points] == [
         (count, begun) for count in (17, 34) for begun in ("nothing", made.trial)
     ]
@@ -44,7 +45,16 @@ def test_each_start_is_compared_with_nothing_at_each_number_of_patches() -> None
     assert fine_tuning.figure(points, Note("mine", "simulated data")).startswith(b"\x89PNG")
 
 
+def test_settings_are_compared_with_the_committed_ones() -> None:
+    train = load_params(ROOT / PARAMS_FILE).train
+    names = fine_tuning.settings_of("mine", None)
+    first = next(iter(names.values()))
+    assert (first["start"], first["start_rate"]) == (None, train.start_rate)
+    assert {bool(settings["frozen_norm_below"]) for settings in names.values()} == {True, False}
+    assert len(names) == 2 * len(fine_tuning.RATES)
+
+
 @pytest.mark.usefixtures("workspace")
 def test_a_workspace_without_a_start_is_told_how_to_get_one() -> None:
     with refuses(STARTS, "--start"):
-        fine_tuning.measure(small_trial("plain"))
+        fine_tuning.find_starts()
