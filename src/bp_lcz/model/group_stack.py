@@ -41,8 +41,8 @@ class GroupStack(nn.Module):
         sen2: Float[Tensor, "batch channel2 row column"],
     ) -> Float[Tensor, "batch group_channel row column"]:
         """The first ``width`` channels are those of the first group, and so on; channels_last in memory."""
-        images = torch.cat([sen1, sen2], dim=1).permute(0, 2, 3, 1)
-        return (images @ self.select).permute(0, 3, 1, 2)
+        images = torch.cat([sen1, sen2], dim=1) if sen1.shape[1] else sen2  # which cat would copy
+        return (images.permute(0, 2, 3, 1) @ self.select).permute(0, 3, 1, 2)
 
     if TYPE_CHECKING:  # torch declares the result of calling a module as Any
 
