@@ -22,6 +22,7 @@ ROWS, COLUMNS = 9, 14
 EVIL = "<script>window.evil = 1</script><img src=x onerror='window.evil = 1'> \"&amp;.tif"
 STORY = Story(
     title="Pfaffenhofen",
+    days="2 March 2020",
     model=("Sen2LCZ-MF",),
     notices=("The scene is L2A.",),
     agreement=("75.2 % agree",),
@@ -125,6 +126,12 @@ def test_degrees_between_the_nodes_are_right_to_a_metre_on_a_full_tile() -> None
         assert np.abs(metres).max() < 1.5
 
 
+def test_the_title_has_the_days_and_the_page_says_that_nobody_has_checked_the_zones(wide: Page) -> None:
+    assert wide.title() == "Local climate zones: Pfaffenhofen, 2 March 2020"
+    assert wide.inner_text("h1").split("\n") == ["Pfaffenhofen", "2 March 2020"]
+    assert "Nobody has checked" in wide.inner_text("#unchecked")
+
+
 def test_the_slider_fades_the_zones(wide: Page) -> None:
     def opacity() -> float:
         return float(wide.locator("canvas.zones").evaluate("canvas => getComputedStyle(canvas).opacity"))
@@ -191,6 +198,7 @@ def test_names_from_outside_are_text_and_no_script_but_ours_may_run(
     hostile = replace(
         STORY,
         title=EVIL,
+        days=EVIL,
         model=(EVIL,),
         notices=(EVIL,),
         agreement=(EVIL,),
@@ -198,7 +206,7 @@ def test_names_from_outside_are_text_and_no_script_but_ours_may_run(
         files=((EVIL, EVIL),),
     )
     page = opened(write_folder(tmp_path, zones_that_tell_their_place(), hostile))
-    assert page.inner_text("h1") == EVIL
+    assert page.inner_text("h1").split("\n") == [EVIL, EVIL]
     page.evaluate(
         "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.evil = 1'}))"
     )

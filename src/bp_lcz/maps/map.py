@@ -41,7 +41,7 @@ from bp_lcz.maps.outputs import (
     write_areas,
     write_rasters,
 )
-from bp_lcz.maps.page import PAGE, Story, write_page
+from bp_lcz.maps.page import PAGE, Story, days_of, write_page
 from bp_lcz.maps.work import finished_rows, key_of, refuse_existing
 from bp_lcz.model.calibration import set_threshold
 from bp_lcz.model.checkpoint import Classifier, versions
@@ -135,6 +135,11 @@ class _Plan:
         """Smallest probability of a class in a cell's set."""
         coverage, calibration = self.options.set_coverage, self.classifier.description.calibration
         return None if coverage is None else set_threshold(calibration, coverage, self.name)
+
+    @property
+    def taken(self) -> list[tuple[str, str] | None]:
+        """First and last moment of each scene of Sentinel-2; None where they are unknown."""
+        return [file.taken for file in self.scene.findings.files if file.quantity == "reflectance"]
 
     @property
     def made(self) -> Made:
@@ -283,9 +288,7 @@ def _write(
         beside = set_beside(folder, plan.options.others, plan.classifier.description)
         report = _report(plan, reasons, lcz, beside)
         write_areas(folder / AREAS, [report.zones.get(zone.code, 0) for zone in ZONES], notice, beside.accuracy)
-        files = plan.scene.findings.files
-        taken = [file.taken for file in files if file.quantity == "reflectance"]
-        write_item(folder, plan.out.name, taken, plan.notices)
+        write_item(folder, plan.out.name, plan.taken, plan.notices)
         report.write(folder / REPORT)
         write_page(folder, true_colours(cells), _story(plan, beside))
         return report, beside.lines + write_exports(folder, plan.options.exports)
@@ -301,6 +304,7 @@ def _story(plan: _Plan, beside: Beside) -> Story:
     ]
     return Story(
         title=plan.out.name,
+        days=days_of(plan.taken),
         model=lines,
         notices=plan.notices,
         agreement=beside.agreement,

@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class Story:
 
     Attributes:
         title: name of the map.
+        days: on which its scenes were taken; empty where that is unknown.
         model: lines about the model.
         notices: sentences that a reader must know first.
         agreement: lines about agreement with another map.
@@ -65,6 +67,7 @@ class Story:
     """
 
     title: str
+    days: str = ""
     model: Sequence[str] = ()
     notices: Sequence[str] = ()
     agreement: Sequence[str] = ()
@@ -89,6 +92,29 @@ class _Cells:
     lcz: UInt8[np.ndarray, "row column"]
     reason: UInt8[np.ndarray, "row column"]
     ranked: UInt8[np.ndarray, "plane row column"]
+
+
+def days_of(taken: Sequence[tuple[str, str] | None]) -> str:
+    """The first and the last day of scenes, for people.
+
+    Args:
+        taken: first and last moment of each scene, as RFC 3339 has them; None where they are unknown.
+
+    Returns:
+        Nothing where one of them is unknown.
+
+    Example:
+        >>> days_of([("2020-03-02T10:10:29Z", "2020-03-02T10:10:29Z")])
+        '2 March 2020'
+        >>> days_of([("2020-03-02T10:10:29Z", "2020-05-06T10:10:29Z")])
+        '2 March 2020 to 6 May 2020'
+        >>> days_of([("2020-03-02T10:10:29Z", "2020-03-02T10:10:29Z"), None])
+        ''
+    """
+    moments = [datetime.fromisoformat(moment) for times in taken if times for moment in times]
+    if None in taken or not moments:
+        return ""
+    return " to ".join(dict.fromkeys(f"{day.day} {day:%B %Y}" for day in (min(moments), max(moments))))
 
 
 def write_page(folder: Path, true_colour: UInt8[np.ndarray, "line sample 3"], story: Story) -> Path:
