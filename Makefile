@@ -21,6 +21,9 @@ TESTS := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist 
 # Goes before `user = true` in a pip.conf, with which pip installs nothing here.
 export PIP_USER := 0
 
+# What pip says of each of some 250 packages; downloads of a megabyte or more, errors and retries stay.
+CHATTER := ^ *(Collecting|Requirement|Obtaining|Using cached|Looking|Preparing|Installing b|Checking|Getting|Building|Created|Stored|Successfully|Found|Attempting|Uninstalling|Not uninstalling|WARNING: Location|Downloading .*( kB|bytes|metadata))
+
 .DEFAULT_GOAL := help
 .PHONY: help install fuzz reproduce tables ablation ablation-template study leftout paper server mlflow server-stop worker deploy test \
   coverage test-all bench bench-growth docs release gpu lint format audit constraints clean
@@ -35,12 +38,15 @@ install: $(INSTALLED)  ## build the environment in .venv
 
 $(INSTALLED): pyproject.toml constraints.txt constraints-runtime.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or 3.12, or set PYTHON to one" >&2; exit 1; }
-	@echo "building $(VENV): some minutes, about 3 GB (6 with the libraries of a GPU)"
+	@echo "building $(VENV), some minutes, about 3 GB (6 with the libraries of a GPU): looking for the pinned packages"
+	@rm -f $@
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
+	@# A pipe has the status of its end, so the file tells whether pip has done its work.
+	@{ $(BIN)/python -m pip install --disable-pip-version-check --no-compile --progress-bar off -c constraints.txt -e '.[dev]' 2>&1 \
+	    && touch $@; } | sed -uE '/$(CHATTER)/d; s/^(Installing collected packages).*/\1/'; test -e $@
+	@echo "compiling them"
 	@# On all cores, which pip does on one. Some packages bring files that are no Python.
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
-	@touch $@
 
 reproduce: $(INSTALLED)  ## every stage, tables, figures, report, a registered model
 ifeq ($(strip $(DATASET)$(START)),)
@@ -57,6 +63,7 @@ endif
 
 # A matrix of profiles/ in a workspace of its own, then what it says of the paper's claims.
 define run_profile
+	@sed -n 's/^$@:.*## /$@: /p' $(firstword $(MAKEFILE_LIST))
 	@workspace=$$($(BIN)/bp-lcz workspace $@ --profile $@) && \
 	  $(BIN)/python -m flows.train_bp_lcz --workspace "$$workspace" && \
 	  echo && cd "$$workspace" && PYTHONPATH=src bp-lcz verify
@@ -65,10 +72,10 @@ endef
 tables: $(INSTALLED)  ## EB-CNN and ExViT, plain, bgp, bp-lcz, three seeds, on the demo data
 	$(call run_profile)
 
-ablation: $(INSTALLED)  ## each part and choice of the method by itself, three seeds, on the demo data
+ablation: $(INSTALLED)  ## each part and choice of the method by itself, three seeds, on the demo data; about 20 minutes on two cores
 	$(call run_profile)
 
-ablation-template: $(INSTALLED)  ## the same with another prompt template
+ablation-template: $(INSTALLED)  ## the same with another prompt template; about 4 minutes on two cores
 	$(call run_profile)
 
 study: $(INSTALLED)  ## what each part does, with controls, five seeds, large simulated data; about eleven hours on two cores

@@ -27,7 +27,7 @@ def install(folder: Path, pythons: dict[str, str], **environment: str) -> subpro
     for name, script in pythons.items():
         (folder / "bin" / name).write_text(script)
         (folder / "bin" / name).chmod(0o755)
-    for name in ("cp", "env", "mkdir", "touch"):
+    for name in ("cat", "cp", "env", "mkdir", "rm", "sed", "touch"):
         (folder / "bin" / name).symlink_to(shutil.which(name))
     for name in ("Makefile", "pyproject.toml", "constraints.txt", "constraints-runtime.txt"):
         shutil.copy(ROOT / name, folder)
@@ -59,6 +59,23 @@ def test_the_environment_is_made_by_a_python_that_is_there(tmp_path, pythons, ta
     assert made.endswith(f"{taken} -m venv .venv")
     assert installed.startswith(".venv/bin/python -m pip install ")
     assert (tmp_path / ".venv/.installed").exists()
+
+
+def test_what_pip_says_is_shown_in_short_and_its_failure_ends_the_installation(tmp_path):
+    output = """Collecting torch==2.13.0
+  Downloading torch-2.13.0.whl (900.1 MB)
+  Downloading six-1.17.0.whl (11 kB)
+WARNING: Location 'file:///wheels' is ignored: it is neither a file nor a directory.
+WARNING: Retrying (Retry(total=4)) after connection broken
+ERROR: Could not install packages"""
+    done = install(
+        tmp_path, {"python3.11": f"{PYTHON}test $2 = pip && cat >&2 <<END && exit 1\n{output}\nEND\nexit 0\n"}
+    )
+    assert done.returncode != 0
+    assert not (tmp_path / ".venv/.installed").exists()
+    first, *told = done.stdout.splitlines()
+    assert first.startswith("building .venv")
+    assert told == [output.splitlines()[1], *output.splitlines()[-2:]]
 
 
 def test_a_machine_without_python_is_told_which_to_install(tmp_path):
