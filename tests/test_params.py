@@ -61,7 +61,7 @@ def test_committed_parameters_are_valid() -> None:
         ("trials.eb_cnn-plain.backbone", "os", "trials.eb_cnn-plain.backbone", "'os'"),
         ("backbones", {"exvit": {}}, "backbones.eb_cnn", "missing"),
         ("trials", {}, "trials", 1),
-        ("trials", {"a b": {"backbone": "vit", "variant": "plain", "seed": 1}}, "trials.a b: String", "pattern"),
+        ("trials", {"a b": {"backbone": "vit", "variant": "plain", "seed": 1}}, "trials.a b", "eb_cnn-bp-lcz-s2"),
         ("backbones.exvit", None, "backbones.exvit", "mapping"),
         ("trials.eb_cnn-plain.variant", "bgpp", "trials.eb_cnn-plain.variant", "'plain'"),
         (
@@ -132,5 +132,5 @@ def test_a_trial_name_that_a_shell_would_read_is_refused(tmp_path: Path, name: s
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     content["trials"] = {name: {"backbone": "eb_cnn", "variant": "plain", "seed": 1}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
-    with refuses(tmp_path / "params.yaml", "trials", "pattern"):
+    with refuses(tmp_path / "params.yaml", "trials", "eb_cnn-bp-lcz-s2"):
         load_params(tmp_path / "params.yaml")

@@ -3,10 +3,11 @@
 Every knob of the project has its only documentation here and its only default in ``params.yaml``.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from bp_lcz.errors import UserError
 from bp_lcz.sections import Section, parse_section, read_sections
@@ -21,7 +22,17 @@ WORDINGS: tuple[Wording, ...] = ("names", "described")
 Tier = Literal["auto", "device", "pinned", "packed", "hdf5"]
 Code = Literal["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "A", "B", "C", "D", "E", "F", "G"]
 Share = Annotated[float, Field(ge=0, le=1)]
-TrialKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
+def _trial_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise ValueError(
+            "expected a name of letters, digits, _ and - that begins with a letter or digit, such as eb_cnn-bp-lcz-s2"
+        )
+    return name
+
+
+TrialKey = Annotated[str, AfterValidator(_trial_name)]
 """Name of a trial: a folder, a DVC stage and a word of a command line, so nothing that a shell would read."""
 
 PARAMS_FILE = Path("params.yaml")
