@@ -33,6 +33,11 @@ def test_each_trial_becomes_one_run_that_can_be_traced(workspace: FinishedWorksp
         "git_commit": workspace.commit,
         "git_dirty": "false",
     }.items() <= run.data.tags.items()
+    note = run.data.tags["mlflow.note.content"]
+    assert all(
+        fact in note
+        for fact in ("variant bp-lcz", "demo", "simulated data", f"{run.data.metrics['testing_oa']:.3f}"[1:])
+    )
     assert run.data.params["train.learning_rate"] == "0.002"
     assert run.data.params["variant"] == "bp-lcz"
     written = json.loads((workspace.folder / "outputs/evaluations/one-bp-lcz/evaluation.json").read_text())

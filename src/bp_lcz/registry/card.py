@@ -115,6 +115,25 @@ def model_card(
     return "\n".join(lines) + "\n"
 
 
+def run_note(evaluation: Evaluation) -> str:
+    """What MLflow shows above the numbers of a run, as Markdown: what was trained, on what, and how good it is."""
+    interval = evaluation.interval
+    numbers = [
+        f"{_METRICS[key]} {fraction(getattr(evaluation, key), 3)} ({_bounds(evaluation.intervals[key])})"
+        for key in ("oa", "kappa")
+    ]
+    return "\n\n".join(
+        [
+            f"Backbone {evaluation.backbone} as variant {evaluation.variant}, seed {evaluation.seed}, trained on "
+            f"{evaluation.dataset}: **{evaluation.heading}**. {evaluation.sentence}".rstrip(),
+            f"Testing split: {', '.join(numbers)}. In brackets are {interval.level:.0%} intervals by {interval.unit}. "
+            "One seed decides nothing between trials.",
+            "reports/index.html of the workspace compares all trials. Of the project, docs/method.md tells what the "
+            "variants are, and docs/statistics.md how the intervals are made.",
+        ]
+    )
+
+
 def _tried(model: ModelDescription, summary: GateSummary, places: Mapping[Split, Geo | None]) -> list[str]:
     """Levels, sensors and places, and what is in no split."""
     channels, level = model.channels, model.level

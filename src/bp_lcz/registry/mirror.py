@@ -15,6 +15,7 @@ from bp_lcz.files import file_sha256
 from bp_lcz.params import Params
 from bp_lcz.paths import EVALUATIONS, MODELS, REPORTS
 from bp_lcz.records import SCORES, Evaluation, Timings, TrialTags
+from bp_lcz.registry.card import run_note
 from bp_lcz.registry.connection import open_experiment, open_store
 from bp_lcz.registry.lineage import trial_tags
 from bp_lcz.registry.naming import model_name
@@ -125,8 +126,9 @@ def _make_run(
 
     model, evaluation = workspace / MODELS / trial, workspace / EVALUATIONS / trial
     timings = Timings.read(model / "timings.json")
+    evaluated = Evaluation.read(evaluation / "evaluation.json")
     metrics = [
-        *_evaluation_metrics(Evaluation.read(evaluation / "evaluation.json")),
+        *_evaluation_metrics(evaluated),
         *metrics_of({f"timing_{key}": value for key, value in timings if key != "format"}),
     ]
     predictions = evaluation / PREDICTIONS
@@ -134,7 +136,8 @@ def _make_run(
         raise UserError(predictions, "not found; run `dvc repro` first")
     # In the database: whoever changes the file in the artifact store is found out.
     digest = {"predictions_sha256": file_sha256(predictions)}
-    texts = tags.texts() | digest | {"mlflow.source.git.commit": tags.git_commit}
+    told = {"mlflow.source.git.commit": tags.git_commit, "mlflow.note.content": run_note(evaluated)}
+    texts = tags.texts() | digest | told
     live = _find_live(client, experiment, tags)
     run_id = live or start_run(client, experiment, params, trial, texts, timings.seconds)
     shown = {each.step for each in client.get_metric_history(run_id, "validation_kappa")} if live else set[int]()
