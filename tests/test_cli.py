@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from bp_lcz.cli import app
 from bp_lcz.errors import UsageError, UserError
 from tests.conftest import ROOT
+from tests.refusals import refuses
 
 STAGES = ("simulate", "validate", "pack", "prompts", "train", "evaluate", "report", "verify")
 
@@ -66,6 +67,30 @@ def test_settings_of_progress_bars_that_are_none_are_named(name: str, value: str
     result = bp_lcz("tile", "--s2", "none.tif", "--out", "none", **{name: value})
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
     assert name in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["aa", "--draws", "100", "--trials", "x", "--save"],
+        ["aa", "--draws", "100", "--figure"],
+        ["bench", "--rows", "gather", "--out"],
+        ["map", "model", "--s2", "s2.tif", "--out"],
+        ["predict", "model", "testing.h5", "--out"],
+        ["pretrained", "sen2lcz-mf", "--file", "weights.hdf5", "--out"],
+        ["split", "folder", "--out"],
+        ["tile", "--s2", "s2.tif", "--out"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("below", ["sub", "sub/sub"])
+def test_an_output_below_a_file_is_refused_before_anything_is_read(
+    arguments: list[str], below: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / below
+    with refuses(out, tmp_path / "file"):
+        CliRunner().invoke(app, [*arguments, str(out)], catch_exceptions=False)
 
 
 @pytest.mark.parametrize("command", [*STAGES, *OTHERS])

@@ -129,6 +129,17 @@ def try_lock(descriptor: int, file: Path) -> bool:
         ) from None
 
 
+def refuse_below_file(target: Path) -> None:
+    """Tell at the beginning what `staged_folder` would tell when all is computed.
+
+    Raises:
+        UserError: if one of the folders in which ``target`` is to be made is a file.
+    """
+    above = next(place for place in target.absolute().parents if os.path.lexists(place))
+    if not os.path.isdir(above):  # noqa: PTH112 - Path's own fails where a name is too long
+        raise UserError(target, f"cannot be written: {above} is no folder")
+
+
 @contextmanager
 def _staging(target: Path, is_folder: bool) -> Iterator[Path]:
     """A scratch folder beside ``target``, locked as long as this process lives, however it ends."""

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from bp_lcz.cli.shown import to_make
 from bp_lcz.errors import UserError
 
 commands = typer.Typer()
@@ -16,13 +17,17 @@ commands = typer.Typer()
 
 @commands.command()
 def bench(
-    rows: Annotated[list[str] | None, typer.Option(help="Row to measure; repeat for more. All without.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes: shows that the rows run.")] = False,
-    large: Annotated[bool, typer.Option("--large", help="Also rows on files larger than memory.")] = False,
-    growth: Annotated[bool, typer.Option("--growth", help="Growth of cost with size instead of the rows.")] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; all cores without.")] = None,
-    out: Annotated[Path | None, typer.Option(help="File of the results, instead of benchmarks/results/...")] = None,
-    show: Annotated[bool, typer.Option("--show", help="Print the latest committed results, measure nothing.")] = False,
+    rows: Annotated[list[str] | None, typer.Option(help="Row to measure. Repeatable. Default: all rows.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Use tiny sizes, which only show that the rows run.")] = False,
+    large: Annotated[bool, typer.Option("--large", help="Measure the rows on files larger than memory, too.")] = False,
+    growth: Annotated[
+        bool, typer.Option("--growth", help="Measure how cost grows with size, instead of the rows.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch. Default: all cores.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=to_make, help="File for the results. Default: one in benchmarks/results.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the latest committed results; measure nothing.")] = False,
 ) -> None:
     """Measure speed against peers and against the machine's limits, with a goal and a verdict for each row.
 
@@ -53,14 +58,16 @@ def bench(
 @commands.command()
 def workspace(
     name: Annotated[str, typer.Argument(help="Name of the folder under .workspaces.")],
-    profile: Annotated[str | None, typer.Option(help="A file of profiles/, merged into params.yaml.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Name of a file in profiles/, which is merged into params.yaml.")
+    ] = None,
     dataset: Annotated[
-        Path | None, typer.Option(help="Folder with So2Sat files to run on instead of the demo data.")
+        Path | None, typer.Option(help="Folder of So2Sat files to run on. Default: the demo data.")
     ] = None,
     start: Annotated[
         str | None,
         typer.Option(
-            help="Model that training begins with: folder of a checkpoint, models:/<name>@<alias>, sen2lcz-mf."
+            help="Model that training begins with: folder of a checkpoint, models:/<name>@<alias>, or sen2lcz-mf."
         ),
     ] = None,
 ) -> None:

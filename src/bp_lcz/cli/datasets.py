@@ -6,34 +6,34 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bp_lcz.bands import SCL_UNUSABLE
-from bp_lcz.cli.shown import AsJson, show
+from bp_lcz.cli.shown import AsJson, show, to_make
 from bp_lcz.errors import UserError
 
 if TYPE_CHECKING:
     from bp_lcz.scenes.scene import SceneOptions
 
 commands = typer.Typer()
-Gap = Annotated[float, typer.Option(help="Distance between splits in m.")]
+Gap = Annotated[float, typer.Option(help="Least distance between patches of two splits, in m.")]
 Shares = Annotated[tuple[float, float, float], typer.Option(help="Shares of training, validation and testing.")]
 
 
 @commands.command()
 def split(
     folders: Annotated[list[Path], typer.Argument(help="Folders with files of patches and their _geo.h5.")],
-    out: Annotated[Path, typer.Option(help="Folder to make.")],
-    by: Annotated[str, typer.Option(help="What stays together: city or block.")] = "block",
+    out: Annotated[Path, typer.Option(callback=to_make, help="Folder to make.")],
+    by: Annotated[str, typer.Option(help="What stays in one split as a whole: city or block.")] = "block",
     block_size: Annotated[
-        float | None, typer.Option(help="Side of a block in m; without it a sixth of the largest city, 640 to 5000.")
+        float | None, typer.Option(help="Side of a block in m. Default: a sixth of the largest city, 640 to 5000.")
     ] = None,
     gap: Gap = 320.0,
     shares: Shares = (0.7, 0.1, 0.2),
-    seed: Annotated[int, typer.Option(min=0, help="Of the order in which cities or blocks are dealt out.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the order in which cities or blocks go to the splits.")] = 1,
     testing: Annotated[
         list[str] | None,
-        typer.Option(help="File in the folders whose patches are all testing; others make the rest. Repeated."),
+        typer.Option(help="File in the folders whose patches all go to testing; the others make the rest. Repeatable."),
     ] = None,
 ) -> None:
-    """Divide patches with geo files into splits that do not show the same ground.
+    """Divide patches with geo files into three splits, no two of which show the same ground.
 
     Example: bp-lcz split /data/berlin /data/paris --out /data/mine --by block --shares 0.7 0.1 0.2
 
@@ -47,33 +47,38 @@ def split(
 S2 = Annotated[
     list[Path],
     typer.Option(
-        help="Sentinel-2: raster, .SAFE folder or zip, folder of one file a band, STAC item. Repeated: a mosaic, "
-        "later ones fill gaps."
+        help="Sentinel-2 scene: a raster, a .SAFE folder or zip, a folder with one file per band, or a STAC item. "
+        "Repeatable: later scenes fill the gaps of earlier ones."
     ),
 ]
 S1 = Annotated[
-    list[Path] | None, typer.Option(help="Sentinel-1, likewise: VV and VH in one file or two, or So2Sat's channels.")
+    list[Path] | None,
+    typer.Option(
+        help="Sentinel-1 scene in the same forms: VV and VH in one file or two, or So2Sat's channels. Repeatable."
+    ),
 ]
-S2Level = Annotated[str | None, typer.Option(help="L1C or L2A; without it, it is looked for.")]
-S2Units = Annotated[str, typer.Option(help="auto, dn or reflectance.")]
+S2Level = Annotated[str | None, typer.Option(help="Level of Sentinel-2, L1C or L2A. Default: what the files tell.")]
+S2Units = Annotated[str, typer.Option(help="Units of Sentinel-2: auto, dn or reflectance.")]
 S2Offset = Annotated[
-    float | None, typer.Option(help="To take off, in digital numbers: 0 or 1000; without it, it is looked for.")
+    float | None, typer.Option(help="Offset to subtract from digital numbers, 0 or 1000. Default: what the files tell.")
 ]
-S2Bands = Annotated[str | None, typer.Option(help="Names in stored order, such as B02,B03,...")]
-S1Units = Annotated[str, typer.Option(help="auto, db, linear or amplitude, which is squared.")]
-S1Bands = Annotated[str | None, typer.Option(help="Names in stored order, such as VH,VV.")]
-S1Filter = Annotated[str, typer.Option(help="none or lee (7 x 7 pixels), of two intensities.")]
-Mask = Annotated[Path | None, typer.Option(help="Raster whose pixels of some values are left out, such as SCL.")]
+S2Bands = Annotated[str | None, typer.Option(help="Bands of Sentinel-2 in stored order, such as B02,B03,...")]
+S1Units = Annotated[str, typer.Option(help="Units of Sentinel-1: auto, db, linear, or amplitude, which is squared.")]
+S1Bands = Annotated[str | None, typer.Option(help="Bands of Sentinel-1 in stored order, such as VH,VV.")]
+S1Filter = Annotated[str, typer.Option(help="Filter of two intensities of Sentinel-1: none or lee (7 x 7 pixels).")]
+Mask = Annotated[Path | None, typer.Option(help="Raster, such as SCL, that tells which pixels to leave out.")]
 MaskValues = Annotated[
     str | None,
     typer.Option(
-        help=f"Those values; without it {','.join(map(str, SCL_UNUSABLE))}. Where the mask knows nothing counts as 0."
+        help=f"Values of the mask to leave out. Default: {','.join(map(str, SCL_UNUSABLE))}. No data counts as 0."
     ),
 ]
-Area = Annotated[str | None, typer.Option(help="File of polygons, or W,S,E,N in degrees, to which scenes are cut.")]
+Area = Annotated[
+    str | None, typer.Option(help="Area to which the scenes are cut: a file of polygons, or W,S,E,N in degrees.")
+]
 Crs = Annotated[
     str | None,
-    typer.Option(help="Of the grid, such as EPSG:32633; without it that of the first file, or its UTM zone."),
+    typer.Option(help="Projection of the grid, such as EPSG:32633. Default: that of the first file, or its UTM zone."),
 ]
 
 
@@ -99,30 +104,35 @@ def scene_options(
 @commands.command()
 def tile(
     s2: S2,
-    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    out: Annotated[Path, typer.Option(callback=to_make, help="Folder to make.")],
     s1: S1 = None,
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="Local climate zones: GeoTIFF of one band or one called lcz, or polygons (GeoJSON, GeoPackage, "
-            "Shapefile, KML, KMZ ...); without it no labels."
+            help="Local climate zones: a GeoTIFF of one band or with a band called lcz, or polygons (GeoJSON, "
+            "GeoPackage, Shapefile, KML, KMZ ...). Default: the patches get no labels."
         ),
     ] = None,
     label_map: Annotated[
         Path | None,
-        typer.Option(help='JSON from other values of a raster, or names of polygons, to codes, {"1": "G", "9": null}.'),
+        typer.Option(help='JSON file that maps other raster values or polygon names to codes: {"1": "G", "9": null}.'),
     ] = None,
     field: Annotated[
-        str | None, typer.Option(help="Of polygons, that holds their zones; without it, it is looked for.")
+        str | None, typer.Option(help="Field that holds the zones of the polygons. Default: found by its content.")
     ] = None,
     overlaps: Annotated[
-        str, typer.Option(help="Of polygons of different zones: refuse them, or leave-out the ground they share.")
+        str,
+        typer.Option(help="Where polygons of different zones overlap: refuse them, or leave-out the shared ground."),
     ] = "refuse",
-    city: Annotated[str | None, typer.Option(help="Name in the geo file; without it that of the folder.")] = None,
-    stride: Annotated[int, typer.Option(help="Between neighbouring patches, in m.")] = 100,
+    city: Annotated[
+        str | None, typer.Option(help="Name of the city in the geo file. Default: the name of the folder.")
+    ] = None,
+    stride: Annotated[int, typer.Option(help="Distance between neighbouring patches, in m.")] = 100,
     min_share: Annotated[
         float | None,
-        typer.Option(help="Of the 100 m cell in a patch's middle for its class in a raster; without it .5."),
+        typer.Option(
+            help="Least share that the class of a patch has in its middle cell of 100 m, for a raster. Default: 0.5."
+        ),
     ] = None,
     s2_level: S2Level = None,
     s2_units: S2Units = "auto",
@@ -137,7 +147,9 @@ def tile(
     crs: Crs = None,
     by: Annotated[
         str | None,
-        typer.Option("--split", help="block of a raster, polygon of polygons, or none: all patches in one file."),
+        typer.Option(
+            "--split", help="What stays in one split as a whole: block (for a raster) or polygon; none makes one file."
+        ),
     ] = None,
     block_size: Annotated[float | None, typer.Option(help="See `bp-lcz split`.")] = None,
     gap: Gap = 320.0,
@@ -206,23 +218,25 @@ def releases(as_json: AsJson = False) -> None:
 
 @commands.command()
 def download(
-    release: Annotated[str | None, typer.Argument(help="A name of `bp-lcz releases`; default so2sat-v2.")] = None,
+    release: Annotated[
+        str | None, typer.Argument(help="Release, by its name in `bp-lcz releases`. Default: so2sat-v2.")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the files; default data/so2sat, data/so2sat-v3-... for v3.")
+        Path | None, typer.Option(help="Folder for the files. Default: data/so2sat; for v3 data/so2sat-v3-...")
     ] = None,
     mirror: Annotated[
         list[str] | None,
-        typer.Option(help="Folder on an ftp, http, https or rsync server that holds the files; may be repeated."),
+        typer.Option(help="Folder on an ftp, http, https or rsync server that holds the files. Repeatable."),
     ] = None,
     release_file: Annotated[
-        Path | None, typer.Option(help="A release of your own as JSON (docs/data.md) instead of a published one.")
+        Path | None, typer.Option(help="Release of your own, as JSON (docs/data.md), instead of a published one.")
     ] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Download nothing; check the files that are there.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the files that are there; download nothing.")] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Remove files of these names that are not those of the release.")
+        bool, typer.Option("--replace", help="Replace files that have the names of the release but other contents.")
     ] = False,
 ) -> None:
-    """Download a release, verified by size and md5; run again after any failure, it goes on where it stopped.
+    """Download a release and verify its sizes and md5. After any failure run it again: it goes on where it stopped.
 
     Example: bp-lcz download
 

@@ -22,7 +22,7 @@ from bp_lcz.cli.datasets import (
     S2Units,
     scene_options,
 )
-from bp_lcz.cli.shown import AsJson, show
+from bp_lcz.cli.shown import AsJson, show, to_make
 from bp_lcz.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,10 +35,12 @@ commands = typer.Typer()
 @commands.command("map")
 def make(
     model: Annotated[
-        str, typer.Argument(help="Folder of a checkpoint, models:/<name>@<alias>, or sen2lcz-mf, which is downloaded.")
+        str, typer.Argument(help="Model: folder of a checkpoint, models:/<name>@<alias>, or sen2lcz-mf (downloaded).")
     ],
     s2: S2,
-    out: Annotated[Path | None, typer.Option(help="Folder to make; --dry-run does without.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=to_make, help="Folder to make. Not needed with --dry-run.")
+    ] = None,
     s1: S1 = None,
     s2_level: S2Level = None,
     s2_units: S2Units = "auto",
@@ -54,40 +56,52 @@ def make(
     other_level: Annotated[
         bool, typer.Option("--other-level", help="Map scenes of another level (L1C, L2A) than the model takes.")
     ] = False,
-    over: Annotated[str, typer.Option("--filter", help="none, majority (3 x 3 cells) or wudapt (Gaussian).")] = "none",
+    over: Annotated[
+        str, typer.Option("--filter", help="Filter of the map: none, majority (3 x 3 cells) or wudapt (Gaussian).")
+    ] = "none",
     reference: Annotated[
-        Path | None, typer.Option(help="Polygons or raster of zones that are known, to tell how right the map is.")
+        Path | None, typer.Option(help="Known zones, as polygons or raster: the map is checked against them.")
     ] = None,
-    field: Annotated[str | None, typer.Option(help="Of the polygons, that holds their zones.")] = None,
-    label_map: Annotated[Path | None, typer.Option(help="JSON from other names of polygons to zones.")] = None,
+    field: Annotated[
+        str | None, typer.Option(help="Field that holds the zones of the polygons of --reference.")
+    ] = None,
+    label_map: Annotated[
+        Path | None, typer.Option(help="JSON file that maps other polygon names of --reference to zones.")
+    ] = None,
     overlaps: Annotated[
         Literal["refuse", "leave-out"],
-        typer.Option(help="Ground on which polygons contradict each other: refuse, or leave it out."),
+        typer.Option(
+            help="Where polygons of --reference contradict each other: refuse them, or leave-out that ground."
+        ),
     ] = "refuse",
     trained_on: Annotated[
-        Path | None, typer.Option(help="Folder of the data set of the model, to tell which of them it was trained on.")
+        Path | None,
+        typer.Option(help="Data set of the model: tells which cells of --reference the model was trained on."),
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="Another map of zones, or the folder of one of ours, to compare this one with.")
+        Path | None,
+        typer.Option(help="Map to compare with: a raster of zones, or the folder of a map made by `bp-lcz map`."),
     ] = None,
-    compare: Annotated[Path | None, typer.Option(help="Folder of a map of ours of another date: what changed.")] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Folder of a map of another date made by `bp-lcz map`: tells what changed.")
+    ] = None,
     same_year: Annotated[
         Path | None,
-        typer.Option(help="Folder of a second map of ours of the year of this one: how much of it is noise."),
+        typer.Option(help="Folder of a second map of the same year: tells how much of that change is noise."),
     ] = None,
-    export: Annotated[str, typer.Option(help="Forms for other tools: wudapt, wrf, umep, with commas.")] = "",
+    export: Annotated[str, typer.Option(help="Files for other tools: wudapt, wrf, umep, separated by commas.")] = "",
     set_coverage: Annotated[
         float | None,
         typer.Option(
-            help="Band in quality.tif: size of a set of classes that holds the true one so often, .50 to .99."
+            help="Adds a band to quality.tif: how many classes it takes to hold the true one this often, 0.50 to 0.99."
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what the map would be and how long it takes; write nothing.")
+        bool, typer.Option("--dry-run", help="Say what the map would be and how long it would take; write nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a map of local climate zones from the scenes of a city; a killed run goes on where it was.
+    """Make a map of local climate zones from the scenes of a city. A killed run goes on when run again.
 
     As JSON it prints the map's report.json or, with --dry-run, what the map would be.
 
@@ -123,7 +137,7 @@ def make(
     others = Others(reference, Reading(field, label_map, overlaps), trained_on, against, compare, same_year)
     options = MapOptions(scene, over, export_names(export), others, other_level, set_coverage)
     if out is None and not dry_run:
-        raise UsageError("--out", "name the folder to make; --dry-run does without")
+        raise UsageError("--out", "name the folder to make, or use --dry-run, which makes none")
     classifier, name = load_model(Path.cwd(), model)
     tell = partial(typer.echo, err=as_json)  # so that JSON stands alone on standard output
     found: Forecast | MapReport

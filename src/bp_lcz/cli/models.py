@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bp_lcz.cli.shown import AsJson, show
+from bp_lcz.cli.shown import AsJson, show, to_make
 from bp_lcz.errors import UsageError, UserError
 from bp_lcz.params import load_params
 
@@ -14,7 +14,7 @@ commands = typer.Typer()
 registry = commands.command(rich_help_panel="Registered models")
 ModelName = Annotated[
     str | None,
-    typer.Argument(metavar="[NAME]", help="Registered model; by default that of params.yaml's data set."),
+    typer.Argument(metavar="[NAME]", help="Registered model. Default: that of the data set in params.yaml."),
 ]
 
 
@@ -39,20 +39,25 @@ def models(name: ModelName = None, as_json: AsJson = False) -> None:
 @registry
 def promote(
     name: ModelName = None,
-    version: Annotated[int | None, typer.Option(help="Version to promote; by default @challenger.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide, and change nothing.")] = False,
+    version: Annotated[int | None, typer.Option(help="Version to promote. Default: @challenger.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide, but change nothing.")] = False,
     own_map: Annotated[
-        Path | None, typer.Option("--map", help="Folder of a map that the version made, to decide by maps of a city.")
+        Path | None,
+        typer.Option(
+            "--map",
+            help="Folder of a map made by this version: decides by maps of a city instead of the testing split.",
+        ),
     ] = None,
     champion_map: Annotated[
-        Path | None, typer.Option(help="Folder of the champion's map of the same scenes, with --map.")
+        Path | None, typer.Option(help="With --map: folder of the champion's map of the same scenes.")
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(help="Zones that neither was trained on, a raster or polygons, with --map.")
+        Path | None,
+        typer.Option(help="With --map: known zones, as raster or polygons, that neither model was trained on."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a version the champion if it exceeds the floor and surely leads the champion; else say why not.
+    """Make a version the champion if it exceeds the floor and surely leads the present champion; else say why not.
 
     Example: bp-lcz promote bp-lcz-demo --dry-run
 
@@ -65,7 +70,7 @@ def promote(
         from bp_lcz.maps.contest import contest
 
         if len(given) < 3:
-            raise UsageError("--map", "decides together with --champion-map and --reference; give all three or none")
+            raise UsageError("--map", "needs --champion-map and --reference beside it; give all three or none")
         settings = load_params().evaluate
         maps = contest(*given, samples=settings.bootstrap_samples, seed=settings.seed)
     decision = promote_version(Path.cwd(), _model_name(name), version, dry_run, maps)
@@ -92,14 +97,14 @@ def serve(
         str | None,
         typer.Argument(
             metavar="[MODEL]",
-            help="Name of a registered model, by default that of params.yaml's data set; or, as of `predict`, "
-            "models:/<name>/<version> or the folder of a checkpoint (with a slash in it, such as ./model).",
+            help="Name of a registered model (default: that of the data set in params.yaml), "
+            "models:/<name>/<version>, or the folder of a checkpoint, written with a slash, such as ./model.",
         ),
     ] = None,
-    alias: Annotated[str, typer.Option(help="Of the version to serve, with a name.")] = "champion",
+    alias: Annotated[str, typer.Option(help="Alias of the version to serve, where MODEL is a name.")] = "champion",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 5001,
-    max_body: Annotated[int, typer.Option(min=1, help="MiB that a request may have.")] = 64,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")] = 5001,
+    max_body: Annotated[int, typer.Option(min=1, help="Largest request, in MiB.")] = 64,
 ) -> None:
     """Serve a model over HTTP until interrupted.
 
@@ -119,12 +124,12 @@ def serve(
 
 @registry
 def predict(
-    model: Annotated[str, typer.Argument(help="Folder of a checkpoint, or models:/<name>@<alias>.")],
+    model: Annotated[str, typer.Argument(help="Model: folder of a checkpoint, or models:/<name>@<alias>.")],
     file: Annotated[Path, typer.Argument(help="HDF5 file with sen1 and sen2 as So2Sat stores them.")],
-    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    out: Annotated[Path, typer.Option(callback=to_make, help="Parquet file to write.")],
     as_json: AsJson = False,
 ) -> None:
-    """Class probabilities of every patch of a file; labels are not needed.
+    """Predict the class probabilities of every patch of a file. The file needs no labels.
 
     Example: bp-lcz predict models:/bp-lcz-demo@champion data/demo/testing.h5 --out predictions.parquet
     """

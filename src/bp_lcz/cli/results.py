@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bp_lcz.cli.shown import AsJson, show
+from bp_lcz.cli.shown import AsJson, show, to_make
 from bp_lcz.errors import UsageError, UserError
 from bp_lcz.paths import DEMO
 
@@ -14,7 +14,7 @@ commands = typer.Typer()
 
 @commands.command("bytes")
 def same_bytes(as_json: AsJson = False) -> None:
-    """Count the stages whose outputs are, byte for byte, those of the committed dvc.lock, and name the others.
+    """Count the stages whose outputs have the bytes that the committed dvc.lock records, and name the others.
 
     Example: bp-lcz bytes
     """
@@ -27,7 +27,8 @@ def same_bytes(as_json: AsJson = False) -> None:
 @commands.command()
 def score(
     file: Annotated[
-        Path, typer.Argument(help="NumPy .npz file with y_true and y_pred, classes 1..17, or what `predict` writes.")
+        Path,
+        typer.Argument(help="NumPy .npz file with y_true and y_pred (classes 1..17), or a file that `predict` wrote."),
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -45,7 +46,7 @@ def score(
 
 @commands.command()
 def choose(as_json: AsJson = False) -> None:
-    """Say which setting of bp-lcz the rule of docs/study.md makes the default, on the validation split of this run.
+    """Apply the rule of docs/study.md to the validation split of this run: which setting of bp-lcz is the default?
 
     Example: bp-lcz choose
     """
@@ -64,18 +65,20 @@ def choose(as_json: AsJson = False) -> None:
 @commands.command()
 def aa(
     table: Annotated[
-        Path, typer.Argument(help="Patches that each seed of one procedure has right in each city, a CSV file.")
+        Path, typer.Argument(help="CSV file: how many patches each seed of one procedure has right in each city.")
     ] = Path("docs/seeds.csv"),
     trials: Annotated[
-        str | None, typer.Option(help="Instead of a file: trials of this run that differ in the seed alone.")
+        str | None, typer.Option(help="Trials of this run that differ in nothing but the seed, instead of a file.")
     ] = None,
-    save: Annotated[Path | None, typer.Option(help="Write the table of --trials to this CSV file.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw the power as PNG.")] = None,
-    draws: Annotated[int, typer.Option(min=100, max=100_000, help="Pairs for each rate.")] = 4000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the drawing; equal seeds give equal tables.")] = 1,
+    save: Annotated[
+        Path | None, typer.Option(callback=to_make, help="Write the table of --trials to this CSV file.")
+    ] = None,
+    figure: Annotated[Path | None, typer.Option(callback=to_make, help="Draw the power into this PNG file.")] = None,
+    draws: Annotated[int, typer.Option(min=100, max=100_000, help="Pairs that are drawn for each rate.")] = 4000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawing; equal seeds give equal tables.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Test the intervals: how often they tell a procedure from itself, and how often they see a true lead.
+    """Test the intervals: how often they wrongly tell a procedure from itself, and how often they find a true lead.
 
     Example: bp-lcz aa
 
@@ -103,12 +106,14 @@ def aa(
 
 @commands.command()
 def pretrained(
-    name: Annotated[str, typer.Argument(help="sen2lcz-mf: Sen2LCZ-MF of Qiu et al. 2020, Sentinel-2 L1C alone.")],
-    out: Annotated[Path, typer.Option(help="Folder to make: a checkpoint of this project.")],
-    url: Annotated[str | None, typer.Option(help="Another address of the same file.")] = None,
+    name: Annotated[
+        str, typer.Argument(help="sen2lcz-mf: the Sen2LCZ-MF of Qiu et al. 2020, which takes Sentinel-2 L1C alone.")
+    ],
+    out: Annotated[Path, typer.Option(callback=to_make, help="Folder to make, a checkpoint of this project.")],
+    url: Annotated[str | None, typer.Option(help="Other address of the same file.")] = None,
     file: Annotated[Path | None, typer.Option(help="The same file on this machine; nothing is downloaded.")] = None,
 ) -> None:
-    """Turn published weights, trained on real So2Sat, into a checkpoint, and print its path.
+    """Turn published weights, which were trained on real So2Sat, into a checkpoint, and print its path.
 
     Example: bp-lcz pretrained sen2lcz-mf --out models/sen2lcz-mf
     """
@@ -125,10 +130,10 @@ def prove(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prove that data are So2Sat LCZ42 v2 as it is read here: the published Sen2LCZ-MF must give its known numbers.
+    """Prove that data are So2Sat LCZ42 v2 and are read right: the published Sen2LCZ-MF must reach its known numbers.
 
-    Other numbers end with status 1. Of other testing splits nothing is known: then it says that there is no proof (as
-    JSON: null).
+    If it reaches other numbers, the command ends with status 1. For any other testing split no numbers are known: then
+    the command says that there is no proof (as JSON: null).
 
     Example: bp-lcz prove data/so2sat
 
@@ -144,13 +149,15 @@ def prove(
 def judge(
     weights: Annotated[Path, typer.Argument(help="Keras weights of Sen2LCZ-MF, an HDF5 file.")],
     dataset: Annotated[Path, typer.Option(help="Simulated data set to judge.")] = DEMO,
-    model: Annotated[Path | None, typer.Option(help="Trained trial to compare on real patches.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Trained trial to compare with it on the patches of --real.")
+    ] = None,
     real: Annotated[Path | None, typer.Option(help="Folder of real patches, for --model.")] = None,
 ) -> None:
-    """How real the simulation is to a network that was trained on real So2Sat.
+    """Judge the simulation by a network that was trained on real So2Sat.
 
-    With --model and --real: how often a trial that was trained on simulated patches agrees with that network on real
-    ones.
+    With --model and --real it tells how often a trial that was trained on simulated patches agrees with that network
+    on real ones.
 
     Example: bp-lcz judge sen2lcz.hdf5
 

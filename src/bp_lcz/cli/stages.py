@@ -31,9 +31,9 @@ def simulate() -> None:
 
 @stage
 def validate() -> None:
-    """Check the data set of params.yaml; stop with the failed expectation and the first offending patches.
+    """Check the data set of params.yaml. If an expectation fails, stop and name it and the first patches at fault.
 
-    Patches of your own: make a workspace whose params.yaml names their folder, and validate there.
+    To check patches of your own, make a workspace whose params.yaml names their folder, and validate there.
 
     Example: bp-lcz validate
 
@@ -62,7 +62,7 @@ def prompts() -> None:
 
 @stage
 def train(trial: TrialName) -> None:
-    """Train one trial; resumes by itself where a killed run of the same inputs stopped.
+    """Train one trial. After a kill run it again: it goes on where the run of the same inputs stopped.
 
     Example: bp-lcz train eb_cnn-bp-lcz
     """
@@ -71,7 +71,7 @@ def train(trial: TrialName) -> None:
 
 @stage
 def evaluate(trial: TrialName) -> None:
-    """Metrics of one trained trial on the testing split.
+    """Evaluate one trained trial on the testing split.
 
     Example: bp-lcz evaluate eb_cnn-bp-lcz
     """
@@ -89,7 +89,7 @@ def report() -> None:
 
 @stage
 def verify(as_json: AsJson = False) -> None:
-    """Print each claim of paper.yaml with what this run's trials say of it; fail if a comparable one fails.
+    """Print each claim of paper.yaml and what the trials of this run say of it; fail if a comparable claim fails.
 
     Example: bp-lcz verify
     """
