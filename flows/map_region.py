@@ -185,12 +185,18 @@ def main() -> None:
         epilog="Example: python -m flows.map_region --tiles /data/tiles --model models/sen2lcz-mf --out /data/region",
     )
     parser.add_argument("--tiles", type=Path, required=True, help="folder of scenes; each entry is one tile")
-    parser.add_argument("--model", required=True, help="a checkpoint's folder, or models:/<name>@<alias>")
-    parser.add_argument("--out", help="folder, or s3://bucket/prefix (default: <tiles>-lcz beside the tiles)")
+    parser.add_argument("--model", required=True, help="folder of a checkpoint, or models:/<name>@<alias>")
+    parser.add_argument(
+        "--out", help="folder or s3://bucket/prefix for the maps (default: <tiles>-lcz beside the tiles)"
+    )
     parser.add_argument("--workers", action="store_true", help="give the tiles to the workers of bp-lcz-trials")
-    parser.add_argument("--s2-level", choices=["L1C", "L2A"], help="of all scenes, where the files do not tell it")
+    parser.add_argument(
+        "--s2-level", choices=["L1C", "L2A"], help="level of all scenes, where the files do not tell it"
+    )
     parser.add_argument("--other-level", action="store_true", help="map scenes of another level than the model takes")
-    parser.add_argument("--filter", default="none", help="none, majority (3 x 3 cells) or wudapt (Gaussian)")
+    parser.add_argument(
+        "--filter", default="none", help="filter of the maps: none, majority (3 x 3 cells) or wudapt (Gaussian)"
+    )
     parser.add_argument("--verbose", action="store_true", help="show the whole log instead of a line for each tile")
     options = vars(parser.parse_args())
     verbose = options.pop("verbose")

@@ -157,8 +157,8 @@ def main() -> None:
         epilog="Example: PREFECT_API_URL=http://127.0.0.1:4200/api python -m flows.operate deploy",
     )
     parser.add_argument("command", choices=["worker", "deploy"])
-    parser.add_argument("--name", default=f"{os.uname().nodename}-{Path(CHECKOUT).name}", help="of the worker")
-    parser.add_argument("--pool", choices=POOLS, default=POOLS[0], help=f"of the worker (default: {POOLS[0]})")
+    parser.add_argument("--name", default=f"{os.uname().nodename}-{Path(CHECKOUT).name}", help="name of the worker")
+    parser.add_argument("--pool", choices=POOLS, default=POOLS[0], help=f"pool of the worker (default: {POOLS[0]})")
     parser.add_argument("--limit", type=int, help="flow runs that the worker takes at once (default: no limit)")
     parser.add_argument("--wait", type=float, default=60, help="seconds to wait for the server (default: 60)")
     arguments = parser.parse_args()

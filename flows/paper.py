@@ -206,8 +206,12 @@ def main() -> None:
         epilog="Example: python -m flows.paper --dataset /disk/so2sat",
     )
     parser.add_argument("--dataset", type=Path, help="folder that has the data (default: data/so2sat, brought there)")
-    parser.add_argument("--weights", type=Path, help="published weights of Sen2LCZ-MF, where GitHub is out of reach")
-    parser.add_argument("--mirror", action="append", default=[], help="of the data, instead of their own; repeated")
+    parser.add_argument(
+        "--weights", type=Path, help="file with the published weights of Sen2LCZ-MF, where GitHub is out of reach"
+    )
+    parser.add_argument(
+        "--mirror", action="append", default=[], help="mirror of the data instead of the published ones; repeatable"
+    )
     parser.add_argument("--concurrency", type=int, default=2, help="stages side by side on one device (default: 2)")
     parser.add_argument("--verbose", action="store_true", help="show the whole log instead of a line for each stage")
     arguments = parser.parse_args()

@@ -71,7 +71,7 @@ def train_matrix(
         params = load_params(workspace / PARAMS_FILE)
         changed = git(workspace, "status", "--porcelain", "--", *_CODE)
         if changed:
-            raise UserError(workspace, "uncommitted changes of code; workers run that of a commit")
+            raise UserError(workspace, "has uncommitted changes of code, and workers run committed code alone")
         with only_run(workspace):
             graph, current = stage_graph(workspace, TARGET)
             inputs = graph[f"train@{next(iter(params.trials))}"]

@@ -313,7 +313,7 @@ def test_a_level_that_the_model_does_not_take_is_refused_unless_told_and_then_sa
     scene = {"s2": write_tif(tmp_path / "s2.tif", optical(52, 12), names=names)}
     with pytest.raises(UserError, match="L2A") as refused:
         make_map(network, "small", options_of(scene), tmp_path / "berlin", print)
-    assert refused.value.where == "--s2"
+    assert refused.value.where == str(scene["s2"])
     report = make_map(network, "small", options_of(scene, other_level=True), tmp_path / "berlin", print)
     assert any("L2A" in notice for notice in report.notices)
     for name in ("areas.csv", "item.json", "map.html", "report.json"):
@@ -425,4 +425,6 @@ def test_a_map_that_is_held_against_a_reference_tells_how_right_it_is_wherever_i
     areas = list(csv.DictReader((out / "areas.csv").open()))
     known_km2 = sum(float(row["km2_adjusted"] or 0) for row in areas)
     assert known_km2 + found.unadjusted_km2 == pytest.approx((lcz > 0).sum() / 100, abs=0.1)
-    assert found.reference in (out / "map.html").read_text()
+    page = (out / "map.html").read_text()
+    assert found.reference in page
+    assert "Nobody has checked" not in page

@@ -47,7 +47,7 @@ def accuracy_of(
     """
     both = (reference.zones >= 0) & (lcz > 0)
     if not both.any():
-        raise UserError(reference.name, "has no zone in any cell that the map has one in")
+        raise UserError(reference.name, "has no zone in any cell that has a zone on the map")
     zones, mapped, unit = reference.zones[both], lcz[both].astype(np.int64) - 1, reference.unit[both]
     confusions = confusions_of(zones, mapped, unit)
     total = confusions.sum(axis=0)
@@ -93,14 +93,14 @@ def accuracy_of(
 def told(found: Accuracy) -> list[str]:
     """An accuracy in lines, the last of which says how to read it."""
     band = f", band {found.band}" if found.band else ""
-    few = f"; of fewer than {FEW_UNITS} they are too narrow" if found.units < FEW_UNITS else ""
+    few = f", and from fewer than {FEW_UNITS} they are too narrow" if found.units < FEW_UNITS else ""
     seen = "nobody knows how many" if found.seen is None else f"{found.seen:,}"
     return [
         *found.found,
         f"{found.reference}{band}: {found.cells:,} cells in {found.units:,} {found.unit}s, {found.unmapped:,} more "
         "without a zone on this map",
         *(f"{METRICS[name][0]:<6} {measured(name, each)}, {METRICS[name][1]}" for name, each in found.metrics.items()),
-        f"in percent but for kappa; intervals are of 95 % by {found.unit}{few}",
+        f"all but kappa are in percent; intervals are 95 % by {found.unit}{few}",
         *([_split_line(found.splits)] if found.splits else []),
         f"{seen} of these cells share ground with a patch that the model was trained on: {found.seen_by}",
         found.ceiling,
@@ -154,7 +154,7 @@ def _how_seen(model: Checkpoint, seen: Bool[np.ndarray, "row column"] | None, se
     if seen_in is not None:
         return f"by the places of the training patches in {seen_in.name}"
     if seen is not None and model.places is not None:
-        start = "" if model.places.are_all else "; of what it began with nobody knows"
-        return f"at most, by its checkpoint, which names squares of {model.places.side / 100:g} degrees{start}"
+        start = "" if model.places.are_all else ", and nobody knows where the model was trained that it began with"
+        return f"this is an upper bound, as the checkpoint names squares of {model.places.side / 100:g} degrees{start}"
     data = "" if model.dataset is None else f" ({model.dataset})"
     return f"the checkpoint does not tell where its training patches{data} lie; give their folder with --trained-on"

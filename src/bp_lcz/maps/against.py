@@ -29,7 +29,7 @@ CEILING = (
 """By which any agreement is to be read."""
 _UNLIKE, _ENOUGH = 0.05, 100
 """Kappa that maps of two meanings have, and cells from which on that tells; two of zones have more."""
-_BESIDE = "has no zone in any cell of this map; are they of one place?"
+_BESIDE = "has no zone in any cell of this map; do both show the same place?"
 _BANDS = ("lczfilter", "lcz_filter", "lcz")
 """Names of bands of zones; the filtered one is what the LCZ Generator gives people to use."""
 _INDEX = {value: i for values in (VALUES, WUDAPT_VALUES) for i, value in enumerate(values)} | {0: -1}
@@ -57,7 +57,9 @@ def _doubts(found: Comparison) -> list[str]:
         for code, name, share in zip(CODES, NAMES, cells, strict=True)
         if share > MOST_OF.get(code, 1)
     ]
-    return [f"warning: {found.other}: agrees by chance alone{''.join(many)}; is it a map of zones, of this place?"]
+    return [
+        f"warning: {found.other}: agrees no better than by chance{''.join(many)}; is it a map of zones, of this place?"
+    ]
 
 
 def write_table(found: Comparison, path: Path) -> None:
@@ -141,7 +143,9 @@ def _band(path: Path, there: Any) -> tuple[int, str]:
             if name.lower() == known:
                 return number, name
     if there.count > 1:
-        raise UserError(path, f"has {there.count} bands, none called lczFilter or lcz; give one with the zones alone")
+        raise UserError(
+            path, f"has {there.count} bands, none of them called lczFilter or lcz; give a raster with the zones alone"
+        )
     return 1, "1"
 
 

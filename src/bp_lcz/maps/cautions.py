@@ -6,7 +6,7 @@ from bp_lcz.scenes.scene import Scene
 
 
 def cautions(scene: Scene, model: Checkpoint, other_level: bool) -> tuple[str, ...]:
-    """Sentences for every output of a map.
+    """What every output of a map says first, in sentences.
 
     Args:
         scene: of the map.
@@ -17,27 +17,27 @@ def cautions(scene: Scene, model: Checkpoint, other_level: bool) -> tuple[str, .
         UserError: if they are of another level and that is not accepted.
     """
     found = []
-    wanted, level = model.level, scene.level
+    wanted, level, (path, _) = model.level, scene.level, scene.first
     if level is None and wanted is not None:
         found.append(
-            f"Nothing tells the level of the Sentinel-2 files, and the model takes {wanted}: if they are of another, a "
-            "third to a half of the zones are others. Say it with --s2-level."
+            f"Nothing tells the level of {path.name}, and the model takes {wanted}. If it has another level, a third "
+            "to a half of the zones are wrong. Say the level with --s2-level."
         )
     elif level != wanted and wanted is not None:
         if not other_level:
             raise UserError(
-                "--s2",
-                f"is {level}, the model takes {wanted}: a third to a half of the zones would be others; give {wanted}, "
-                "a model that takes this level, or --other-level to make the map all the same",
+                path,
+                f"is {level}, but the model takes {wanted}, and a third to a half of the zones would be wrong; give "
+                f"{wanted}, or a model that takes {level}, or --other-level to make the map all the same",
             )
         found.append(
-            f"Made of {level} with a model that takes {wanted}: with the same ground in the other level a third to a "
-            "half of the zones are others."
+            f"The scene is {level}, but the model takes {wanted}. In {wanted} a third to a half of the zones would be "
+            "others."
         )
     if anew := [file.name for file in scene.findings.files if file.resampled and file.quantity == "reflectance"]:
         found.append(
-            f"The pixels of {', '.join(anew)} are none of 10 m of {scene.findings.crs} and were made anew, which alone "
-            "gave 28 to 50 % of the cells of three sites another zone."
+            f"The pixels of {', '.join(anew)} do not lie on the 10 m grid of {scene.findings.crs} and were made anew. "
+            "That alone gave 28 to 50 % of the cells of three sites another zone."
         )
     if model.kind is not None and model.kind is not DataKind.SO2SAT:
         found.append(f"The model was trained on {model.dataset}: {model.kind.heading}. {model.kind.sentence}")

@@ -96,7 +96,8 @@ def check_channels(scene: Scene, classifier: Classifier) -> None:
         missing = [band for band in wanted if band not in present]
         if missing and not present:
             raise UserError(
-                option, f"the model takes {', '.join(missing)} of {name}; give such a file, or a model without"
+                option,
+                f"the model takes {', '.join(missing)} of {name}; give such a file, or a model that does without",
             )
         if missing:
             raise UserError(

@@ -24,8 +24,8 @@ CHANGE = "change.csv"
 MOST_ERROR = 0.1
 """Sum of what the two probabilities lack to 1, up to which a cell counts as certain in both maps."""
 NO_FLOOR = (
-    "Without a second map of one year (--same-year) nobody knows how much of this change is noise: two maps of one "
-    "summer differ, too."
+    "Without a second map of the same year (--same-year) nobody knows how much of this change is noise: two maps of "
+    "one summer differ, too."
 )
 _SHOWN, _TAIL = 8, (1 - LEVEL) / 2
 
@@ -121,19 +121,19 @@ def check_own(
     ):
         if theirs != ours:
             raise UserError(
-                folder, f"has another {what} than this map, {theirs} and not {ours}: its zones differ anyhow"
+                folder, f"has another {what} than this map ({theirs}, not {ours}), so its zones differ in any case"
             )
     if is_same_year and other.years and made.years and not other.years & made.years:
         years = " and ".join("/".join(sorted(each)) for each in (other.years, made.years))
-        raise UserError(folder, f"is not of the year of this map ({years}), so it tells nothing of noise")
+        raise UserError(folder, f"is of another year than this map ({years}), so it tells nothing about noise")
     across, down = (report.west - place.c) / place.a, (report.north - place.f) / place.e
     if report.crs != crs.to_string() or across % 1 or down % 1:
         raise UserError(
-            folder, f"has cells of {report.crs}, this map others ({crs.to_string()}); make both with one --crs"
+            folder, f"has cells of {report.crs} that are not those of this map ({crs.to_string()}); give both one --crs"
         )
     here, _ = _common(shape, (report.rows, report.columns), round(down), round(across))
     if not np.empty(shape, bool)[here].size:
-        raise UserError(folder, "has no cell in common with this map; are they of one place?")
+        raise UserError(folder, "has no cell in common with this map; do both show the same place?")
 
 
 def change_between(
@@ -184,8 +184,8 @@ def verdict(found: Change) -> str:
     if found.beyond.value is None or found.beyond.interval is None:
         return "too few cells are certain to tell change from noise"
     (low, high), value = found.beyond.interval, found.beyond.value
-    sure = "more change than noise" if low > 0 else "no more change than noise that could be told"
-    few = f", of {found.blocks} blocks alone, so too narrow" if found.blocks < FEW_UNITS else ""
+    sure = "more change than noise" if low > 0 else "no clear change beyond noise"
+    few = f", from {found.blocks} blocks alone, so too narrow" if found.blocks < FEW_UNITS else ""
     return f"{sure}: {100 * value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}{few})"
 
 

@@ -35,7 +35,9 @@ def contest(candidate: Path, champion: Path, reference: Path, *, samples: int, s
     reports = [MapReport.read(folder / REPORT) for folder in (candidate, champion)]
     other = [name for name in _SAME if getattr(reports[0], name) != getattr(reports[1], name)]
     if other:
-        raise UserError(champion, f"is no map of the same scenes and options as {candidate} (other {', '.join(other)})")
+        raise UserError(
+            champion, f"is of other scenes or options than {candidate}; both must have one {', '.join(other)}"
+        )
     with rasterio.open(candidate / LCZ) as file:
         crs, place, own = file.crs, file.transform, file.read(1).astype(np.int64) - 1
     with rasterio.open(champion / LCZ) as file:
@@ -43,7 +45,7 @@ def contest(candidate: Path, champion: Path, reference: Path, *, samples: int, s
     there = read_reference(reference, crs, place, own.shape)
     known = (there.zones >= 0) & (own >= 0) & (theirs >= 0)
     if not known.any():
-        raise UserError(reference, f"has no zone in a cell that has one in {candidate} and {champion}")
+        raise UserError(reference, f"has no zone where both {candidate} and {champion} have one")
     true, own, theirs, unit = there.zones[known], own[known], theirs[known], there.unit[known]
     kappas = [defined(kappa(confusion_matrix(true, each))) for each in (own, theirs)]
     return MapContest(

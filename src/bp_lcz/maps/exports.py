@@ -53,7 +53,7 @@ def export_names(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     unknown = [name for name in names if name not in _FORMS]
     if unknown:
-        raise UserError("--export", f"no form {unknown[0]!r}; expected {', '.join(_FORMS)}")
+        raise UserError("--export", f"unknown form {unknown[0]!r}; expected {', '.join(_FORMS)}")
     return names
 
 
@@ -101,7 +101,7 @@ def _write_wrf(source: _Map, path: Path) -> str:
     write_symbology(path)
     west, south, east, north = _inner_degrees(source)
     holes = 100 * float((source.lcz == 0).mean())
-    silent = ", which w2w takes for not urban without saying so" if holes else ""
+    silent = ", which w2w silently takes for not urban" if holes else ""
     return (
         f"for w2w, whose WRF domain must lie within {west:.4f} to {east:.4f} degrees east and "
         f"{south:.4f} to {north:.4f} north; {holes:.1f} % of the cells are holes{silent}"

@@ -50,7 +50,7 @@ def states(files: list[Path], before: list[State] | None = None) -> list[State]:
         try:
             found.append((str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns))
         except OSError:
-            raise UserError(file, "was taken away while it was read; run again") from None
+            raise UserError(file, "disappeared while it was read; run again") from None
         if before is not None and found[-1] != before[number]:
             raise UserError(file, "changed while it was read; run again")
     return found

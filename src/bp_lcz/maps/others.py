@@ -48,10 +48,9 @@ class Others:
     def __post_init__(self) -> None:
         if self.reference is None and (self.trained_on is not None or self.reading != AS_USUAL):
             options = "--field, --label-map, --overlaps and --trained-on"
-            raise UsageError("--reference", f"is missing; {options} are about it")
-
+            raise UsageError("--reference", f"is missing; {options} need it")
         if self.compare is None and self.same_year is not None:
-            raise UsageError("--compare", "is missing; --same-year tells how much of what changed since it is noise")
+            raise UsageError("--compare", "is missing; --same-year needs it, to tell how much of the change is noise")
 
     def check(self, made: change.Made, crs: CRS, place: Affine, shape: tuple[int, int]) -> None:
         """Refuse now what could not be set beside a map in the end.

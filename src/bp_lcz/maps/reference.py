@@ -88,11 +88,13 @@ def read_reference(
             polygons are, or it is a folder.
     """
     if path.is_dir():
-        raise UserError(path, "is a folder; a map of ours is no reference, give it to --against or --compare")
+        raise UserError(
+            path, "is a folder; a map made by `bp-lcz map` is no reference: give it to --against or --compare"
+        )
     if are_polygons(path):
         return _polygons(path, crs, place, shape, reading)
     if reading != AS_USUAL:
-        raise UserError(path, "is no file of polygons, which --field, --label-map and --overlaps are for")
+        raise UserError(path, "is no file of polygons, and --field, --label-map and --overlaps are for polygons alone")
     zones, band = zones_of(path, crs, place, shape)
     return Reference(path.name, file_sha256(path), "raster", band, zones, blocks(place, shape))
 
@@ -105,7 +107,7 @@ def _polygons(path: Path, crs: CRS, place: Affine, shape: tuple[int, int], readi
     unit = rasterize(numbered, shape, transform=place, dtype=np.int32).astype(np.int64) - 1
     lost = len(there) - len(np.unique(unit[unit >= 0]))
     if lost == len(there):
-        raise UserError(path, "no polygon holds the middle of a cell of this map; are they of one place?")
+        raise UserError(path, "no polygon holds the middle of a cell of this map; do both show the same place?")
     zones = np.where(unit >= 0, found.classes[unit] - 1, -1)
     without = [f"{path.name}: {counted(lost, 'polygon')} without the middle of a cell of this map"] if lost else []
     return Reference(path.name, file_sha256(path), "polygons", None, zones, unit, (*found.lines, *without))

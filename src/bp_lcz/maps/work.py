@@ -111,7 +111,7 @@ def refuse_existing(out: Path) -> None:
     except OSError as error:  # a name that is too long
         raise UserError(out, f"cannot be made: {str(error.strerror).lower()}") from None
     if is_there:
-        raise UserError(out, "exists; name a folder that does not, or remove it")
+        raise UserError(out, "exists already; name a new folder, or remove this one")
 
 
 def key_of(facts: Any) -> str:

@@ -50,7 +50,9 @@ def make_tile(
             if _is_of(report, classifier, options):
                 return KEPT
             where = f"{store.address}/{TILES}/{tile}"
-            raise UserError(where, "is of other scenes, options or another model; remove it, or name another place")
+            raise UserError(
+                where, "is a map of other scenes, other options or another model; remove it, or name another place"
+            )
         if (place / REPORT).exists() and not _is_of(MapReport.read(place / REPORT), classifier, options):
             shutil.rmtree(place)  # made for a store that never got it
         if not place.exists():

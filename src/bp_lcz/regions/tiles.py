@@ -54,7 +54,9 @@ def find_tiles(folder: Path) -> tuple[list[Tile], list[str]]:
             tiles[name] = _tile(name, entry)
     for name, entry in radar.items():
         if name not in tiles:
-            raise UserError(entry, f"is Sentinel-1 of a tile {name} that is not there; expected {name}.tif or the like")
+            raise UserError(
+                entry, f"is Sentinel-1 of a tile {name} that has no Sentinel-2; expected {name}.tif or similar"
+            )
         tiles[name] = tiles[name].model_copy(update={"s1": (*tiles[name].s1, entry)})
     if not tiles:
         raise UserError(folder, f"holds no scenes; expected {', '.join(sorted(_SUFFIXES))} or folders of them")

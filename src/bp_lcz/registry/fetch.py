@@ -33,9 +33,9 @@ def fetch_artifact(client: "MlflowClient", run_id: str, file: str, sha256: str |
             content = Path(client.download_artifacts(run_id, file, scratch)).read_bytes()
         except Exception as error:  # each kind of artifact store has exceptions of its own
             raise_unanswered(error, where)
-            raise UserError(where, f"not in the artifact store ({reason(error)})") from None
+            raise UserError(where, f"is not in the artifact store ({reason(error)})") from None
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise UserError(where, "not the file that was stored (another sha256)")
+        raise UserError(where, "is not the file that was stored (it has another sha256)")
     return content
 
 
@@ -68,7 +68,7 @@ def fetch_classifier(
                 found = download_artifacts(f"{source}/artifacts/{_folder(version)}/{file}", dst_path=scratch)
             except Exception as error:  # each kind of artifact store has exceptions of its own
                 raise_unanswered(error, where)
-                raise UserError(where, f"{file}: not there ({reason(error)})") from None
+                raise UserError(where, f"its {file} is not in the artifact store ({reason(error)})") from None
             Path(found).rename(folder / file)
         try:
             classifier = load_classifier(folder, device)
@@ -76,7 +76,7 @@ def fetch_classifier(
             raise UserError(where, f"{Path(error.where).name}: {error.what}") from None
     registered = version.tags.get("weights_sha256")
     if registered != classifier.description.weights_sha256:
-        raise UserError(where, "its weights are not those that were registered (another sha256)")
+        raise UserError(where, "its weights are not those that were registered (they have another sha256)")
     return classifier
 
 

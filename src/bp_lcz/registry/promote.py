@@ -138,7 +138,7 @@ def restore_champion(workspace: Path, name: str) -> Decision:
     with open_store(workspace) as client:
         champion = find_champion(client, name)
         if champion is None:
-            raise UserError(name, f"no champion to roll back from; `bp-lcz promote {name}` makes one")
+            raise UserError(name, f"has no champion to roll back from; `bp-lcz promote {name}` makes one")
         left = int(champion.version)
         history = _history(client, name, left)
         client.set_registered_model_tag(name, HISTORY_TAG, json.dumps(history))
@@ -193,7 +193,10 @@ def _judge(
         return _judge_maps(maps, contender, holder)
     for key, meaning in _COMPARED.items():
         if getattr(contender.tags, key) != getattr(holder.tags, key):
-            return False, f"the champion, version {champion.version}, has another {meaning}: nothing to compare"
+            return (
+                False,
+                f"the champion, version {champion.version}, has another {meaning}, so the two cannot be compared",
+            )
     other = _predictions(client, champion)
     if not (np.array_equal(own.true, other.true) and np.array_equal(own.block, other.block)):
         return False, f"the champion, version {champion.version}, was evaluated on other patches"
@@ -255,7 +258,7 @@ def _history(client: "MlflowClient", name: str, champion: int) -> list[int]:
     try:
         stored = TypeAdapter(list[int]).validate_json(client.get_registered_model(name).tags.get(HISTORY_TAG, "[]"))
     except ValidationError:
-        raise UserError(name, f"its tag {HISTORY_TAG} is no list of versions; remove it") from None
+        raise UserError(name, f"its tag {HISTORY_TAG} is no list of versions; remove the tag") from None
     for position in range(len(stored) - 1, -1, -1):
         if stored[position] == champion:
             return stored[: position + 1]

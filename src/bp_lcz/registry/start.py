@@ -37,7 +37,7 @@ def bring_start(checkout: Path, model: str, folder: Path) -> Start:
         elif not (source / DESCRIPTION).is_file():
             raise UserError(
                 model,
-                f"no folder with {DESCRIPTION}; expected that of a checkpoint, models:/<name>@<alias>, "
+                f"is no folder with a {DESCRIPTION}; expected the folder of a checkpoint, models:/<name>@<alias>, "
                 f"or {', '.join(PRETRAINED)}, which is downloaded",
             )
         found = load_classifier(source)

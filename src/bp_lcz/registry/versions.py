@@ -82,6 +82,6 @@ def run_of(client: "MlflowClient", version: "ModelVersion") -> "Run":
             raise
         raise UserError(
             f"{version.name} version {version.version}",
-            f"its run {version.run_id} was removed from MLflow, "
-            "and with it what decides and where decisions are recorded",
+            f"its run {version.run_id} was removed from MLflow, and with it the predictions that decide and the place "
+            "for decisions",
         ) from None

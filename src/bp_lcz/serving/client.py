@@ -76,7 +76,7 @@ class Client:
         images = _patches("sen1", sen1), _patches("sen2", sen2)
         count = len(images[0])
         if count != len(images[1]):
-            raise UserError("sen1", f"has {count} patches, sen2 {len(images[1])}")
+            raise UserError("sen1", f"has {count} patches, but sen2 has {len(images[1])}")
         try:
             with self._connected() as connections:
                 answers = [
@@ -143,7 +143,7 @@ class Client:
         try:
             [predictions] = decode_arrays(answer.data, predictions=(CLASS_COUNT,))
         except UserError:
-            raise UserError(self._url, "an answer without predictions; is this a scoring server?") from None
+            raise UserError(self._url, "it answers without predictions; is this a scoring server?") from None
         if len(predictions) != len(sen1):
             raise UserError(self._url, f"{len(predictions)} predictions for {len(sen1)} patches")
         return predictions

@@ -78,7 +78,9 @@ def _refuse_overwriting(model: str, file: Path, out: Path) -> None:
     """No file that is read, by whatever link, and nothing in the model's folder may be written over."""
     for read in (file, geo_file_of(file)) if file.is_file() else ():
         if _is_same_file(read, out):
-            raise UserError(out, f"the same file as {read}, which is read; name another for the predictions")
+            raise UserError(
+                out, f"is the same file as {read}, which is an input; name another file for the predictions"
+            )
     if Path(model).is_dir() and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(model)):
         raise UserError(out, f"lies in the folder of the model; name a file outside {model}")
 
@@ -94,7 +96,7 @@ def _write(workspace: Path, model: str, file: Path, out: Path) -> Prediction:
     classifier, _ = load_model(workspace, model)
     with open_patches(file, needs_labels=False) as reader:
         if reader.count == 0:
-            raise UserError(file, "no patches")
+            raise UserError(file, "holds no patches")
         positions = _positions(reader, classifier.channels)
         geo = read_geo_of(file, reader.count)
         schema = _schema(classifier, model, reader, geo is not None)
@@ -126,7 +128,7 @@ def _write(workspace: Path, model: str, file: Path, out: Path) -> Prediction:
 
 
 def other_level(model: Level | None, found: Level | None) -> str | None:
-    """Why not to trust a model on Sentinel-2 of another level than it was trained on; None where that is not known."""
+    """A warning where Sentinel-2 has another level than the model was trained on; None if a level is not known."""
     if model is None or found is None or model == found:
         return None
     return (
@@ -161,7 +163,7 @@ def load_model(workspace: Path, model: str) -> tuple[Classifier, str]:
                 return load_classifier(write_pretrained(model, Path(scratch) / model), device), model
         raise UserError(
             model,
-            f"no folder with {DESCRIPTION}; expected that of a checkpoint, such as outputs/models/<trial>, "
+            f"is no folder with a {DESCRIPTION}; expected the folder of a checkpoint, such as outputs/models/<trial>, "
             f"models:/<name>@<alias>, or {', '.join(PRETRAINED)}, which is downloaded",
         )
     from bp_lcz.registry.connection import open_store

@@ -72,8 +72,8 @@ class Proof:
 
     def __str__(self) -> str:
         return (
-            f"{self.root}: proven; the published Sen2LCZ-MF has {_text(self.found)} on its testing split, "
-            f"known are {_text(self.level.scores)}, so pixels, bands, labels and metrics are right"
+            f"{self.root}: proven; the published Sen2LCZ-MF reaches {_text(self.found)} on its testing split, as "
+            f"published ({_text(self.level.scores)}), so pixels, bands, labels and metrics are right"
         )
 
 
@@ -102,7 +102,8 @@ def prove_data(
         return None
     if np.bincount(labels, minlength=CLASS_COUNT).tolist() != list(level.class_counts):
         raise UserError(
-            root / "testing.h5", f"has as many patches as {level.split}, with other labels: other data under its name"
+            root / "testing.h5",
+            f"has as many patches as {level.split}, but other labels: these are other data under its name",
         )
     with tempfile.TemporaryDirectory() as scratch:
         model = kept or Path(scratch) / MODEL
@@ -123,9 +124,9 @@ def hold_against(level: KnownLevel, root: Path, scores: Scores) -> Proof:
     if any(abs(found[name] - known) > TOLERANCE for name, known in level.scores.items()):
         raise UserError(
             root / "testing.h5",
-            f"has the labels of {level.split} and other pixels: the published Sen2LCZ-MF has {_text(found)} here, "
-            f"not {_text(level.scores)} (within {fraction(TOLERANCE, 4)}); nothing should be trained on this folder: "
-            "`bp-lcz download --verify` compares checksums",
+            f"has the labels of {level.split}, but other pixels: the published Sen2LCZ-MF reaches {_text(found)} here, "
+            f"not {_text(level.scores)} (within {fraction(TOLERANCE, 4)}); train nothing on this folder, and compare "
+            "its checksums with `bp-lcz download --verify`",
         )
     return Proof(root, level, found)
 
@@ -133,8 +134,8 @@ def hold_against(level: KnownLevel, root: Path, scores: Scores) -> Proof:
 def no_proof(root: Path) -> str:
     """What to say of a testing split for which nothing is known."""
     return (
-        f"{root}: no proof; what the published Sen2LCZ-MF reaches is known of {SEN2LCZ_V2.split} alone, and these are "
-        "other patches"
+        f"{root}: no proof; what the published Sen2LCZ-MF reaches is known for {SEN2LCZ_V2.split} alone, and this is "
+        "another testing split"
     )
 
 

@@ -42,7 +42,7 @@ _LOOK = 256
 _MOST_CONNECTIONS = 32
 _JSON_FORM = 'expected {"inputs": {"sen1": [...], "sen2": [...]}} with nothing but numbers in the lists'
 _FOREIGN = "the Host of the request is not this machine"
-_PATHS = "not found; there are GET /health, /ping, /version and POST /invocations"
+_PATHS = "not found; this server answers GET /health, /ping, /version and POST /invocations"
 
 
 def serve_model(workspace: Path, model: str, host: str, port: int, max_body: int) -> None:
@@ -66,7 +66,7 @@ def serve_model(workspace: Path, model: str, host: str, port: int, max_body: int
     address = f"[{host}]" if ":" in host else host
     print(f"serving {name} on http://{address}:{listener.getsockname()[1]}", flush=True)
     if not local:
-        print(f"note: {host} can be reached from other machines and nothing asks who calls", file=sys.stderr)
+        print(f"note: other machines can reach {host}, and the server asks nobody for a password", file=sys.stderr)
     app = application(classifier, name, max_body, network, only_local_names=local)
     web_server(app, max_body).run(sockets=[listener])
 
@@ -87,7 +87,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def web_server(app: Callable[..., Awaitable[None]], max_body: int) -> uvicorn.Server:
-    """What serves the application: the same whatever other loops and parsers are installed.
+    """The web server, which is the same whatever other loops and parsers are installed.
 
     Args:
         app: an ASGI application.
