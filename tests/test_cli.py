@@ -22,7 +22,7 @@ STAGES = ("simulate", "validate", "pack", "prompts", "train", "evaluate", "repor
 
 OTHERS = (
     *("bytes", "score", "choose", "pretrained", "judge", "split", "tile", "releases", "download", "workspace", "bench"),
-    *("aa", "models", "promote", "rollback", "serve", "predict", "map"),
+    *("so-far", "aa", "models", "promote", "rollback", "serve", "predict", "map"),
 )
 
 
@@ -103,7 +103,7 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *("bytes", "score", "choose", "aa", "prove", "releases"),
+        *("bytes", "score", "choose", "so-far", "aa", "prove", "releases"),
         *("verify", "models", "promote", "rollback", "predict", "map"),
     ],
 )

@@ -62,6 +62,21 @@ def choose(as_json: AsJson = False) -> None:
     show({"rule": params.rule, "choices": [choice.facts() for choice in choices]}, "\n".join(lines), as_json)
 
 
+@commands.command("so-far")
+def tables_so_far(as_json: AsJson = False) -> None:
+    """Print tables of a matrix that has not ended, as Markdown; what lacks a trial or a seed stands as not run.
+
+    Nothing is decided: `choose`, `verify` and the report wait for all trials.
+
+    Example: bp-lcz so-far > so-far.md
+    """
+    from bp_lcz.params import load_params
+    from bp_lcz.report.so_far import so_far
+
+    found = so_far(load_params())
+    show(found, str(found), as_json)
+
+
 @commands.command()
 def aa(
     table: Annotated[

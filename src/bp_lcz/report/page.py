@@ -88,7 +88,7 @@ def write_report(
     for figure in (figure for section in drawn.values() for figure in section):
         (out / figure.path).write_bytes(figure.png)
     for name in (PAGE, MARKDOWN):
-        template = _environment().get_template(f"{name}.j2")
+        template = environment().get_template(f"{name}.j2")
         (out / name).write_text(template.render(figures=drawn, **context), encoding="utf-8")
 
 
@@ -341,12 +341,11 @@ def _by_backbone(groups: Iterable[Group]) -> list[tuple[str, list[Group]]]:
     return [(name, list(members)) for name, members in groupby(sorted(groups, key=backbone), backbone)]
 
 
-def _environment() -> jinja2.Environment:
-    environment = template_environment(
-        "bp_lcz.report", lambda name: name is not None and name.endswith((".html.j2", ".css"))
-    )
-    environment.filters["markdown"] = _markdown
-    return environment
+def environment() -> jinja2.Environment:
+    """Of the templates of the report, with their filters."""
+    made = template_environment("bp_lcz.report", lambda name: name is not None and name.endswith((".html.j2", ".css")))
+    made.filters["markdown"] = _markdown
+    return made
 
 
 def _markdown(text: str) -> str:

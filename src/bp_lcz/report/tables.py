@@ -1,14 +1,15 @@
 """Tables of the report: functions of the trials' files alone, as rows of text."""
 
 import statistics
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bp_lcz.params import SPLITS
 from bp_lcz.records import CheckedClaim, ClassScores, GateSummary, Interval
 from bp_lcz.report.claims import HEADER, entries, interval_text, signed
-from bp_lcz.scoring.results import METRICS, Group, TrialResult, overrides_text, value_text
+from bp_lcz.report.comparisons import factors, pairs, plain_partner
+from bp_lcz.scoring.results import METRICS, Group, TrialResult, overrides_text
 from bp_lcz.scoring.score import fraction
 from bp_lcz.scoring.significance import LEVEL, mcnemar
 from bp_lcz.so2sat.releases import PROTOCOLS
@@ -63,8 +64,8 @@ def answer_table(summary: GateSummary, groups: Sequence[Group]) -> Table:
     for group in groups:
         intervals = group.intervals()
         entries = [Entry(mean_text(group, key), _interval(group, intervals[key])) for key in ("oa", "kappa")]
-        plain = None if group.variant == "plain" else _plain_partner(group, groups)
-        rows.append([Entry(group.label), *entries, _differences(group, plain)[0] if plain else Entry("-")])
+        plain = None if group.variant == "plain" else plain_partner(group, groups)
+        rows.append([Entry(group.label), *entries, differences_of(group, plain)[0] if plain else Entry("-")])
     header = ("trials", "OA", "kappa", "OA above plain")
     return Table(_caption("Results, with 95 % intervals", summary), header, rows)
 
@@ -102,9 +103,9 @@ def trials_table(summary: GateSummary, results: Sequence[TrialResult]) -> Table:
 def comparison_table(summary: GateSummary, groups: Sequence[Group]) -> Table | None:
     """Each group of trials against the plain backbone with the same seeds, and against its controls."""
     rows = []
-    for group, partner in _pairs(groups):
+    for group, partner in pairs(groups):
         tests = [mcnemar(group.y_true, *pair) for pair in zip(group.y_pred, partner.y_pred, strict=True)]
-        differences = _differences(group, partner)
+        differences = differences_of(group, partner)
         counts = (f"{statistics.fmean(test[key] for test in tests):,.0f}" for key in ("b", "c"))
         p = ", ".join(_probability(test["p"]) for test in tests)
         rows.append([Entry(group.label), *differences, *_row(*counts, p, partner.label)])
@@ -116,14 +117,14 @@ def comparison_table(summary: GateSummary, groups: Sequence[Group]) -> Table | N
 def ablation_table(summary: GateSummary, groups: Sequence[Group]) -> Table | None:
     """Every factor that some trials override, one after the other, with differences from the default setting."""
     rows = []
-    for title, members, default in _factors(groups):
+    for title, members, default in factors(groups):
         for setting, group in members:
             if group is default:
                 differences = [Entry("default"), Entry("default")]
             elif default is None:
                 differences = [Entry("-"), Entry("-")]
             else:
-                differences = _differences(group, default)
+                differences = differences_of(group, default)
             means = (Entry(mean_text(group, key)) for key in ("oa", "kappa"))
             rows.append([Entry(title), Entry(setting), *means, *differences, *_row(len(group.seeds), group.label)])
     header = ("factor", "setting", "OA", "kappa", "OA against default", "kappa against default", "seeds", "trials")
@@ -298,7 +299,7 @@ def data_name(summary: GateSummary) -> str:
     return f"{summary.dataset} ({', '.join(filter(None, [summary.heading, protocol]))})"
 
 
-def _differences(group: Group, other: Group) -> list[Entry]:
+def differences_of(group: Group, other: Group) -> list[Entry]:
     """Lead in OA and kappa, with intervals."""
     intervals = group.intervals_of_lead(other)
     entries = []
@@ -310,71 +311,6 @@ def _differences(group: Group, other: Group) -> list[Entry]:
         lead = signed(statistics.fmean(own) - statistics.fmean(others))
         entries.append(Entry(lead, _interval(group, intervals[key])))
     return entries
-
-
-def _pairs(groups: Sequence[Group]) -> Iterator[tuple[Group, Group]]:
-    for group in (each for each in groups if each.variant != "plain"):
-        plain = _plain_partner(group, groups)
-        yield from ((group, other) for other in [*filter(None, [plain]), *_controls(group, groups)])
-
-
-def _controls(group: Group, groups: Sequence[Group]) -> list[Group]:
-    """The same layers without prompting, and the same trials with other vectors than those of texts."""
-
-    def settings(each: Group) -> dict[str, Any]:
-        return {key: value for key, value in each.overrides.items() if key != "prompts.source"}
-
-    alike = [each for each in groups if each.backbone == group.backbone and settings(each) == settings(group)]
-    source = group.members[0].model.prompts.source
-    return [
-        each
-        for each in alike
-        if source == "text"
-        and group.variant in ("bgp", "bp-lcz")
-        and (each.variant == "encoder" or (each.variant == group.variant and each is not group))
-    ]
-
-
-def _plain_partner(group: Group, groups: Sequence[Group]) -> Group | None:
-    """The plain trials of the same backbone, if possible trained with the same overrides."""
-    plain = [each for each in groups if each.variant == "plain" and each.backbone == group.backbone]
-
-    def kept(each: Group) -> dict[str, Any]:
-        return {key: value for key, value in each.overrides.items() if not key.startswith(("model.", "prompts."))}
-
-    alike = [each for each in plain if kept(each) == kept(group)]
-    default = [each for each in plain if not each.overrides]
-    return next(iter(alike + default + plain), None)
-
-
-def _factors(groups: Sequence[Group]) -> Iterator[tuple[str, list[tuple[str, Group]], Group | None]]:
-    """Title, members with their setting, and default of each factor that some trials vary."""
-    for backbone in dict.fromkeys(group.backbone for group in groups if group.overrides):
-        of_backbone = [group for group in groups if group.backbone == backbone]
-        default = {group.variant: group for group in of_backbone if not group.overrides}
-        if len(default) > 1 and "bp-lcz" in default:
-            yield f"{backbone}: parts", list(default.items()), default["bp-lcz"]
-        for variant in dict.fromkeys(group.variant for group in of_backbone if group.overrides):
-            varied = [group for group in of_backbone if group.variant == variant and group.overrides]
-            for keys in _factor_keys(varied):
-                members = [group for group in varied if set(group.overrides) <= keys]
-                if variant in default:
-                    members.insert(0, default[variant])
-                ordered = sorted(keys)
-                settings = [(", ".join(value_text(_value(group, key)) for key in ordered), group) for group in members]
-                names = " × ".join(key.partition(".")[2] for key in ordered)
-                yield f"{backbone} {variant}: {names}", settings, default.get(variant)
-
-
-def _factor_keys(groups: Sequence[Group]) -> list[frozenset[str]]:
-    """Sets of keys that vary together; a set that is part of another is shown with it."""
-    sets = list(dict.fromkeys(frozenset(group.overrides) for group in groups))
-    return [keys for keys in sets if not any(keys < other for other in sets)]
-
-
-def _value(group: Group, key: str) -> Any:
-    section, _, name = key.partition(".")
-    return group.members[0].model.model_dump()["backbone_options" if section == "backbone" else section][name]
 
 
 def _interval(group: Group, interval: Interval) -> str:

@@ -4,7 +4,7 @@ import csv
 import json
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,9 @@ from bp_lcz.scoring.crossed import crossed_intervals
 from bp_lcz.scoring.significance import bootstrap_differences
 
 METRICS: dict[Metric, str] = {"oa": "OA", "aa": "AA", "kappa": "kappa", "macro_f1": "macro-F1"}
+
+SECTIONS = {"backbone_options", "train", "model", "prompts"}
+"""What makes trials of one backbone and variant differ, besides the seed."""
 
 _HISTORY_KEYS = ("epoch", "training_loss", "training_alignment", "validation_loss", "validation_kappa")
 _PREDICTION_KEYS = ("y_true", "y_pred", "probability", "block", "embedding", "embedding_share")
@@ -79,6 +82,11 @@ class Group:
     def overrides(self) -> Mapping[str, Any]:
         """Values that differ from the common sections of ``params.yaml``."""
         return self.members[0].overrides
+
+    @property
+    def settings(self) -> Mapping[str, Mapping[str, Any]]:
+        """All values that the trials were trained with, by section."""
+        return self.members[0].model.model_dump(include=SECTIONS)
 
     @property
     def seeds(self) -> list[int]:
@@ -143,18 +151,22 @@ class Matrix(NamedTuple):
     results: Sequence[TrialResult]
 
 
-def read_matrix(params: Params) -> Matrix:
+def read_matrix(params: Params, trials: Collection[str] | None = None) -> Matrix:
     """Read the results of exactly the trials of ``params.yaml``, in the current folder.
+
+    Args:
+        params: with the trials.
+        trials: the ones to read, where others may be missing.
 
     Raises:
         UserError: if a trial is missing, a folder of another trial is left over, a file is unreadable, or a
             file belongs to another trial, other parameters or another data set than it should.
     """
     for folder, stage in ((paths.MODELS, "train"), (paths.EVALUATIONS, "evaluate")):
-        _check_trials(folder, stage, params)
+        _check_trials(folder, stage, params, params.trials if trials is None else trials)
     summary = GateSummary.read(paths.SUMMARY)
     results = []
-    for name in params.trials:
+    for name in (name for name in params.trials if trials is None or name in trials):
         result = read_result(paths.EVALUATIONS / name, paths.MODELS / name, overrides(params, name))
         _check_identity(name, result, params, summary.dataset)
         _check_settings(name, result, params)
@@ -223,9 +235,7 @@ def group_seeds(results: Sequence[TrialResult]) -> list[Group]:
     """
     alike: dict[str, list[TrialResult]] = {}
     for result in results:
-        settings = result.model.model_dump(
-            include={"backbone", "variant", "backbone_options", "train", "model", "prompts"}
-        )
+        settings = result.model.model_dump(include={"backbone", "variant", *SECTIONS})
         alike.setdefault(json.dumps(settings, sort_keys=True), []).append(result)
     groups = [_group(members) for members in alike.values()]
     seeds = sorted({seed for group in groups for seed in group.seeds})
@@ -247,14 +257,17 @@ def _group(members: list[TrialResult]) -> Group:
             raise UserError(
                 "params.yaml", f"trials: {one.name} and {other.name} differ in nothing, not even in the seed"
             )
-    stems = {re.sub(rf"[-_]s?{member.evaluation.seed}$", "", member.name) for member in ordered}
-    if len(ordered) == 1:
-        return Group(ordered[0].name, ordered)
-    if len(stems) == 1:
-        return Group(stems.pop(), ordered)
     first = ordered[0]
-    described = (first.evaluation.backbone, first.evaluation.variant, overrides_text(first.overrides))
-    return Group(" ".join(filter(None, described)), ordered)
+    seeds = {member.name: member.evaluation.seed for member in ordered}
+    return Group(label_of(seeds, first.evaluation.backbone, first.evaluation.variant, first.overrides), ordered)
+
+
+def label_of(seeds: Mapping[str, int], backbone: str, variant: Variant, overrides: Mapping[str, Any]) -> str:
+    """What names of trials have in common beside their seeds; where that is nothing, what the trials are."""
+    if len(seeds) == 1:
+        return next(iter(seeds))
+    stems = {re.sub(rf"[-_]s?{seed}$", "", name) for name, seed in seeds.items()}
+    return stems.pop() if len(stems) == 1 else " ".join(filter(None, [backbone, variant, overrides_text(overrides)]))
 
 
 def check_same_patches(results: Sequence[TrialResult]) -> None:
@@ -269,7 +282,7 @@ def check_same_patches(results: Sequence[TrialResult]) -> None:
             raise UserError(other.name, f"was evaluated on other patches than {first.name}; run `dvc repro`")
 
 
-def _check_trials(folder: Path, stage: str, params: Params) -> None:
+def _check_trials(folder: Path, stage: str, params: Params, wanted: Collection[str]) -> None:
     # DVC leaves its .gitignore behind where a trial was removed: a folder with nothing else is no result.
     present = {
         path.name
@@ -280,7 +293,7 @@ def _check_trials(folder: Path, stage: str, params: Params) -> None:
     if left_over:
         folders = " ".join(str(folder / name) for name in left_over)
         raise UserError(folders, f"not among the trials of params.yaml; remove with `rm -r {folders}`")
-    missing = [name for name in params.trials if name not in present]
+    missing = [name for name in wanted if name not in present]
     if missing:
         raise UserError(folder / missing[0], f"not found; run `dvc repro {stage}@{missing[0]}`")
 
@@ -305,7 +318,7 @@ def _check_settings(name: str, result: TrialResult, params: Params) -> None:
     """That the trial was trained as ``params.yaml`` now says, which nobody but DVC would see to."""
     settings = params.trial(name)
     trained = result.model.model_dump()
-    for section, values in settings.model_dump(include={"train", "model", "prompts", "backbone_options"}).items():
+    for section, values in settings.model_dump(include=SECTIONS).items():
         for key, value in values.items():
             found = trained[section].get(key)
             if found != value:
