@@ -13,13 +13,14 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from tqdm import tqdm
 
 from benchmarks.harness import Setup
 from benchmarks.rows.gpu import epoch_seconds
-from bp_lcz.errors import UserError
+from bp_lcz.errors import DeviceError, TemporaryError, UserError, lost_device
 from bp_lcz.params import PARAMS_FILE, SPLITS, Params, TrialParams, backbone_names, load_params
 from bp_lcz.paths import EVALUATIONS, PACKED, PAPER, SCRATCH
 from bp_lcz.report.claims import load_paper
@@ -84,7 +85,8 @@ def hours_left(workspace: Path, params: Params, dataset: Path) -> tuple[dict[str
     """Hours of each trial that is not evaluated yet, from 50 steps of its kind, and of the work on the data before.
 
     Raises:
-        UserError: if the device that the parameters ask for is not there.
+        DeviceError: if the device that the parameters ask for is not there, or is lost.
+        TemporaryError: if the process that measures is killed.
     """
     left = [name for name in params.trials if not (workspace / EVALUATIONS / name / "evaluation.json").exists()]
     if not left:
@@ -95,8 +97,11 @@ def hours_left(workspace: Path, params: Params, dataset: Path) -> tuple[dict[str
             patches[split] = reader.count
     kinds = {row_of(name): params.trial(name) for name in left}
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn) as process:  # whose memory on the device is free afterwards
-        seconds = process.submit(_measure, list(kinds.values()), patches).result()
+    try:
+        with ProcessPoolExecutor(1, spawn) as process:  # whose memory on the device is free afterwards
+            seconds = process.submit(_measure, list(kinds.values()), patches).result()
+    except BrokenProcessPool:
+        raise TemporaryError("50 steps of each kind of trial", "were ended from outside; run again") from None
     epochs = dict(zip(kinds, seconds, strict=True))
     hours = {name: epochs[row_of(name)] * params.trial(name).train.epochs / 3600 for name in left}
     return hours, 0.0 if (workspace / PACKED / "manifest.json").exists() else _hours_of_data(dataset)
@@ -176,7 +181,12 @@ def _measure(trials: list[TrialParams], patches: Mapping[str, int]) -> list[floa
     with tempfile.TemporaryDirectory() as folder:
         setup = Setup(Path(folder), quick=device == "cpu", device=device, threads=trials[0].train.threads)
         steps = tqdm(trials, desc="50 steps of each kind of trial")
-        return [epoch_seconds(trial, setup, patches) for trial in steps]
+        try:
+            return [epoch_seconds(trial, setup, patches) for trial in steps]
+        except RuntimeError as error:
+            if (lost := lost_device(error)) is None:
+                raise
+            raise DeviceError("GPU", f"lost ({lost}); run again") from None
 
 
 def _hours_of_data(dataset: Path) -> float:

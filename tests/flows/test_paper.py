@@ -4,6 +4,7 @@ import hashlib
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from prefect.states import Completed
 
-from bp_lcz.errors import DeviceError, UserError
+from bp_lcz.errors import DeviceError, TemporaryError, UserError
 from bp_lcz.params import load_params
 from bp_lcz.so2sat.releases import Release, ReleaseFile
 from flows import paper, reproduce_paper
@@ -130,6 +131,26 @@ def test_a_gpu_that_is_not_there_is_told_before_anything_runs(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     params = load_params(small_workspace(tmp_path, "cuda") / "params.yaml")
     with refuses("params.yaml", "train.device", kind=DeviceError):
+        hours_left(tmp_path, params, server)
+
+
+@pytest.mark.parametrize(
+    ("cause", "where", "kind"),
+    [
+        (RuntimeError("CUDA error: unspecified launch failure"), "GPU", DeviceError),
+        (BrokenProcessPool(), "50 steps of each kind of trial", TemporaryError),
+    ],
+)
+@pytest.mark.usefixtures("in_process")
+def test_a_gpu_or_process_that_is_lost_while_steps_are_measured_is_one_line(
+    cause: Exception, where: str, kind: type[UserError], server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> float:
+        raise cause
+
+    monkeypatch.setattr(paper, "epoch_seconds", fail)
+    params = load_params(small_workspace(tmp_path, "cpu") / "params.yaml")
+    with refuses(where, "run again", kind=kind):
         hours_left(tmp_path, params, server)
 
 
