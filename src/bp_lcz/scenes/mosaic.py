@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Shaped
 from shapely import Polygon, union_all
+from shapely.geometry.base import BaseGeometry
 
 from bp_lcz.errors import UserError
 from bp_lcz.records import FileFindings
@@ -23,13 +24,13 @@ MARGIN = ROWS_AROUND
 """Rows beyond those asked for that values may depend on; the Lee filter looks at fewer."""
 _MOST_REFLECTANCE = 0.03
 _MOST_DECIBELS = 2.0
-_PLACES, _ROWS = 12, 8
+_PLACES, ROWS = 12, 8
 """Where an overlap is looked at: so many places of so many rows."""
 _ENOUGH, _CELLS = 64, 24
 _TOUCHING_M = PIXEL_M
-_ALIKE, _BETTER = 0.6, 0.25
+ALIKE, BETTER = 0.6, 0.25
 """Correlation with which two parts show one place, and by how much one that is turned round fits better."""
-_TURNS = (("upside down", True, False), ("mirrored", False, True), ("turned by 180 degrees", True, True))
+TURNS = (("upside down", True, False), ("mirrored", False, True), ("turned by 180 degrees", True, True))
 Form = Callable[[np.ndarray], np.ndarray]
 """Values to those that are compared."""
 
@@ -148,14 +149,13 @@ def _check_alike(one: MosaicPart, other: MosaicPart, grid: Grid) -> None:
         return
     is_radar = isinstance(one.form, Radar)
     form: Form = (lambda v: 10 * np.log10(np.maximum(v, 1e-6))) if is_radar else np.array
-    top, bottom = ((grid.transform.f - north) / PIXEL_M for north in (common.bounds[3], common.bounds[1]))
-    starts = np.unique(np.linspace(top, max(bottom - _ROWS, top), _PLACES).astype(int)).tolist()
+    starts = places(common, grid)
     differences, alike = [], []
     for row in starts:
-        (here, known), (there, is_known) = (part.read(row, _ROWS) for part in (one, other))
+        (here, known), (there, is_known) = (part.read(row, ROWS) for part in (one, other))
         both = known & is_known
         differences.append(form(there[:, both]) - form(here[:, both]))
-        alike.append(_cells(form(here), form(there), both))
+        alike.append(cells([form(here), form(there)], both))
     found = np.concatenate(differences, axis=1)
     if found.shape[1] >= _ENOUGH:
         _check_turned(one, other, grid, starts, form, _correlation(alike))
@@ -185,17 +185,17 @@ def _check_turned(
 
     Low correlation alone says nothing: fields change, and the sea is noise.
     """
-    if alike is None or alike > _ALIKE:
+    if alike is None or alike > ALIKE:
         return
     for fixed, moved in ((one, other), (other, one)):
-        for name, is_up, is_left in _TURNS:
-            cells = []
+        for name, is_up, is_left in TURNS:
+            found = []
             for row in starts:
-                here, known = fixed.read(row, _ROWS)
-                there, is_known = _turned(moved, grid, row, is_up, is_left)
-                cells.append(_cells(form(here), form(there), known & is_known))
-            turned = _correlation(cells)
-            if turned is not None and turned > max(_ALIKE, alike + _BETTER):
+                here, known = fixed.read(row, ROWS)
+                there, is_known = turned_rows(moved, grid, row, is_up, is_left)
+                found.append(cells([form(here), form(there)], known & is_known))
+            turned = _correlation(found)
+            if turned is not None and turned > max(ALIKE, alike + BETTER):
                 raise UserError(
                     moved.path,
                     f"it or {fixed.path.name} is {name}: where both lie they have a correlation of {alike:.2f}, and "
@@ -203,14 +203,21 @@ def _check_turned(
                 )
 
 
-def _turned(
+def places(common: BaseGeometry, grid: Grid) -> list[int]:
+    """Rows at which some are looked at of the ground that two parts have in common."""
+    top, bottom = ((grid.transform.f - north) / PIXEL_M for north in (common.bounds[3], common.bounds[1]))
+    starts: list[int] = np.unique(np.linspace(top, max(bottom - ROWS, top), _PLACES).astype(int)).tolist()
+    return starts
+
+
+def turned_rows(
     part: MosaicPart, grid: Grid, row: int, is_up: bool, is_left: bool
 ) -> tuple[np.ndarray, Bool[np.ndarray, "row width"]]:
     """Rows of a part as they would be if it were turned round within its raster."""
     west, south, east, north = part.shape.bounds
     top, bottom = (round((grid.transform.f - y) / PIXEL_M) for y in (north, south))
     left, right = (round((x - grid.transform.c) / PIXEL_M) for x in (west, east))
-    values, known = part.read(top + bottom - row - _ROWS if is_up else row, _ROWS)
+    values, known = part.read(top + bottom - row - ROWS if is_up else row, ROWS)
     if is_up:
         values, known = values[:, ::-1], known[::-1]
     if is_left:
@@ -221,25 +228,23 @@ def _turned(
     return values, known
 
 
-def _cells(
-    here: Shaped[np.ndarray, "channel row width"],
-    there: Shaped[np.ndarray, "channel row width"],
-    known: Bool[np.ndarray, "row width"],
-) -> Float[np.ndarray, "2 channel cell"]:
-    """Means of squares of `_ROWS` pixels that are known to both, in which speckle and noise are small."""
-    whole = known.shape[1] // _ROWS * _ROWS
-    keep = known[:, :whole].reshape(_ROWS, -1, _ROWS).all(axis=(0, 2))
-    shape = (2, len(here), _ROWS, -1, _ROWS)
-    return np.stack([here, there])[..., :whole].reshape(shape).mean(axis=(2, 4), dtype=np.float64)[..., keep]
+def cells(
+    values: Sequence[Shaped[np.ndarray, "_ row width"]], known: Bool[np.ndarray, "row width"]
+) -> Float[np.ndarray, "channel cell"]:
+    """Means of squares of `ROWS` pixels that are known, in which speckle and noise are small."""
+    whole = known.shape[1] // ROWS * ROWS
+    keep = known[:, :whole].reshape(ROWS, -1, ROWS).all(axis=(0, 2))
+    channels = np.concatenate(values)[..., :whole]
+    return channels.reshape(len(channels), ROWS, -1, ROWS).mean(axis=(1, 3), dtype=np.float64)[:, keep]
 
 
-def _correlation(cells: list[Float[np.ndarray, "2 channel _"]]) -> float | None:
-    """Median over the channels; None for a few cells, or without contrast."""
-    values = np.concatenate(cells, axis=2)
-    if values.shape[2] < _CELLS:
+def _correlation(found: list[Float[np.ndarray, "channel _"]]) -> float | None:
+    """Median over the channels of two parts, one after the other; None for a few cells, or without contrast."""
+    values = np.concatenate(found, axis=1)
+    if values.shape[1] < _CELLS:
         return None
-    values -= values.mean(axis=2, keepdims=True)
-    one, other = values
+    values -= values.mean(axis=1, keepdims=True)
+    one, other = np.split(values, 2)
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     if not norms.all():
         return None

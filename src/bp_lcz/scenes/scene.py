@@ -28,6 +28,7 @@ from bp_lcz.records import SceneFindings
 from bp_lcz.scenes.areas import read_area
 from bp_lcz.scenes.mosaic import MosaicPart, check_parts, merged
 from bp_lcz.scenes.split import counted
+from bp_lcz.scenes.turned import note_turned
 from bp_lcz.sensors.lee import LEE_LOOKS, LEE_WINDOW
 from bp_lcz.sensors.misplaced import misplaced_bands
 from bp_lcz.sensors.products import open_optical, open_radar
@@ -286,6 +287,7 @@ def opened_scene(options: SceneOptions) -> Iterator[Scene]:
         ground, lines = pixel_grid(*first, grid)
         sen2 = [_optical(stack, scene, ground, options) for scene in optical]
         sen1 = [_radar(stack, scene, ground, options) for scene in radar]
+        note_turned(sen1, sen2, ground)
         lines += [note for part in (*sen2, *sen1) for note in part.form.notes]
         for parts in (sen2, sen1):
             if len(parts) > 1:
