@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -335,6 +336,26 @@ def test_chunks_of_less_than_their_size_are_damage_as_hdf5_gives_old_memory_for_
         sen2.id.write_direct_chunk((0, 0, 0, 0), b"eight by", filter_mask=0b11 if filters else 0)
     with refuses(path, "sen2", "parts"), open_patches(path):
         pass
+
+
+@pytest.mark.parametrize(
+    "filters", [{}, {"shuffle": True}, {"fletcher32": True}], ids=["zlib", "shuffle", "fletcher32"]
+)
+def test_a_part_that_unpacks_to_less_than_its_size_is_refused_and_no_whole_one(
+    tmp_path: Path, filters: dict[str, Any]
+) -> None:
+    path, packed = write(tmp_path / "mine.h5", plain), zlib.compress(bytes(4096))
+    with h5py.File(path, "a") as file:
+        del file["sen2"]
+        sen2 = file.create_dataset("sen2", (COUNT, 32, 32, 10), "f4", chunks=(5, 32, 32, 10), compression=1, **filters)
+        sen2[:] = 1
+    with open_patches(path) as reader:
+        reader.check_unpacked()
+    with h5py.File(path, "a") as file:
+        mask = 0b10 if "fletcher32" in filters else 0
+        file["sen2"].id.write_direct_chunk((5, 0, 0, 0), packed, filter_mask=mask)
+    with open_patches(path) as reader, refuses(path, "sen2", "parts"):
+        reader.check_unpacked()
 
 
 @pytest.mark.parametrize("seat", ["attribute", "city"])

@@ -70,6 +70,7 @@ def patch_statistics(root: Path, workers: int = WORKERS) -> pd.DataFrame:
 
 def _split_statistics(root: Path, split: Split, channels: Channels, workers: int) -> pd.DataFrame:
     with open_split(root, split) as reader:
+        reader.check_unpacked()
         moments = np.empty((4, len(channels.names), reader.count))
         tail = np.empty((len(channels.sen1), reader.count))
         non_finite = np.empty(reader.count, dtype=np.int64)

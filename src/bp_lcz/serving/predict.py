@@ -179,6 +179,7 @@ def _predictions(
     reader: SplitReader, classifier: Classifier, positions: tuple[list[int], list[int]]
 ) -> Iterator[tuple[int, Float32[np.ndarray, "patch 17"], Bool[np.ndarray, " patch"], np.ndarray | None]]:
     """First patch, probabilities, likeness and class indices (-1 where a label is not one-hot) of each batch."""
+    reader.check_unpacked()
     batches: Iterator[tuple[Any, ...]] = reader.chunks(BATCH) if reader.has_labels else reader.images(BATCH)
     with tqdm(total=reader.count, desc=f"predict {reader.path.name}", unit="patch") as progress:
         for start, sen1, sen2, *label in batches:

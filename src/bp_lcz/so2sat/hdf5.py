@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ from bp_lcz.errors import UserError, one_line
 from bp_lcz.files import NO_LOCKS
 
 _SECONDS = 4
+_ZLIB = h5py.h5z.FILTER_DEFLATE
+_SHORT = "holds parts of less than their size: the file is damaged"
 
 
 @contextmanager
@@ -108,7 +111,7 @@ def _lack_of(path: Path, dataset: h5py.Dataset) -> str | None:
         return _lack_of_external(path, dataset, plan)
     if dataset.chunks:
         if _has_short_part(dataset, plan):
-            return "holds parts of less than their size: the file is damaged"
+            return _SHORT
         parts = int(np.prod([-(-side // chunk) for side, chunk in zip(dataset.shape, dataset.chunks, strict=True)]))
         unwritten = parts - dataset.id.get_num_chunks()
         return f"was not written to its end: {unwritten} of its {parts} parts are missing" if unwritten > 0 else None
@@ -129,6 +132,28 @@ def _has_short_part(dataset: h5py.Dataset, plan: Any) -> bool:
         return True if is_plain and part.size < size else None  # None goes on to the next part
 
     return bool(dataset.id.chunk_iter(is_short))
+
+
+def check_unpacked(path: Path, dataset: h5py.Dataset) -> None:
+    """Unpack all parts that zlib made, which takes as long as reading them.
+
+    Raises:
+        UserError: if one holds less than its values take: HDF5 gives old memory for the rest.
+    """
+    plan = dataset.id.get_create_plist()
+    codes = [plan.get_filter(number)[0] for number in range(plan.get_nfilters())]
+    if not dataset.chunks or [code for code in codes if code != h5py.h5z.FILTER_FLETCHER32][-1:] != [_ZLIB]:
+        return
+    size = int(np.prod(dataset.chunks)) * _item_size(dataset)
+    parts: list[Any] = []
+    dataset.id.chunk_iter(parts.append)
+    for part in parts:
+        if not part.filter_mask >> codes.index(_ZLIB) & 1:
+            with readable(path, dataset):
+                _, packed = dataset.id.read_direct_chunk(part.chunk_offset)
+            with suppress(zlib.error):  # which HDF5 finds, too
+                if len(zlib.decompressobj().decompress(packed, size)) < size:
+                    raise UserError(path, f"{dataset.name[1:]} {_SHORT}")
 
 
 def _item_size(dataset: h5py.Dataset) -> int:

@@ -37,7 +37,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.params import SPLITS, Split
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.so2sat.geo import read_geo
-from bp_lcz.so2sat.hdf5 import attribute, dataset_of, offset_in, opened, readable, text
+from bp_lcz.so2sat.hdf5 import attribute, check_unpacked, dataset_of, offset_in, opened, readable, text
 
 KEYS = ("sen1", "sen2", "label")
 
@@ -157,6 +157,12 @@ class SplitReader:
                 "set store to packed or auto",
             )
         return np.memmap(self.path, array.dtype, "r", array.offset, array.shape)
+
+    def check_unpacked(self) -> None:
+        """Refuse compressed arrays with parts of less than their size, which takes as long as reading all of them."""
+        for dataset in self._datasets:
+            if isinstance(dataset, h5py.Dataset):
+                check_unpacked(self.path, dataset)
 
     def chunks(self, rows: int) -> Iterator[Slab]:
         """All patches in stored order and type, in slabs of at most `rows` patches.
