@@ -69,7 +69,7 @@ define run_profile
 	  echo && cd "$$workspace" && PYTHONPATH=src bp-lcz verify
 endef
 
-tables: $(INSTALLED)  ## EB-CNN and ExViT, plain, bgp, bp-lcz, three seeds, on the demo data
+tables: $(INSTALLED)  ## EB-CNN and ExViT, plain, bgp, bp-lcz, three seeds, on the demo data; about 35 minutes on two cores
 	$(call run_profile)
 
 ablation: $(INSTALLED)  ## each part and choice of the method by itself, three seeds, on the demo data; about 20 minutes on two cores

@@ -26,7 +26,7 @@ CARRIED_FILES = (
     "sections",
     *(f"records.{p.stem}" for p in RECORDS),
 )
-CARRIERS = {"bp_lcz", *(f"bp_lcz.{name}" for name in CARRIED_FILES), *(f"bp_lcz.records.{p.stem}" for p in RECORDS)}
+CARRIERS = {"bp_lcz", *(f"bp_lcz.{name}" for name in CARRIED_FILES)}
 STAGES: dict[str, dict[str, object]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 BACKBONES = sorted(p.stem for p in (ROOT / "src/bp_lcz/model/backbones").glob("[a-z]*.py"))
 GRAPH = grimp.build_graph("bp_lcz", include_external_packages=True)
