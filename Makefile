@@ -98,7 +98,7 @@ server-stop: $(INSTALLED)  ## stop both
 	@$(BIN)/python -m flows.servers stop
 
 worker: $(INSTALLED)  ## a Prefect worker of the pool bp-lcz, in this clone, until it is stopped
-	@exec $(BIN)/python -m flows.operate worker $(if $(POOL),--pool $(POOL)) $(if $(LIMIT),--limit $(LIMIT))
+	@exec $(BIN)/python -m flows.operate worker $(if $(POOL),--pool "$(POOL)") $(if $(LIMIT),--limit "$(LIMIT)")
 
 deploy: $(INSTALLED)  ## tell the Prefect server the deployments of prefect.yaml
 	@$(BIN)/python -m flows.operate deploy
@@ -124,8 +124,9 @@ bench-growth: $(INSTALLED)  ## how cost grows with data, batches, groups; figure
 gpu:  ## all that a GPU can tell, in one go; runs with `python3` where there is no .venv
 	@PYTHONPATH=src $(if $(wildcard $(INSTALLED)),$(BIN)/python,python3) -m benchmarks.gpu
 
+# Sphinx stops at a locale that is not there.
 docs: $(INSTALLED)  ## the documentation as pages that open from the disk, site/index.html; stops at any broken link
-	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs site
+	LC_ALL=C $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs site
 	@echo "open site/index.html"
 
 release: $(INSTALLED)  ## build the wheel and the source distribution in dist, check them, say what to upload

@@ -96,6 +96,50 @@ def test_settings_that_would_work_elsewhere_or_otherwise_reach_no_command(tmp_pa
     assert (seen["PIP_USER"], seen["PIP_INDEX_URL"], seen["PYTHONNOUSERSITE"]) == ("0", "https://mirror", "1")
 
 
+SERVERS = {"server": "start prefect", "mlflow": "start mlflow", "server-stop": "stop"}
+HOSTILE: dict[str, dict[str, str]] = {
+    "nothing": {},
+    "a locale that is not there": {"LC_ALL": "xx_YY.UTF-8"},
+    "no home": {"HOME": "/nowhere", "TMPDIR": "/no where"},
+    "a shell that is not there": {"SHELL": "/bin/none"},
+    "side by side": {"MAKEFLAGS": "-j4"},
+    "names of its own": {"VENV": "/elsewhere", "BIN": "/elsewhere", "INSTALLED": "/elsewhere"},
+}
+
+
+@pytest.mark.parametrize("environment", HOSTILE.values(), ids=HOSTILE)
+def test_targets_run_the_tools_of_their_clone_in_any_environment(tmp_path, environment):
+    folder = tmp_path / "my städte"
+    (folder / ".venv/bin").mkdir(parents=True, mode=0o700)
+    shutil.copy(ROOT / "Makefile", folder)
+    for name in ("pyproject.toml", "constraints.txt", "constraints-runtime.txt", ".venv/.installed"):
+        (folder / name).touch()
+    for name in ("python", "sphinx-build"):
+        tool = folder / ".venv/bin" / name
+        tool.write_text('#!/bin/sh\necho "$0 $PYTHONUTF8 $LC_ALL $#" "$@"\n')
+        tool.chmod(0o755)
+    make = shutil.which("make")
+    assert make is not None
+
+    def said(*command: str) -> str:
+        return subprocess.run(
+            [make, *command],
+            cwd=folder,
+            env={"PATH": "/usr/bin:/bin", **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+        ).stdout.decode()
+
+    assert set(re.findall(r"^  make ([a-z-]+) ", said("help"), re.MULTILINE)) == TARGETS
+    locale = environment.get("LC_ALL", "")
+    for target, words in SERVERS.items():
+        assert said(target) == f".venv/bin/python 1 {locale} {2 + len(words.split())} -m flows.servers {words}\n"
+    assert said("worker", "POOL=a b") == f".venv/bin/python 1 {locale} 5 -m flows.operate worker --pool a b\n"
+    assert ".venv/bin/sphinx-build 1 C 5 " in said("docs")
+    said("clean")
+
+
 def test_continuous_integration_runs_the_same_targets_everywhere():
     job = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["test"]
     hosted = [step["run"] for step in job["steps"] if "run" in step]
