@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 import rasterio
+import yaml
 
-from bp_lcz.records import Accuracy, MapReport
+from bp_lcz.records import Accuracy, Decision, Evaluation, MapReport
 from bp_lcz.registry.connection import open_store
 from bp_lcz.registry.versions import find_champion
 from tests.end_to_end.test_deployments import free_port
@@ -44,8 +45,8 @@ class Terminal:
         (environment / ".installed").touch()
         self.environment = self.checkout.environment
 
-    def run(self, command: str) -> str:
-        """What a command prints that ends well."""
+    def run(self, command: str, status: int = 0) -> str:
+        """What a command prints that ends so."""
         done = subprocess.run(
             shlex.split(command),
             cwd=self.checkout.folder,
@@ -56,8 +57,18 @@ class Terminal:
         )
         with self.typed.open("a") as file:
             file.write(f"$ {command}\n{done.stdout}{done.stderr}\n")
-        assert done.returncode == 0, f"$ {command}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        assert done.returncode == status, f"$ {command}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
         return done.stdout
+
+    def decision(self, floor: float, status: int) -> Decision:
+        """What promotion comes to with a floor of kappa that stands in the parameters meanwhile."""
+        file = self.checkout.folder / "params.yaml"
+        committed = file.read_text()
+        file.write_text(yaml.safe_dump({**yaml.safe_load(committed), "promote": {"kappa_floor": floor}}))
+        try:
+            return Decision.parse(self.run("bp-lcz promote bp-lcz-araucania --json", status).encode(), "decision")
+        finally:
+            file.write_text(committed)
 
     @contextmanager
     def background(self, command: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
@@ -108,6 +119,13 @@ def terminal(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Ter
     return terminal
 
 
+def champion_of(terminal: Terminal) -> int | None:
+    """Version that maps and serves."""
+    with open_store(terminal.checkout.folder) as client:
+        champion = find_champion(client, "bp-lcz-araucania")
+    return None if champion is None else int(champion.version)
+
+
 def test_four_commands_lead_from_polygons_to_a_region_by_a_model_of_one_s_own(
     terminal: Terminal, shared_data: Path, tmp_path: Path
 ) -> None:
@@ -126,11 +144,22 @@ def test_four_commands_lead_from_polygons_to_a_region_by_a_model_of_one_s_own(
     workspace = terminal.checkout.folder / ".workspaces/araucania"
     assert "weak labels" in (workspace / "reports/index.html").read_text()
 
-    terminal.run("bp-lcz promote bp-lcz-araucania")
-    with open_store(terminal.checkout.folder) as client:
-        champion = find_champion(client, "bp-lcz-araucania")
-    assert champion is not None
-    assert int(champion.version) == 1
+    # Whether a dozen patches exceed the floor of a checkout is chance: the floor stands where kappa is known to lie.
+    evaluations = [Evaluation.read(file) for file in (workspace / "outputs/evaluations").glob("*/evaluation.json")]
+    best = next(each for each in evaluations if f"(trial {each.trial})" in made)
+    assert best.kappa is not None
+    refused = terminal.decision(floor=best.kappa + 0.01, status=1)
+    assert not refused.accepted
+    assert champion_of(terminal) is None
+    accepted = terminal.decision(floor=best.kappa - 0.01, status=0)
+    assert accepted.accepted
+    assert champion_of(terminal) == 1
+    for decision in (refused, accepted):
+        assert decision.candidate is not None
+        assert decision.candidate.tags.trial == best.trial
+        assert decision.candidate.kappa == pytest.approx(best.kappa)
+        assert f"{best.kappa:.3f}" in decision.reason
+        assert f"{decision.kappa_floor:.3f}" in decision.reason
 
     out = tmp_path / "village"
     mapped = terminal.run(f"bp-lcz map {CHAMPION} {scenes} --reference {known} --out {out}")
