@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import h5py
+import numpy as np
 import torch
 
 from bp_lcz.params import TrialParams
@@ -20,9 +22,12 @@ def small_trial(variant: str = "bp-lcz", **train: object) -> TrialParams:
     return TrialParams.model_validate(content)
 
 
-def write_inputs(folder: Path, patches: dict[str, int] = PATCHES) -> tuple[Path, Path]:
-    """Write ``packed/`` and ``prompts.safetensors``; return their paths."""
+def write_inputs(folder: Path, patches: dict[str, int] = PATCHES, validated: int | None = None) -> tuple[Path, Path]:
+    """Write ``packed/`` and ``prompts.safetensors``; return their paths. Validation may be of one class."""
     root = write_dataset(folder / "data", patches=patches, source="simulated for a test")
+    if validated is not None:
+        with h5py.File(root / "validation.h5", "r+") as file:
+            file["label"][:] = np.eye(17)[[validated] * patches["validation"]]
     summary = small_summary(patches, source="simulated for a test")
     summary.write(folder / "summary.json")
     pack(root, summary, folder / "packed")

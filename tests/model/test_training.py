@@ -203,6 +203,13 @@ def test_published_weights_are_those_of_the_best_epoch(inputs: tuple[Path, Path]
     assert float((predicted == label).float().mean()) == pytest.approx(description["validation"]["oa"])
 
 
+def test_loss_tells_the_best_epoch_where_validation_has_one_class(tmp_path: Path) -> None:
+    inputs = write_inputs(tmp_path, validated=3)
+    out = train(inputs, tmp_path, small_trial(epochs=4, patience=4, learning_rate=0.01))
+    losses = [float(row["validation_loss"]) for row in history(out)]
+    assert json.loads((out / "model.json").read_text())["best_epoch"] == losses.index(min(losses)) + 1 > 1
+
+
 def test_training_stops_when_validation_no_longer_improves(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     # A learning rate that moves nothing cannot improve anything after the first epoch.
     out = train(inputs, tmp_path, small_trial(epochs=9, learning_rate=1e-12, patience=2))

@@ -181,6 +181,8 @@ def test_parts_that_lie_apart_and_parts_of_two_levels_are_refused(tmp_path):
     one = write_tif(tmp_path / "S2A_MSIL1C_one.tif", optical(100))
     apart = write_tif(tmp_path / "apart.tif", optical(100), west=WEST + 5000)
     assert refused(one, apart).where == str(apart)
+    other_side = write_tif(tmp_path / "other.tif", optical(100), crs="EPSG:32753")
+    assert refused(one, other_side).where == str(other_side)
     other = write_tif(tmp_path / "S2A_MSIL2A_other.tif", optical(100), west=WEST + 1000)
     assert refused(one, other).where == str(other)
 

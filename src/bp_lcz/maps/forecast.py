@@ -75,7 +75,8 @@ def shares(reasons: np.ndarray) -> str:
     percent = 100 * reasons / max(int(reasons.sum()), 1)
     mapped = f"mapped {percent[list(WITH_ZONE)].sum():.1f} %"
     if reasons[Reason.UNLIKE]:
-        mapped += f" (unlike the training data {percent[Reason.UNLIKE]:.1f} %)"
+        share = reasons[Reason.UNLIKE] / reasons[list(WITH_ZONE)].sum()
+        mapped += f" (of these unlike the training data {share:.1%})".replace("%", " %")
     rest = [f"{kind.word} {percent[kind]:.1f} %" for kind in Reason if reasons[kind] and kind not in WITH_ZONE]
     return ", ".join([mapped, *rest])
 

@@ -179,7 +179,8 @@ def _cells(folder: Path, lcz: UInt8[np.ndarray, "row column"], reason: UInt8[np.
         for band, values in zip(file.indexes, percent, strict=True):
             values[:] = file.read(band)[every]
     percent[:, lcz[every] == 0] = 0
-    best = np.argsort(-percent.astype(np.int16), axis=0, kind="stable")[:SHOWN]
+    own = lcz[every] == np.arange(1, len(percent) + 1)[:, None, None]  # comes first among equal percents
+    best = np.argsort(-2 * percent.astype(np.int16) - own, axis=0, kind="stable")[:SHOWN]
     ranked = np.stack([best + 1, np.take_along_axis(percent, best, axis=0)], axis=1).astype(np.uint8)
     ranked[:, 0][ranked[:, 1] == 0] = 0
     return _Cells(step, lcz[every], reason[every], ranked.reshape(-1, *shape))

@@ -36,6 +36,9 @@ SYMMETRIES: tuple[tuple[tuple[int, ...], bool], ...] = (
 """Of the square: four turns, then four turns of the mirror image, as axes to flip and whether to transpose then. A
 flip passes over the memory and a transposition does not, so none needs more than one pass."""
 
+MONITORED = "validation_score"
+"""By which the epoch that is kept is chosen: kappa of the validation split, or its loss where it has one class."""
+
 
 def class_weights(counts: Sequence[int], exponent: float) -> Float[Tensor, "klass"]:
     """Weights of the cross-entropy against class imbalance.
@@ -175,8 +178,9 @@ class LczTask(lightning.LightningModule):
         # Batch statistics are those of a share, so processes differ; they must not differ in what they decide.
         row = self.trainer.strategy.broadcast(row)
         self.history.append(row)
-        # An undefined kappa says nothing of an epoch: no better than chance.
-        self.log("validation_kappa", float(np.nan_to_num(row["validation_kappa"])))
+        # Kappa is 0 or undefined whatever is predicted where all labels are of one class.
+        has_classes = len(label.unique()) > 1
+        self.log(MONITORED, float(np.nan_to_num(row["validation_kappa"])) if has_classes else -row["validation_loss"])
 
     def configure_optimizers(self) -> Any:
         """AdamW with decay on matrices only, and one cosine cycle of the learning rate, lower for what is old."""

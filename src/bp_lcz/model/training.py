@@ -36,7 +36,7 @@ from bp_lcz.model.calibration import fit_calibration
 from bp_lcz.model.checkpoint import versions, write_checkpoint
 from bp_lcz.model.memory import keep_freed_memory
 from bp_lcz.model.start import freeze_statistics, load_start, start_line, take_over
-from bp_lcz.model.task import History, LczTask, PatchModule, class_weights
+from bp_lcz.model.task import MONITORED, History, LczTask, PatchModule, class_weights
 from bp_lcz.params import PromptVectors, Tier, TrialParams
 from bp_lcz.patches.loader import chosen_patches
 from bp_lcz.patches.store import PackedStore
@@ -128,7 +128,7 @@ def train_trial(
         best = ModelCheckpoint(
             state,
             "best",
-            monitor="validation_kappa",
+            monitor=MONITORED,
             mode="max",
             save_last=True,
             save_on_train_epoch_end=True,
@@ -146,7 +146,7 @@ def train_trial(
             precision=trial.train.precision,
             max_epochs=trial.train.epochs,
             deterministic=True,
-            callbacks=[best, EarlyStopping("validation_kappa", patience=trial.train.patience, mode="max"), clock],
+            callbacks=[best, EarlyStopping(MONITORED, patience=trial.train.patience, mode="max"), clock],
             plugins=[_WholeCheckpoints(), LightningEnvironment()],
             logger=False,
             enable_progress_bar=False,

@@ -313,8 +313,8 @@ def _account(part: Int[np.ndarray, " patch"], label: np.ndarray, rule: SplitRule
     left_out = counted(int((part < 0).sum()), "patch")
     lines.append(f"left out    {left_out} nearer than {rule.gap_m:g} m to another split")
     if len(present[SPLITS.index("validation")]) == 1 < len(known):
-        few = "validation has one class alone, which tells no epoch of training from another"
-        lines.append(f"warning: {few}; give two classes three places or more")
+        few = "validation has one class alone, so its loss and not kappa tells which epoch of training is kept"
+        lines.append(f"warning: {few}; take another --seed, or draw two classes in three places or more")
     return lines
 
 

@@ -241,8 +241,10 @@ def outline(path: Path, dataset: Any, crs: CRS, points: int | None = None) -> Po
     place = dataset.transform
     x, y = place.a * across + place.b * down + place.c, place.d * across + place.e * down + place.f
     if dataset.crs != crs:
-        with reading(path):
+        try:
             x, y = map(np.array, transform(dataset.crs, crs, x, y))
+        except (RasterioError, CPLE_BaseError):
+            raise UserError(path, f"does not lie within {crs.to_string()}") from None
         if crs.is_geographic:  # goes on beyond 180 degrees
             x = x[0] + (x - x[0] + 180) % 360 - 180
     if not np.isfinite([x, y]).all():
