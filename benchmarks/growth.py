@@ -17,6 +17,7 @@ from tqdm import tqdm
 from benchmarks.harness import LEVEL, NotMeasuredError, Ratio, Setup
 from benchmarks.machine import ended, file_stem, measuring
 from benchmarks.speed import BENCHMARKS, Machine
+from bp_lcz.errors import UserError
 from bp_lcz.files import staged_file
 from bp_lcz.records import Part, Record
 
@@ -113,32 +114,52 @@ def exponent(sizes: Sequence[float], cost: Sequence[float]) -> Ratio:
     return Ratio(slope, slope - reach, slope + reach)
 
 
-def find_curves() -> list[Curve]:
-    """The curves of all modules of `benchmarks.rows`."""
+def find_curves(names: Sequence[str] = ()) -> list[Curve]:
+    """The curves of all modules of `benchmarks.rows`, or those of some names.
+
+    Raises:
+        UserError: if a name is of no curve.
+    """
     package = importlib.import_module("benchmarks.rows")
     modules = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-    return [
-        curve for name in modules for curve in getattr(importlib.import_module(f"benchmarks.rows.{name}"), "CURVES", ())
-    ]
+    curves = {
+        curve.name: curve
+        for module in modules
+        for curve in getattr(importlib.import_module(f"benchmarks.rows.{module}"), "CURVES", ())
+    }
+    if unknown := [name for name in names if name not in curves]:
+        raise UserError("bench", f"no curve '{unknown[0]}'; known: {', '.join(curves)}")
+    return [curves[name] for name in names or curves]
 
 
 def measure_growth(
-    *, quick: bool = False, threads: int | None = None, out: Path | None = None, figures: Path | None = None
+    names: Sequence[str] = (),
+    *,
+    quick: bool = False,
+    threads: int | None = None,
+    out: Path | None = None,
+    figures: Path | None = None,
 ) -> Path | None:
-    """Measure all curves, draw them, print the exponents, write the points.
+    """Measure curves, draw them, print the exponents, write the points.
 
     Args:
+        names: of the curves; all without.
         quick: tiny sizes; points and figures are then written only where `out` and `figures` say.
         threads: of torch; all cores without.
-        out: file of the points, else ``benchmarks/results/<machine>.growth.json``.
+        out: file of the points. Without it a full run of all curves goes to that of this machine in
+            ``benchmarks/results``, and any other run nowhere.
         figures: folder of the figures, else ``docs/images/growth``.
 
     Returns:
         The file of the points, None if it was not written.
+
+    Raises:
+        UserError: if a curve is unknown.
     """
+    curves = find_curves(names)
     results: list[CurveResult] = []
     with measuring(quick=quick, threads=threads) as (setup, machine):
-        for curve in (progress := tqdm(find_curves(), unit="curve")):
+        for curve in (progress := tqdm(curves, unit="curve")):
             progress.set_description(f"growth {curve.name}")
             results.append(result_of(curve, setup))
     for result in results:
@@ -146,8 +167,8 @@ def measure_growth(
             print(f"{result.name}, {line.text}")
         if result.note:
             print(f"{result.name}: {result.note}")
-    if quick and out is None:
-        print("a quick run says nothing of growth and is not kept; --out FILE writes it")
+    if out is None and (quick or names):
+        print("of a quick run or of some curves only nothing is kept; --out FILE writes it")
         return None
     out = out or BENCHMARKS / f"{file_stem(machine)}.growth.json"
     if not quick or figures is not None:

@@ -8,6 +8,7 @@ import pytest
 from benchmarks import growth
 from benchmarks.growth import Curve, GrowthResults, Series, exponent, find_curves, measure_growth, result_of
 from benchmarks.harness import Setup
+from tests.refusals import refuses
 
 SIZES = [10.0, 100.0, 1000.0, 10_000.0]
 
@@ -38,7 +39,7 @@ def test_a_curve_becomes_a_small_figure_and_its_points(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     series = Series("linear", 1, SIZES, [[size, 1.1 * size, 0.9 * size] for size in SIZES])
     curve = Curve("sizes", "cost of a thing", "size", "s", lambda _: [series])
-    monkeypatch.setattr(growth, "find_curves", lambda: [curve])
+    monkeypatch.setattr(growth, "find_curves", lambda _: [curve])
     out = measure_growth(quick=True, threads=1, out=tmp_path / "points.json", figures=tmp_path / "figures")
     assert out is not None
     (result,) = GrowthResults.read(out).curves
@@ -59,6 +60,12 @@ def test_a_curve_becomes_a_small_figure_and_its_points(tmp_path: Path, monkeypat
 def test_every_curve_runs_in_tiny_sizes(curve: Curve, tmp_path: Path) -> None:
     result = result_of(curve, Setup(tmp_path, quick=True))
     assert result.series or result.note
+
+
+def test_curves_are_chosen_by_name_and_unknown_ones_refused() -> None:
+    assert [curve.name for curve in find_curves(["tiles", "batch"])] == ["tiles", "batch"]
+    with refuses("bench", "'tile'"):
+        find_curves(["tile"])
 
 
 def test_no_two_curves_share_a_name_and_so_a_figure() -> None:

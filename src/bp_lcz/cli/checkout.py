@@ -17,7 +17,7 @@ commands = typer.Typer()
 
 @commands.command()
 def bench(
-    rows: Annotated[list[str] | None, typer.Option(help="Row to measure. Repeatable. Default: all rows.")] = None,
+    rows: Annotated[list[str] | None, typer.Option(help="Row or curve. Repeatable. Default: all of them.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Use tiny sizes, which only show that the rows run.")] = False,
     large: Annotated[bool, typer.Option("--large", help="Measure the rows on files larger than memory, too.")] = False,
     growth: Annotated[
@@ -35,12 +35,14 @@ def bench(
 
     Example: bp-lcz bench --rows gather --rows packed
 
+    Example: bp-lcz bench --growth --rows tiles --out tiles.growth.json
+
     Example: bp-lcz bench --show
     """
     if not Path("benchmarks/run.py").is_file():
         raise UserError("benchmarks", "not found; run inside a BP-LCZ checkout")
-    if growth and (rows or large):
-        raise UserError("bench", "--growth takes neither --rows nor --large")
+    if growth and large:
+        raise UserError("bench", "--growth does not take --large")
     if threads is not None and threads > (cores := os.cpu_count() or 1):
         raise UserError("bench", f"--threads {threads}: this machine has {cores} cores")
     sys.path.insert(0, str(Path.cwd()))
@@ -50,7 +52,7 @@ def bench(
     if show:
         show_latest()
     elif growth:
-        measure_growth(quick=quick, threads=threads, out=out)
+        measure_growth(rows or (), quick=quick, threads=threads, out=out)
     else:
         measure_rows(rows or (), quick=quick, large=large, threads=threads, out=out)
 
