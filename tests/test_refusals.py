@@ -24,6 +24,9 @@ def test_another_place_fact_or_kind_is_not_taken_for_the_refusal(where: str, fac
 
 def test_a_refusal_is_one_line_whatever_names_it_quotes() -> None:
     assert str(UserError("a\nb.h5", "holds c\x85\x1bd")) == "a b.h5: holds c d"
+    long = str(UserError("z.kml", f"nothing tells zones (layers: {'[' * 5000}); name them LCZ 1"))
+    assert len(long) < 2000
+    assert (long[:5], long[-5:]) == ("z.kml", "LCZ 1")
 
 
 def test_no_error_is_no_refusal() -> None:

@@ -23,6 +23,8 @@ STATUS_FILE = "BP_LCZ_STATUS_FILE"
 """Environment variable: where a stage's command leaves its `Ending` for the flow."""
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_LONGEST = 1500
+"""Characters of a line; of a longer one the middle is left out."""
 
 NO_ARRAY = (ValueError, EOFError, TypeError, RecursionError, TokenError, zipfile.BadZipFile)
 """Raised by NumPy for a file that holds no array: it reads the header as a Python literal, which fails in many ways."""
@@ -49,7 +51,8 @@ class UserError(Exception):
         self.where, self.what = str(where), what
 
     def __str__(self) -> str:
-        return _CONTROLS.sub(" ", f"{self.where}: {self.what}")  # names in a file may hold any character
+        line = _CONTROLS.sub(" ", f"{self.where}: {self.what}")  # names in a file may hold any character, and be long
+        return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 3 :]}"
 
 
 class UsageError(UserError):
