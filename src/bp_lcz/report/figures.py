@@ -55,9 +55,9 @@ class Pooled:
 _VARIANT_COLORS = {"plain": "#8c959f", "encoder": "#009e73", "msm": "#e69f00", "bgp": "#56b4e9", "bp-lcz": "#0072b2"}
 
 
-def overview(evaluations: Sequence[Pooled], note: Note) -> bytes:
+def overview(evaluations: Sequence[Pooled], note: Note, title: str = "Overall accuracy and kappa") -> bytes:
     """Overall accuracy and kappa of each trial, with intervals where they are known."""
-    with titled_figure("Overall accuracy and kappa", note, body=0.85 + 0.42 * len(evaluations)) as drawing:
+    with titled_figure(title, note, body=0.85 + 0.42 * len(evaluations)) as drawing:
         panels = drawing.figure.subplots(1, 2, sharey=True)
         rows = range(len(evaluations))
         shown: tuple[tuple[Metric, str], ...] = ("oa", "overall accuracy"), ("kappa", "kappa")

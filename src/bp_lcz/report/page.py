@@ -171,7 +171,12 @@ def _plan(summary: GateSummary, groups: Sequence[Group], patches: bytes) -> list
                 "overview",
                 "overview.png" if len(by_backbone) == 1 else f"overview-{backbone}.png",
                 f"Overall accuracy and kappa with intervals, {backbone}",
-                partial(figures.overview, [_pooled(member) for member in members], note),
+                partial(
+                    figures.overview,
+                    [_pooled(member) for member in members],
+                    note,
+                    "Overall accuracy and kappa" + f", {backbone}" * (len(by_backbone) > 1),
+                ),
             )
         )
         # Recall, curves and maps of an ablation's settings would be too many to read: its table has them all.

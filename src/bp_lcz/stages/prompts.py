@@ -3,6 +3,7 @@
 import torch
 
 from bp_lcz.bands import GROUPS
+from bp_lcz.errors import UserError
 from bp_lcz.params import WORDINGS, Params
 from bp_lcz.paths import PROMPTS
 from bp_lcz.records import PromptOrigin
@@ -13,6 +14,7 @@ from bp_lcz.text.table import PromptTable
 
 def run(params: Params) -> None:
     """Embed every class x group text once, so that training never calls the encoder."""
+    _check_seeds(params)  # here, since this stage runs whenever trials change
     section = params.prompts
     texts = {wording: prompt_texts(section.template, wording) for wording in WORDINGS}
     encoder = load_encoder(section.encoder.name, section.encoder.revision)
@@ -31,3 +33,19 @@ def run(params: Params) -> None:
     PromptTable(embedding, classes, origin).write(PROMPTS)
     count = embedding.shape[:3].numel() + classes.shape[:2].numel()
     print(f"{count} prompts embedded by {encoder.name} ({encoder.width} values each) -> {PROMPTS}")
+
+
+def _check_seeds(params: Params) -> None:
+    """Refuse trials whose means would be over different seeds, before hours are spent on them."""
+    seeds: dict[str, dict[int, str]] = {}
+    for name in params.trials:
+        trial = params.trial(name)
+        seeds.setdefault(trial.model_dump_json(exclude={"name", "seed"}), {})[trial.seed] = name
+    every = set().union(*seeds.values())
+    for names in seeds.values():
+        if missing := sorted(every - names.keys()):
+            raise UserError(
+                "params.yaml",
+                f"trials: {', '.join(names.values())} lacks seed {', '.join(map(str, missing))}, which other trials "
+                "have; every row of a table is a mean over the same seeds",
+            )

@@ -208,6 +208,19 @@ def test_the_example_of_the_documentation_is_a_backbone(
         ("class Network(Backbone)", "class Tiny(Backbone)", "class Network"),
         ("class Network(Backbone)", "class Network(nn.Module)", "class Network"),
         ("self.fused_width, self.group_width = options.width, None", "self.fused_width = options.width", "group_width"),
+        (
+            "self.fused_width, self.group_width = options.width, None",
+            "self.fused_width = self.group_width = 16",
+            "groups",
+        ),
+        ("spatial_mean(maps)", "maps", "(2, 16, 7, 7)"),
+        ("spatial_mean(maps)", "spatial_mean(maps).mean(0, keepdim=True)", "(1, 16)"),
+        ("Features(spatial_mean(maps), None)", "spatial_mean(maps)", "Tensor"),
+        ("len(channels.names)", "3", "line 24"),
+        ("super().__init__()", "pass", "line 20"),
+        ("import torch\n", "import torhc\n", "torhc"),
+        ("def forward(self, sen1, sen2):", "def forward(self, sen1, sen2)", "SyntaxError"),
+        ("def forward(", "def backward(", "forward"),
     ],
 )
 def test_what_a_backbone_lacks_is_named(

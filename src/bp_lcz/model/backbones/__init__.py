@@ -5,17 +5,21 @@ A backbone is one module in this folder that defines ``Options`` (a frozen pydan
 section of ``params.yaml``. docs/backbone.md has an example.
 """
 
-import importlib
+import importlib.util
 import json
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
-from bp_lcz.bands import Channels
-from bp_lcz.errors import UserError, first_mistake
+from bp_lcz.bands import PATCH_SIDE, Channels
+from bp_lcz.errors import UserError, first_mistake, one_line
 from bp_lcz.params import backbone_names
 
 
@@ -101,11 +105,46 @@ def build_backbone(name: str, channels: Channels, options: dict[str, Any]) -> Ba
         UserError: if there is no such backbone, its file lacks something, or an option is unknown or out of range.
     """
     module, checked = _parse(name, options)
-    backbone: Backbone = module.Network(channels, checked)
+    file = str(module.__file__)
+    with _faults_of(file):
+        backbone: Backbone = module.Network(channels, checked)
     for width in ("fused_width", "group_width"):
         if not hasattr(backbone, width):
-            raise UserError(module.__file__, f"Network sets no {width}")
+            raise UserError(file, f"Network sets no {width}")
+    _try(backbone, channels, file)
     return backbone
+
+
+@torch.no_grad()
+def _try(backbone: Backbone, channels: Channels, file: str) -> None:
+    """Refuse a backbone whose features have another form than it says; a wrong one can train without a word."""
+    images = (torch.zeros(2, len(bands), PATCH_SIDE, PATCH_SIDE) for bands in (channels.sen1, channels.sen2))
+    with _faults_of(file), torch.random.fork_rng(devices=[]):
+        found = backbone.eval()(*images)
+    backbone.train()
+    if not isinstance(found, Features):
+        raise UserError(file, f"Network gives {type(found).__name__}; expected Features(fused, groups)")
+    forms: dict[str, tuple[int, ...]] = {"fused": (2, backbone.fused_width)}
+    if backbone.group_width is not None:
+        forms["groups"] = (2, len(channels.groups), backbone.group_width)
+    for part, form in forms.items():
+        shape = getattr(getattr(found, part), "shape", None)
+        if shape != form:
+            told = "None" if shape is None else tuple(shape)
+            raise UserError(file, f"of two patches Network gives {part} of shape {told}; expected {form}")
+
+
+@contextmanager
+def _faults_of(file: str) -> Iterator[None]:
+    """Errors of a backbone's own code in one line, with the last of its lines that took part."""
+    try:
+        yield
+    except (UserError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        place = f"line {lines[-1]}: " if lines else ""
+        raise UserError(file, f"{place}{type(error).__name__}: {one_line(error)}") from error
 
 
 def complete_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -124,7 +163,9 @@ def _parse(name: str, options: dict[str, Any]) -> tuple[ModuleType, BaseModel]:
     known = backbone_names()
     if name not in known:
         raise UserError("params.yaml", f"unknown backbone '{name}'; known: {', '.join(known)}")
-    module = importlib.import_module(f"{__name__}.{name}")
+    spec = importlib.util.find_spec(f"{__name__}.{name}")
+    with _faults_of(str(spec and spec.origin)):
+        module = importlib.import_module(f"{__name__}.{name}")
     for part, base in (("Options", BaseModel), ("Network", Backbone)):
         found = getattr(module, part, None)
         if not (isinstance(found, type) and issubclass(found, base)):
