@@ -79,7 +79,7 @@ def test_three_commands_lead_from_a_download_to_a_map(
     assert 90 <= (lcz > 0).sum() <= 150  # of 12 x 10 cells and those that the edge cuts
 
     page = opened(out / "map.html")
-    assert page.inner_text("h1") == "village"
+    assert page.inner_text("h1").split("\n") == ["village", "1 January 2020"]
     box = page.locator("canvas.zones").bounding_box()
     row, column = (shape // 2 for shape in lcz.shape)
     at = (
