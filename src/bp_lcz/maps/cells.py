@@ -32,8 +32,8 @@ _MOST_SECONDS = 10
 """That a dry run looks for a cell that can be mapped."""
 _MOST_WAITING = 32
 """Rows of cells that wait for a batch to become full."""
-_ROWS = 12
-"""Of cells that are read together."""
+_FEWEST, _MOST, _CELLS = 6, 12, 4000
+"""Rows of cells that are read together: as many as hold so many cells, since memory grows with their width."""
 
 
 class Reason(IntEnum):
@@ -179,8 +179,9 @@ def _blocks(scene: Scene, classifier: Classifier, kept: np.dtype, first: int) ->
 
     Without such a core a second thread holds up one of the network's, for which all the others wait.
     """
-    down, _ = scene.cells
-    rows = [range(row, min(row + _ROWS, down)) for row in range(first, down, _ROWS)]
+    down, across = scene.cells
+    height = min(max(_CELLS // across, _FEWEST), _MOST)
+    rows = [range(row, min(row + height, down)) for row in range(first, down, height)]
     if classifier.device == "cpu" and torch.get_num_threads() >= len(os.sched_getaffinity(0)):
         yield from (_Block(scene, classifier, kept, some) for some in rows)
         return
