@@ -4,6 +4,7 @@ Every knob of the project has its only documentation here and its only default i
 """
 
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -322,6 +323,25 @@ class TrialParams(NetworkParams):
 def vectors_of(prompts: Prompts) -> dict[str, Any]:
     """The part of the section that a trial may override."""
     return prompts.model_dump(include=set(PromptVectors.model_fields))
+
+
+def check_seeds(seeds: Mapping[str, Collection[int]]) -> None:
+    """Refuse trials of different seeds, whose means do not compare.
+
+    Args:
+        seeds: of the trials that differ in nothing else, by what they are called.
+
+    Raises:
+        UserError: for the first that lacks one.
+    """
+    every = sorted(set().union(*seeds.values()))
+    for trials, own in seeds.items():
+        if missing := [str(seed) for seed in every if seed not in own]:
+            raise UserError(
+                "params.yaml",
+                f"trials: {trials} lacks seed {', '.join(missing)}, which other trials have; "
+                "every row of a table is a mean over the same seeds",
+            )
 
 
 def backbone_names() -> list[str]:

@@ -70,3 +70,14 @@ def test_real_radar_lies_right_until_it_is_turned_round(tmp_path, shared_data):
             assert not warnings(s2, site / "s1_rtc_vv_vh_db.tif")
         turned = write_tif(tmp_path / "turned.tif", stored[:, *turn], names=["VV", "VH"], **place)
         assert len(warnings(s2, turned)) == 1
+
+
+def test_pixels_that_are_looked_at_are_not_counted_before_they_are_read(tmp_path, fields):
+    s2, power = fields
+    spoiled = power.copy()
+    spoiled[:, 40:42, 40:42] = 300
+    with opened_scene(SceneOptions((s2,), (write_tif(tmp_path / "s1.tif", spoiled),), s2_offset=0.0)) as scene:
+        assert scene.losses() == []
+        scene.strip(0, scene.grid.height)
+        (line,) = scene.losses()
+    assert "4 pixels" in line

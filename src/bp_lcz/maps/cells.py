@@ -1,6 +1,5 @@
 """Zones of cells of 100 m, row by row: few rows at a time, whole batches, memory that grows with the width alone."""
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from bp_lcz.patches.transform import transform
 from bp_lcz.scenes.scene import Scene, Strip
 from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.sensors.raster import CELL, CELL_PIXELS
+from bp_lcz.so2sat.layout import WORKERS
 
 COLOURS = ("B04", "B03", "B02")
 COLOUR_SCALE = 10_000
@@ -182,7 +182,7 @@ def _blocks(scene: Scene, classifier: Classifier, kept: np.dtype, first: int) ->
     down, across = scene.cells
     height = min(max(_CELLS // across, _FEWEST), _MOST)
     rows = [range(row, min(row + height, down)) for row in range(first, down, height)]
-    if classifier.device == "cpu" and torch.get_num_threads() >= len(os.sched_getaffinity(0)):
+    if classifier.device == "cpu" and torch.get_num_threads() >= WORKERS:
         yield from (_Block(scene, classifier, kept, some) for some in rows)
         return
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:

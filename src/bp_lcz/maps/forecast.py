@@ -75,8 +75,8 @@ def shares(reasons: np.ndarray) -> str:
     percent = 100 * reasons / max(int(reasons.sum()), 1)
     mapped = f"mapped {percent[list(WITH_ZONE)].sum():.1f} %"
     if reasons[Reason.UNLIKE]:
-        share = reasons[Reason.UNLIKE] / reasons[list(WITH_ZONE)].sum()
-        mapped += f" (of these unlike the training data {share:.1%})".replace("%", " %")
+        share = 100 * reasons[Reason.UNLIKE] / reasons[list(WITH_ZONE)].sum()
+        mapped += f" (of these unlike the training data {share:.1f} %)"
     rest = [f"{kind.word} {percent[kind]:.1f} %" for kind in Reason if reasons[kind] and kind not in WITH_ZONE]
     return ", ".join([mapped, *rest])
 

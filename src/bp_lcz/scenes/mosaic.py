@@ -160,7 +160,6 @@ def _check_alike(one: MosaicPart, other: MosaicPart, grid: Grid) -> None:
     if found.shape[1] >= _ENOUGH:
         _check_turned(one, other, grid, starts, form, _correlation(alike))
         _check_medians(one, other, found)
-    one.strange = other.strange = 0
 
 
 def _check_medians(one: MosaicPart, other: MosaicPart, found: Float[np.ndarray, "channel pixel"]) -> None:

@@ -180,6 +180,8 @@ class Scene:
         levels = {part.form.level for part in sen2}
         self.level = levels.pop() if len(levels) == 1 else None
         files = [part for parts in self._parts.values() for part in parts]
+        for part in files:
+            part.strange = 0  # what was counted while it was looked at is counted again as it is read
         self.findings = SceneFindings(
             crs=grid.crs.to_string(), level=self.level, files=tuple(part.findings for part in files)
         )

@@ -52,7 +52,6 @@ def note_turned(sen1: Sequence[MosaicPart], sen2: Sequence[MosaicPart], grid: Gr
                     f"{alike:.2f}, and of {turned:.2f} once one is turned back"
                 )
                 break
-        radar.strange = optical.strange = 0
 
 
 def _agreement(

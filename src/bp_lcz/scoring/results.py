@@ -15,7 +15,7 @@ from jaxtyping import Integer
 
 from bp_lcz import paths
 from bp_lcz.errors import NO_ARRAY, UserError, one_line
-from bp_lcz.params import Params, Variant, vectors_of
+from bp_lcz.params import Params, Variant, check_seeds, vectors_of
 from bp_lcz.records import Evaluation, GateSummary, Interval, Metric, ModelDescription, Timings
 from bp_lcz.scoring.crossed import crossed_intervals
 from bp_lcz.scoring.significance import bootstrap_differences
@@ -238,15 +238,7 @@ def group_seeds(results: Sequence[TrialResult]) -> list[Group]:
         settings = result.model.model_dump(include={"backbone", "variant", *SECTIONS})
         alike.setdefault(json.dumps(settings, sort_keys=True), []).append(result)
     groups = [_group(members) for members in alike.values()]
-    seeds = sorted({seed for group in groups for seed in group.seeds})
-    for group in groups:
-        missing = [str(seed) for seed in seeds if seed not in group.seeds]
-        if missing:
-            raise UserError(
-                "params.yaml",
-                f"trials: {group.label} lacks seed {', '.join(missing)}, which other trials have; "
-                "every row of a table is a mean over the same seeds",
-            )
+    check_seeds({group.label: group.seeds for group in groups})
     return groups
 
 

@@ -3,8 +3,7 @@
 import torch
 
 from bp_lcz.bands import GROUPS
-from bp_lcz.errors import UserError
-from bp_lcz.params import WORDINGS, Params
+from bp_lcz.params import WORDINGS, Params, check_seeds
 from bp_lcz.paths import PROMPTS
 from bp_lcz.records import PromptOrigin
 from bp_lcz.text.encoder import load_encoder
@@ -41,11 +40,4 @@ def _check_seeds(params: Params) -> None:
     for name in params.trials:
         trial = params.trial(name)
         seeds.setdefault(trial.model_dump_json(exclude={"name", "seed"}), {})[trial.seed] = name
-    every = set().union(*seeds.values())
-    for names in seeds.values():
-        if missing := sorted(every - names.keys()):
-            raise UserError(
-                "params.yaml",
-                f"trials: {', '.join(names.values())} lacks seed {', '.join(map(str, missing))}, which other trials "
-                "have; every row of a table is a mean over the same seeds",
-            )
+    check_seeds({", ".join(names.values()): names for names in seeds.values()})
