@@ -3,6 +3,7 @@
 Every knob of the project has its only documentation here and its only default in ``params.yaml``.
 """
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -292,6 +293,14 @@ class Params(Section):
             ),
             backbone_options={**self.backbones.get(trial.backbone, {}), **trial.overrides.backbone},
         )
+
+    def alike(self) -> list[list[str]]:
+        """Names of the trials that differ in nothing but the seed, put together, in the order of their first."""
+        found: dict[str, list[str]] = {}
+        for name in self.trials:
+            settings = self.trial(name).model_dump(mode="json", exclude={"name", "seed"})
+            found.setdefault(json.dumps(settings, sort_keys=True), []).append(name)
+        return list(found.values())
 
 
 class NetworkParams(Section):

@@ -1,6 +1,5 @@
 """Tables of a matrix whose trials are not all there: what the report will show, and what has not run by its name."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -110,12 +109,8 @@ def so_far(params: Params) -> SoFar:
 
 def _rows(params: Params) -> list[Row]:
     """The trials of the parameters by setting, without their results."""
-    alike: dict[str, list[str]] = {}
-    for name in params.trials:
-        settings = params.trial(name).model_dump(include={"backbone", "variant", *SECTIONS})
-        alike.setdefault(json.dumps(settings, sort_keys=True), []).append(name)
     rows = []
-    for names in alike.values():
+    for names in params.alike():
         first, differing = params.trial(names[0]), overrides(params, names[0])
         label = label_of({name: params.trials[name].seed for name in names}, first.backbone, first.variant, differing)
         done = [name for name in names if (EVALUATIONS / name / "evaluation.json").is_file()]

@@ -13,7 +13,8 @@ from bp_lcz.text.table import PromptTable
 
 def run(params: Params) -> None:
     """Embed every class x group text once, so that training never calls the encoder."""
-    _check_seeds(params)  # here, since this stage runs whenever trials change
+    # Here, since this stage runs whenever trials change.
+    check_seeds({", ".join(names): [params.trials[name].seed for name in names] for names in params.alike()})
     section = params.prompts
     texts = {wording: prompt_texts(section.template, wording) for wording in WORDINGS}
     encoder = load_encoder(section.encoder.name, section.encoder.revision)
@@ -32,12 +33,3 @@ def run(params: Params) -> None:
     PromptTable(embedding, classes, origin).write(PROMPTS)
     count = embedding.shape[:3].numel() + classes.shape[:2].numel()
     print(f"{count} prompts embedded by {encoder.name} ({encoder.width} values each) -> {PROMPTS}")
-
-
-def _check_seeds(params: Params) -> None:
-    """Refuse trials whose means would be over different seeds, before hours are spent on them."""
-    seeds: dict[str, dict[int, str]] = {}
-    for name in params.trials:
-        trial = params.trial(name)
-        seeds.setdefault(trial.model_dump_json(exclude={"name", "seed"}), {})[trial.seed] = name
-    check_seeds({", ".join(names.values()): names for names in seeds.values()})
