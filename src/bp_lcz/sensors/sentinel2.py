@@ -180,7 +180,9 @@ def read_optical(
         )
     scale, shift = (scales.pop(), shifts.pop()) if is_declared else (1.0, 0.0)
     fill = majority(fills)
-    unit = _unit(path, dataset, stored * scale + shift, stored != fill, units, is_declared)
+    values = stored * scale + shift
+    seen = values if fill is None else values[stored != fill]  # NumPy compares with None in Python, value by value
+    unit = _unit(path, dataset, values, seen, units, is_declared)
     # From here on in digital numbers, whatever the file holds, with the offset if they carry it.
     slope, start = scale * DN / unit, shift * DN / unit
     declared = None
@@ -290,11 +292,23 @@ def _unit(
     path: Path,
     dataset: Stack,
     values: Float[np.ndarray, "10 pixel"],
-    is_value: Bool[np.ndarray, "10 pixel"],
+    seen: Float[np.ndarray, "..."],
     asked: str,
     is_declared: bool,
 ) -> float:
-    """Stored numbers, after a declared scale, of a reflectance of 1."""
+    """Stored numbers, after a declared scale, of a reflectance of 1.
+
+    Args:
+        path: of the raster.
+        dataset: the open scene.
+        values: after a declared scale.
+        seen: those that are no fill.
+        asked: ``dn``, ``reflectance`` or ``auto``.
+        is_declared: whether the file declares a scale or an offset.
+
+    Raises:
+        UserError: if the pixels are no reflectance in that unit.
+    """
     medians = np.median(values, axis=1)
     brightest = float(medians.max())
     if any(str(kind) in ("uint8", "int8") for kind in dataset.dtypes):
@@ -302,7 +316,7 @@ def _unit(
     is_whole = "int" in dataset.dtypes[0] and not is_declared
     is_dn = asked == "dn" or (asked == "auto" and (is_whole or np.median(values) > 10))
     unit = DN if is_dn else 1.0
-    top = float(np.quantile(values[is_value], 1 - _DARKEST)) / unit if is_value.any() else 0.0
+    top = float(np.quantile(seen, 1 - _DARKEST)) / unit if seen.size else 0.0
     is_seen = asked != "auto" or _BRIGHTEST[0] <= top <= _BRIGHTEST[1]
     if not (is_seen and BRIGHTEST_MEDIAN[0] <= brightest / unit <= BRIGHTEST_MEDIAN[1]):
         kind = "digital numbers of reflectance" if is_dn else "reflectance"
