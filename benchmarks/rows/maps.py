@@ -20,7 +20,7 @@ from bp_lcz.maps.cells import cell_type, predict_cells
 from bp_lcz.maps.outputs import CELL_KM2, true_colours, write_rasters
 from bp_lcz.maps.page import Story, write_page
 from bp_lcz.model.checkpoint import BATCH, Classifier, versions
-from bp_lcz.model.memory import keep_freed_memory
+from bp_lcz.model.memory import OF_BATCHES, keep_freed_memory
 from bp_lcz.records import Checkpoint
 from bp_lcz.scenes.scene import SceneOptions, opened_scene
 from bp_lcz.scheme import CLASS_COUNT
@@ -69,7 +69,7 @@ def _map(setup: Setup, backbone: str) -> Measured:
     cells = 3 if setup.quick else SIDE[backbone]
     pixels = cells * CELL_PIXELS + PATCH_SIDE - CELL_PIXELS
     path, classifier = _scene(setup, pixels, pixels), classifier_of(setup, backbone)
-    keep_freed_memory()  # as `bp-lcz map` does
+    keep_freed_memory(OF_BATCHES)  # as `bp-lcz map` does
     patches = torch.rand(cells**2, PATCH_SIDE, PATCH_SIDE, len(SEN2_BANDS))
 
     def ours(_: int) -> None:
@@ -118,6 +118,8 @@ def memory(setup: Setup) -> Measured:
     side = 1_098 if setup.quick else TILE_PIXELS
     classifier, patches = classifier_of(setup, "eb_cnn"), torch.rand(BATCH, PATCH_SIDE, PATCH_SIDE, len(SEN2_BANDS))
     alone = peak_mebibytes(setup, lambda: classifier.classify_alike(patches))
+
+    keep_freed_memory(OF_BATCHES)  # as `bp-lcz map` does
 
     def beyond(height: int) -> float:
         path = _sparse(setup, height, side)

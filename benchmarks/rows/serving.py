@@ -13,7 +13,7 @@ from benchmarks.harness import Goal, Measured, Row, Setup, Side, rates
 from benchmarks.networks import network_of, trial_of
 from bp_lcz.bands import ALL_CHANNELS, PATCH_SIDE
 from bp_lcz.model.checkpoint import load_classifier, versions, write_checkpoint
-from bp_lcz.model.memory import keep_freed_memory
+from bp_lcz.model.memory import OF_BATCHES, keep_freed_memory
 from bp_lcz.records import Checkpoint
 from bp_lcz.serving.client import Client
 
@@ -43,7 +43,7 @@ def serving(setup: Setup) -> Measured:
         client = connected.predict_proba
         if client(sen1, sen2).tobytes() != alone(sen1, sen2).tobytes():
             raise AssertionError("the server gives other bytes than the network")
-        keep_freed_memory()  # as the server does
+        keep_freed_memory(OF_BATCHES)  # as the server does
         return Measured(
             *rates(setup, side(client), side(alone), wide=0.03),
             note=f"float32, {size} patches a request, each sent when the answer of the one before is there",

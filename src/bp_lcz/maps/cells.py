@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import IntEnum
@@ -216,13 +216,19 @@ class _Block:
             strip.sen2[[scene.channels.sen2.index(band) for band in COLOURS]], len(rows), kept["picture"].shape[0]
         )
         sen1, sen2 = (
-            getattr(strip, key)[[getattr(scene.channels, key).index(band) for band in getattr(taken, key)]]
-            for key in ("sen1", "sen2")
+            _chosen(getattr(strip, key), getattr(scene.channels, key), getattr(taken, key)) for key in ("sen1", "sen2")
         )
         images = torch.from_numpy(transform(sen1.transpose(1, 2, 0), sen2.transpose(1, 2, 0), taken))
         pixels = classifier.network.standardise(images).flatten(1)  # here, where each pixel is once and not ten times
         count = len(taken.names)
         self.patches = pixels.unfold(0, PATCH_SIDE, CELL_PIXELS).unfold(1, PATCH_SIDE * count, CELL_PIXELS * count)
+
+
+def _chosen(
+    values: Float32[np.ndarray, "channel row width"], present: Sequence[str], taken: Sequence[str]
+) -> Float32[np.ndarray, "taken row width"]:
+    """Channels in the order of a model, without a copy where it takes all of them."""
+    return values if taken == present else values[[present.index(band) for band in taken]]
 
 
 def _reasons(scene: Scene, strip: Strip, rows: range, takes_radar: bool) -> UInt8[np.ndarray, "row cell"]:

@@ -14,6 +14,8 @@ _SAMPLE_VALUES = 1_000_000
 """Read of a scene to find out what it holds, in all bands together."""
 WHOLE_VALUES = 50_000_000
 """Of a file up to which all of it may be read for that."""
+_FOR_MEDIAN = 25_000
+"""Pixels of a band that are enough for its median and for the brightest thousandth of all bands."""
 _PLACES = 8
 """Of a larger one, along each side."""
 
@@ -35,6 +37,11 @@ def pixels_where(
 ) -> Float[np.ndarray, "band pixel"]:
     """Some pixels of all bands, without a copy where it is all of them."""
     return values.reshape(len(values), -1) if keep.all() else values[:, keep]
+
+
+def thinned(values: Float[np.ndarray, "band pixel"]) -> Float[np.ndarray, "band some"]:
+    """Pixels enough for a median, evenly over all of them."""
+    return values[:, :: max(values.shape[1] // _FOR_MEDIAN, 1)]
 
 
 def _places(dataset: Any, bands: int) -> list[tuple[Window, tuple[int, int]]]:

@@ -15,7 +15,7 @@ from scipy.ndimage import label
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UsageError, UserError
 from bp_lcz.sensors.names import ORDERS, band_name, level_of, moment, naming_texts
-from bp_lcz.sensors.sampling import majority, pixels_where, sample
+from bp_lcz.sensors.sampling import majority, pixels_where, sample, thinned
 from bp_lcz.sensors.spectrum import check_spectrum
 from bp_lcz.sensors.stack import Stack
 from bp_lcz.sensors.still import min_without_fill
@@ -180,8 +180,9 @@ def read_optical(
         )
     scale, shift = (scales.pop(), shifts.pop()) if is_declared else (1.0, 0.0)
     fill = majority(fills)
-    values = stored * scale + shift
-    seen = values if fill is None else values[stored != fill]  # NumPy compares with None in Python, value by value
+    some = thinned(stored)
+    values = some * scale + shift
+    seen = values if fill is None else values[some != fill]  # NumPy compares with None in Python, value by value
     unit = _unit(path, dataset, values, seen, units, is_declared)
     # From here on in digital numbers, whatever the file holds, with the offset if they carry it.
     slope, start = scale * DN / unit, shift * DN / unit

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UserError
-from bp_lcz.sensors.sampling import pixels_where
+from bp_lcz.sensors.sampling import pixels_where, thinned
 
 _ENOUGH = 64
 """Pixels of a kind from which on its spectrum tells."""
@@ -80,7 +80,7 @@ def check_spectrum(
         raise UserError(path, f"{found}: one band under two names")
     if found := _alone(some):
         said.append(f"{path.name}: warning: {found}; is it of another place or time, turned round, or fill in part?")
-    medians = np.median(reflectance, axis=1)
+    medians = np.median(thinned(reflectance), axis=1)
     if (lowest := medians.min()) < _LOWEST_MEDIAN:
         band = SEN2_BANDS[int(medians.argmin())]
         raise UserError(path, f"{band} would have a median reflectance of {lowest:.3f}: its units or offset are others")

@@ -19,7 +19,7 @@ from bp_lcz.bands import Channels, Level
 from bp_lcz.errors import UserError
 from bp_lcz.files import staged_file
 from bp_lcz.model.checkpoint import BATCH, DESCRIPTION, Classifier, load_classifier
-from bp_lcz.model.memory import keep_freed_memory
+from bp_lcz.model.memory import OF_BATCHES, keep_freed_memory
 from bp_lcz.patches.likeness import too_many_unlike
 from bp_lcz.patches.transform import first_not_finite, transform
 from bp_lcz.scheme import CLASS_COUNT, ZONES
@@ -151,7 +151,7 @@ def load_model(workspace: Path, model: str) -> tuple[Classifier, str]:
     Raises:
         UserError: if there is no such model, or its files are missing, damaged, or not those that were registered.
     """
-    keep_freed_memory()  # each batch uses the pages of the last one
+    keep_freed_memory(OF_BATCHES)  # each batch uses the pages of the last one
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if not model.startswith("models:"):
         if (Path(model) / DESCRIPTION).is_file():
