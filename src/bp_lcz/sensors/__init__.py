@@ -7,8 +7,9 @@ from pathlib import Path
 _rasterio = importlib.util.find_spec("rasterio")
 assert _rasterio is not None
 assert _rasterio.origin is not None
-# rasterio's wheels bring the tables of their own GDAL and PROJ. Those of another installation, to which a shell's
-# settings may point, are of other versions: no coordinate system is known then. Done before rasterio is imported.
+# rasterio's wheels bring the tables of their own GDAL and PROJ. A shell's settings may point to the tables of another
+# installation. Those have other versions, and rasterio then knows no coordinate system. So remove these settings
+# before rasterio is imported.
 for _variable, _tables in {"PROJ_LIB": "proj_data", "PROJ_DATA": "proj_data", "GDAL_DATA": "gdal_data"}.items():
     if Path(_rasterio.origin).with_name(_tables).is_dir():
         os.environ.pop(_variable, None)

@@ -4,17 +4,21 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 LEE_WINDOW = 7
-"""Pixels along a side of its window, as in So2Sat."""
+"""Side of the filter's window, in pixels, as in So2Sat."""
 LEE_LOOKS = 4.4
-"""Equivalent number of looks of Sentinel-1 IW ground range and what is made of it."""
+"""Equivalent number of looks of Sentinel-1 IW ground range products and of what is derived from them."""
 
 
 def lee(
     power: Float[np.ndarray, "band row column"], known: Bool[np.ndarray, "row column"]
 ) -> Float[np.ndarray, "band row column"]:
-    """Speckle filtered towards the mean of the known pixels of a window, the more the less it varies beyond speckle.
+    """Move each pixel towards the mean of its window's known pixels: wholly where speckle explains the variance.
 
-    Each pixel is computed from its window alone and in the same order, so its bits do not depend on what else is read.
+    Args:
+        power: linear power.
+        known: pixels to filter and to use. The others stay as they are.
+
+    A pixel depends on its window alone, and sums run in a fixed order. So its bits do not depend on what else is read.
 
     Source: Lee (1980), IEEE PAMI 2(2):165-168, for multiplicative noise.
     """
@@ -28,7 +32,7 @@ def lee(
 
 
 def _sums(values: Float[np.ndarray, "band row column"]) -> Float[np.ndarray, "band row column"]:
-    """Of the window round each pixel; beyond the array there is nothing."""
+    """Sums over the window around each pixel. Pixels outside the array count as 0."""
     for axis in (1, 2):
         half = LEE_WINDOW // 2
         padded = np.pad(values, [(half, half) if here == axis else (0, 0) for here in range(3)])

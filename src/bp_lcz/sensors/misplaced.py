@@ -1,4 +1,4 @@
-"""Whether bands lie on each other, told by the small things that they show."""
+"""Find bands that are shifted against each other, by correlating their fine detail."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -15,19 +15,22 @@ from bp_lcz.sensors.sampling import WHOLE_VALUES
 from bp_lcz.sensors.stack import Stack
 
 _SIDE, _WINDOWS, _SMALL = 96, 3, 9
-"""Pixels of a window, windows along the diagonal of a scene, and pixels of what is small."""
+"""Side of a window in pixels, number of windows along a scene's diagonal, and side of fine detail in pixels."""
 _APART, _TOGETHER, _SHIFT = 0.2, 0.4, 2
-"""Correlation of neighbouring bands that do not lie on each other, the one where they do once one of them is moved, and
-by how many pixels. In windows of three real sites they have 0.34 at least, and once one is moved 0.08 at most."""
+"""Neighbouring bands are misplaced if they correlate below the first number, and above the second after a shift of at
+least the third, in pixels. At three real sites bands correlate at 0.34 or more, and shifted ones at 0.08 or less."""
 
 
 def misplaced_bands(path: Path, dataset: Stack, numbers: list[int]) -> list[str]:
-    """Warn of neighbouring bands of which one is moved against the other, in lines.
+    """Warn of neighbouring bands that are shifted against each other.
 
     Args:
         path: of the scene.
-        dataset: the open scene; one that has not been read as a whole before is not looked at.
-        numbers: of So2Sat's ten bands, from 1 on.
+        dataset: the open scene. A scene above `WHOLE_VALUES` is not checked.
+        numbers: band numbers of So2Sat's ten bands, from 1 on.
+
+    Returns:
+        One line for each such pair.
     """
     if dataset.height * dataset.width * dataset.count > WHOLE_VALUES:
         return []
@@ -52,7 +55,7 @@ def misplaced_bands(path: Path, dataset: Stack, numbers: list[int]) -> list[str]
 
 
 def _windows(path: Path, dataset: Stack, numbers: list[int]) -> Iterator[Float[np.ndarray, "10 row column"]]:
-    """Places of the scene of which all pixels are known."""
+    """Windows of the scene in which all pixels are known."""
     height, width = min(dataset.height, _SIDE), min(dataset.width, _SIDE)
     for number in range(1, _WINDOWS + 1):
         top, left = (
@@ -67,15 +70,15 @@ def _windows(path: Path, dataset: Stack, numbers: list[int]) -> Iterator[Float[n
 
 
 def _detail(values: Float[np.ndarray, "10 row column"]) -> Float[np.ndarray, "10 row column"]:
-    """What is small in each band, with a mean of 0 and a deviation of 1; 0 in a band of one value."""
+    """Fine detail of each band, with a mean of 0 and a standard deviation of 1. It is 0 in a band of one value."""
     small = values - uniform_filter(values, (0, _SMALL, _SMALL))
     lowest, highest = np.quantile(small, [0.01, 0.99], axis=(1, 2), keepdims=True)
-    small = small.clip(lowest, highest)  # or a few bright roofs at the rim are all that counts
+    small = small.clip(lowest, highest)  # otherwise a few bright roofs decide the correlation
     small -= small.mean(axis=(1, 2), keepdims=True)
     return small / np.maximum(small.std(axis=(1, 2), keepdims=True), 1e-9)
 
 
 def _correlation(one: Float[np.ndarray, "row column"], other: Float[np.ndarray, "row column"]) -> np.ndarray:
-    """Of one with the other moved by so many rows and columns, beyond half of them up and to the left."""
+    """Correlation for each shift of the other by (row, column); indices above half the length are negative shifts."""
     both = np.fft.rfft2(one) * np.fft.rfft2(other).conj()
     return np.fft.irfft2(both, s=one.shape) / one.size

@@ -1,4 +1,4 @@
-"""A last look at what was cut: whether it can be what it is stored as, beside what is published of So2Sat."""
+"""A last check of the patches that were cut: are their values possible? So2Sat's published means stand beside them."""
 
 from pathlib import Path
 
@@ -15,18 +15,18 @@ from bp_lcz.so2sat.published import PUBLISHED
 
 _PATCHES_A_STRIP = 16
 _MOST_ZEROS = 0.25
-"""Share of zeros in a visible band: an offset taken off twice leaves more, water of Level 2A fewer."""
+"""Highest share of zeros in a visible band. Removing an offset twice gives more; water of Level 2A gives fewer."""
 _HIGHEST_HUNDREDTH = 30.0
-"""Of linear power: in So2Sat 99.9 % lie below 1 to 15."""
+"""Highest 99 % quantile of linear power. So2Sat's 99.9 % quantiles lie between 1 and 15."""
 MOST_OF = {"1": 0.2, "2": 0.6, "4": 0.3, "7": 0.4, "10": 0.3}
-"""Share of a scene's patches or cells up to which a zone is found in cities."""
+"""Highest share of a scene's patches or cells that a zone has in cities, by code of the zone."""
 _ENOUGH = 10
 _SEALED, _WOODED = 0.5, 0.3
 _WATER_INFRARED = 0.15
 
 
 class Stored:
-    """Thinned-out values of the patches that were written, and how green each cell is."""
+    """A sample of the pixels of written patches, and the greenness (NDVI) of each cell."""
 
     def __init__(self, channels: Channels) -> None:
         self._channels = channels
@@ -39,7 +39,7 @@ class Stored:
         sen2: Float32[np.ndarray, "patch 32 32 10"],
         label: Float32[np.ndarray, "patch 17"] | None = None,
     ) -> None:
-        """The patches of a strip."""
+        """Take in the patches of a strip."""
         every = max(len(sen1) // _PATCHES_A_STRIP, 1)
         images = [values[::every, 4::8, 4::8] for values in (sen1, sen2)]
         self._pixels.append(np.concatenate(images, axis=-1).reshape(-1, len(self._channels.names)))
@@ -50,7 +50,7 @@ class Stored:
             self._cells.append(np.stack([label.argmax(axis=1), greenness, infrared], axis=1))
 
     def lines(self) -> list[str]:
-        """A line for each channel."""
+        """A table with a line for each channel: quantiles of the stored values, and So2Sat's mean."""
         low, median, high = np.quantile(np.concatenate(self._pixels), [0.01, 0.5, 0.99], axis=0)
         width = max(map(len, self._channels.names))
         lines = [f"{'stored':<{width}}      1 %   median     99 %   mean of So2Sat's training"]
@@ -60,10 +60,10 @@ class Stored:
         return lines
 
     def check(self, s1: Path, s2: Path) -> None:
-        """Hold medians, highest hundredths and zeros against what backscatter and reflectance can be.
+        """Check that medians, 99 % quantiles and zeros are possible for backscatter and reflectance.
 
         Raises:
-            UserError: if a channel cannot be what it is stored as.
+            UserError: if a channel has values that backscatter or reflectance cannot have.
         """
         pixels = np.concatenate(self._pixels)
         median = dict(zip(self._channels.names, np.median(pixels, axis=0), strict=True))
@@ -89,7 +89,7 @@ class Stored:
                 )
 
     def warnings(self, labels: Path) -> list[str]:
-        """What does not look like local climate zones, in lines."""
+        """A line for each zone whose patches do not look like that zone."""
         classes, greenness, infrared = np.concatenate(self._cells).T
         lines = []
         for number in np.unique(classes).astype(int):

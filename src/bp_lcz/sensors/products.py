@@ -27,7 +27,7 @@ _RADAR = re.compile(r"S1[A-D]_\w\w_(SLC|GRD|RAW|OCN)\w?_", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class _Folder:
-    """Files of a folder or zip by their paths in it."""
+    """A folder or zip, and the paths of the files in it."""
 
     path: Path
     members: tuple[str, ...]
@@ -35,11 +35,11 @@ class _Folder:
 
     @property
     def unpacked(self) -> str:
-        """What comes before naming a part of it."""
+        """How advice to name a file inside begins: a zip must be unpacked first."""
         return "unpack it and " if self.is_zip else ""
 
     def target(self, member: str) -> str:
-        """For GDAL."""
+        """The path of a file as GDAL opens it."""
         return f"/vsizip/{{{self.path.absolute()}}}/{member}" if self.is_zip else str(self.path / member)
 
     def text(self, member: str) -> str:
@@ -51,10 +51,10 @@ class _Folder:
             return file.read(_MOST_XML).decode("utf-8", errors="replace")
 
     def check(self, members: Iterable[str]) -> None:
-        """Hold files against the checksums of the zip, of which GDAL knows nothing: damage would be no data.
+        """Check files against the checksums of the zip. GDAL does not, and would read damage as no data.
 
         Raises:
-            UserError: if one is not what was packed.
+            UserError: if a file is damaged.
         """
         for member in members if self.is_zip else ():
             with self._packed(member) as file:
@@ -63,7 +63,7 @@ class _Folder:
 
     @contextmanager
     def _packed(self, member: str) -> Iterator[IO[bytes]]:
-        """A file of the zip, which Python holds against its checksum as it is read."""
+        """An open file of the zip. Python checks it against its checksum as it is read."""
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(member) as file:
                 yield file
@@ -71,7 +71,7 @@ class _Folder:
             raise UserError(self.path, f"{member} cannot be read: {one_line(error)}; fetch the zip again") from None
 
     def size(self, members: Iterable[str]) -> int:
-        """Bytes of the zip, or of some files."""
+        """Bytes of the zip, or, in a folder, of the given files."""
         return self.path.stat().st_size if self.is_zip else sum((self.path / one).stat().st_size for one in members)
 
 
@@ -79,8 +79,8 @@ def open_optical(stack: ExitStack, path: Path) -> Stack:
     """Open a scene of Sentinel-2.
 
     Raises:
-        UserError: if it is missing or unreadable, or holds several products, several files of a band, files
-            outside itself or on the network.
+        UserError: if it is missing or unreadable, holds several products or several files of a band, or refers to
+            files outside itself or on the network.
     """
     if _XML.fullmatch(path.name):
         path = path.parent
@@ -108,10 +108,10 @@ def open_optical(stack: ExitStack, path: Path) -> Stack:
 
 
 def open_radar(stack: ExitStack, paths: tuple[Path, ...]) -> list[Stack]:
-    """Open scenes of Sentinel-1; files of one polarisation are joined with the next one.
+    """Open scenes of Sentinel-1. Two files of one polarisation each become one scene.
 
     Raises:
-        UserError: as `open_optical`; if a product is in radar geometry; if one of two polarisations is missing.
+        UserError: as in `open_optical`; if a product is in radar geometry; if one of two polarisations is missing.
     """
     whole: list[Stack] = []
     single: Stack | None = None
@@ -141,7 +141,7 @@ def open_radar(stack: ExitStack, paths: tuple[Path, ...]) -> list[Stack]:
 
 
 def _refuse_radar_geometry(folder: _Folder) -> None:
-    """Of products of ESA as they are; what others made of them may be called likewise."""
+    """Refuse ESA's own products, by their files. The name is not enough, since a corrected product may keep it."""
     is_product = any("measurement/" in member or member.endswith("manifest.safe") for member in folder.members)
     kind = next((found for found in map(_RADAR.search, (folder.path.name, *folder.members[:100])) if found), None)
     if is_product:
@@ -153,7 +153,7 @@ def _refuse_radar_geometry(folder: _Folder) -> None:
 
 
 def _folder(path: Path) -> _Folder | None:
-    """None if the path is neither a folder nor a zip."""
+    """The folder or zip of this path; None if the path is neither."""
     if os.path.isdir(path):  # noqa: PTH112 - Path's own fails where a name is too long
         members = sorted(one.relative_to(path).as_posix() for one in path.rglob("*") if one.is_file())
         if len(members) > _MOST_MEMBERS:
@@ -186,7 +186,7 @@ def _bands(
     name_of: Callable[[str], str],
     stated: Stated | None = None,
 ) -> Stack:
-    """One file a band, of each band the finest."""
+    """A scene from files of one band each. If a band has several files, the one of finest resolution is taken."""
     images = [member for member in members if _is_image(PurePosixPath(member))]
     named = {member: name for member in images if (name := name_of(PurePosixPath(member).stem))}
     itself = f"has all bands, {folder.unpacked}name that file itself"
@@ -217,7 +217,7 @@ def _is_image(member: PurePosixPath) -> bool:
 
 
 def _by_xml(path: Path, name: str, text: str) -> Stated:
-    """What a product says of level and offset; its values are plain numbers, so no XML is parsed."""
+    """Level, offset and time that a product's XML states. Its values are plain numbers, so no parser is needed."""
 
     def values(tag: str) -> set[str]:
         return {found.strip() for found in re.findall(rf"<(?:\w+:)?{tag}(?:\s[^>]*)?>([^<]*)<", text)}

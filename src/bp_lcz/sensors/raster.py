@@ -1,4 +1,4 @@
-"""Rasters as people have them, read on one grid: whatever projection, resolution and direction they are stored in."""
+"""Rasters of any projection, resolution and direction, read on one grid."""
 
 import os
 import re
@@ -26,26 +26,26 @@ from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.errors import UserError
 from bp_lcz.so2sat.geo import PIXEL_M
 
-_WEB_MERCATOR = 3857  # its metres are none on the ground
+_WEB_MERCATOR = 3857  # EPSG; its metres are not metres on the ground
 _NO_PLACE = "its coordinates are no place that Sentinel sees; take the file as it was, or georeference it anew"
-_HIGHEST_LATITUDE = 84.5  # of images of Sentinel-2
-_HALF_TURN = np.pi * 6378137  # of its easting
+_HIGHEST_LATITUDE = 84.5  # degrees; Sentinel-2 takes no images beyond it
+_HALF_TURN = np.pi * 6378137  # easting of 180 degrees in Web Mercator
 _MOST_STRETCH = 0.05
-"""Of a grid's metres against the ground's: 0.5 % in a neighbouring UTM zone, 5 % on the rim of a continent's."""
+"""Largest relative error of a grid's metres: 0.5 % in a neighbouring UTM zone, 5 % at the rim of a continental grid."""
 _CLOSE = 1e-4
-"""Of a pixel or a cell: what counts as the same place."""
+"""Largest distance of two points that count as the same place, in pixels or cells."""
 SIDE_POINTS = 64
-"""Of a side that is bent in other coordinates."""
+"""Points of each side of an outline that is bent in other coordinates."""
 _UTM = re.compile(r"32[67]\d\d")
 CELL_PIXELS = 10
 CELL_M = CELL_PIXELS * PIXEL_M
 CELL = slice((PATCH_SIDE - CELL_PIXELS) // 2, (PATCH_SIDE + CELL_PIXELS) // 2)
-"""The 100 m cell in the middle of a patch, in pixels: what its class is about."""
+"""Rows and columns of the 100 m cell in the middle of a patch. The class of a patch describes this cell."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """North-up squares of 10 m in metres of the ground."""
+    """A north-up grid of pixels of 10 m, in a projection with metres of the ground. Width and height are in pixels."""
 
     crs: CRS
     transform: Affine
@@ -54,7 +54,7 @@ class Grid:
 
 
 class Layer:
-    """Bands of a raster on the grid, wherever on it the raster lies."""
+    """Bands of a raster, read on the grid. The raster may cover any part of it."""
 
     def __init__(
         self,
@@ -74,11 +74,11 @@ class Layer:
 
     @property
     def is_resampled(self) -> bool:
-        """Whether its pixels were made anew, since they are none of the grid."""
+        """Whether its pixels are interpolated, since they do not match the grid."""
         return isinstance(self._dataset, WarpedVRT)
 
     def read(self, row: int, rows: int) -> tuple[Num[np.ndarray, "band row width"], Bool[np.ndarray, "row width"]]:
-        """Values, and where the file does not say that one of them is unknown: nowhere beyond the raster."""
+        """Values of some rows, and where all bands are known. Pixels outside the raster are unknown."""
         file = self._dataset
         kind = np.result_type(*(file.dtypes[band - 1] for band in self._bands))
         top, bottom = max(row, self._top), min(row + rows, self._top + file.height)
@@ -93,7 +93,7 @@ class Layer:
             read = file.read(self._bands, window=window)
             if not self._is_whole:
                 is_known &= (file.read_masks(self._bands, window=window) != 0).all(axis=0)
-            if self._alpha:  # which read_masks does not look at
+            if self._alpha:  # read_masks ignores the alpha band
                 is_known &= file.read(file.count, window=window) != 0
         if read.dtype.kind == "f":
             is_known &= np.isfinite(read).all(axis=0)
@@ -109,22 +109,22 @@ class Layer:
 
 @contextmanager
 def opened(path: Path, target: str | None = None) -> Iterator[Any]:
-    """A raster with coordinates.
+    """Open a raster that has coordinates.
 
     Args:
         path: of the raster.
-        target: what GDAL opens, if that is another text, as of a file in a zip.
+        target: what GDAL opens, if it differs from the path, as for a file in a zip.
 
     Raises:
-        UserError: if it is missing, unreadable, or without coordinates of a map.
+        UserError: if it is missing or unreadable, or has no map coordinates.
     """
     if target is None and not os.path.exists(path):  # noqa: PTH110 - Path's own fails where a name is too long
         raise UserError(path, "not found")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # said below, as an error
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # an error below says it
             dataset = rasterio.open(target or path)
-    except (RasterioError, CPLE_BaseError, UnicodeDecodeError):  # the last for its coordinate system
+    except (RasterioError, CPLE_BaseError, UnicodeDecodeError):  # the last comes from a coordinate system
         raise UserError(path, "not a readable raster") from None
     with dataset:
         if dataset.crs is None or dataset.transform.is_identity:
@@ -148,10 +148,10 @@ def opened(path: Path, target: str | None = None) -> Iterator[Any]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Errors of GDAL as one line; rasterio's own text refers to the exception from which it raises."""
+    """Turn errors of GDAL into one line with their cause, which rasterio's own text leaves out."""
     try:
         yield
-    except (RasterioError, CPLE_BaseError) as error:  # some of GDAL's errors come as they are
+    except (RasterioError, CPLE_BaseError) as error:  # rasterio does not wrap all errors of GDAL
         cause = " ".join(str(error.__cause__ or error).split())
         raise UserError(path, f"cannot be read (truncated or corrupted?): {cause}") from None
 
@@ -166,7 +166,7 @@ def check_overlap(path: Path, dataset: Any, reference: Path, other: Any) -> None
 
 
 def bounds_of(dataset: Any) -> tuple[float, float, float, float]:
-    """West, south, east, north of a raster in whatever direction it is stored."""
+    """West, south, east, north of a raster in its own coordinates, whatever its direction."""
     corners = [dataset.transform @ (x, y) for x in (0, dataset.width) for y in (0, dataset.height)]
     x, y = zip(*corners, strict=True)
     return min(x), min(y), max(x), max(y)
@@ -179,10 +179,10 @@ def _degrees(dataset: Any) -> tuple[float, float, float, float]:
 
 
 def grid_crs(path: Path, dataset: Any, asked: str | None) -> CRS:
-    """Coordinates of the grid: those asked for, the raster's own, or its UTM zone.
+    """Coordinate system of the grid: the one asked for, the raster's own, or its UTM zone.
 
     Raises:
-        UserError: if those asked for are no metres of the ground there, with a number of EPSG.
+        UserError: if the one asked for has no EPSG code, or its metres are not metres on the ground there.
     """
     west, south, east, north = bounds_of(dataset)
     middle = [(west + east) / 2], [(south + north) / 2]
@@ -207,7 +207,7 @@ def grid_crs(path: Path, dataset: Any, asked: str | None) -> CRS:
 
 
 def _is_true(crs: CRS, utm: CRS, x: float, y: float) -> bool:
-    """Whether a kilometre to the east and one to the north of a place in its UTM zone are about one in other metres."""
+    """Whether a kilometre east and a kilometre north of a place in UTM are about one in these coordinates, too."""
     try:
         east, north = np.array(transform(utm, crs, [x, x + 1000, x], [y, y, y + 1000]))
     except (RasterioError, CPLE_BaseError):
@@ -223,16 +223,16 @@ def _is_metric(crs: CRS) -> bool:
 
 
 def outline(path: Path, dataset: Any, crs: CRS, points: int | None = None) -> Polygon:
-    """The rectangle of a raster, in other coordinates a figure with bent sides: first row, last column, and on round.
+    """The outline of a raster, starting along its first row and its last column. In other coordinates its sides bend.
 
     Args:
         path: of the raster.
         dataset: the open raster.
-        crs: those coordinates.
-        points: of each side; None takes one of a straight side and `SIDE_POINTS` of a bent one.
+        crs: coordinates of the outline.
+        points: number for each side; None takes 1 for a straight side and `SIDE_POINTS` for a bent one.
 
     Raises:
-        UserError: if those coordinates do not reach it.
+        UserError: if the raster has no place in those coordinates.
     """
     steps = np.linspace(0, 1, points or (1 if dataset.crs == crs else SIDE_POINTS), endpoint=False)
     ones = np.ones_like(steps)
@@ -245,7 +245,7 @@ def outline(path: Path, dataset: Any, crs: CRS, points: int | None = None) -> Po
             x, y = map(np.array, transform(dataset.crs, crs, x, y))
         except (RasterioError, CPLE_BaseError):
             raise UserError(path, f"does not lie within {crs.to_string()}") from None
-        if crs.is_geographic:  # goes on beyond 180 degrees
+        if crs.is_geographic:  # longitudes go on beyond 180 degrees
             x = x[0] + (x - x[0] + 180) % 360 - 180
     if not np.isfinite([x, y]).all():
         raise UserError(path, f"does not lie within {crs.to_string()}")
@@ -253,11 +253,11 @@ def outline(path: Path, dataset: Any, crs: CRS, points: int | None = None) -> Po
 
 
 def cell_grid(crs: CRS, bounds: tuple[float, float, float, float]) -> Grid:
-    """The grid on which each cell of 100 m that touches these bounds has its whole patch.
+    """The grid that holds the whole patch of each 100 m cell that touches these bounds.
 
     Args:
-        crs: its coordinates.
-        bounds: west, south, east, north in them.
+        crs: coordinates of the grid.
+        bounds: west, south, east, north in these coordinates.
     """
     west, south, east, north = bounds
     left, bottom = (np.floor(low / CELL_M + _CLOSE) for low in (west, south))
@@ -269,10 +269,10 @@ def cell_grid(crs: CRS, bounds: tuple[float, float, float, float]) -> Grid:
 
 
 def pixel_grid(path: Path, dataset: Any, grid: Grid) -> tuple[Grid, list[str]]:
-    """The grid moved by less than a pixel onto the pixels of a raster of 10 m, and what is to be said of that.
+    """The grid moved by less than a pixel onto the pixels of a raster of 10 m, and a note about the move.
 
-    Pixels that are taken as they are keep their noise and contrast, which interpolated ones lose; the places of cells
-    are then wrong by 5 m at most, less than the geolocation of Sentinel-2.
+    So no pixel is interpolated, and the image keeps its noise and contrast. The places of cells are wrong by 5 m at
+    most, which is less than the geolocation error of Sentinel-2.
     """
     if _steps(dataset) is None or dataset.crs != grid.crs:
         return grid, []
@@ -289,7 +289,7 @@ def pixel_grid(path: Path, dataset: Any, grid: Grid) -> tuple[Grid, list[str]]:
 
 
 def _steps(dataset: Any) -> tuple[int, int] | None:
-    """Direction of rows to the south and of columns to the east, if the pixels are squares of 10 m along the axes."""
+    """1 or -1: whether rows run south, and columns east. None unless pixels are squares of 10 m along the axes."""
     place = dataset.transform
     is_square = np.allclose([abs(place.a), place.b, place.d, abs(place.e)], [PIXEL_M, 0, 0, PIXEL_M], atol=1e-6)
     if not is_square or not dataset.crs.is_projected or not np.isclose(dataset.crs.linear_units_factor[1], 1):
@@ -307,7 +307,7 @@ def on_grid(
     fill: float | None = None,
     fill_alone: bool = True,
 ) -> Layer:
-    """A raster on the grid: as stored where its pixels are those of the grid, warped elsewhere.
+    """A raster on the grid: as stored if its pixels match the grid, otherwise warped.
 
     Args:
         stack: closes the warped raster.
@@ -315,9 +315,9 @@ def on_grid(
         dataset: the open raster.
         grid: of the patches.
         bands: numbers of the bands, from 1 on.
-        resampling: where it is warped.
+        resampling: method of the warp.
         fill: a stored value that means no data though the file does not say so.
-        fill_alone: whether it does so in a single band, too, or only in all bands at once.
+        fill_alone: whether fill in a single band means no data, or only fill in all bands.
     """
     west, _, _, north = bounds_of(dataset)
     steps = _steps(dataset)
@@ -348,7 +348,7 @@ def on_grid(
 
 
 def _unbroken(dataset: Any) -> CRS:
-    """The raster's coordinates without an end at 180 degrees, if it goes beyond that; the warper's own end there."""
+    """The raster's coordinates, made to go on beyond 180 degrees if the raster does. The warper would stop there."""
     west, _, east, _ = bounds_of(dataset)
     crs, turn = dataset.crs, (1 if east + west > 0 else -1)
     if crs.is_geographic and (west < -180 or east > 180):

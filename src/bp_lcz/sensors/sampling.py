@@ -1,4 +1,4 @@
-"""Some pixels of a scene, to find out what it holds."""
+"""A sample of a scene's pixels, from which its bands and units are found."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,21 +11,21 @@ from rasterio.windows import Window
 from bp_lcz.sensors.raster import reading
 
 _SAMPLE_VALUES = 1_000_000
-"""Read of a scene to find out what it holds, in all bands together."""
+"""Values that are sampled from a scene, in all bands together."""
 WHOLE_VALUES = 50_000_000
-"""Of a file up to which all of it may be read for that."""
+"""Values of a file, in all bands, up to which the sample may read the whole file."""
 _FOR_MEDIAN = 25_000
-"""Pixels of a band that are enough for its median and for the brightest thousandth of all bands."""
+"""Pixels of a band that are enough for its median and for the 99.9 % quantile of all bands."""
 _PLACES = 8
-"""Of a larger one, along each side."""
+"""Windows that are sampled along each side of a larger file."""
 
 
 def sample(path: Path, dataset: Any, bands: Sequence[int]) -> Float[np.ndarray, "band pixel"]:
-    """Pixels of the whole scene that are not said to be unknown: thinned out, or of places all over a large one."""
+    """Known pixels from the whole scene: every n-th one, or those of windows spread over a large scene."""
     pieces = []
     for window, shape in _places(dataset, len(bands)):
         form = {"window": window, "out_shape": (len(bands), *shape)}
-        with reading(path), np.errstate(invalid="ignore"):  # of a signalling NaN, which damage can make
+        with reading(path), np.errstate(invalid="ignore"):  # damaged files can hold signalling NaNs
             values = dataset.read(list(bands), **form).astype(np.float64)
             known = (dataset.read_masks(list(bands), **form) != 0).all(axis=0)
         pieces.append(pixels_where(known & np.isfinite(values).all(axis=0), values))
@@ -35,19 +35,19 @@ def sample(path: Path, dataset: Any, bands: Sequence[int]) -> Float[np.ndarray, 
 def pixels_where(
     keep: Bool[np.ndarray, "*shape"], values: Float[np.ndarray, "band *shape"]
 ) -> Float[np.ndarray, "band pixel"]:
-    """Some pixels of all bands, without a copy where it is all of them."""
+    """Chosen pixels of all bands. If all are chosen, nothing is copied."""
     return values.reshape(len(values), -1) if keep.all() else values[:, keep]
 
 
 def thinned(values: Float[np.ndarray, "band pixel"]) -> Float[np.ndarray, "band some"]:
-    """Pixels enough for a median, evenly over all of them."""
+    """Every n-th pixel, as many as a median needs."""
     return values[:, :: max(values.shape[1] // _FOR_MEDIAN, 1)]
 
 
 def _places(dataset: Any, bands: int) -> list[tuple[Window, tuple[int, int]]]:
-    """Windows to look at, each with the shape in which to read it.
+    """Windows to sample, each with the shape in which to read it.
 
-    Thinning out a file that holds no smaller versions of itself reads all of it, which takes minutes for a large one.
+    Without overviews, a thinned-out read of a whole file reads all of it. That takes minutes for a large file.
     """
     height, width = dataset.height, dataset.width
     most = int(np.sqrt(_SAMPLE_VALUES / bands))
@@ -59,7 +59,7 @@ def _places(dataset: Any, bands: int) -> list[tuple[Window, tuple[int, int]]]:
 
 
 def majority(values: Float[np.ndarray, " n"]) -> float | None:
-    """The value that more than half of them have, if there is one."""
+    """The value that more than half of the values have; None if there is none."""
     if not values.size:
         return None
     middle = np.partition(values, values.size // 2)[values.size // 2]

@@ -1,4 +1,4 @@
-"""Sentinel-1 as people have it into linear power: which band is which, in what units, and what is no backscatter."""
+"""Sentinel-1 files to linear power: finds the bands, their unit, and the pixels that are not backscatter."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,28 +17,28 @@ INTENSITIES = ("VH_lee_intensity", "VV_lee_intensity")
 UNITS = ("auto", "db", "linear", "amplitude")
 
 LINEAR = (-0.05, 1e5)
-"""Power of a pixel. So2Sat's largest is about 10^4; removing thermal noise leaves some pixels just below 0."""
+"""Range of a pixel's linear power. So2Sat's largest is about 10^4; thermal noise removal leaves some just below 0."""
 DECIBELS = (-80.0, 50.0)
-"""The same range in decibels."""
+"""Range of a pixel in decibels."""
 MEDIAN_LINEAR = (1e-5, 10.0)
-"""Median VV of a scene, from calm water below the noise floor to more than any city gives."""
+"""Range of a scene's median VV in linear power: from calm water below the noise floor to more than any city has."""
 MEDIAN_DECIBELS = (-50.0, -0.5)
-"""The same in decibels; above it begin the values of linear power."""
+"""Range of a scene's median VV in decibels. Higher medians may be linear power."""
 
 _SIDE, _STEP = 8, 4
-"""Pixels of a square, and how far apart they are looked at first."""
+"""Side of a square, and distance of the pixels that are compared first, in pixels."""
 _BRIGHT = 1.0
-"""Decibels. No square of ground has half of its pixels between 0 and this and none below: speckle alone goes below."""
+"""Decibels. No square of ground has half of its pixels between 0 and this, and none below 0: speckle varies more."""
 _MOST_STRANGE = 0.05
-"""Share of values outside the range of a unit, fill left aside, up to which it is that unit."""
+"""Highest share of values, without fill, that may lie outside the range of a unit."""
 _MANY_EQUAL = 16
-"""Pixels with VV equal to VH from which on that is no chance."""
+"""Number of pixels with equal VV and VH from which on it is not chance."""
 _AMPLITUDE_RATIO = 0.42
-"""Median of VH / VV from which on they are no powers: volume scattering, which depolarises most, gives a third."""
+"""Median of VH / VV above which they are amplitudes. Volume scattering depolarises most, and gives a third in power."""
 _NOISE = 0.006
-"""Highest power of the noise (-22 dB), whose removal leaves zeros in one polarisation."""
+"""Highest linear power of thermal noise (-22 dB). Noise removal can leave zeros in one polarisation."""
 _CLEAR_VV = 0.03
-"""Median VV far above the noise floor, near which the ratio says nothing."""
+"""Median VV in linear power above which VH / VV is meaningful. Near the noise floor it is not."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Radar:
     Attributes:
         bands: number, from 1 on, of each channel by So2Sat's name and in its order.
         unit: ``db``, ``linear`` or ``amplitude``.
-        scale: that the file declares for its values.
-        shift: likewise.
+        scale: scale that the file declares for its values.
+        shift: offset that the file declares for its values.
         fill: a value that means no data though the file does not say so.
         notes: what was found.
     """
@@ -63,30 +63,30 @@ class Radar:
 
     @property
     def looks_around(self) -> bool:
-        """Whether what is known always depends on neighbours, too."""
+        """Whether a pixel's mask always depends on its neighbours."""
         return False
 
     def is_power_at_rim(self, stored: Num[np.ndarray, "band row column"]) -> bool:
-        """Whether the first or last row may hold a piece of a block of linear power among decibels."""
+        """Whether a block of linear power among decibels may reach into the first or last row."""
         if self.unit != "db":
             return False
         rim = stored[:, [0, -1]]
         is_positive = (rim * self.scale + self.shift >= 0) & (rim != 0)
-        for step in (1, 2, 4):  # of 2, 4 and 8 pixels side by side
+        for step in (1, 2, 4):  # runs of 2, 4 and 8 pixels
             is_positive = is_positive[:, :, step:] & is_positive[:, :, :-step]
         return bool(is_positive.any())
 
     @property
     def level(self) -> None:
-        """None: levels are those of Sentinel-2."""
+        """None: only Sentinel-2 has levels."""
 
     @property
     def taken(self) -> None:
-        """None: a map's time is that of Sentinel-2."""
+        """None: a map takes its time from Sentinel-2."""
 
     @property
     def fill_alone(self) -> bool:
-        """Whether the fill means no data in a single band, too: 0 is power that noise removal took away."""
+        """Whether fill in a single band means no data. A 0 does not: noise removal leaves zeros."""
         return self.fill != 0
 
     def values(
@@ -94,7 +94,7 @@ class Radar:
         stored: Num[np.ndarray, "band row column"],
         stands_still: Bool[np.ndarray, "band row column"] | None = None,
     ) -> tuple[Float[np.ndarray, "band row column"], Bool[np.ndarray, "row column"]]:
-        """Linear channels, and where all of them are what backscatter can be, and none stands still."""
+        """Channels in linear power, and pixels where all of them are possible backscatter and none stands still."""
         values = np.multiply(stored, self.scale, dtype=np.float64)
         values += self.shift
         known = (stored != 0).any(axis=0)
@@ -103,7 +103,7 @@ class Radar:
         if stands_still is not None:
             known &= ~stands_still.any(axis=0)
         if self.unit == "db":
-            never_zero = values[:1] if stored.dtype.kind in "iu" else values  # VV rounded to 0 dB is bright ground
+            never_zero = values[:1] if stored.dtype.kind in "iu" else values  # bright ground may be rounded to 0 dB
             known &= ~_outside(values, "db").any(axis=0) & (never_zero != 0).all(axis=0)
             known &= ~np.any([_is_power(channel, known) for channel in values], axis=0)
             return 10 ** (np.clip(values, *DECIBELS) / 10), known
@@ -121,13 +121,13 @@ class Radar:
 
 
 def read_radar(path: Path, dataset: Stack, named: tuple[str, ...] | None, asked: str) -> Radar:
-    """Find out what a scene holds.
+    """Find the bands and the unit of a scene.
 
     Args:
         path: of the raster.
         dataset: the open scene.
         named: ``VV`` and ``VH`` in stored order; None reads the bands' descriptions.
-        asked: unit, or ``auto``.
+        asked: one of `UNITS`.
 
     Raises:
         UserError: if bands or units are not clear, or VV and VH seem swapped.
@@ -204,7 +204,7 @@ def _bands(path: Path, dataset: Stack, named: tuple[str, ...] | None) -> tuple[d
 def _is_power(
     values: Float[np.ndarray, "row column"], known: Bool[np.ndarray, "row column"]
 ) -> Bool[np.ndarray, "row column"]:
-    """Pixels of squares of what should be decibels and is linear power."""
+    """Pixels of squares that hold linear power, though the scene is in decibels."""
     is_positive = (values >= 0) & known
     corners = is_positive[::_STEP, ::_STEP]
     if not (corners[:-1, :-1] & corners[1:, :-1] & corners[:-1, 1:] & corners[1:, 1:]).any():
@@ -221,7 +221,7 @@ def _outside(values: Float[np.ndarray, "*shape"], unit: str) -> Bool[np.ndarray,
 
 
 def _fill(values: Float[np.ndarray, "band pixel"], unit: str, stored: Float[np.ndarray, "band pixel"]) -> float | None:
-    """The stored value that most of those have that lie outside the unit's range, else of many equal in all bands."""
+    """The stored value of most pixels outside the unit's range, or else of most that are equal in all bands."""
     strange = stored[_outside(values, unit)]
     if strange.size:
         return majority(strange)
@@ -230,7 +230,7 @@ def _fill(values: Float[np.ndarray, "band pixel"], unit: str, stored: Float[np.n
 
 
 def _unit(path: Path, dataset: Stack, values: Float[np.ndarray, "band pixel"], asked: str) -> str:
-    """The unit to which nearly all values and both medians belong."""
+    """The unit whose range holds nearly all values, and both medians."""
     if any("AMPLITUDE" in (text or "").upper() for text in dataset.descriptions) and asked == "auto":
         raise UserError(path, "its bands are called amplitudes; --s1-units amplitude squares them")
     found = [unit for unit in ("db", "linear") if _belongs(values, unit)]

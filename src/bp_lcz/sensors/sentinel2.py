@@ -1,7 +1,7 @@
-"""Sentinel-2 as people have it into reflectance: which band is which, in what units, with or without the +1000 offset.
+"""Sentinel-2 files to reflectance: finds the bands, their unit, and whether they carry the +1000 offset.
 
-Evidence for the offset, in this order: what the user says, metadata of the product, scale and offset of the file,
-the baseline in its name. Each is held against the pixels; without any, the pixels decide.
+Evidence for the offset, in this order: what the user says, metadata of the product, scale and offset of the file, the
+baseline in its name. The pixels must agree with each but the first. Without such evidence the pixels decide.
 """
 
 import re
@@ -21,27 +21,27 @@ from bp_lcz.sensors.stack import Stack
 from bp_lcz.sensors.still import min_without_fill
 
 OFFSET_DN = 1000.0
-"""Added to digital numbers of Sentinel-2 from processing baseline 04.00 on (25 January 2022)."""
+"""Offset of digital numbers of Sentinel-2 since processing baseline 04.00 (25 January 2022)."""
 DN = 10_000.0
-"""Digital numbers of a reflectance of 1."""
+"""Digital number of a reflectance of 1."""
 
 REFLECTANCE = (-0.15, 3.0)
-"""Of a pixel: a little below 0 where the atmosphere was overcorrected; So2Sat's largest is 2.8."""
+"""Range of a pixel. Overcorrection of the atmosphere gives values just below 0; So2Sat's largest is 2.8."""
 BRIGHTEST_MEDIAN = (0.005, 1.2)
-"""Median of a scene's brightest band, from the open sea to closed clouds."""
+"""Range of the median reflectance of a scene's brightest band: from open sea to closed clouds."""
 _BRIGHTEST = (0.08, 3.0)
-"""Above all but a thousandth of the values of a scene with any land."""
+"""Range of the 99.9 % quantile of reflectance in a scene with some land."""
 
 _DARKEST = 0.001
 _NONE_BELOW, _OFFSET_FROM, _OFFSET_TO = 900.0, 970.0, 1600.0
-"""Darkest digital numbers without and with the offset: overcorrected water lies a little below 1000, and beyond the
-last both may be, in a bright desert or snow."""
+"""Digital numbers of the darkest pixels: below the first without the offset, between the others with it. Overcorrected
+water lies a little below 1000. Above the last number both are possible, in a bright desert or snow."""
 _DARK, _DARK_TAIL = 0.12, 0.03
-"""Reflectance of water at all wavelengths, and beyond one at which it is 0."""
+"""Highest reflectance of water: in any band, and in bands of longer wavelength than one with a 0."""
 _CLIPPED = 1.5e-4
-"""Below it lie reflectances of water that Level 2A has clipped to a number of 0 or 1."""
+"""Level 2A clips water to a digital number of 0 or 1, which is a reflectance below this."""
 FIRST_WITH_OFFSET = 4.0
-"""Processing baseline."""
+"""First processing baseline with the offset."""
 _NAMED_TIME = re.compile(r"(?:S2[A-D]_MSIL(?:1C|2A)|T\d\d[C-X][A-Z]{2})_(\d{8}T\d{6})")
 
 
@@ -56,8 +56,8 @@ class Optical:
         shift: reflectance of a stored 0.
         has_offset: whether stored values carry the offset, so that 0 is never a measured value.
         fill: a value that means no data though the file does not say so.
-        level: ``L1C`` or ``L2A``, None where nothing tells.
-        taken: first and last moment at which the ground was seen, None where nothing tells.
+        level: ``L1C`` or ``L2A``; None if unknown.
+        taken: first and last time of acquisition; None if unknown.
         notes: what was found.
     """
 
@@ -73,21 +73,21 @@ class Optical:
 
     @property
     def looks_around(self) -> bool:
-        """Whether what is known depends on neighbours, too: where 0 may be measured."""
+        """Whether a pixel's mask depends on its neighbours. It does if 0 may be a measured value."""
         return not (self.has_offset or self.level == "L1C")
 
     @property
     def fill_alone(self) -> bool:
-        """Whether the fill means no data in a single band, too: 0 may be water of Level 2A without the offset."""
+        """Whether fill in a single band means no data. A 0 may also be water, in Level 2A without the offset."""
         return self.has_offset or self.level == "L1C" or self.fill != 0
 
     def values(
         self, stored: Num[np.ndarray, "10 row column"], stands_still: Bool[np.ndarray, "10 row column"] | None = None
     ) -> tuple[Float32[np.ndarray, "10 row column"], Bool[np.ndarray, "row column"]]:
-        """Reflectance, and where all bands hold what a reflectance can be, and none stands still but in water."""
+        """Reflectance, and pixels where all bands are possible reflectance and none stands still, except in water."""
         # Scales are positive: the least stored value is the least reflectance.
         least, most = stored.min(axis=0), stored.max(axis=0)
-        is_fill = least == most  # in all bands, which no ground is
+        is_fill = least == most  # no ground is equal in all bands
         known = ~is_fill & (self._reflectance(least) >= REFLECTANCE[0]) & (self._reflectance(most) <= REFLECTANCE[1])
         doubtful = known & (least <= 0)
         if stands_still is not None or doubtful.any():
@@ -103,7 +103,7 @@ class Optical:
         values = np.empty(stored.shape, np.float32)
         for here, band in zip(values, stored, strict=True):
             here[:] = self._reflectance(band)
-        # Removing the offset can leave noise below 0, which no reflectance is.
+        # Removing the offset can leave noise below 0, but no reflectance is negative.
         return np.maximum(values, 0, out=values), known
 
     def _reflectance(self, stored: Num[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
@@ -114,16 +114,16 @@ class Optical:
 
 
 def _is_fill(stored: Num[np.ndarray, "band *shape"]) -> Bool[np.ndarray, "*shape"]:
-    """Where all bands are equal, which no ground is."""
+    """Pixels that are equal in all bands. No ground is."""
     return (stored == stored[0]).all(axis=0)
 
 
 def _is_water(
     values: Float[np.ndarray, "10 pixel"], is_odd: Bool[np.ndarray, "10 pixel"]
 ) -> Bool[np.ndarray, " pixel"]:
-    """Where zeros of single bands are those to which Level 2A clips water, or the 1 of some versions.
+    """Pixels whose zeros in single bands are water, which Level 2A clips to 0 (or, in some versions, to 1).
 
-    Water is dark in the near infrared or altogether, and its zeros begin at the longest wavelength.
+    Water is dark, at least in the near infrared. Its zeros begin at the longest wavelength.
     """
     is_clipped = (values >= 0) & (values < _CLIPPED)
     beyond = np.maximum.accumulate(values[::-1], axis=0)[::-1]
@@ -137,7 +137,7 @@ def _is_water(
 def _runs_into(
     has_odd: Bool[np.ndarray, "row column"], is_fill: Bool[np.ndarray, "row column"]
 ) -> Bool[np.ndarray, "row column"]:
-    """Where such pixels run on into pixels without any data, as those of an edge of a detector's view do."""
+    """Odd pixels that are connected to pixels of fill, as at the edge of a detector's view."""
     areas, _ = label(has_odd, structure=np.ones((3, 3)))
     found: np.ndarray = np.isin(areas, areas[is_fill])
     return found
@@ -151,14 +151,14 @@ def read_optical(
     asked_offset: float | None,
     asked_level: str | None = None,
 ) -> Optical:
-    """Find out what a scene holds.
+    """Find the bands, unit, offset, level and time of a scene.
 
     Args:
         path: of the raster.
         dataset: the open scene.
         named: bands in stored order; None reads their descriptions.
         units: ``dn``, ``reflectance`` or ``auto``.
-        asked_offset: in digital numbers; None looks for it.
+        asked_offset: offset in digital numbers; None looks for it.
         asked_level: ``L1C`` or ``L2A``; None looks for it.
 
     Raises:
@@ -184,7 +184,7 @@ def read_optical(
     values = some * scale + shift
     seen = values if fill is None else values[some != fill]  # NumPy compares with None in Python, value by value
     unit = _unit(path, dataset, values, seen, units, is_declared)
-    # From here on in digital numbers, whatever the file holds, with the offset if they carry it.
+    # From here on values are digital numbers, and still carry an offset that the file has.
     slope, start = scale * DN / unit, shift * DN / unit
     declared = None
     if np.isclose(start, OFFSET_DN):
@@ -227,7 +227,7 @@ def read_optical(
 
 
 def _names(path: Path, dataset: Stack, named: tuple[str, ...] | None) -> tuple[list[str], list[str]]:
-    """Name of each band in stored order, empty where it is none of Sentinel-2's, and how they were found."""
+    """Name of each band in stored order (empty if it is not Sentinel-2's), and how the names were found."""
     if named is not None and not dataset.is_one_file:
         raise UsageError("--s2-bands", f"is for one raster of all bands; the files of {path} are named by theirs")
     texts = naming_texts(dataset) if named is None else list(named)
@@ -258,7 +258,7 @@ def _names(path: Path, dataset: Stack, named: tuple[str, ...] | None) -> tuple[l
 
 
 def _level(path: Path, dataset: Stack, names: list[str]) -> tuple[str | None, str]:
-    """The processing level, which is part of what a model expects, and the evidence for it."""
+    """The processing level, which a model depends on, and the evidence for it."""
     if dataset.stated is not None and dataset.stated.level:
         return dataset.stated.level, f"by {dataset.stated.by}"
     name, tags = re.search(r"MSIL(1C|2A)", path.name), dataset.tags()
@@ -268,12 +268,12 @@ def _level(path: Path, dataset: Stack, names: list[str]) -> tuple[str | None, st
             return level, f"by {evidence}"
     if "B10" in names:
         return "L1C", "as it has B10"
-    # Level 2A drops the cirrus band alone.
+    # Level 2A drops only the cirrus band.
     return ("L2A", "as it lacks B10 alone") if {"B01", "B09"} <= set(names) else (None, "while So2Sat's is L1C")
 
 
 def _taken(path: Path, dataset: Stack) -> tuple[tuple[str, str] | None, str]:
-    """When the ground was seen, and the evidence for it."""
+    """Times of acquisition, and the evidence for them."""
     if dataset.stated is not None and dataset.stated.taken:
         return dataset.stated.taken, dataset.stated.by
     tags = dataset.tags()
@@ -297,18 +297,18 @@ def _unit(
     asked: str,
     is_declared: bool,
 ) -> float:
-    """Stored numbers, after a declared scale, of a reflectance of 1.
+    """The value of a reflectance of 1, after a declared scale: 10000 for digital numbers, or 1.
 
     Args:
         path: of the raster.
         dataset: the open scene.
-        values: after a declared scale.
-        seen: those that are no fill.
+        values: values after a declared scale.
+        seen: values without fill.
         asked: ``dn``, ``reflectance`` or ``auto``.
         is_declared: whether the file declares a scale or an offset.
 
     Raises:
-        UserError: if the pixels are no reflectance in that unit.
+        UserError: if the pixels are not reflectance in that unit.
     """
     medians = np.median(values, axis=1)
     brightest = float(medians.max())
@@ -339,11 +339,11 @@ def _darkest(
     slope: float,
     start: float,
 ) -> float:
-    """Digital number of the darkest pixels, before any offset is taken off.
+    """Digital number of the darkest pixels, before an offset is removed.
 
-    Of the cirrus band the median tells, since no ground shines through water vapour; without it, the darkest of
-    the ten bands, which in water, shadow or the short-wave infrared comes near 0 in any scene but a bright desert.
-    Zeros and what no reflectance can be say nothing.
+    It is the median of the cirrus band if there is one, since water vapour hides the ground there. Otherwise it is the
+    minimum of the ten bands. Water, shadow or the short-wave infrared comes near 0 in any scene but a bright desert.
+    Zeros and impossible reflectance are left out.
     """
     if cirrus is not None:
         water_vapour = sample(path, dataset, [cirrus])
@@ -364,7 +364,7 @@ def _darkest(
 def _offset(
     path: Path, dataset: Stack, dark: float, asked: float | None, declared: tuple[float, str] | None
 ) -> tuple[float, str]:
-    """The offset to take off, in digital numbers, and the evidence for it."""
+    """The offset to remove, in digital numbers, and the evidence for it."""
     seen = 0.0 if dark < _NONE_BELOW else OFFSET_DN if _OFFSET_FROM <= dark <= _OFFSET_TO else None
     pixels = f"its darkest pixels stand at {dark:.0f} of {DN:.0f}"
     if asked is not None:

@@ -1,4 +1,4 @@
-"""What no ground and no air looks like: reflectance whose bands are in another order, or of another level or offset."""
+"""Finds reflectance that is physically impossible: bands in another order, or of another level, unit or offset."""
 
 from itertools import combinations
 from pathlib import Path
@@ -11,66 +11,66 @@ from bp_lcz.errors import UserError
 from bp_lcz.sensors.sampling import pixels_where, thinned
 
 _ENOUGH = 64
-"""Pixels of a kind from which on its spectrum tells."""
+"""Fewest pixels of a kind of ground whose spectrum is checked."""
 _SOME = 5_000
-"""Pixels of which bands are compared."""
+"""Pixels in which bands are compared."""
 _DIM = 0.02
-"""Reflectance above which no two bands agree everywhere."""
+"""Reflectance above which pixels count when bands are compared for equality."""
 _EQUAL = 0.2
-"""Share of such pixels with equal values that no two bands have; at eight real places it is at most 0.07."""
+"""Share of equal pixels above which two bands are the same band. At eight real places it is at most 0.07."""
 _NEARLY, _CONTRASTS, _ROUNDED = 0.999, 0.005, 1e-4
-"""Correlation and standard deviation of bands of which one may be another one times and plus a constant, and by how
-much most pixels of a copy differ from that, which is rounding; at three real sites it is nine times as much."""
+"""A band is another one times a factor plus a constant if their correlation and standard deviations lie above the first
+two, and the median rest below the third, which is rounding. At three real sites the rest is nine times as large."""
 _VARIED, _ALONE = 0.015, 0.5
-"""Standard deviation of a band from which on it goes with another one, and the correlation: 0.62 in real pieces."""
+"""Above this standard deviation, a band correlates with another one by at least the second; real scenes have 0.62."""
 _GREEN = (0.15, 2.0)
-"""Reflectance of vegetation in the near infrared, at least, and that by the one in red."""
+"""Vegetation: lowest reflectance in the near infrared, and lowest ratio of near infrared to red."""
 _CLEARLY = 1.1
 _RED, _MOST_RED, _MOST_OF_ALL = 0.18, 2.2, 0.25
-"""Reflectance in red, that by the one in the near infrared, and the share of pixels with both that no ground has."""
+"""Limits of bright red: reflectance in red, ratio of red to near infrared, and share of pixels above both."""
 _OFFSET = 0.1
 _BARELY_RED, _DRY = 1.4, 0.4
-"""The same ratio where the ground is dry: B11 by B08, which ice and water have lower."""
+"""Limit of red / near infrared on dry ground, and the B11 / B08 above which ground is dry. Ice and water have less."""
 _LAND, _MANY, _CONTRAST = 0.08, 500, 0.01
-"""Reflectance in the near infrared, pixels of it, and standard deviation in blue from which on land tells."""
+"""Land: lowest reflectance in the near infrared, fewest pixels, and lowest standard deviation in blue for a check."""
 _LEAST_RED = 0.85
-"""Standard deviation in red by the one in blue over land; at eight real places it is 1.04 to 2.5."""
+"""Lowest ratio of standard deviations in red and blue over land. At eight real places it is 1.04 to 2.5."""
 _NEIGHBOURS = (
     ("B02", "B03", 0.78, 99, 0.05), ("B03", "B04", 0.75, 99, 0.07), ("B04", "B05", 0.75, 99, 0.05),
     ("B06", "B07", 0.9, 1.45, 0.05), ("B07", "B08", 0.85, 1.18, 0.05), ("B08", "B8A", 0.9, 1.24, 0.05),
     ("B11", "B12", 0, 1.12, 0.05),
 )  # fmt: skip
-"""Medians of bands side by side over land: the lowest and highest ratio, unless they differ by less than so much."""
+"""Neighbouring bands, lowest and highest ratio of their medians over land, and a difference always allowed."""
 _FRESH, _WET, _LEAF, _CLEAR, _SOME_OF_ALL = 0.12, 0.35, 0.25, 0.3, 250
-"""Of vegetation: B8A less B12, B11 by B8A, lower in snow, B12 by B11, lower in fill, B02, higher in clouds; and pixels
-that tell."""
+"""Vegetation: lowest B8A - B12, lowest B11 / B8A (snow has less), lowest B12 / B11 (fill has less), highest B02 (clouds
+have more), and fewest pixels for a check."""
 _EDGE = (0.25, 0.9)
-"""Its step from B05 to B06 by the one from B8A to B12: 0.49 to 0.71 at three real sites of both levels."""
+"""Range of (B06 - B05) / (B8A - B12) in vegetation. It is 0.49 to 0.71 at three real sites of both levels."""
 _DRY_STEP = (-0.04, 0.09)
-"""Step from B05 to B06 where B11 is above B8A, as of soil and roofs: -0.015 to 0.04 there."""
+"""Range of B06 - B05 where B11 is above B8A, as in soil and roofs. It is -0.015 to 0.04 at these sites."""
 _AIR, _THIN_AIR = 0.06, 0.03
-"""Of blue at the top of the atmosphere over black ground, at sea level and at 4,000 m; at three sites it is 0.08."""
+"""Lowest blue reflectance of air over black ground, at sea level and at 4,000 m. At three real sites it is 0.08."""
 _MOST_RED_AIR = 1.3
 _DARKEST = 0.001
 _LOWEST_MEDIAN = -0.02
-"""Of a band: water that was overcorrected comes near."""
+"""Lowest median reflectance of a band. Overcorrected water comes near it."""
 
 
 def check_spectrum(
     path: Path, reflectance: Float[np.ndarray, "10 pixel"], level: str | None, naming: str | None, by_order: bool
 ) -> list[str]:
-    """Refuse what the pixels contradict, or warn of it where somebody has said it.
+    """Refuse impossible reflectance. Give a warning instead where the user named the bands.
 
     Args:
         path: of the scene.
-        reflectance: without any offset, of pixels that all bands know.
-        level: that the scene is taken for; None is held against nothing.
+        reflectance: reflectance without an offset, of pixels that are known in all bands.
+        level: level of the scene; None leaves this check out.
         naming: how a user can tell which band is which; None if the user has.
-        by_order: whether bands are taken by their order alone.
+        by_order: whether the bands have no names, and their order decides.
 
     Raises:
-        UserError: if a band has another unit or offset than the others, two are one, bands have another order, or it
-            is no L1C.
+        UserError: if a band has another unit or offset than the others, if two bands are the same, if bands have
+            another order, or if a scene of L1C is not L1C.
     """
     said: list[str] = []
     if not reflectance.size:
@@ -105,7 +105,7 @@ def check_spectrum(
 
 
 def _same_bands(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
-    """Two bands that are one; nothing if there are none. Those of dark water may be clipped to one value."""
+    """Two bands that are the same, or an empty text. Dark pixels do not count: water may be clipped to one value."""
     for (first, one), (second, other) in combinations(zip(SEN2_BANDS, reflectance, strict=True), 2):
         is_bright = np.maximum(one, other) > _DIM
         if is_bright.sum() >= _ENOUGH and (share := (one[is_bright] == other[is_bright]).mean()) > _EQUAL:
@@ -122,7 +122,7 @@ def _same_bands(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
 
 
 def _alone(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
-    """A band that varies otherwise than all others; nothing if there is none."""
+    """A band that correlates with no other band; empty if there is none."""
     varied = reflectance - reflectance.mean(axis=1, keepdims=True)
     deviations = varied.std(axis=1)
     varied /= np.maximum(deviations, 1e-9)[:, None]
@@ -134,10 +134,10 @@ def _alone(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
 
 
 def _wrong_order(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
-    """How bands contradict each other that are named rightly; nothing if they do not.
+    """A sign that bands have another order; empty if there is none.
 
-    The red edge rises and the short-wave infrared falls in all vegetation, and nothing is far darker in the near
-    infrared than in red while it is bright in red.
+    In all vegetation B06 is brighter than B05, and B11 brighter than B12. No ground that is bright in red is far darker
+    in the near infrared.
     """
     band = dict(zip(SEN2_BANDS, reflectance, strict=True))
     lowest, ratio = _GREEN
@@ -156,7 +156,7 @@ def _wrong_order(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
 
 
 def _unlike_neighbours(reflectance: Float[np.ndarray, "10 pixel"]) -> tuple[str, bool]:
-    """How bands of nearly one wavelength differ over land as no ground does, and whether an offset is why."""
+    """How neighbouring bands differ more than any land does (empty if none do), and whether an offset explains it."""
     is_land = reflectance[SEN2_BANDS.index("B08")] > _LAND
     if is_land.sum() < _MANY:
         return "", False
@@ -175,9 +175,9 @@ def _unlike_neighbours(reflectance: Float[np.ndarray, "10 pixel"]) -> tuple[str,
 
 
 def _step_at_the_red_edge(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
-    """How B05 and B06 differ as with an offset on the bands up to either alone; nothing if not.
+    """How B05 and B06 differ as if only the bands on one side had an offset; empty if they do not.
 
-    The ground is told by bands beyond both, so that such an offset does not change which it is.
+    Mostly bands beyond B06 decide what is vegetation or soil, so such an offset does not change that.
     """
     band = dict(zip(SEN2_BANDS, reflectance, strict=True))
     step, fall = band["B06"] - band["B05"], band["B8A"] - band["B12"]
@@ -192,7 +192,7 @@ def _step_at_the_red_edge(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
 
 
 def _blue_for_red(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
-    """How B02 and B04 differ over land as they would for each other; nothing if not: soil and plants differ in red."""
+    """How B02 varies more than B04 over land, as if they were swapped, or an empty text. Land varies more in red."""
     band = dict(zip(SEN2_BANDS, reflectance, strict=True))
     is_land = (band["B08"] > _LAND) & (band["B08"] > band["B03"])
     if is_land.sum() < _MANY:
@@ -202,7 +202,7 @@ def _blue_for_red(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
 
 
 def _not_from_above_the_air(reflectance: Float[np.ndarray, "10 pixel"]) -> str:
-    """How reflectance contradicts Level 1C, which holds what the air scatters, most of it blue; nothing if not."""
+    """How reflectance contradicts Level 1C, which includes the light that air scatters, mostly blue; empty if not."""
     blue, red = (np.quantile(reflectance[SEN2_BANDS.index(name)], _DARKEST) for name in ("B02", "B04"))
     if blue < _THIN_AIR or (blue < _AIR and red > _MOST_RED_AIR * blue):
         return f"the darkest pixels have a reflectance of {blue:.3f} in B02 and {red:.3f} in B04"

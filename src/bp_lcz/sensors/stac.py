@@ -24,11 +24,11 @@ def read_item(stack: ExitStack, path: Path, name_of: Callable[[str], str]) -> St
     Args:
         stack: closes the files.
         path: of the item.
-        name_of: the band of which a text speaks, or nothing.
+        name_of: gives the band that a text names, or an empty text.
 
     Raises:
-        UserError: if it is no item, a band that is needed is on the network or missing, or bands are stated to have
-            different scales and offsets.
+        UserError: if it is no STAC item, if a band that is needed is missing or on the network, or if the item states
+            different scales or offsets for its bands.
     """
     item = _item(path)
     found: dict[str, tuple[Stored, dict[str, Any]]] = {}
@@ -71,7 +71,7 @@ def _item(path: Path) -> dict[str, Any]:
 
 
 def _bands(key: str, asset: dict[str, Any], name_of: Callable[[str], str]) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """Number, name and what is said of the values of each band of an asset."""
+    """Number, name, and stated scale and offset of each band of an asset."""
     listed = asset.get("bands") or asset.get("eo:bands") or [{}]
     rasters = asset.get("raster:bands") or []
     if not isinstance(listed, list) or not isinstance(rasters, list):
@@ -97,7 +97,7 @@ def _is_picture(asset: dict[str, Any]) -> bool:
 
 
 def _local(path: Path, href: str) -> Path | None:
-    """The file that a link means, None if that lies on a network."""
+    """The file that a link means; None if it is on a network."""
     parts = urlsplit(href)
     if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost") or href.startswith("/vsi"):
         return None
@@ -130,7 +130,7 @@ def _stated(path: Path, item: dict[str, Any], rasters: list[dict[str, Any]]) -> 
 
 
 def _scale(path: Path, stated: set[str]) -> float | None:
-    """What the item says of its values; None where it says nothing, or that they are not scaled."""
+    """The scale that the item states; None if it states none or 1."""
     try:
         scales = {float(text) for text in stated}
     except ValueError:

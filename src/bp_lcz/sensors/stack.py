@@ -1,4 +1,4 @@
-"""Bands of one or several rasters of the same ground, read as if they were one raster."""
+"""Bands of one or several rasters of the same ground, read like one raster."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -29,15 +29,15 @@ class Stored:
 
 @dataclass(frozen=True)
 class Stated:
-    """What a product's XML or a STAC item say.
+    """What a product's XML or a STAC item states.
 
     Attributes:
-        by: its name.
+        by: name of that file.
         level: ``L1C`` or ``L2A``.
-        offset: in digital numbers that stored values carry, 0 or 1000.
-        offset_by: where that is said.
-        taken: first and last moment at which the ground was seen, of `moment`.
-        scale: of stored values, where the files themselves declare none.
+        offset: offset of the stored values in digital numbers, 0 or 1000.
+        offset_by: where the offset is stated.
+        taken: first and last time of acquisition, in the form that `moment` gives.
+        scale: scale of the stored values, for files that declare none themselves.
     """
 
     by: str
@@ -49,13 +49,13 @@ class Stated:
 
 
 class Stack:
-    """Looks like an open raster of rasterio, as far as scenes need one.
+    """Bands with the part of rasterio's interface for open rasters that scenes need.
 
     Attributes:
         path: what the user named.
-        bands: in stored order.
-        stated: by metadata beside the rasters.
-        size: bytes of the files.
+        bands: bands in stored order.
+        stated: what metadata beside the rasters state.
+        size: size of the files in bytes.
     """
 
     def __init__(self, path: Path, bands: Sequence[Stored], stated: Stated | None = None, size: int = 0) -> None:
@@ -80,7 +80,7 @@ class Stack:
 
     @property
     def is_one_file(self) -> bool:
-        """Whether all bands are of the raster that the user named."""
+        """Whether all bands are in the file that the user named."""
         return all(band.path == self.path for band in self.bands)
 
     @property
@@ -90,25 +90,25 @@ class Stack:
         return told if self.is_one_file else "give a file of each, named such as B02.jp2 or B02.tif"
 
     def tags(self, number: int = 1) -> dict[str, str]:
-        """Of a band's raster and of the band."""
+        """Tags of a band's raster and of the band itself."""
         band = self.bands[number - 1]
         found: dict[str, str] = band.dataset.tags() | band.dataset.tags(band.number)
         return found
 
     def overviews(self, _number: int = 1) -> list[int]:
-        """Smaller versions that all rasters hold."""
+        """Factors of the overviews of the raster that has the fewest."""
         return min((band.dataset.overviews(band.number) for band in self.bands), key=len)
 
     def read(
         self, numbers: Sequence[int], window: Window, out_shape: Sequence[int]
     ) -> Num[np.ndarray, "band row column"]:
-        """Bands of a window in pixels of the finest, thinned out to a shape."""
+        """Bands of a window, resampled to a shape. The window is in pixels of the finest raster."""
         return self._each("read", numbers, window, out_shape)
 
     def read_masks(
         self, numbers: Sequence[int], window: Window, out_shape: Sequence[int]
     ) -> Num[np.ndarray, "band row column"]:
-        """Where they are known, likewise."""
+        """Masks of the same window: 0 where a band is unknown."""
         return self._each("read_masks", numbers, window, out_shape)
 
     def _each(
@@ -126,14 +126,14 @@ class Stack:
         return np.stack(found)
 
     def place_of(self, number: int) -> str:
-        """Where a band is stored, for people."""
+        """Where a band is stored, as messages say it."""
         band = self.bands[number - 1]
         return f"{band.path.name}, band {band.number}"
 
     def on_grid(
         self, stack: ExitStack, grid: Grid, numbers: Sequence[int], fill: float | None, fill_alone: bool
     ) -> "StackLayer":
-        """Bands on the grid, those of coarser rasters interpolated."""
+        """Bands on the grid. Bands of coarser rasters are interpolated."""
         groups: dict[int, list[int]] = {}
         for position, number in enumerate(numbers):
             groups.setdefault(id(self.bands[number - 1].dataset), []).append(position)
@@ -148,23 +148,23 @@ class Stack:
 
 
 class StackLayer:
-    """Layers as one."""
+    """Layers of several rasters, read like one layer."""
 
     def __init__(self, layers: list[tuple[Layer, list[int]]], count: int) -> None:
         self._layers, self._count = layers, count
 
     @property
     def is_resampled(self) -> bool:
-        """Whether not even the finest bands are as stored."""
+        """Whether all bands are interpolated, even the finest."""
         return all(layer.is_resampled for layer, _ in self._layers)
 
     @property
     def is_warped(self) -> bool:
-        """Whether some bands are not as stored."""
+        """Whether some bands are interpolated."""
         return any(layer.is_resampled for layer, _ in self._layers)
 
     def read(self, row: int, rows: int) -> tuple[Num[np.ndarray, "band row width"], Bool[np.ndarray, "row width"]]:
-        """As `Layer.read`: known where all are."""
+        """Like `Layer.read`: a pixel is known where all layers know it."""
         pieces = [(*layer.read(row, rows), positions) for layer, positions in self._layers]
         if len(pieces) == 1:
             return pieces[0][:2]

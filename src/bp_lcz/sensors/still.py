@@ -1,4 +1,4 @@
-"""Where one band stands still while others vary: fill that no file declares, and what no detector gives."""
+"""Finds pixels where one band stands still (has one value) while others vary: undeclared fill and detector faults."""
 
 from collections.abc import Sequence
 
@@ -7,23 +7,23 @@ from jaxtyping import Bool, Float, Int, Num
 from scipy.ndimage import maximum_filter, maximum_filter1d, minimum_filter, minimum_filter1d
 
 _SIDE = 8
-"""Pixels of a square of one value; on real ground they are four at most, two pixels of 20 m."""
+"""Side in pixels of a square of one value. On real ground it is four at most, two pixels of 20 m."""
 _STEP = _SIDE // 2
 _RUN, _RUN_STEP, _LONGEST_STEP, _LOOKS = 32, 8, 64, 64
-"""Pixels of a row or column with one value, a patch's side; how far apart, at least and at most, and how often along a
-line its pixels are looked at first."""
+"""Length in pixels of a run of one value along a row or column, a patch's side; least and greatest distance of the
+pixels that are compared first, and their number along a line."""
 REACH = 2
-"""Pixels beyond such a square into which a warp mixes its value: one of 20 m."""
+"""Distance in pixels to which a warp spreads the value of such a square: one pixel of 20 m."""
 _FEW, _OF_A_FILE = 2, 6
-"""Bands that fill may stand in, each with its own value or all with one: those of 20 m."""
+"""Most bands that fill may stand in: with a value for each band, or with one value for all bands of a 20 m file."""
 _MANY, _BESIDE = 64, 4
-"""Pixels with one number that make it fill, and how many times as many they are as those within 2 of it."""
+"""A number is fill if it has more pixels than this, and so many times the pixels of numbers within 2 of it."""
 ROWS_AROUND = _SIDE - 1 + REACH
-"""On which it depends whether a pixel stands still."""
+"""Rows above and below that decide whether a pixel stands still."""
 
 
 def still(stored: Num[np.ndarray, "band row column"]) -> Bool[np.ndarray, "band row column"] | None:
-    """Pixels of squares and lines in which a band has one value, and others have several; None where there are none."""
+    """Pixels, for each band, of squares and lines with one value while other bands vary; None if there are none."""
     bands, rows, columns = _bands_with_squares(stored), _runs(stored), _runs(stored.transpose(0, 2, 1))
     if not (bands.size or rows.size or columns.size):
         return None
@@ -42,7 +42,7 @@ def still(stored: Num[np.ndarray, "band row column"]) -> Bool[np.ndarray, "band 
 
 
 def _bands_with_squares(stored: Num[np.ndarray, "band row column"]) -> Int[np.ndarray, " some"]:
-    """Bands that may have such squares."""
+    """Indices of bands that may have such squares."""
     corners = stored[:, ::_STEP, ::_STEP]
     first = corners[:, :-1, :-1]
     alike = first == corners[:, 1:, :-1]
@@ -54,11 +54,11 @@ def _bands_with_squares(stored: Num[np.ndarray, "band row column"]) -> Int[np.nd
 
 
 def _runs(stored: Num[np.ndarray, "band line place"]) -> Int[np.ndarray, "some 2"]:
-    """Band and number of lines with a run of one value in a band; of long lines only longer runs are sought."""
+    """Index of band and line for each line with a run of one value. In long lines only longer runs are found."""
     step = min(max(stored.shape[2] // _LOOKS, _RUN_STEP), _LONGEST_STEP)
     some = stored[:, :, ::step]
     alike = some[:, :, 1:] == some[:, :, :-1]
-    alike = alike[:, :, 2:] & alike[:, :, 1:-1] & alike[:, :, :-2]  # of four pixels
+    alike = alike[:, :, 2:] & alike[:, :, 1:-1] & alike[:, :, :-2]  # four pixels alike
     alike &= ~alike.all(axis=0)
     if not alike.any():
         return np.empty((0, 2), int)
@@ -72,7 +72,7 @@ def _runs(stored: Num[np.ndarray, "band line place"]) -> Int[np.ndarray, "some 2
 def _is_fill(
     stored: Num[np.ndarray, "band row column"], found: Bool[np.ndarray, "band row column"]
 ) -> Bool[np.ndarray, "row column"]:
-    """Where one or two bands of several stand still, or those of one file at one value: more are a flat ground."""
+    """Where one or two bands stand still, or those of one file at one value. If more bands do, the ground is even."""
     count = found.sum(axis=0)
     most = min(_FEW, len(stored) - 1)
     where = count <= most
@@ -85,29 +85,29 @@ def _is_fill(
 
 
 def is_still_at_rim(stored: Num[np.ndarray, "band row column"]) -> bool:
-    """Whether the first or last row holds a piece of what may be such a square."""
+    """Whether such a square may reach into the first or last row."""
     rows = stored[:, [0, -1]]
     alike = rows[:, :, 1:] == rows[:, :, :-1]
     alike &= ~alike.all(axis=0)
-    for step in (1, 2, 3):  # of 1, 3 and 7 pixels with an equal one beside them
+    for step in (1, 2, 3):  # ever longer runs of equal pixels
         alike = alike[:, :, step:] & alike[:, :, :-step]
     return bool(alike.any())
 
 
 def grown(where: Bool[np.ndarray, "row column"]) -> Bool[np.ndarray, "row column"]:
-    """With what a warp mixes with it."""
+    """Pixels of an area, and those into which a warp spreads their values."""
     found: np.ndarray = maximum_filter(where, 2 * REACH + 1, mode="constant")
     return found
 
 
 def min_without_fill(bands: Sequence[Float[np.ndarray, " _"]], share: float) -> float:
-    """The least quantile of several bands, without a few bands whose own is a number that many of their pixels have.
+    """The least quantile of several bands. Bands whose quantile is a number of fill are left out.
 
-    Where most bands have one it is no fill: whole numbers of a coarse scale.
+    If most bands have such a number, it is not fill but rounding to a coarse scale, and all bands count.
 
     Args:
-        bands: digital numbers of pixels, at least one a band.
-        share: of the pixels that lie below.
+        bands: digital numbers of the pixels of each band, at least one pixel for each.
+        share: share of pixels below the quantile.
     """
     lows = [float(np.quantile(band, share)) for band in bands]
     kept = [low for band, low in zip(bands, lows, strict=True) if not _is_alone(band, low)]
@@ -115,6 +115,6 @@ def min_without_fill(bands: Sequence[Float[np.ndarray, " _"]], share: float) -> 
 
 
 def _is_alone(band: Float[np.ndarray, " _"], low: float) -> bool:
-    """Whether far more pixels have this number than those beside it."""
+    """Whether far more pixels have this number than its neighbouring numbers."""
     count = int((band == low).sum())
     return count > max(_MANY, _BESIDE * (int((abs(band - low) <= 2).sum()) - count))
