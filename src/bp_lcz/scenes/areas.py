@@ -1,4 +1,4 @@
-"""Polygons of files, and the area to which a scene is cut: those, or a box in degrees."""
+"""Reads polygons from files, and the area to which a scene is cut: polygons, or a box in degrees."""
 
 import json
 import os
@@ -23,16 +23,17 @@ from shapely.geometry.base import BaseGeometry
 from bp_lcz.errors import UserError, one_line
 
 Box = tuple[float, float, float, float]
-"""West, south, east, north in degrees; east beyond 180 where it crosses that meridian."""
+"""West, south, east, north in degrees. East is beyond 180 if the box crosses that meridian."""
 OUTSIDE = "outside the scene"
-"""Why a polygon is left out."""
+"""Reason given for polygons that are left out since they lie elsewhere."""
 
 _POLYGONS = ("Polygon", "MultiPolygon")
 _SHAPEFILE = (".shp", ".dbf", ".shx", ".prj", ".cpg")
 _SIDE_PARTS = 64
-"""Pieces of the longest side of an area, so that straight sides stay where they are in other coordinates."""
+"""Longest sides are divided into so many pieces, so that they keep their course in other coordinates."""
 
 _GIRTH_M = 40_075_017.0
+"""Length of the equator in m."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class Drawn:
     """A polygon as it stands in a file.
 
     Attributes:
-        layer: in which it stands; of KML the folder.
-        number: in that layer, from 1 on.
+        layer: name of its layer, or of its folder in KML.
+        number: its number in that layer, from 1 on.
         shape: valid, of one part or several, without heights.
-        crs: of the shape.
-        fields: what the file says of it.
+        crs: coordinate system of the shape.
+        fields: values of its fields by name.
     """
 
     layer: str
@@ -55,11 +56,11 @@ class Drawn:
 
 
 def read_area(area: str, crs: CRS) -> BaseGeometry:
-    """Polygons in the coordinates of a grid.
+    """The union of an area's polygons in the coordinates of a grid.
 
     Args:
         area: file of polygons in any format of GDAL and any coordinates, or ``W,S,E,N`` in degrees.
-        crs: of the grid.
+        crs: coordinates of the grid.
 
     Raises:
         UserError: for the reasons of `drawn_polygons`, or if they do not lie within the grid's coordinates.
@@ -75,15 +76,15 @@ def read_area(area: str, crs: CRS) -> BaseGeometry:
 
 
 def drawn_polygons(path: Path, has_fields: bool = True, within: Box | None = None) -> tuple[list[Drawn], Counter[str]]:
-    """Polygons of all layers of a file, and how many things it holds that are left out, by what they are.
+    """Polygons of all layers of a file, and how many of its other shapes were left out, by kind.
 
     Args:
         path: in any format of GDAL and any coordinates.
         has_fields: whether fields are read, too.
-        within: beyond which nobody looks at polygons in degrees; those of a projection are all there.
+        within: box outside which polygons in degrees are left out. Polygons of a projection are all kept.
 
     Raises:
-        UserError: if the file is missing or unreadable, has no coordinates or no polygons, or one crosses itself.
+        UserError: if the file is missing or unreadable, has no coordinates or no polygons, or one is not valid.
     """
     if not os.path.exists(path):  # noqa: PTH110
         raise UserError(path, "not found")
@@ -115,11 +116,11 @@ def drawn_polygons(path: Path, has_fields: bool = True, within: Box | None = Non
 
 
 def degrees_around(crs: CRS, place: Affine, shape: tuple[int, int]) -> Box:
-    """Where a grid lies.
+    """The box in degrees around a grid.
 
     Args:
-        crs: of the grid.
-        place: of its pixels.
+        crs: coordinates of the grid.
+        place: transform from its pixels to these coordinates.
         shape: rows and columns of pixels.
     """
     west, south, east, north = transform_bounds(crs, "EPSG:4326", *array_bounds(*shape, place))
@@ -127,20 +128,20 @@ def degrees_around(crs: CRS, place: Affine, shape: tuple[int, int]) -> Box:
 
 
 def meets(shape: BaseGeometry, box: Box) -> bool:
-    """Whether the bounds of a shape in degrees share ground with a box; longitudes begin anew at 180."""
+    """Whether the bounds of a shape in degrees overlap a box. Longitudes may differ by 360."""
     west, south, east, north = shape.bounds
     is_beside = all(east + turn <= box[0] or west + turn >= box[2] for turn in (-360, 0, 360))
     return not is_beside and south < box[3] and north > box[1]
 
 
 def _is_elsewhere(shape: BaseGeometry, crs: CRS, box: Box) -> bool:
-    """Of a shape in degrees; where one of a projection lies is known once it is moved."""
+    """Whether a shape in degrees lies outside the box; False for other shapes, which are checked once moved."""
     _, south, _, north = shape.bounds
     return crs.is_geographic and -90 <= south <= north <= 90 and not meets(shape, box)
 
 
 def _parts(shape: BaseGeometry | None) -> Iterator[BaseGeometry | None]:
-    """What a collection holds, of others the shape itself."""
+    """The parts of a collection, or the shape itself."""
     if shape is None or shape.is_empty or shape.geom_type != "GeometryCollection":
         yield shape
         return
@@ -160,7 +161,7 @@ def _layers(path: Path, has_fields: bool) -> Iterator[tuple[str, str | None, Any
             if kind is None:
                 continue
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of single shapes, which are looked at one by one
+                warnings.simplefilter("ignore")  # about single shapes, which are checked below
                 meta, _, stored, fields = pyogrio.raw.read(path, layer=layer, columns=None if has_fields else [])
             yield layer, meta["crs"], stored, dict(zip(meta["fields"], fields, strict=True))
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
@@ -168,7 +169,7 @@ def _layers(path: Path, has_fields: bool) -> Iterator[tuple[str, str | None, Any
 
 
 def _geoparquet(path: Path, has_fields: bool) -> tuple[str, str | None, Any, dict[str, Any]]:
-    """The one layer of a GeoParquet file, which the wheel of pyogrio does not read."""
+    """The layer of a GeoParquet file. The wheel of pyogrio cannot read this format."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -196,7 +197,7 @@ def _crs(path: Path, text: str | None) -> CRS:
 
 
 def area_files(area: str | None) -> list[Path]:
-    """The file or folder of an area and, of a Shapefile, those beside it that tell its coordinates; none of a box."""
+    """The file or folder of an area, with all files that belong to a Shapefile; empty for a box."""
     if not area or not os.path.exists(area):  # noqa: PTH110
         return []
     path = Path(area)
@@ -217,12 +218,12 @@ def _box(area: str, numbers: list[str]) -> BaseGeometry:
 
 
 def moved(where: object, shape: BaseGeometry, own: CRS, crs: CRS) -> BaseGeometry:
-    """In other coordinates, with points on its sides so that these keep their course."""
+    """A shape in other coordinates. Its sides get more points, so that they keep their course."""
     west, south, east, north = shape.bounds
     if own.is_geographic and not -90 <= south <= north <= 90:  # a GeoJSON in metres that does not say so
         raise UserError(where, f"{west:.0f}, {south:.0f} are no degrees; state its coordinate reference system")
     girth = 360.0 if own.is_geographic else _GIRTH_M / own.linear_units_factor[1] if own.is_projected else np.inf
-    if max(east - west, north - south) > 2 * girth:  # it would be wound around the Earth, which takes minutes
+    if max(east - west, north - south) > 2 * girth:  # PROJ would wind it around the Earth for minutes
         raise UserError(where, f"{west:.9g}, {south:.9g} to {east:.9g}, {north:.9g} is more than the Earth")
     if own == crs:
         return shape
@@ -232,7 +233,7 @@ def moved(where: object, shape: BaseGeometry, own: CRS, crs: CRS) -> BaseGeometr
 
     try:
         moved = shapely.transform(shapely.segmentize(shape, max(east - west, north - south) / _SIDE_PARTS), move)
-    except (RasterioError, CPLE_BaseError, shapely.GEOSException):  # of PROJ, beyond what a projection knows
+    except (RasterioError, CPLE_BaseError, shapely.GEOSException):  # PROJ cannot project this place
         moved = shapely.Point(np.inf, np.inf)
     if not np.isfinite(shapely.get_coordinates(moved)).all():
         raise UserError(where, f"does not lie within {crs.to_string()}")

@@ -19,14 +19,14 @@ from bp_lcz.sensors.raster import CELL, CELL_M, Grid
 from bp_lcz.so2sat.geo import PIXEL_M, Geo
 
 _SLACK_M = 0.01
-"""By which a cell may reach out of its polygon, whose corners were rounded."""
+"""Metres by which a cell may reach out of its polygon, whose corners may be rounded."""
 
 
 class PolygonCells:
-    """Zones of cells by polygons: a cell has a zone if its square of 100 m lies in a polygon as a whole.
+    """Zones of cells from polygons. A cell has a zone if its whole square of 100 m lies in one polygon.
 
     Attributes:
-        unlabelled: what is said of patches without a zone.
+        unlabelled: how messages describe patches without a zone.
     """
 
     unlabelled = "whose cell of 100 m in the middle does not lie in a polygon as a whole"
@@ -39,7 +39,7 @@ class PolygonCells:
         self._has_cell = np.zeros(len(self._shapes), dtype=bool)
 
     def classes(self, row: int, columns: Int[np.ndarray, " patch"]) -> Int[np.ndarray, " patch"]:
-        """Class index 0..16 of the patches whose corners these pixels of the grid are, -1 where there is none."""
+        """Class index 0..16, or -1 for none, of patches given by the pixels of their upper left corners."""
         west = self._place.c + PIXEL_M * columns
         cell, polygon = self._within(west, np.full(len(columns), self._place.f - PIXEL_M * row))
         self._has_cell[polygon] = True
@@ -48,7 +48,7 @@ class PolygonCells:
         return classes
 
     def lines(self) -> list[str]:
-        """What is to be said of polygons that gave no cell, once all rows were asked for."""
+        """A line about polygons that gave no cell. It is right only after all rows were read."""
         small = shapely.area(self._shapes) < CELL_M**2
         empty = counted(int((~self._has_cell).sum()), "polygon")
         return [
@@ -59,17 +59,17 @@ class PolygonCells:
     def places(
         self, geo: Geo, label: Bool[np.ndarray, "patch klass"], gap_m: float
     ) -> tuple[Int[np.ndarray, " patch"], list[str]]:
-        """Number of the place of each patch, and what is to be said of it.
+        """Number of the place of each patch, and a line about the places.
 
-        Polygons that are nearer than the gap to each other are one place, and so are those in one chain of such.
+        Two polygons belong to one place if they, or a chain of polygons between them, are nearer than the gap.
 
         Args:
-            geo: of patches that lie in polygons.
-            label: of the same patches.
-            gap_m: between two places, at least the side of a patch.
+            geo: geo table of the patches that lie in polygons.
+            label: zones of the same patches.
+            gap_m: smallest distance of two places in m, at least the side of a patch.
 
         Raises:
-            UserError: if there are fewer than three places, or a zone is in one alone.
+            UserError: if there are fewer than three places, or all cells of a zone are in one place.
         """
         cell, polygon = self._within(geo.easting, geo.northing)
         used, polygon = np.unique(polygon, return_inverse=True)
@@ -97,7 +97,7 @@ class PolygonCells:
     def _within(
         self, west: Float[np.ndarray, " patch"], north: Float[np.ndarray, " patch"]
     ) -> tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " pair"]]:
-        """Pairs of a patch by its corner and a polygon that its cell lies in."""
+        """Pairs of indices: a patch, given by its corner, and the polygon that its cell lies in."""
         left, top = west + PIXEL_M * CELL.start + _SLACK_M, north - PIXEL_M * CELL.start - _SLACK_M
         side = CELL_M - 2 * _SLACK_M
         boxes = shapely.box(left, top - side, left + side, top)

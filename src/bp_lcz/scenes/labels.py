@@ -14,14 +14,14 @@ from bp_lcz.sensors.raster import CELL, CELL_PIXELS, Layer
 from bp_lcz.sensors.sampling import sample
 
 MIN_SHARE = 0.5
-"""Of a cell that its class covers."""
+"""Least share of a cell that its class must cover."""
 
 
 def label_band(path: Path, zones: Any) -> tuple[int, list[str]]:
-    """Number, from 1 on, of the band of zones, and what is to be said of it.
+    """Number, from 1 on, of the band with the zones, and a note if it was chosen among several.
 
     Raises:
-        UserError: if there are several and none is called ``lcz``.
+        UserError: if there are several bands, and not exactly one is called ``lcz``.
     """
     if zones.count == 1:
         return 1, []
@@ -34,10 +34,10 @@ def label_band(path: Path, zones: Any) -> tuple[int, list[str]]:
 
 
 def class_lookup(path: Path, zones: Any, band: int, label_map: Path | None) -> dict[int, int]:
-    """Class index of each value of the raster that has one.
+    """Class index by value of the raster, for all values that have a class.
 
     Raises:
-        UserError: if the raster has other values, or the map is no such map.
+        UserError: if the raster holds values without a meaning, or the map is not valid.
     """
     values = np.unique(sample(path, zones, [band]))
     if (values % 1 != 0).any():
@@ -62,7 +62,7 @@ def class_lookup(path: Path, zones: Any, band: int, label_map: Path | None) -> d
 
 
 def read_label_map(path: Path) -> dict[str, int | None]:
-    """Class index of each value or name of somebody else's scheme, None of those to drop.
+    """Class index by value or name of another scheme; None for those to drop.
 
     Raises:
         UserError: if the file is no JSON from texts to codes ``1``..``10``, ``A``..``G`` or null.
@@ -80,10 +80,10 @@ def read_label_map(path: Path) -> dict[str, int | None]:
 
 
 class RasterCells:
-    """Zones of cells by a raster: the class that covers most of a cell, if that is enough of it.
+    """Zones of cells from a raster: the class that covers most of a cell, if its share is large enough.
 
     Attributes:
-        unlabelled: what is said of patches without a zone.
+        unlabelled: how messages describe patches without a zone.
     """
 
     def __init__(self, zones: Layer, lookup: dict[int, int], min_share: float | None) -> None:
@@ -91,7 +91,7 @@ class RasterCells:
         self.unlabelled = f"without a class on {self._least:.0%} of the cell in the middle"
 
     def classes(self, row: int, columns: Int[np.ndarray, " patch"]) -> Int[np.ndarray, " patch"]:
-        """Class index 0..16 of the patches whose corners these pixels of the grid are, -1 where there is none."""
+        """Class index 0..16, or -1 for none, of patches given by the pixels of their upper left corners."""
         classes = _classes_of(*self._zones.read(row + CELL.start, CELL_PIXELS), self._lookup)
         windows = np.lib.stride_tricks.sliding_window_view(classes, CELL_PIXELS, axis=1)
         cells = windows[:, columns + CELL.start]  # (row, patch, column)

@@ -1,4 +1,4 @@
-"""Several files of one sensor on the grid: later ones fill the gaps of those before them."""
+"""Several files of one sensor on the grid. Later files fill the gaps of earlier ones."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,18 +21,19 @@ from bp_lcz.sensors.still import ROWS_AROUND, grown, is_still_at_rim, still
 from bp_lcz.so2sat.geo import PIXEL_M
 
 MARGIN = ROWS_AROUND
-"""Rows beyond those asked for that values may depend on; the Lee filter looks at fewer."""
+"""Rows above and below that the values of a row may depend on. The Lee filter needs fewer."""
 _MOST_REFLECTANCE = 0.03
 _MOST_DECIBELS = 2.0
+"""Largest median difference of two parts on common ground, in reflectance and in decibels."""
 _PLACES, ROWS = 12, 8
-"""Where an overlap is looked at: so many places of so many rows."""
+"""An overlap is compared at so many places, each of so many rows."""
 _ENOUGH, _CELLS = 64, 24
 _TOUCHING_M = PIXEL_M
 ALIKE, BETTER = 0.6, 0.25
-"""Correlation with which two parts show one place, and by how much one that is turned round fits better."""
+"""Correlation above which two parts agree, and by how much it must rise for a part to count as turned round."""
 TURNS = (("upside down", True, False), ("mirrored", False, True), ("turned by 180 degrees", True, True))
 Form = Callable[[np.ndarray], np.ndarray]
-"""Values to those that are compared."""
+"""Converts values to the form in which they are compared."""
 
 
 @dataclass
@@ -42,10 +43,10 @@ class MosaicPart:
     Attributes:
         scene: the open file.
         layer: its bands.
-        form: what they hold.
-        shape: the ground that its raster covers.
-        is_filtered: whether radar is Lee filtered.
-        strange: pixels read so far that the file calls known and that cannot be.
+        form: how stored values become reflectance or power.
+        shape: the ground that its raster covers, in the grid's coordinates.
+        is_filtered: whether the Lee filter is applied to radar.
+        strange: number of pixels read so far whose values are impossible, though the file does not mark them.
     """
 
     scene: Stack
@@ -62,7 +63,7 @@ class MosaicPart:
 
     @property
     def findings(self) -> FileFindings:
-        """For the record."""
+        """What was found in the file, for the record of the scene."""
         form = self.form
         return FileFindings(
             name=self.path.name,
@@ -79,7 +80,7 @@ class MosaicPart:
         )
 
     def read(self, row: int, rows: int) -> tuple[np.ndarray, Bool[np.ndarray, "row width"]]:
-        """Values, and where they are known."""
+        """Values of some rows, and where they are known."""
         margin = MARGIN if self.is_filtered or self.form.looks_around else 0
         stored, declared = self.layer.read(row - margin, rows + 2 * margin)
         is_power_at_rim = isinstance(self.form, Radar) and self.form.is_power_at_rim(stored)
@@ -99,7 +100,7 @@ class MosaicPart:
         return values[:, inner], known[inner]
 
     def is_in(self, grid: Grid, row: int, rows: int) -> bool:
-        """Whether its ground has anything in these rows."""
+        """Whether its ground reaches into these rows."""
         north = grid.transform.f - PIXEL_M * row
         _, low, _, high = self.shape.bounds
         return bool(high > north - PIXEL_M * rows and low < north)
@@ -108,7 +109,7 @@ class MosaicPart:
 def merged(
     parts: Sequence[MosaicPart], grid: Grid, channels: int, row: int, rows: int
 ) -> tuple[Float32[np.ndarray, "channel row width"], Bool[np.ndarray, "row width"]]:
-    """Values of the first part that knows them, and where there is one; everywhere without parts."""
+    """Each pixel from the first part that knows it, and where one does. Without parts, zeros that count as known."""
     values, known = None, np.full((rows, grid.width), not parts)
     for part in parts:
         if known.all():
@@ -129,7 +130,7 @@ def check_parts(parts: Sequence[MosaicPart], grid: Grid) -> None:
     """Refuse parts that lie apart, or that differ where two of them show the same ground.
 
     Raises:
-        UserError: if one does; it names both.
+        UserError: if parts lie apart or differ; the line names two of them.
     """
     ground = union_all([part.shape.buffer(_TOUCHING_M) for part in parts])
     if ground.geom_type != "Polygon":
@@ -180,9 +181,9 @@ def _check_medians(one: MosaicPart, other: MosaicPart, found: Float[np.ndarray, 
 def _check_turned(
     one: MosaicPart, other: MosaicPart, grid: Grid, starts: list[int], form: Form, alike: float | None
 ) -> None:
-    """Refuse a part whose pixels go with those of the other one only if they are turned round within their raster.
+    """Refuse a part that correlates with the other one only after it is turned round within its raster.
 
-    Low correlation alone says nothing: fields change, and the sea is noise.
+    Low correlation alone is no proof, since fields change and the sea is noise.
     """
     if alike is None or alike > ALIKE:
         return
@@ -203,7 +204,7 @@ def _check_turned(
 
 
 def places(common: BaseGeometry, grid: Grid) -> list[int]:
-    """Rows at which some are looked at of the ground that two parts have in common."""
+    """First rows of the places at which the common ground of two parts is compared."""
     top, bottom = ((grid.transform.f - north) / PIXEL_M for north in (common.bounds[3], common.bounds[1]))
     starts: list[int] = np.unique(np.linspace(top, max(bottom - ROWS, top), _PLACES).astype(int)).tolist()
     return starts
@@ -212,7 +213,7 @@ def places(common: BaseGeometry, grid: Grid) -> list[int]:
 def turned_rows(
     part: MosaicPart, grid: Grid, row: int, is_up: bool, is_left: bool
 ) -> tuple[np.ndarray, Bool[np.ndarray, "row width"]]:
-    """Rows of a part as they would be if it were turned round within its raster."""
+    """Rows of a part as if it were turned round within its raster."""
     west, south, east, north = part.shape.bounds
     top, bottom = (round((grid.transform.f - y) / PIXEL_M) for y in (north, south))
     left, right = (round((x - grid.transform.c) / PIXEL_M) for x in (west, east))
@@ -230,7 +231,7 @@ def turned_rows(
 def cells(
     values: Sequence[Shaped[np.ndarray, "_ row width"]], known: Bool[np.ndarray, "row width"]
 ) -> Float[np.ndarray, "channel cell"]:
-    """Means of squares of `ROWS` pixels that are known, in which speckle and noise are small."""
+    """Means over squares of `ROWS` x `ROWS` known pixels. Means have less speckle and noise than pixels."""
     whole = known.shape[1] // ROWS * ROWS
     keep = known[:, :whole].reshape(ROWS, -1, ROWS).all(axis=(0, 2))
     channels = np.concatenate(values)[..., :whole]
@@ -238,7 +239,7 @@ def cells(
 
 
 def _correlation(found: list[Float[np.ndarray, "channel _"]]) -> float | None:
-    """Median over the channels of two parts, one after the other; None for a few cells, or without contrast."""
+    """Median correlation over channels. Rows are those of one part, then the other. None if cells are few or alike."""
     values = np.concatenate(found, axis=1)
     if values.shape[1] < _CELLS:
         return None

@@ -1,4 +1,4 @@
-"""Polygons of local climate zones as people draw them: read, named and tidied.
+"""Reads polygons of local climate zones that people drew, finds their zones, and tidies them.
 
 Zones come from a field, from the folders of WUDAPT's template, or from the polygons' names; see `read_zones`.
 """
@@ -27,17 +27,18 @@ Overlaps = Literal["refuse", "leave-out"]
 _FORMATS = (".geojson", ".json", ".gpkg", ".shp", ".kml", ".kmz", ".fgb", ".gml", ".parquet")
 
 _FIELDS = ("lcz", "lczclass", "lczcode", "lcztype", "lczprimary", "class", "classname", "zone", "label", "gridcode")
-"""Usual names of the field of zones, without regard to case and signs; the first that is there is taken."""
+"""Usual names of the field of zones, in lower case and without signs. The first one that a file has is used."""
 _NAME = "name"
-"""Field that is looked at last, since people number polygons in it, too."""
+"""Field that is used last, since people also number polygons in it."""
 _CHECKS = ("qcstep1", "qcstep2", "qcstep3")
-"""Of the LCZ Generator; a polygon that failed one is left out."""
+"""Fields with checks of the LCZ Generator. A polygon that failed one is left out."""
 _FAILED = ("false", "f", "0", "no", "n")
 _ORIGINS = {"licences": ("license", "licence"), "authors": ("author", "authors", "attribution"), "sources": ("source",)}
 _DEGREES = CRS.from_epsg(4326)
 _DEGREE_M = 111_195.0
+"""Length of a degree of latitude in m."""
 _LEAST_M2 = 100.0
-"""Ground that two polygons may share by a shaky hand: a pixel."""
+"""Area that two polygons may share by inexact drawing, in m2: one pixel."""
 _SHOWN = 5
 
 _BY_CODE = {code.casefold(): number for number, code in enumerate(CODES, start=1)}
@@ -52,11 +53,11 @@ class Zones:
     Attributes:
         shapes: valid polygons of one part or several, without heights, in EPSG:4326 (longitude, latitude); longitudes
             go on beyond 180 where a polygon of a projection crosses that meridian.
-        classes: zone of each, 1..17.
-        ids: of each, unlike all others of the file: ``#3``, the third of its layer, or ``LCZ A #3`` where there are
+        classes: zone of each polygon, 1..17.
+        ids: unique name of each polygon in the file: ``#3``, the third of its layer, or ``LCZ A #3`` where there are
             several layers.
         source: where polygons and zones come from and under which licences, as results quote it.
-        lines: what was found and what was left out, for people.
+        lines: what was found and left out, as messages.
     """
 
     shapes: tuple[BaseGeometry, ...]
@@ -84,20 +85,20 @@ def read_zones(
     """Polygons of local climate zones of a file.
 
     Zones are ``1`` to ``17``, ``1`` to ``10`` and ``A`` to ``G``, or ``101`` to ``107``, each with or without ``LCZ``
-    before it, or the English names. Polygons elsewhere, without a zone, of a zone that the map drops, failed by a check
-    of the LCZ Generator, or drawn a second time are left out and counted.
+    before it, or the English names. A polygon is left out and counted if it lies elsewhere, has no zone or one that the
+    map drops, failed a check of the LCZ Generator, or was drawn before.
 
     Args:
         path: in any format of GDAL and any coordinates.
-        field: that holds the zones; None takes the first of its usual names, else the names of the layers (of KML:
-            folders) if there are several, else those of the polygons.
+        field: field that holds the zones. None takes the first of the usual fields, else the names of the layers (in
+            KML, folders) if there are several, else the names of the polygons.
         label_map: JSON from other values or names to codes, or to null, which drops them.
-        overlaps: of polygons of different zones: ``refuse`` them, or ``leave-out`` the ground on which they differ.
-        within: beyond which polygons are left out.
+        overlaps: for polygons of different zones: ``refuse`` them, or ``leave-out`` the ground on which they differ.
+        within: box outside which polygons are left out.
 
     Raises:
-        UserError: for the reasons of `drawn_polygons`, if nothing tells zones, something that should is no zone,
-            polygons contradict each other, or none remains.
+        UserError: for the reasons of `drawn_polygons`, if no zones are found, if a text is not a zone, if polygons
+            contradict each other, or if none remains.
     """
     drawn, left_out = drawn_polygons(path, within=within)
     _check(path, drawn, left_out)
@@ -122,12 +123,12 @@ def read_zones(
 
 
 def are_polygons(path: Path) -> bool:
-    """Whether the name of a file tells polygons, and no raster."""
+    """Whether a file holds polygons rather than a raster, by its suffix."""
     return path.suffix.lower() in _FORMATS
 
 
 def zone_named(text: str) -> int | None:
-    """Zone 1..17 that a code or an English name stands for, None if it is none.
+    """Zone 1..17 of a code or an English name; None if the text is neither.
 
     >>> [zone_named(text) for text in ("LCZ 1", "lcz_B", "104", "D", "Compact highrise", "2 - Compact mid-rise")]
     [1, 12, 14, 14, 1, 2]
@@ -150,7 +151,7 @@ def zone_named(text: str) -> int | None:
 def _texts(
     path: Path, drawn: list[Drawn], field: str | None, known: dict[str, int | None]
 ) -> tuple[str, list[str | None]]:
-    """What tells the zones, and what it says of each polygon."""
+    """Where the zones stand (a field or names), and the text that stands there for each polygon."""
     fields = list(dict.fromkeys(name for one in drawn for name in one.fields))
     found = {_plain(name): name for name in reversed(fields)}
     if field is not None and field not in fields:
@@ -191,14 +192,14 @@ def _plain(name: str) -> str:
 
 
 def _text(value: Any) -> str | None:
-    """What a field says, None where it says nothing."""
+    """Text of a field's value; None if it is empty."""
     if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
         return None
     return str(value).strip() or None
 
 
 def _strange(texts: list[str | None], known: dict[str, int | None]) -> list[str]:
-    """Those that are no zones, each once."""
+    """Texts that are not zones, each once."""
     return [text for text in dict.fromkeys(texts) if text is not None and text not in known and not zone_named(text)]
 
 
@@ -215,7 +216,7 @@ def _tidied(
     within: Box | None,
     left_out: Counter[str],
 ) -> Iterator[_Named]:
-    """The polygons that have a zone, each once."""
+    """The polygons that have a zone, each once; the others are counted in `left_out`."""
     has_layers = len({one.layer for one in drawn}) > 1
     seen: set[tuple[int, bytes]] = set()
     for one, text in zip(drawn, texts, strict=True):
@@ -247,7 +248,7 @@ def _is_false(value: Any) -> bool:
 
 
 def _unbroken(shape: BaseGeometry, own: CRS) -> BaseGeometry:
-    """With longitudes beyond 180 in the place of a jump to -180, which a projection knows nothing of."""
+    """A shape whose longitudes go on beyond 180, where moving it from a projection made them jump to -180."""
     west, _, east, _ = shape.bounds
     if own.is_geographic or east - west < 180:
         return shape
@@ -261,7 +262,7 @@ def _unbroken(shape: BaseGeometry, own: CRS) -> BaseGeometry:
 def _without_contradictions(
     path: Path, kept: list[_Named], overlaps: Overlaps, left_out: Counter[str]
 ) -> tuple[list[_Named], list[str]]:
-    """The same polygons without the ground that others take for another zone, and what is to be said of it."""
+    """The polygons without the ground that polygons of other zones share, and a note about that ground."""
     shapes = np.array([one.shape for one in kept])
     zones = np.array([one.zone for one in kept])
     first, second = shapely.STRtree(shapes).query(shapes, predicate="intersects")
@@ -288,7 +289,7 @@ def _without_contradictions(
 
 
 def _area_m2(shape: BaseGeometry) -> float:
-    """Of a small shape in degrees; good to a percent."""
+    """Area of a small shape in degrees, in m2, exact to a percent."""
     _, south, _, north = shape.bounds if not shape.is_empty else (0, 0, 0, 0)
     return float(shape.area * _DEGREE_M**2 * np.cos(np.radians((south + north) / 2)))
 
@@ -312,7 +313,7 @@ def _code(zone: int) -> str:
 
 
 def _origins(drawn: list[Drawn]) -> list[str]:
-    """Licences and authors of polygons, where the file tells them."""
+    """Licences, authors and sources of polygons, if the file states them."""
     result = []
     for kind, names in _ORIGINS.items():
         counts = Counter(

@@ -1,7 +1,7 @@
-"""Scenes on one grid of 10 m: what tiles and maps are made of, read in strips.
+"""Scenes on one grid of 10 m, read in strips. Tiles and maps are made from them.
 
-The grid is snapped to cells of 100 m in a UTM zone, so that cells of two tiles, dates or crops are the same ground.
-A strip has the same values whatever rows were asked for before, and memory grows with the width of a scene only.
+The grid is snapped to multiples of 100 m, mostly in a UTM zone. So cells of two tiles, dates or crops are the same
+ground. The values of a strip do not depend on what was read before, and memory grows with a scene's width only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -54,36 +54,36 @@ from bp_lcz.sensors.stack import Stack, StackLayer
 from bp_lcz.so2sat.geo import PIXEL_M
 
 _CHUNK = 64
-"""Rows that are worked on together, at fixed northings."""
+"""Rows that are read together, at fixed northings."""
 _DRAWN = 8
-"""Chunks whose outlines are drawn together."""
+"""Chunks whose outlines are rasterised together."""
 _HIGHEST_SCL = 11
 _COARSEST_M = 100
-"""Side of a pixel; those of Sentinel-2 are 10 to 60 m."""
+"""Largest side of a pixel in m. Those of Sentinel-2 are 10 to 60 m."""
 _CACHE_BYTES = 256 * 2**20
-"""Of decoded blocks of files: a row of blocks of 1024 x 1024 of all bands of a tile of Sentinel-2."""
+"""GDAL's cache of decoded blocks. It holds a row of blocks of 1024 x 1024 of all bands of a Sentinel-2 tile."""
 
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """Files, and what they do not say, or say wrongly.
+    """Files, and what their metadata lack or state wrongly.
 
     Attributes:
-        s2: Sentinel-2.
-        s1: Sentinel-1, if there is any.
-        s2_units: ``dn``, ``reflectance`` or ``auto``, which takes whole numbers, or a median above 10, for
+        s2: scenes of Sentinel-2.
+        s1: scenes of Sentinel-1, if there are any.
+        s2_units: ``dn``, ``reflectance`` or ``auto``. The last takes whole numbers, or a median above 10, as
             digital numbers.
-        s2_offset: in digital numbers; None looks for it.
+        s2_offset: offset in digital numbers, 0 or 1000; None looks for it.
         s2_bands: names in stored order, such as ``B02``; None reads the bands' descriptions.
-        s1_units: of intensities: ``db``, ``linear``, ``amplitude`` or ``auto``, which takes the one of the first
-            two to which nearly all values belong.
+        s1_units: unit of intensities: ``db``, ``linear``, ``amplitude`` or ``auto``. The last takes the one of the
+            first two to which nearly all values belong.
         s1_bands: ``VV`` and ``VH`` in stored order; None reads the bands' descriptions.
-        s1_filter: ``none`` or ``lee``, of intensities.
+        s1_filter: filter of intensities, ``none`` or ``lee``.
         s2_level: ``L1C`` or ``L2A``; None looks for it.
         mask: raster whose pixels of some values are left out, such as the scene classification (SCL) of Level 2A.
-        mask_values: those values, where the mask knows nothing counts as 0; None takes `SCL_UNUSABLE`.
-        area: to which the scene is cut: a file of polygons, or ``W,S,E,N`` in degrees.
-        crs: of the grid, a projection in metres; None takes that of the first file, or its UTM zone.
+        mask_values: these values; None takes `SCL_UNUSABLE`. Pixels that the mask does not know count as 0.
+        area: area to which the scene is cut: a file of polygons, or ``W,S,E,N`` in degrees.
+        crs: projection of the grid, in metres; None takes that of the first file, or its UTM zone.
     """
 
     s2: tuple[Path, ...]
@@ -133,10 +133,10 @@ class Strip:
     Attributes:
         sen1: linear power; no channels without Sentinel-1.
         sen2: reflectance.
-        sen1_known: where it is; everywhere without Sentinel-1.
-        sen2_known: likewise.
-        masked: by the mask.
-        outside: beyond all rasters of Sentinel-2.
+        sen1_known: where `sen1` is known; everywhere without Sentinel-1.
+        sen2_known: where `sen2` is known.
+        masked: where the mask excludes pixels.
+        outside: where no raster of Sentinel-2 lies.
     """
 
     sen1: Float32[np.ndarray, "channel row width"]
@@ -148,19 +148,19 @@ class Strip:
 
 
 class Scene:
-    """Open scenes on one grid; `opened_scene` makes it.
+    """Open scenes on one grid. `opened_scene` makes it.
 
     Attributes:
         grid: pixels of 10 m. Its corner is 110 m west and north of a multiple of 100 m, so that the cell (i, j), 100 m
             square, is the pixels 10 i + 11 to 10 i + 20 and its patch the rows 10 i to 10 i + 31, columns likewise.
             Every cell that the scene touches is in it.
-        channels: those present.
-        level: ``L1C`` or ``L2A``, None where nothing tells.
-        area: to which the scene is cut, in the grid's coordinates.
+        channels: channels that are present.
+        level: ``L1C`` or ``L2A``; None if unknown.
+        area: area to which the scene is cut, in the grid's coordinates.
         findings: what was found in each file.
-        lines: the same for people.
+        lines: the same as messages.
         first: the first file of Sentinel-2 and its open raster.
-        ground: the grid on which files are read: moved by less than a pixel where the first raster's pixels are.
+        ground: grid on which files are read: `grid`, moved by less than a pixel onto the first raster's pixels.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class Scene:
         self.level = levels.pop() if len(levels) == 1 else None
         files = [part for parts in self._parts.values() for part in parts]
         for part in files:
-            part.strange = 0  # what was counted while it was looked at is counted again as it is read
+            part.strange = 0  # pixels counted during the checks are read again
         self.findings = SceneFindings(
             crs=grid.crs.to_string(), level=self.level, files=tuple(part.findings for part in files)
         )
@@ -191,18 +191,18 @@ class Scene:
 
     @property
     def files(self) -> list[Path]:
-        """That GDAL reads for its rasters, but for those in archives."""
+        """Files that GDAL reads, except for those in archives."""
         bands = [band for parts in self._parts.values() for part in parts for band in part.scene.bands]
         return [Path(file) for band in bands for file in band.dataset.files]
 
     @property
     def cells(self) -> tuple[int, int]:
-        """Cells of 100 m down and across."""
+        """Number of cells of 100 m down and across."""
         down, across = ((side - PATCH_SIDE) // CELL_PIXELS + 1 for side in (self.grid.height, self.grid.width))
         return down, across
 
     def strip(self, row: int, rows: int = PATCH_SIDE) -> Strip:
-        """Rows of the grid.
+        """Read rows of the grid.
 
         Raises:
             UserError: if a file cannot be read there.
@@ -220,7 +220,7 @@ class Scene:
         return Strip(*(np.concatenate(values, axis=-2) for values in zip(*pieces, strict=True)))
 
     def touches(self, row: int, columns: Int[np.ndarray, " patch"]) -> Bool[np.ndarray, " patch"]:
-        """Whether the cells of the patches whose corners these pixels are lie in the area at least in part."""
+        """Whether the cell of each patch touches the area. Pixels of their upper left corners name the patches."""
         if self.area is None:
             return np.ones(len(columns), dtype=bool)
         place = self.grid.transform
@@ -229,7 +229,7 @@ class Scene:
         return shapely.intersects(self.area, shapely.box(west, north - CELL_M, west + CELL_M, north))
 
     def losses(self) -> list[str]:
-        """Values that were read and cannot be, which count as unknown, in lines."""
+        """A line for each file about pixels with impossible values, which count as unknown."""
         return [
             f"{part.path.name}: {counted(part.strange, 'pixel')} with values that no {quantity} has, taken for no data"
             for key, quantity in (("sen1", "backscatter"), ("sen2", "reflectance"))
@@ -250,7 +250,7 @@ class Scene:
         return Strip(sen1, sen2, sen1_known, sen2_known, masked, self._outside(row))
 
     def _outside(self, row: int) -> Bool[np.ndarray, "row width"]:
-        """Drawn for many rows at once, since a call of GDAL takes as long as thousands of pixels."""
+        """Where no raster lies. Many rows are rasterised at once, since a call of GDAL is slow."""
         ahead = row - self._drawn[0]
         if not 0 <= ahead < len(self._drawn[1]):
             place = self.ground.transform @ Affine.translation(0, row)
@@ -262,7 +262,7 @@ class Scene:
 
 @contextmanager
 def opened_scene(options: SceneOptions) -> Iterator[Scene]:
-    """Open files and find out what they hold.
+    """Open files, find their bands, units and level, and put them on one grid.
 
     Raises:
         UserError: if a file is unreadable, has no coordinates or other bands than expected, the files do not

@@ -1,4 +1,4 @@
-"""Patches with geo files into training, validation and testing that do not show the same ground."""
+"""Divides patches with geo files into training, validation and testing that do not share ground."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,7 +22,7 @@ from bp_lcz.so2sat.writer import new_patches
 
 _ROWS = 128
 _DEALS = 20
-"""How often units are dealt out until no split lacks what it could have."""
+"""Most attempts to deal units out so that no split lacks a class that it could have."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class SplitRule:
     """How patches are divided.
 
     Attributes:
-        by: whole cities, square blocks of each projection's grid, or places of polygons, which `tile` knows.
-        shares: of the patches that training, validation and testing should get; where files are testing, the first two
-            are of the others.
+        by: whole cities, square blocks of each projection's grid, or places of polygons, which only `tile` knows.
+        shares: shares of the patches for training, validation and testing. If `testing` names files, the first two
+            divide the other files.
         block_m: side of a block in m; None takes a sixth of the largest city, at least 640 m and at most 5 km.
         gap_m: smallest distance of footprints' corners between two splits in m, 320 or more.
-        seed: of the order in which cities or blocks are dealt out.
-        testing: names of files whose patches are all testing, so that only the others are dealt out.
+        seed: seed of the order in which cities or blocks are dealt out.
+        testing: names of files whose patches all go to testing. Only the others are dealt out.
     """
 
     by: Literal["city", "block", "polygon"] = "block"
@@ -47,7 +47,7 @@ class SplitRule:
     testing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # As conditions that hold, since NaN is on neither side of any bound.
+        # Conditions say what must hold, since each comparison with NaN is false.
         if not (all(share > 0 for share in self.shares) and abs(sum(self.shares) - 1) <= 1e-6):
             raise UserError(f"--shares {' '.join(f'{s:g}' for s in self.shares)}", "three positive numbers of sum 1")
         if not OVERLAP_M <= self.gap_m < np.inf:
@@ -62,12 +62,12 @@ def split_folders(folders: Sequence[Path], out: Path, rule: SplitRule) -> list[s
     """Write a data set of all patches of some folders; see `write_splits`.
 
     Args:
-        folders: each with one or several files of patches and their ``_geo.h5``.
+        folders: folders with files of patches and their ``_geo.h5``.
         out: folder to make.
         rule: how to divide.
 
     Returns:
-        What was done, one line for each split and one for the patches left out.
+        A line for each split, and one for the patches left out.
 
     Raises:
         UserError: if a folder has no patches or is given twice, a file lacks its geo file or is not in form, files
@@ -91,7 +91,7 @@ def split_folders(folders: Sequence[Path], out: Path, rule: SplitRule) -> list[s
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A folder that appears as `out` when the block ends without an exception; refuses to replace anything."""
+    """A folder that appears as `out` when the block ends without an exception. It never replaces anything."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(out, "exists and is not empty; name a new folder")
     with staged_folder(out) as folder:
@@ -103,7 +103,7 @@ def write_splits(
 ) -> list[str]:
     """Stream all patches of some files into ``training.h5``, ``validation.h5``, ``testing.h5`` and geo files in `out`.
 
-    Types, channels and ``source`` are kept; files are contiguous. Units that are given are dealt out class by class.
+    Types, channels and ``source`` are kept; arrays are contiguous. If `unit` is given, each class gets its shares.
     """
     with ExitStack() as stack:
         readers = [stack.enter_context(open_patches(path)) for path in files]
@@ -131,21 +131,21 @@ def assign(
     unit: Int[np.ndarray, " patch"] | None = None,
     strata: Bool[np.ndarray, "patch stratum"] | None = None,
 ) -> Int[np.ndarray, " patch"]:
-    """Split of each patch: 0 training, 1 validation, 2 testing, -1 left out for the sake of the gap.
+    """Split of each patch: 0 training, 1 validation, 2 testing, -1 left out because of the gap.
 
-    Units are dealt out in random order, each to the split that lacks most of its share. Then patches nearer than the
-    gap to testing are taken from validation, and those nearer to either from training. Where that leaves a split
-    empty, or without a stratum that it could have, they are dealt out again.
+    Units are dealt out in random order, each to the split that lacks most of its share. Then validation loses patches
+    nearer than the gap to testing, and training those nearer to either. If a split is then empty, or lacks a stratum
+    that it could have, units are dealt out again.
 
     Args:
         geo: where the patches lie.
         rule: how to divide.
-        is_testing: which patches are testing beforehand; the others are dealt out to training and validation alone.
+        is_testing: patches that must be testing. The others are dealt out to training and validation.
         unit: number of the group of each patch that stays together; None takes cities or blocks by the rule.
-        strata: kinds of patches, such as classes, of each of which every split gets its share; None tells none apart.
+        strata: kinds of patches, such as classes. Every split gets its share of each; None means one kind.
 
     Raises:
-        UserError: if there are fewer units than splits, a city of testing is among those to be dealt out, or the gap
+        UserError: if there are fewer units than splits, if a city is in testing and in other files, too, or if the gap
             leaves a split empty.
     """
     fixed = np.zeros(len(geo.city), dtype=bool) if is_testing is None else is_testing
@@ -201,7 +201,7 @@ def _deal(
     to_come = (sizes > 0).sum(axis=0)
     for one in order:
         its = np.flatnonzero(sizes[one])
-        # Splits that get nothing of a stratum unless they get it now: as many units are left as there are such splits.
+        # Splits that must get this unit: as many units of a stratum are left as splits that have none of it.
         must = ~present[:, its] & (to_come[its] <= (~present[:, its]).sum(axis=0))
         candidates = np.flatnonzero(must.any(axis=1)) if must.any() else np.arange(len(shares))
         need = (lacking[:, its] / total[its]) @ (sizes[one, its] / total[its])

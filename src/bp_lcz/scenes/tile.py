@@ -1,8 +1,8 @@
-"""Own Sentinel scenes into patches: co-registered scenes to So2Sat's keys and geo files.
+"""Cuts Sentinel scenes into patches with So2Sat's keys, and geo files.
 
-A patch is the 320 m round a cell of the scene's grid. Its label is that of the cell, by a raster that is warped onto
-the grid or by polygons. Scenes are read in strips of 32 rows, so memory grows with the width of a scene and not with
-its area.
+A patch is a square of 320 m around a cell of the scene's grid. Its label is that of the cell, from a raster that is
+warped onto the grid or from polygons. Scenes are read in strips of 32 rows, so memory grows with the width of a scene
+and not with its area.
 """
 
 from contextlib import ExitStack
@@ -38,11 +38,11 @@ class TileOptions:
 
     Attributes:
         city: name in the geo file; None takes that of the output folder.
-        stride_m: between corners of neighbouring cells, a multiple of 10 m; they stand on multiples of it.
-        min_share: of the cell in a patch's middle that its class must cover in a raster; None takes `MIN_SHARE`.
-        split: rule for the splits, by block of a raster, by polygon of polygons; None leaves all patches in one file.
-        field: of polygons that holds their zones; see `read_zones`.
-        overlaps: of polygons of different zones; see there.
+        stride_m: distance between corners of neighbouring cells in m, a multiple of 10. Corners lie on its multiples.
+        min_share: least share of the cell that a class of a raster must cover; None takes `MIN_SHARE`.
+        split: rule for the splits: by block for a raster, by polygon for polygons. None writes one file of patches.
+        field: field of polygons that holds their zones; see `read_zones`.
+        overlaps: what to do with overlapping polygons of different zones; see `read_zones`.
     """
 
     city: str | None = None
@@ -67,23 +67,23 @@ def cut_scenes(
     """Cut scenes into a data set.
 
     Args:
-        scenes: the files.
+        scenes: files of the scenes, and options for reading them.
         out: folder to make: three splits and their geo files, or ``patches.h5`` and ``patches_geo.h5`` without
-            labels or without a rule for splits. Without labels there is no key ``label``, without Sentinel-1 no
-            key ``sen1``.
-        labels: raster of local climate zones: 1..17, or 1..10 and 101..107, everything else is unlabelled; or polygons
-            of them.
+            labels or without a rule for splits. Without labels there is no key ``label``. Without Sentinel-1 there
+            is no key ``sen1``.
+        labels: polygons or a raster of local climate zones. Values of a raster are 1..17, or 1..10 and 101..107; 0 is
+            unlabelled.
         label_map: JSON from the values of another raster, or the names of polygons, to codes ``1``..``10``,
-            ``A``..``G`` or null; labels of another raster are headed as weak.
-        options: see there.
+            ``A``..``G`` or null. Labels of such a raster are recorded as weak.
+        options: how patches are cut.
 
     Returns:
         What was found and done, in lines.
 
     Raises:
-        UserError: for the reasons of `opened_scene` and `read_zones`, if labels are no zones, what was cut cannot be
-            what it is stored as, no patch remains, or polygons stand in too few places for a split.
-        UsageError: if an option is about other labels than those given.
+        UserError: for the reasons of `opened_scene` and `read_zones`, if labels are not zones, if patches hold
+            impossible values, if no patch remains, or if polygons lie in too few places for a split.
+        UsageError: if an option is for another kind of labels.
     """
     _check_options(labels, options)
     with ExitStack() as stack:
@@ -168,7 +168,7 @@ class _Strips:
 
     Attributes:
         kept: patches written.
-        stored: what was written, for a last look at it.
+        stored: a sample of what was written, for a last check.
     """
 
     def __init__(self, scene: Scene, cells: RasterCells | PolygonCells | None, options: TileOptions) -> None:
@@ -194,7 +194,7 @@ class _Strips:
         return lines
 
     def classes(self) -> str:
-        """The classes of the patches that were kept, for a reader to see whether the labels mean what they should."""
+        """Classes of the patches that were kept. They show a reader whether the labels were understood."""
         found = [f"{CODES[c]} ({NAMES[c]}) {self._classes[c]:,}" for c in np.flatnonzero(self._classes)]
         return f"patches of LCZ {', '.join(found)}"
 
@@ -224,7 +224,7 @@ class _Strips:
             self.kept = writer.count
 
     def _patches(self, row: int) -> tuple[Int[np.ndarray, " patch"], dict[str, np.ndarray]]:
-        """Columns and arrays of the whole patches of one strip, which is not read where there is no polygon."""
+        """Columns and arrays of the whole patches of one strip. A strip without a polygon is not read."""
         columns = np.arange(self._left, self._scene.grid.width - PATCH_SIDE + 1, self._step)
         classes = np.zeros(len(columns), int) if self._cells is None else self._cells.classes(row, columns)
         is_labelled = classes >= 0
@@ -250,6 +250,6 @@ class _Strips:
         return columns[kept], arrays
 
     def _cut(self, rows: Shaped[np.ndarray, "*channel 32 width"]) -> Shaped[np.ndarray, "*channel patch 32 32"]:
-        """Patches of a strip, a view."""
+        """All patches of a strip, as a view."""
         windows = np.lib.stride_tricks.sliding_window_view(rows, PATCH_SIDE, axis=-1)[..., self._left :: self._step, :]
         return np.moveaxis(windows, -2, -3)
