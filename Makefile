@@ -22,7 +22,7 @@ TESTS := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist 
 export PIP_USER := 0
 
 # What pip says of each of some 250 packages; downloads of a megabyte or more, errors and retries stay.
-CHATTER := ^ *(Collecting|Requirement|Obtaining|Using cached|Looking|Preparing|Installing b|Checking|Getting|Building|Created|Stored|Successfully|Found|Attempting|Uninstalling|Not uninstalling|WARNING: Location|Downloading .*( kB|bytes|metadata))
+CHATTER := ^ *(Collecting|Requirement|Obtaining|Processing|Using cached|Looking|Preparing|Installing b|Checking|Getting|Building|Created|Stored|Successfully|Found|Attempting|Uninstalling|Not uninstalling|WARNING: Location|Downloading .*( kB|bytes|metadata))
 
 .DEFAULT_GOAL := help
 .PHONY: help install fuzz reproduce tables ablation ablation-template study leftout paper server mlflow server-stop worker deploy test \
