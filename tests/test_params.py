@@ -1,5 +1,6 @@
 """``params.yaml``: what is refused, and how the refusal reads."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def test_committed_parameters_are_valid() -> None:
         ("trian", {}, "trian", "unknown key"),
         ("cells", {}, "cells", "trials"),
         ("train.epochs", 0, "train.epochs", 0),
-        ("train.epochs", "3", "train.epochs", "integer"),
+        ("train.epochs", "3", "train.epochs", "integer; '3' was read as text, write 3"),
         ("train.learning_rate", float("inf"), "train.learning_rate", "finite"),
         ("train.learning_rate", float("nan"), "train.learning_rate", "finite"),
         ("train.precision", "64-true", "train.precision", "'32-true'"),
@@ -79,6 +80,32 @@ def test_a_wrong_entry_is_one_line_with_file_key_and_cause(
     file = write(tmp_path, {key: value})
     with refuses(file if "overrides" not in key else "params.yaml", named, fact):
         load_params(file)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "text", "told"),
+    [
+        ("train", "learning_rate", "2e-3", "write 2.0e-3 or 0.002"),
+        ("train", "learning_rate", "1e5", "write 1.0e+5 or 100000"),
+        ("train", "epochs", "1e1", "read as text, write 10"),
+        ("train", "weight_decay", "-25E-4", "write -2.5e-3 or -0.0025"),
+        ("promote", "kappa_floor", "5e-1", "write 5.0e-1 or 0.5"),
+        ("train", "learning_rate", "'.002'", "read as text, write 0.002"),
+        ("train", "learning_rate", "1e-999999999", None),
+        ("train", "learning_rate", "fast", None),
+        ("train", "learning_rate", "[1]", None),
+    ],
+)
+def test_a_number_that_yaml_reads_as_text_is_told_how_to_write_it(
+    tmp_path: Path, section: str, key: str, text: str, told: str | None
+) -> None:
+    file = tmp_path / "params.yaml"
+    committed = (ROOT / "params.yaml").read_text()
+    file.write_text(re.sub(rf"^  {key}: .*", f"  {key}: {text}", committed, flags=re.MULTILINE))
+    with refuses(file, f"{section}.{key}", told or "number") as caught:
+        load_params(file)
+    assert told is None or caught.value.what.endswith(told)
+    assert ("write" in caught.value.what) == (told is not None)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import resource
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from tokenize import TokenError
 from typing import TYPE_CHECKING
@@ -126,7 +127,21 @@ def first_mistake(error: "ValidationError", section: str = "") -> str:
     key = ".".join([section] * bool(section) + list(parts))
     told = {**dict.fromkeys(("model_type", "dict_type"), "expected a mapping"), **dict.fromkeys(unknown, "unknown key")}
     message = told.get(first["type"], first["msg"].removeprefix("Value error, "))
+    if first["type"] in ("float_type", "int_type"):
+        message += _of_text(first["input"], is_whole=first["type"] == "int_type")
     return " ".join(": ".join(filter(None, [key, message])).split())
+
+
+def _of_text(value: object, *, is_whole: bool) -> str:
+    """How to write the number that a text means: YAML 1.1 takes ``2e-3`` for a text, and so do quotes in any file."""
+    try:
+        number = Decimal(value if isinstance(value, str) else "nan")
+    except InvalidOperation:
+        return ""
+    if not number.is_finite() or abs(number.adjusted()) > 30:
+        return ""
+    power = re.sub(r"^(-?\d)e", r"\1.0e", f"{number:e} or ") if "e" in str(value).lower() and not is_whole else ""
+    return f"; '{value}' was read as text, write {power}{number:f}"
 
 
 def is_disk_full(error: BaseException | None) -> bool:
