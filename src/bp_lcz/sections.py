@@ -4,6 +4,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from yaml.reader import ReaderError
 
 from bp_lcz.errors import UserError, first_mistake, one_line
 
@@ -28,10 +29,18 @@ def read_sections(content: bytes, file: str) -> dict[str, Any]:
         UserError: if it is not in UTF-8, no YAML, has a key twice or a value that cannot be read, or is no mapping.
     """
     try:
-        sections = yaml.load(content.decode("utf-8"), _UniqueKeyLoader)
+        text = content.decode("utf-8")
+        sections = yaml.load(text, _UniqueKeyLoader)
     except UnicodeDecodeError:
         raise UserError(file, "not a text file in UTF-8") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2025-02-30
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise UserError(file, f"not valid YAML: {error.reason} (#x{error.character:04x}) in line {line}") from None
+    except yaml.MarkedYAMLError as error:
+        parts = ((error.context, error.context_mark), (error.problem, error.problem_mark))
+        told = ", ".join(f"{part} in line {mark.line + 1}" for part, mark in parts if part and mark)
+        raise UserError(file, f"not valid YAML: {told}") from None
+    except (ValueError, RecursionError) as error:  # ValueError: a date such as 2025-02-30
         raise UserError(file, f"not valid YAML: {one_line(error)}") from None
     if not isinstance(sections, dict):
         raise UserError(file, "expected a mapping of sections")
@@ -45,7 +54,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.YAMLError(f"duplicate key {key.value} in line {key.start_mark.line + 1}")
+                raise yaml.MarkedYAMLError(problem=f"duplicate key {key.value}", problem_mark=key.start_mark)
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
         return super().construct_mapping(node, deep)
 
