@@ -92,12 +92,11 @@ def test_a_missing_trial_is_named_with_what_to_run(workspace, folder, stage):
     assert not Path("reports").exists()
 
 
-@pytest.mark.parametrize("folder", ["outputs/models", "outputs/evaluations"])
-def test_left_over_trials_are_named_with_the_command_that_removes_them(plain_trial, folder):
-    for name in ("old_b", "old_a"):
-        Path(folder, name).mkdir()
-        Path(folder, name, "model.json").write_text("{}")
-    left_over = f"{folder}/old_a {folder}/old_b"
+def test_left_over_trials_are_named_with_the_one_command_that_removes_them(plain_trial):
+    left_over = "outputs/evaluations/old_a outputs/models/old_a outputs/models/old_b"
+    for folder in left_over.split():
+        Path(folder).mkdir()
+        Path(folder, "model.json").write_text("{}")
     with refuses(left_over, f"`rm -r {left_over}`"):
         report.run(plain_trial)
     assert not Path("reports").exists()

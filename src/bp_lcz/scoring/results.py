@@ -162,8 +162,7 @@ def read_matrix(params: Params, trials: Collection[str] | None = None) -> Matrix
         UserError: if a trial is missing, a folder of another trial is left over, a file is unreadable, or a
             file belongs to another trial, other parameters or another data set than it should.
     """
-    for folder, stage in ((paths.MODELS, "train"), (paths.EVALUATIONS, "evaluate")):
-        _check_trials(folder, stage, params, params.trials if trials is None else trials)
+    _check_trials(params, params.trials if trials is None else trials)
     summary = GateSummary.read(paths.SUMMARY)
     results = []
     for name in (name for name in params.trials if trials is None or name in trials):
@@ -274,20 +273,20 @@ def check_same_patches(results: Sequence[TrialResult]) -> None:
             raise UserError(other.name, f"was evaluated on other patches than {first.name}; run `dvc repro`")
 
 
-def _check_trials(folder: Path, stage: str, params: Params, wanted: Collection[str]) -> None:
+def _check_trials(params: Params, wanted: Collection[str]) -> None:
     # DVC leaves its .gitignore behind where a trial was removed: a folder with nothing else is no result.
-    present = {
-        path.name
-        for path in sorted(folder.glob("*/"))
+    present = [
+        path
+        for path in sorted([*paths.MODELS.glob("*/"), *paths.EVALUATIONS.glob("*/")])
         if not path.name.startswith(".") and any(entry.name != ".gitignore" for entry in path.iterdir())
-    }
-    left_over = sorted(present - set(params.trials))
+    ]
+    left_over = " ".join(str(path) for path in present if path.name not in params.trials)
     if left_over:
-        folders = " ".join(str(folder / name) for name in left_over)
-        raise UserError(folders, f"not among the trials of params.yaml; remove with `rm -r {folders}`")
-    missing = [name for name in wanted if name not in present]
-    if missing:
-        raise UserError(folder / missing[0], f"not found; run `dvc repro {stage}@{missing[0]}`")
+        raise UserError(left_over, f"not among the trials of params.yaml; remove with `rm -r {left_over}`")
+    for folder, stage in ((paths.MODELS, "train"), (paths.EVALUATIONS, "evaluate")):
+        for name in wanted:
+            if folder / name not in present:
+                raise UserError(folder / name, f"not found; run `dvc repro {stage}@{name}`")
 
 
 def _check_identity(name: str, result: TrialResult, params: Params, dataset: str) -> None:
