@@ -3,6 +3,7 @@
 import torch
 
 from bp_lcz.bands import GROUPS
+from bp_lcz.model.backbones import complete_options
 from bp_lcz.params import WORDINGS, Params, check_seeds
 from bp_lcz.paths import PROMPTS
 from bp_lcz.records import PromptOrigin
@@ -13,7 +14,9 @@ from bp_lcz.text.table import PromptTable
 
 def run(params: Params) -> None:
     """Embed every class x group text once, so that training never calls the encoder."""
-    # Here, since this stage runs whenever trials change.
+    # Here, since this stage runs whenever trials or backbones change.
+    for trial in map(params.trial, params.trials):
+        complete_options(trial.backbone, trial.backbone_options)
     check_seeds({", ".join(names): [params.trials[name].seed for name in names] for names in params.alike()})
     section = params.prompts
     texts = {wording: prompt_texts(section.template, wording) for wording in WORDINGS}
