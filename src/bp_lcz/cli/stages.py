@@ -89,7 +89,8 @@ def report() -> None:
 
 @stage
 def verify(as_json: AsJson = False) -> None:
-    """Print each claim of paper.yaml and what the trials of this run say of it; fail if a comparable claim fails.
+    """Count the verdicts on the claims of paper.yaml and name those that fail or stay undecided; fail if a comparable
+    claim fails. reports/index.html has all of every claim, and so have outputs/claims.json and --json.
 
     Example: bp-lcz verify
     """

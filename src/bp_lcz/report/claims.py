@@ -5,7 +5,7 @@ judged only on the official data. On all other data the direction of a claim is 
 """
 
 import statistics
-import textwrap
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -147,31 +147,26 @@ def failures(outcomes: Sequence[CheckedClaim]) -> list[CheckedClaim]:
     return [outcome for outcome in outcomes if outcome.verdict == "fails"]
 
 
-def claims_text(outcomes: Sequence[CheckedClaim], summary: GateSummary, width: int) -> str:
-    """Every claim in a few lines of at most so many columns, headed by what the data are.
+def claims_text(outcomes: Sequence[CheckedClaim], summary: GateSummary) -> str:
+    """What the data are, how many claims have which verdict, and a line for each that trials here refute or leave open.
 
-    Claims that this run does not decide stand together below the reason.
+    The report and ``claims.json`` have all of every claim.
     """
-
-    def wrapped(text: str, indent: int = 0) -> list[str]:
-        margins: dict[str, Any] = {"initial_indent": " " * indent, "subsequent_indent": " " * (indent + 2)}
-        return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False, **margins)
-
-    lines, others = [*wrapped(data_text(summary)), ""], dict[str, list[str]]()
-    for outcome in outcomes:
-        claim, paper, reproduced, difference, verdict, direction, note = entries(outcome)
-        if outcome.difference is None:
-            found = "" if reproduced == "-" else f": {reproduced}"
-            others.setdefault(f"{verdict}: {note}", []).append(claim + found)
-            continue
-        here = "" if direction in ("-", verdict) else f", direction here {direction}"
-        lines += wrapped(f"{claim}: {verdict}{here}")
-        lines += wrapped(f"{difference}, {reproduced}", 4)
-        lines += wrapped("; ".join(filter(None, ["" if paper == "-" else f"paper: {paper}", note])), 4)
-    for reason, claims in others.items():
-        lines += ["", *wrapped(f"{reason} ({len(claims)}):")]
-        lines += [line for claim in claims for line in wrapped(claim, 4)]
+    compared = [each for each in outcomes if each.difference is not None]
+    lines = [data_text(summary), f"verdicts of {len(outcomes)} claims: {_counts([each.verdict for each in outcomes])}"]
+    if directions := [each.direction for each in compared if each.direction]:
+        lines.append(f"directions of {len(directions)} that have their trials here: {_counts(directions)}")
+    for state in ("fails", "undecided"):
+        for each in (each for each in compared if (each.direction or each.verdict) == state):
+            found = difference_text(each.difference, each.interval, each.lower_bound)
+            lines.append(f"  {'direction ' * (each.verdict != state)}{state}: {each.claim}, {found}")
+    if "†" in lines[-1]:
+        lines.append("† a lower bound of the width")
     return "\n".join(lines)
+
+
+def _counts(words: Sequence[str]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in Counter(words).most_common())
 
 
 def entries(claim: CheckedClaim) -> list[str]:

@@ -1,7 +1,5 @@
 """Stage ``verify``: the paper's claims against the trials of this run."""
 
-import shutil
-
 from bp_lcz import paths
 from bp_lcz.errors import UserError
 from bp_lcz.params import Params, backbone_names
@@ -10,12 +8,9 @@ from bp_lcz.report.claims import check_claims, claims_text, failures, load_paper
 from bp_lcz.report.method import method_sentences
 from bp_lcz.scoring.results import group_seeds, read_matrix
 
-WIDEST = 110
-"""Columns of what is printed, where the terminal has no fewer."""
-
 
 def run(params: Params, as_json: bool = False) -> None:
-    """Print the claims, as text or as ``outputs/claims.json`` has them, and write that file.
+    """Write ``outputs/claims.json`` and print it, or in a few lines how many claims have which verdict.
 
     Raises:
         UserError: if a claim that is comparable with the paper fails, after claims are printed and the file is written;
@@ -28,8 +23,8 @@ def run(params: Params, as_json: bool = False) -> None:
     method = tuple(method_sentences(group_seeds(results)))
     claims = Claims(**about, method=method, claims=tuple(outcomes))
     claims.write(paths.CLAIMS)
-    width = max(60, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns))
-    print(claims.model_dump_json(indent=1) if as_json else claims_text(outcomes, summary, width), flush=True)
+    short = f"{claims_text(outcomes, summary)}\nall of every claim: {paths.CLAIMS}, and the report in {paths.REPORTS}"
+    print(claims.model_dump_json(indent=1) if as_json else short, flush=True)
     failed = failures(outcomes)
     if failed:
         names = ", ".join(outcome.name for outcome in failed)
