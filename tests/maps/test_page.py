@@ -158,6 +158,25 @@ def test_a_click_in_the_legend_shows_one_zone_alone_and_a_second_click_all(wide:
     unlike.click()
 
 
+def test_black_cells_have_a_light_edge_which_goes_and_fades_with_them(wide: Page) -> None:
+    def edges() -> float:
+        """Length in sides of a cell."""
+        width = wide.locator("canvas.zones").bounding_box()["width"] / COLUMNS
+        return float(wide.locator("path.hairline").evaluate("path => path.getTotalLength()")) / width
+
+    is_black = np.pad(zones_that_tell_their_place() == 1 + CODES.index("E"), 1).astype(int)
+    sides = sum(np.abs(np.diff(is_black, axis=axis)).sum() for axis in (0, 1))
+    assert edges() == pytest.approx(sides, rel=0.02)
+    other, own = (wide.locator(f"#legend button:text('{NAMES[CODES.index(code)]}')") for code in "GE")
+    other.click()
+    assert edges() == 0
+    own.click()
+    assert edges() == pytest.approx(sides, rel=0.02)
+    own.click()
+    wide.locator("#blend input").fill("0")
+    assert wide.locator("path.hairline").get_attribute("stroke-opacity") == "0"
+
+
 def test_the_legend_has_areas_and_shares_of_the_zones_that_there_are(wide: Page) -> None:
     lcz = zones_that_tell_their_place()
     text = wide.locator("#legend tbody").inner_text()
@@ -190,6 +209,24 @@ def test_nothing_is_wider_than_the_window_and_the_map_is_large(window: str, requ
     assert box["width"] >= 0.65 * width
     assert box["height"] >= 400
     assert page.locator("#map canvas.zones").bounding_box()["width"] >= 0.6 * box["width"]
+
+
+@pytest.mark.parametrize("window", ["wide", "narrow"])
+def test_the_panel_of_a_cell_covers_nothing_of_the_map(window: str, request: pytest.FixtureRequest) -> None:
+    page: Page = request.getfixturevalue(window)
+    told(page, 8, 12)
+    frame, panel = (page.locator(name).bounding_box() for name in ("#map", "#cell"))
+    assert frame["x"] + frame["width"] <= panel["x"] or frame["y"] + frame["height"] <= panel["y"]
+
+
+def test_the_panel_of_a_cell_stays_in_sight_beside_the_map_and_holds_its_text(wide: Page) -> None:
+    told(wide, 8, 13)  # with the warning, the longest
+    wide.evaluate("scrollTo(0, document.body.scrollHeight)")
+    panel = wide.locator("#cell")
+    assert wide.evaluate("scrollY") > 0
+    assert 0 <= panel.bounding_box()["y"] <= 10
+    assert panel.evaluate("element => element.scrollHeight <= element.clientHeight")
+    wide.evaluate("scrollTo(0, 0)")
 
 
 def test_names_from_outside_are_text_and_no_script_but_ours_may_run(

@@ -36,6 +36,21 @@
   const canvas = Object.assign(make("canvas"), { width: columns, height: rows });
   const context = canvas.getContext("2d");
   const colours = zones.map(([, , colour]) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)));
+  // Black over a dark forest cannot be seen.
+  const black = 1 + zones.findIndex(([, , colour]) => colour === "#000000");
+  const hairline = L.polyline([], { className: "hairline", interactive: false }).addTo(map);
+  const edgesOf = (isDrawn) => {
+    const is = (row, column) => row >= 0 && row < rows && column >= 0 && column < columns && isDrawn(row * columns + column);
+    const corner = (row, column) => [height - row * cell, column * cell];
+    const edges = [];
+    for (let row = 0; row <= rows; row++) {
+      for (let column = 0; column <= columns; column++) {
+        if (is(row, column) !== is(row - 1, column)) edges.push([corner(row, column), corner(row, column + 1)]);
+        if (is(row, column) !== is(row, column - 1)) edges.push([corner(row, column), corner(row + 1, column)]);
+      }
+    }
+    return edges;
+  };
   const paint = (isShown) => {
     const image = context.createImageData(columns, rows);
     for (let i = 0; i < count; i++) {
@@ -44,6 +59,7 @@
       image.data[4 * i + 3] = isShown(i) ? 255 : 30;
     }
     context.putImageData(image, 0, 0);
+    hairline.setLatLngs(edgesOf((i) => lcz[i] === black && isShown(i)));
   };
   const Zones = L.ImageOverlay.extend({
     _initImage() {
@@ -57,8 +73,13 @@
   paint(all);
 
   const slider = document.querySelector("#blend input");
-  const blend = () => overlay.setOpacity(slider.value / 100);
+  const blend = () => {
+    const pixels = cell * map.getZoomScale(map.getZoom(), 0);
+    overlay.setOpacity(slider.value / 100);
+    hairline.setStyle({ opacity: slider.value / 100, weight: Math.min(pixels / 10, 1.5) });
+  };
   slider.addEventListener("input", blend);
+  map.on("zoomend", blend);
   blend();
 
   const buttons = [...document.querySelectorAll("#legend button, #reasons button")];
