@@ -1,1 +1,1 @@
-"""Their presentation: claims, tables, figures and the page."""
+"""Presentation of results: claims, tables, figures and the page."""

@@ -1,7 +1,7 @@
-"""The A/A test of the intervals: how often they tell a procedure from itself, and how often they see a true lead.
+"""A/A test of the intervals: how often they find a lead of a procedure over itself, and how often a true lead.
 
-Measured: seeds of one procedure, dealt at random to two sides. The pairs share their seeds, so these rates are rough.
-Simulated: seeds, cities and the rest as normal effects with the variances of the measured ones, and whole patches.
+Measured data: seeds of one procedure are dealt at random to two sides. Pairs share seeds, so these rates are rough.
+Simulated data: effects of seeds, cities and residuals are normal with the measured variances; counts are whole patches.
 """
 
 import csv
@@ -23,23 +23,23 @@ from bp_lcz.scoring.score import fraction, text_table
 from bp_lcz.scoring.significance import LEVEL
 
 SIDES = (3, 5, 8)
-"""Seeds a side of the table."""
+"""Numbers of seeds on each side for which the tables show rates."""
 LEADS = (0.01, 0.02, 0.03)
-"""True leads in accuracy of the power figure."""
+"""True leads in accuracy (shares, 0..1) whose power is simulated."""
 DEVIATION = 0.02
-"""By how much, as standard deviation over cities, the lead of another procedure differs from city to city."""
+"""Standard deviation over cities of a lead that differs from city to city (accuracy, 0..1)."""
 
 _COLORS = ("#56b4e9", "#0072b2", "#003554")
 _COLUMNS = ["seed", "city", "correct", "total"]
-_RESAMPLES = 400  # of the bootstraps, which stand there for comparison alone
+_RESAMPLES = 400  # few, since the bootstraps are shown only for comparison
 
 
 @dataclass(frozen=True)
 class SeedTable:
-    """How many patches of each city each seed of one procedure has right.
+    """How many patches of each city each seed of one procedure classifies correctly.
 
     Attributes:
-        correct: patches that are right.
+        correct: patches that are classified correctly.
         total: patches of each city.
     """
 
@@ -55,15 +55,15 @@ class SeedTable:
 
 @dataclass(frozen=True)
 class Effects:
-    """Standard deviations of accuracy by seed, by city and by what neither explains, and their sizes.
+    """Standard deviations of accuracy (0..1) between seeds, between cities, and of the residual.
 
     Attributes:
-        mean: accuracy over all.
-        seed: between seeds.
-        city: between cities.
-        rest: of a seed in a city.
-        cities: how many.
-        patches: in each.
+        mean: mean accuracy.
+        seed: deviation between seeds.
+        city: deviation between cities.
+        rest: residual deviation of one seed in one city.
+        cities: number of cities.
+        patches: patches of each city.
     """
 
     mean: float
@@ -75,7 +75,7 @@ class Effects:
 
     @classmethod
     def of(cls, table: SeedTable) -> "Effects":
-        """By the mean squares of a balanced two-way table."""
+        """Estimate them from the mean squares of a balanced two-way table."""
         values = table.values
         by_seed, by_city = values.mean(axis=1), values.mean(axis=0)
         residual = values - by_seed[:, None] - by_city + values.mean()
@@ -88,7 +88,7 @@ class Effects:
     def draw(
         self, draws: int, seeds: int, lead: float, deviation: float, generator: np.random.Generator
     ) -> Float[np.ndarray, "draw side seed city"]:
-        """Accuracies of two procedures, the first better by ``lead`` in the mean of all cities."""
+        """Accuracies of two procedures. The first is better by ``lead`` in the mean of all cities."""
         sides = np.array([0.5, -0.5])[:, None, None]
         accuracy = (
             self.mean
@@ -101,10 +101,10 @@ class Effects:
 
 
 def read_table(path: Path) -> SeedTable:
-    """Read a table as `write_table` writes it; lines that begin with # say where it is from.
+    """Read a table as `write_table` writes it. Lines that begin with # tell its origin.
 
     Raises:
-        UserError: if the file is missing, no such table, or has too few seeds for the smallest sides.
+        UserError: if the file is missing, not such a table, or has too few seeds for the smallest sides.
     """
     counts: dict[tuple[str, str], tuple[int, int]] = {}
     try:
@@ -129,7 +129,7 @@ def read_table(path: Path) -> SeedTable:
 
 
 def run_table(params: Params, label: str) -> tuple[SeedTable, list[str]]:
-    """The table of this run's trials of one label, which differ in the seed alone, and where it is from.
+    """The table of this run's trials of one label, which differ only in the seed, and its origin.
 
     Raises:
         UserError: if there are no such trials or too few of them, or for the reasons of the stage ``report``.
@@ -148,10 +148,10 @@ def run_table(params: Params, label: str) -> tuple[SeedTable, list[str]]:
 
 
 def table_of(group: Group) -> SeedTable:
-    """The table of trials that differ in the seed alone.
+    """The table of trials that differ only in the seed.
 
     Raises:
-        UserError: if they are too few.
+        UserError: if there are too few trials.
     """
     cities, position = np.unique(group.block, return_inverse=True)
     right = [np.bincount(position, weights=row == group.y_true, minlength=len(cities)) for row in group.y_pred]
@@ -159,7 +159,7 @@ def table_of(group: Group) -> SeedTable:
 
 
 def write_table(table: SeedTable, path: Path, origin: Sequence[str]) -> None:
-    """Write a table as CSV, with lines that say where it is from."""
+    """Write a table as CSV, with lines that tell its origin."""
     lines = [f"# {line}" for line in origin] + [",".join(_COLUMNS)]
     for seed, row in enumerate(table.correct, start=1):
         lines += [f"{seed},{city},{count},{table.total[city]}" for city, count in enumerate(row)]
@@ -172,11 +172,11 @@ class Rates:
     """What an A/A test found.
 
     Attributes:
-        effects: of the measured table.
-        seeds: in it.
-        draws: pairs for each rate.
-        false_verdicts: for each kind of data and seeds a side, the rate of each method; None where seeds are too few.
-        power: for each true lead and seeds a side, how often it is seen if it is the same in all cities, or differs.
+        effects: effects in the measured table.
+        seeds: number of its seeds.
+        draws: number of pairs for each rate.
+        false_verdicts: rate of each method by kind of data and seeds a side; None if there are too few seeds.
+        power: rate at which a true lead is found, by lead and seeds a side, if it is equal in all cities or differs.
     """
 
     effects: Effects
@@ -267,14 +267,14 @@ def _checked(table: SeedTable, where: Path | str) -> SeedTable:
         found = "one seed" if seeds == 1 else f"{seeds} seeds"
         raise UserError(where, f"{found}; an A/A test needs {2 * SIDES[0]} of one procedure, {SIDES[0]} a side")
     if cities < 2:
-        raise UserError(where, "one city; what cities differ by needs two")
+        raise UserError(where, "one city; the variance between cities needs at least two")
     return table
 
 
 def _dealt(
     values: Float[np.ndarray, "seed city"], count: int, draws: int, generator: np.random.Generator
 ) -> Float[np.ndarray, "draw side {count} city"]:
-    """Two disjoint sides of the measured seeds, again and again."""
+    """Draws of two disjoint sides of the measured seeds."""
     order = generator.permuted(np.tile(np.arange(len(values)), (draws, 1)), axis=1)[:, : 2 * count]
     return values[order].reshape(draws, 2, count, -1)
 
@@ -296,7 +296,7 @@ def _crossed(values: Float[np.ndarray, "draw side seed city"], _: int) -> Bool[n
 
 
 def _seeds_alone(values: Float[np.ndarray, "draw side seed city"], _: int) -> Bool[np.ndarray, "draw"]:
-    """Welch's test of the seeds' accuracies: without differences between cities the crossed intervals are that."""
+    """Welch's test of the seeds' accuracies: the crossed intervals without differences between cities."""
     of_seeds = np.repeat(values.mean(axis=-1, keepdims=True), 2, axis=-1)
     return np.abs(_lead(values)) > half_width(of_seeds[:, 0], of_seeds[:, 1])
 

@@ -1,7 +1,7 @@
-"""The paper's claims and numbers, and what this run's trials say of each.
+"""The paper's claims and numbers, and what this run's trials say about each.
 
-``paper.yaml`` lists them; what is not accessible is null there, with the reason. Against the paper a claim is
-judged only on the official data. On all other data the direction of a claim is still tested, and shown as that.
+``paper.yaml`` lists them. A value that is not accessible is null there, with the reason. A claim gets a verdict against
+the paper only on the official data. On other data only its direction is tested, and the report says so.
 """
 
 import statistics
@@ -27,14 +27,14 @@ HEADER = ("claim", "paper", "reproduced", "difference [95 % interval]", "verdict
 
 
 class Selector(Part):
-    """Trials without overrides but these of the prompts, over all seeds."""
+    """Trials of one backbone and variant over all seeds, with no overrides except those in ``prompts``."""
 
     backbone: str
     variant: Variant
     options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the backbone in the paper; a trial with others is not comparable."""
+    """Options of the backbone in the paper. A trial with other options is not comparable."""
     prompts: dict[str, Any] = Field(default_factory=dict)
-    """What the trials override in ``prompts``: a control in the place of the texts, such as ``{source: random}``."""
+    """What the trials override in ``prompts``, such as ``{source: random}`` for a control in place of the texts."""
 
     def find(self, groups: Sequence[Group]) -> Group | None:
         """The trials, if the run has them."""
@@ -44,14 +44,14 @@ class Selector(Part):
 
 
 class Check(Part):
-    """What decides a claim: a number of the trials, or how far it is above that of other trials."""
+    """What decides a claim: a number of the trials, or how much it exceeds the number of other trials."""
 
     stage: Literal["evaluate"]
     key: Metric
-    """Of ``evaluation.json``, on the testing split."""
+    """Metric of ``evaluation.json``, on the testing split."""
     trials: Selector
     than: Selector | None = None
-    """The trials that the claim calls worse; without them the claim is a number."""
+    """The trials that the claim calls worse. Without them, the claim is a number."""
 
 
 class Claim(Part):
@@ -59,15 +59,15 @@ class Claim(Part):
 
     claim: str = Field(min_length=1)
     where: str | None
-    """Table or section, as far as known."""
+    """Table or section of the paper, if known."""
     value: float | None
-    """The number; for a comparison, by how much."""
+    """The paper's number. For a comparison, the paper's difference."""
     reason: str | None = None
-    """Why something here is null."""
+    """Why a value of this claim is null."""
     tolerance: PositiveFloat | None = None
-    """How far a reproduced number may be from the paper's; a comparison is decided by its direction."""
+    """Largest distance of a reproduced number from the paper's. Comparisons have none: their direction decides."""
     check: Check | None
-    """Null where nothing here can decide it."""
+    """How a run decides the claim; null if no run can."""
 
     @model_validator(mode="after")
     def _complete(self) -> "Claim":
@@ -91,11 +91,11 @@ def load_paper(path: Path, backbones: Collection[str]) -> Paper:
     """Read and check ``paper.yaml``.
 
     Args:
-        path: of the file.
-        backbones: the names that exist.
+        path: the file.
+        backbones: names of the known backbones.
 
     Raises:
-        UserError: if the file is missing or no YAML mapping, or an entry has an unknown key, or points to a
+        UserError: if the file is missing or not a YAML mapping, or an entry has an unknown key, or names a
             metric, variant or backbone that does not exist.
     """
     paper = read_committed(Paper, path)
@@ -112,10 +112,10 @@ def load_paper(path: Path, backbones: Collection[str]) -> Paper:
 
 
 def read_committed(form: type[PartT], path: Path) -> PartT:
-    """Read a file of the checkout that says what is known beforehand.
+    """Read a committed file of known facts, such as ``paper.yaml``, from the checkout.
 
     Raises:
-        UserError: if it is missing, no YAML mapping, or not in the form.
+        UserError: if it is missing, not a YAML mapping, or not in the form.
     """
     try:
         return form.model_validate(read_sections(path.read_bytes(), str(path)))
@@ -288,7 +288,7 @@ def _difference(claim: Claim, check: Check, trials: Sequence[Group]) -> tuple[fl
 
 
 def _of_the_encoder(check: Check, difference: float | None, groups: Sequence[Group]) -> list[str]:
-    """Which part of a lead over the backbone alone the added layers have without texts and without alignment."""
+    """How much of a lead over the plain backbone the added layers reach without texts and alignment."""
     if check.than is None or check.than.variant != "plain" or check.trials.variant == "msm" or difference is None:
         return []
     encoder, plain = (check.trials.model_copy(update={"variant": name}).find(groups) for name in ("encoder", "plain"))
@@ -307,7 +307,7 @@ def _direction(interval: Interval) -> Direction:
 
 
 def _within(difference: float | None, interval: Interval, tolerance: float) -> Verdict:
-    """Whether a number is reproduced; it fails only where chance does not explain the distance."""
+    """Whether a number is reproduced. It fails only if its whole interval is outside the tolerance."""
     if difference is None or interval is None:
         return "undecided"
     if abs(difference) <= tolerance:
@@ -317,7 +317,7 @@ def _within(difference: float | None, interval: Interval, tolerance: float) -> V
 
 
 def _differing(claim: str, selector: Selector, group: Group | None) -> list[str]:
-    """In which options the backbone of a run is not the paper's; its checkpoint tells all that it has."""
+    """Options of a run's backbone, read from its checkpoint, that differ from the paper's."""
     if group is None:
         return []
     model = group.members[0].model

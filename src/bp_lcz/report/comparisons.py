@@ -1,4 +1,4 @@
-"""Which trials of a matrix are set against which, whether they have run or not."""
+"""Which trials of a matrix are compared with which others, whether they have run or not."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -36,7 +36,7 @@ SettingT = TypeVar("SettingT", bound=Setting)
 
 
 def pairs(groups: Sequence[SettingT]) -> Iterator[tuple[SettingT, SettingT]]:
-    """Each with those that it is set against: the plain backbone and its controls."""
+    """Pairs of trials to compare: each setting with its plain backbone and with its controls."""
     for group in (each for each in groups if each.variant != "plain"):
         plain = plain_partner(group, groups)
         yield from ((group, other) for other in [*filter(None, [plain]), *_controls(group, groups)])
@@ -76,7 +76,7 @@ def factors(
 
 
 def _controls(group: SettingT, groups: Sequence[SettingT]) -> list[SettingT]:
-    """The same layers without prompting, and the same trials with other vectors than those of texts."""
+    """Controls: the same layers without prompting, and the same trials with vectors that are not those of texts."""
 
     def settings(each: SettingT) -> dict[str, Any]:
         return {key: value for key, value in each.overrides.items() if key != "prompts.source"}
@@ -93,7 +93,7 @@ def _controls(group: SettingT, groups: Sequence[SettingT]) -> list[SettingT]:
 
 
 def _factor_keys(groups: Sequence[Setting]) -> list[frozenset[str]]:
-    """Sets of keys that vary together; a set that is part of another is shown with it."""
+    """Sets of keys that vary together; a subset of another set is shown with that set."""
     sets = list(dict.fromkeys(frozenset(group.overrides) for group in groups))
     return [keys for keys in sets if not any(keys < other for other in sets)]
 

@@ -1,4 +1,4 @@
-"""Figures of what the networks say of each patch: similarities, confidence, features; likewise PNG bytes."""
+"""Figures of the networks' outputs for each patch, as PNG bytes: similarities, confidence and features."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -42,7 +42,7 @@ def group_similarity(
 def class_similarity(
     trial: str, groups: Sequence[str], similarity: Float[np.ndarray, "group klass klass"], note: Note
 ) -> bytes:
-    """For each group and true class, by how much the prompt of the right class is nearer than the nearest other one."""
+    """Cosine with the prompt of the right class minus the highest other cosine, for each group and true class."""
     right = np.einsum("gkk->gk", similarity)
     others = np.where(np.eye(CLASS_COUNT, dtype=bool), -np.inf, similarity)
     lead = right - others.max(axis=2)
@@ -57,7 +57,7 @@ def class_similarity(
         axes.tick_params(length=0)
         axes.set_xlabel("true class" + ("; grey: no patch of the class" if np.isnan(lead).any() else ""))
         _bare_heat_map(axes)
-        _color_bar(drawing.figure, image, axes, label="mean cosine with the right class minus that with the nearest")
+        _color_bar(drawing.figure, image, axes, label="mean cosine with the right class minus the highest other one")
     return drawing.png
 
 
@@ -101,7 +101,7 @@ class Embedding(NamedTuple):
 
     Attributes:
         points: first two principal components of the fused feature of each patch.
-        share: of the variance that each of the two explains.
+        share: share of the variance that each of the two explains.
     """
 
     points: Float[np.ndarray, "patch 2"]

@@ -1,4 +1,4 @@
-"""Figures of scores and of training, as PNG bytes that depend on nothing but the numbers given."""
+"""Figures of scores and of training, as PNG bytes that depend only on the given numbers."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ from bp_lcz.scoring.score import fraction
 
 @dataclass(frozen=True)
 class Pooled:
-    """The numbers of trials that differ in nothing but the seed.
+    """The numbers of trials that differ only in the seed.
 
     Attributes:
-        trial: what their names have in common.
-        variant: theirs.
-        by_seed: each metric of ``evaluation.json`` and ``ece`` by seed; None where one of them is undefined.
-        intervals: of the means over seeds.
+        trial: the common part of their names.
+        variant: their variant.
+        by_seed: each metric of ``evaluation.json`` and ``ece`` by seed; None if it is undefined for a seed.
+        intervals: intervals of the means over seeds.
         interval: what the intervals resample.
         per_class: means over seeds.
         confusion: sum over seeds.
@@ -43,11 +43,11 @@ class Pooled:
 
     @property
     def seeds(self) -> int:
-        """How many."""
+        """Number of seeds."""
         return len(self.by_seed["oa"] or ())
 
     def mean(self, key: str) -> float | None:
-        """Over seeds."""
+        """Mean of a metric over seeds."""
         values = self.by_seed[key]
         return None if values is None else statistics.fmean(values)
 

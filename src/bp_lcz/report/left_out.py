@@ -11,17 +11,18 @@ from bp_lcz.scoring.results import Group, overrides_text
 from bp_lcz.scoring.score import fraction
 
 NOTE = (
-    "Patches of a class that was left out of the training, found by the similarity of their image groups with the "
-    "vectors of the class alone. Recognised: the class is the most similar of all 17; a class that was never aligned "
-    f"rarely is, and vectors that know nothing reach at most {fraction(CHANCE['recognised'], 3)}. Rank: the share of "
-    f"patches of other classes that are less similar to it; chance is {fraction(CHANCE['rank'], 1)}. Intervals take "
-    "cities and seeds as random; of all classes together, the first seeds of each count as one seed, and so on."
+    "Can a text find the patches of a class that was left out of the training? Only the similarity of image groups "
+    "and class vectors is used. Recognised: share of patches whose most similar class of all 17 is their own. This "
+    f"is rare for a class that was never aligned; random vectors reach at most {fraction(CHANCE['recognised'], 3)}. "
+    f"Rank: share of patches of other classes that are less similar to it; chance is {fraction(CHANCE['rank'], 1)}. "
+    "Intervals treat cities and seeds as random. The rows of all classes take the first seeds of each as one seed, "
+    "and so on."
 )
 _KEY = "train.leave_out"
 
 
 def left_out_table(summary: GateSummary, groups: Sequence[Group]) -> Table | None:
-    """How well vectors of texts and controls find classes that were left out, by class and all together."""
+    """How well vectors of texts and of controls find classes that were left out: each class and all together."""
     settings: dict[str, dict[str, Found]] = {}
     first: dict[str, Group] = {}
     for group in groups:
@@ -59,7 +60,7 @@ def left_out_table(summary: GateSummary, groups: Sequence[Group]) -> Table | Non
 
 
 def _setting(group: Group, control: str | None = None) -> str:
-    """Backbone, variant and overrides but the classes; those of a control in its place, which has no wording."""
+    """Key of a setting without its left-out classes; with ``control``, the key of that control (it has no wording)."""
     overrides = {key: value for key, value in group.overrides.items() if key != _KEY}
     if control is not None:
         overrides = {key: value for key, value in overrides.items() if key != "prompts.wording"}

@@ -1,4 +1,4 @@
-"""Whether the method beats its parts on the data of a run, in a sentence for where people look first."""
+"""Sentences for the top of the report: how good the method is, and whether it beats its parts on these data."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from bp_lcz.scoring.results import Group
 from bp_lcz.scoring.score import fraction
 
 PARTS: tuple[Variant, ...] = ("bgp", "plain", "encoder")
-"""What ``bp-lcz`` is set against: prompting without the matrix, the backbone alone, the same layers without texts."""
+"""``bp-lcz`` is compared with these: prompting without the matrix, the backbone, its layers without texts."""
 
 
 def method_sentences(groups: Sequence[Group]) -> list[str]:
-    """One sentence for each backbone that has trials of ``bp-lcz`` without overrides; one that says so if none has."""
+    """One sentence for each backbone with trials of ``bp-lcz`` without overrides; one sentence if there are none."""
     sentences = []
     for method in (group for group in groups if group.variant == "bp-lcz" and not group.overrides):
         plain = {each.variant: each for each in groups if each.backbone == method.backbone and not each.overrides}
@@ -25,16 +25,16 @@ def method_sentences(groups: Sequence[Group]) -> list[str]:
 
 
 def answer_sentence(groups: Sequence[Group]) -> str:
-    """How good bp-lcz is on the testing split, with its interval; the first trials where there is no bp-lcz."""
+    """Accuracy of bp-lcz on the testing split with its interval; of the first trials if there is no bp-lcz."""
     best = next((group for group in groups if group.variant == "bp-lcz" and not group.overrides), groups[0])
     patches, interval, resampling = len(best.y_true), best.intervals()["oa"], best.members[0].evaluation.interval
     share = fraction(statistics.fmean(best.values("oa") or ()), 3)
     text = f"{best.label} finds the zone of {share} of the {patches:,} test patches"
     if interval is None:
-        return f"{text}; nothing tells how sure that is, since all patches belong to one {resampling.unit}."
+        return f"{text}; there is no interval, since all patches belong to one {resampling.unit}."
     seeds = f"{len(best.seeds)} seeds" if len(best.seeds) > 1 else "one seed"
     unit = {"city": "cities", "patch": "patches"}.get(resampling.unit, f"{resampling.unit}s")
-    wider = ", the true one is wider" if resampling.lower_bound else ""
+    wider = "; the true one is wider" if resampling.lower_bound else ""
     return f"{text} (95 % interval {interval_text(interval)}, {seeds}, {resampling.blocks:,} {unit}{wider})."
 
 

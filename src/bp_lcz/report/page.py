@@ -1,8 +1,8 @@
 """The report of one experiment matrix: a self-contained page, the same as Markdown, and the figures.
 
-It begins with the answer, one table and one figure; on the page all else is folded, a line for each section.
-Everything in it is a pure function of the gate's summary and patches, the manifest of the packed arrays, each trial's
-files, ``paper.yaml`` and ``references.yaml``: no clock, no host, no order of a folder. Equal inputs give equal bytes.
+It begins with the answer, one table and one figure. On the page, every other section is folded into one line.
+The report is a pure function of the gate's summary and patches, the manifest of the packed arrays, each trial's files,
+``paper.yaml`` and ``references.yaml``. It does not depend on time, host or order of files: equal inputs, equal bytes.
 """
 
 import base64
@@ -36,19 +36,19 @@ PAGE, MARKDOWN, FIGURES = "index.html", "report.md", "figures"
 SECTIONS = {
     "overview": "",
     "classes": "",
-    "patches": "As the quality gate draws them: reflectance and backscatter are stretched alike in every patch.",
-    "recall": "Of the patches of a true class, the share that is found.",
-    "confusion": "Numbers are patches; the colour is their share of the true class, which is the row.",
-    "groups": f"{'; '.join(SIGHTS.values())}. A dark diagonal means that a band group finds the text of its own group.",
-    "prompts": "How much nearer a band group is to the text of the right class than to that of the nearest other one. "
-    "Blue: the group tells the class by itself. Red: another class's text is nearer.",
-    "calibration": "On the dashed line a class is right as often as its probability says. The area of a marker grows "
-    "with the patches in its bin.",
-    "embedding": "What the classifier sees of each test patch, in its first two principal components; the colour is "
-    "the true class.",
+    "patches": "The quality gate made this figure. All patches share one stretch of reflectance and backscatter.",
+    "recall": "Recall is the share of the patches of a class that are classified correctly.",
+    "confusion": "Rows are true classes. Numbers count patches; the colour is their share of the true class.",
+    "groups": f"{'; '.join(SIGHTS.values())}. A dark blue diagonal: each band group matches its own text.",
+    "prompts": "Cosine of a band group with the text of the right class, minus its highest cosine with a text of "
+    "another class. Blue: the group tells the class by itself. Red: another class's text is nearer.",
+    "calibration": "On the dashed line, predictions are right as often as their probability says. The area of a marker "
+    "grows with the number of patches in its bin.",
+    "embedding": "A point is the feature of a test patch that the classifier receives, reduced to its first two "
+    "principal components. Its colour is the true class.",
     "curves": "The ring marks the epoch whose weights were kept.",
 }
-"""What holds figures, in the order of the page, and what the caption of the first of them explains."""
+"""Sections with figures in the order of the page, and the explanation below their first figure."""
 
 
 def write_report(
@@ -68,13 +68,13 @@ def write_report(
     Args:
         out: existing empty folder.
         matrix: the gate's summary, and the trials in the order in which the report shows them; at least one.
-        outcomes: of the paper's claims.
-        references: published levels.
-        paper: the one to cite.
-        manifest: of the packed arrays.
+        outcomes: verdicts on the paper's claims.
+        references: published levels of accuracy.
+        paper: the paper to cite.
+        manifest: manifest of the packed arrays.
         patches: the gate's figure of some patches, a PNG.
         profile: name of the matrix, if it has one.
-        command: what makes this report again from a fresh clone.
+        command: command that rebuilds this report from a fresh clone.
 
     Raises:
         UserError: if trials were evaluated on different patches, or a seed is missing from a group of trials.
@@ -97,10 +97,10 @@ class DrawnFigure:
     """A figure of the report.
 
     Attributes:
-        number: in the order of the page, from 1.
-        file: name in the folder of figures.
-        alternative: what it shows, for those who cannot see it.
-        explanation: what the caption says beside it.
+        number: its number in the order of the page, from 1.
+        file: file name in the folder of figures.
+        alternative: what it shows, for readers who cannot see it.
+        explanation: further sentences of the caption.
         png: the image.
     """
 
@@ -112,7 +112,7 @@ class DrawnFigure:
 
     @property
     def caption(self) -> str:
-        """The sentences below it."""
+        """The sentences below the figure."""
         return " ".join(filter(None, [f"{self.alternative}.", self.explanation]))
 
     @property
@@ -122,7 +122,7 @@ class DrawnFigure:
 
     @property
     def data_uri(self) -> str:
-        """The image itself as an address."""
+        """The image as a data URI."""
         return f"data:image/png;base64,{base64.b64encode(self.png).decode('ascii')}"
 
     @property
@@ -347,12 +347,12 @@ def _by_backbone(groups: Iterable[Group]) -> list[tuple[str, list[Group]]]:
 
 
 def environment() -> jinja2.Environment:
-    """Of the templates of the report, with their filters."""
+    """The Jinja environment of the report's templates, with their filters."""
     made = template_environment("bp_lcz.report", lambda name: name is not None and name.endswith((".html.j2", ".css")))
     made.filters["markdown"] = _markdown
     return made
 
 
 def _markdown(text: str) -> str:
-    """Escape what Markdown would take for markup; an underscore inside a word is none."""
+    """Escape characters that Markdown reads as markup; an underscore inside a word is not markup."""
     return re.sub(r"([\\`*<>|~]|(?<![a-zA-Z0-9])_|_(?![a-zA-Z0-9])|\](?=\())", r"\\\1", text)

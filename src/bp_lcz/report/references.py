@@ -1,6 +1,6 @@
-"""Published levels on So2Sat LCZ42, and where the trials of a run stand among those of their own protocol.
+"""Published levels on So2Sat LCZ42, and how the trials of a run compare with those of the same protocol.
 
-``references.yaml`` lists them. On other data than So2Sat's none applies.
+``references.yaml`` lists them. None of them applies to other data.
 """
 
 import statistics
@@ -20,11 +20,11 @@ from bp_lcz.scoring.score import fraction
 from bp_lcz.so2sat.releases import PROTOCOLS
 
 Protocol = Literal["v2 testing", "culture-10 joined", "trained in the testing cities", "random split"]
-"""What a network was trained and tested on: a level counts for its own alone."""
+"""What a network was trained and tested on. Levels are compared only within one protocol."""
 Inputs = Literal["S1", "S2", "S1+S2"]
 
 MARGIN = 0.033
-"""Twice the standard deviation of what two runs of one procedure differ by, at the largest published one, .0118."""
+"""Margin in OA: twice the deviation of a difference of two runs, 2 √2 × .0118 (the largest one published)."""
 
 
 class Reference(Part):
@@ -32,11 +32,11 @@ class Reference(Part):
 
     protocol: Protocol
     source: str = Field(min_length=1)
-    """Where it was read."""
+    """Publication and table that states it."""
     model: str = Field(min_length=1)
     inputs: Inputs
     runs: PositiveInt
-    """How many trainings the numbers are means of."""
+    """Number of training runs whose mean the numbers are."""
     oa: Share
     oa_deviation: Share | None = None
     """Standard deviation over runs."""
@@ -52,7 +52,7 @@ class Reference(Part):
 
 
 class References(Part):
-    """All of ``references.yaml``; two of one name are no YAML."""
+    """All of ``references.yaml``; two levels of one name are not valid YAML."""
 
     references: dict[str, Reference] = Field(min_length=1)
 
@@ -61,24 +61,24 @@ class References(Part):
         return {name: each for name, each in self.references.items() if each.protocol == protocol}
 
     def rule(self) -> str:
-        """How `standing` judges, in words."""
+        """The rule of `standing` in words."""
         margin, leak = fraction(MARGIN, 3), fraction(self._reached_by_leaks(), 3)
         return (
-            "Only levels of the same protocol count: those of Sentinel-1 alone for a trial of Sentinel-1 alone, "
-            f"those with Sentinel-2 for all others. Within: an OA (mean over seeds) from {margin} below the lowest to "
-            f"{margin} above the highest of them, twice the deviation of a difference of two runs. Suspiciously above "
-            f"(leak?): beyond that, and at or above {leak}, the lowest level of networks that were trained in the "
-            "testing cities; with Sentinel-1 alone at or above the lowest with Sentinel-2. A few levels are no "
-            "distribution: this finds mistakes and ranks nothing."
+            "Only levels of the same protocol count. Trials of Sentinel-1 alone are compared with levels of Sentinel-1 "
+            f"alone, all others with levels that use Sentinel-2. Within: the OA (mean over seeds) is at most {margin} "
+            f"below the lowest or above the highest level, twice the deviation of a difference of two runs. "
+            f"Suspiciously above (leak?): it is higher, and at least {leak}, the lowest level of networks trained in "
+            "the testing cities; with Sentinel-1 alone, at least the lowest level with Sentinel-2. A few levels are not "
+            "a distribution: this check finds mistakes and does not rank."
         )
 
     def standing(self, protocol: str, oa: float, of_radar: bool) -> str:
         """Where an overall accuracy stands among the levels of its protocol, by `rule`.
 
         Args:
-            protocol: of the trial.
-            oa: its overall accuracy, 0..1.
-            of_radar: whether it sees Sentinel-1 alone.
+            protocol: protocol of the trial.
+            oa: overall accuracy of the trial, 0..1.
+            of_radar: whether the trial uses Sentinel-1 alone.
         """
         levels = self.of(protocol).values()
         radar, optical = ([each.oa for each in levels if (each.inputs == "S1") is alone] for alone in (True, False))
@@ -101,14 +101,14 @@ def load_references(path: Path) -> References:
     """Read and check ``references.yaml``.
 
     Raises:
-        UserError: if the file is missing or no YAML mapping, names a level twice, or one lacks protocol or source, has
-            another protocol than those known, or an unknown key.
+        UserError: if the file is missing or not a YAML mapping, or names a level twice, or a level lacks its protocol
+            or source, or has an unknown protocol or key.
     """
     return read_committed(References, path)
 
 
 def why_not(summary: GateSummary) -> str:
-    """Why no published level applies to a data set; empty where those of a protocol do."""
+    """Why no published level applies to a data set; empty if levels of a protocol apply."""
     if summary.is_comparable and summary.release in PROTOCOLS:
         return ""
     return f"Published levels on So2Sat LCZ42 (references.yaml) do not apply: {summary.heading}."
@@ -139,7 +139,7 @@ def references_table(summary: GateSummary, groups: Sequence[Group], references: 
 
 
 def inputs_of(group: Group) -> Inputs:
-    """What the trials see: fusion controls and some backbones look at one sensor alone."""
+    """Sensors that the trials use: fusion controls and some backbones use one sensor alone."""
     model = group.members[0].model
     chosen = {model.backbone_options.get(option) for option in ("fusion", "sensors")}
     if "sen1" in chosen:

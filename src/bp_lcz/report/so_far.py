@@ -1,4 +1,4 @@
-"""Tables of a matrix whose trials are not all there: what the report will show, and what has not run by its name."""
+"""Tables of an unfinished matrix: rows of the report for trials that have run, and names of those that have not."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,17 +16,17 @@ from bp_lcz.scoring.results import SECTIONS, Group, check_same_patches, group_se
 
 @dataclass(frozen=True)
 class Row:
-    """Trials of ``params.yaml`` that differ in nothing but the seed; a `bp_lcz.report.comparisons.Setting`.
+    """Trials of ``params.yaml`` that differ only in the seed; a `bp_lcz.report.comparisons.Setting`.
 
     Attributes:
-        label: what the names of the trials have in common.
-        backbone: its name.
-        variant: its name.
+        label: the common part of the trials' names.
+        backbone: name of the backbone.
+        variant: name of the variant.
         overrides: values that differ from the common sections, by dotted key.
         settings: all values, by section.
-        trials: their names.
-        done: those that were evaluated.
-        group: the results, None until all were.
+        trials: names of the trials.
+        done: names of the evaluated trials.
+        group: the results; None until all trials were evaluated.
     """
 
     label: str
@@ -40,11 +40,11 @@ class Row:
 
 
 class Shown(NamedTuple):
-    """A table of what has run.
+    """A table of the trials that have run.
 
     Attributes:
-        table: its rows.
-        not_run: what it lacks, by name.
+        table: the table.
+        not_run: names of the rows that it still lacks.
     """
 
     table: Table
@@ -53,12 +53,12 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True)
 class SoFar:
-    """What there is of a matrix.
+    """The results of a matrix so far.
 
     Attributes:
-        rule: hash of the rule by which the matrix decides, if it has one.
-        trials: how many it has.
-        done: how many were evaluated.
+        rule: hash of the decision rule of the matrix, if it has one.
+        trials: number of trials.
+        done: number of evaluated trials.
         tables: means, differences and factors.
         notes: what the brackets mean.
     """
@@ -73,7 +73,7 @@ class SoFar:
         """As Markdown."""
         said = [f"{self.done} of {self.trials} trials have run."]
         if self.done < self.trials:
-            said.append("This matrix is not finished: what lacks a trial or a seed stands as not run.")
+            said.append("This matrix is not finished: a row that lacks a trial or a seed is listed as not run.")
         if self.rule:
             said.append(f"Its rule has the SHA-256 {self.rule} (without the last line end).")
         blocks = [" ".join(said)]
@@ -131,7 +131,7 @@ def _means(summary: GateSummary, rows: Sequence[Row]) -> Shown:
 
 
 def _leads(summary: GateSummary, rows: Sequence[Row]) -> Shown:
-    """Each against the plain backbone and its controls, and the method against prompting alone."""
+    """Each setting against the plain backbone and its controls, and the method against prompting alone."""
     entries, not_run = [], []
     for row, other in _compared(rows):
         if row.group is None or other.group is None:

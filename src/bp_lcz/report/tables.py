@@ -1,4 +1,4 @@
-"""Tables of the report: functions of the trials' files alone, as rows of text."""
+"""Tables of the report as rows of text. They depend only on the trials' files."""
 
 import statistics
 from collections.abc import Collection, Sequence
@@ -16,7 +16,7 @@ from bp_lcz.so2sat.releases import PROTOCOLS
 
 
 class Entry(NamedTuple):
-    """One entry of a table: a text, and a smaller one beside it such as an interval."""
+    """One entry of a table: a text, and a smaller text beside it such as an interval."""
 
     text: str
     detail: str = ""
@@ -59,7 +59,7 @@ def data_table(summary: GateSummary) -> Table:
 
 
 def answer_table(summary: GateSummary, groups: Sequence[Group]) -> Table:
-    """What a reader asks first: OA and kappa with intervals, and the lead over the plain backbone."""
+    """The first table: OA and kappa with intervals, and the lead over the plain backbone."""
     rows = []
     for group in groups:
         intervals = group.intervals()
@@ -115,7 +115,7 @@ def comparison_table(summary: GateSummary, groups: Sequence[Group]) -> Table | N
 
 
 def ablation_table(summary: GateSummary, groups: Sequence[Group]) -> Table | None:
-    """Every factor that some trials override, one after the other, with differences from the default setting."""
+    """One block of rows for each factor that trials override, with differences from the default setting."""
     rows = []
     for title, members, default in factors(groups):
         for setting, group in members:
@@ -155,7 +155,7 @@ def zones_table(summary: GateSummary, groups: Sequence[Group]) -> Table:
 
 
 def calibration_table(summary: GateSummary, groups: Sequence[Group]) -> Table:
-    """Calibration error before and after the temperature, and what sets of classes hold, as means over seeds."""
+    """Calibration error before and after temperature scaling, and coverage of class sets, as means over seeds."""
     rows = []
     for group in groups:
         found = [member.evaluation.coverage for member in group.members]
@@ -167,9 +167,9 @@ def calibration_table(summary: GateSummary, groups: Sequence[Group]) -> Table:
         )
         numbers = (mean_text(group, key) for key in ("ece_before", "ece", "temperature"))
         rows.append(_row(group.label, *numbers, *sets))
-    header = ("trials", "ECE before", "ECE", "temperature", "coverage", "of the lowest city", "classes in a set")
+    header = ("trials", "ECE before", "ECE", "temperature", "coverage", "coverage, lowest city", "classes in a set")
     asked = groups[0].members[0].evaluation.coverage.asked
-    return Table(_caption(f"Calibration, and sets of coverage {asked:.0%}", summary), header, rows)
+    return Table(_caption(f"Calibration, and class sets with {asked:.0%} coverage asked", summary), header, rows)
 
 
 def coverage_table(summary: GateSummary, groups: Sequence[Group]) -> Table | None:
@@ -208,7 +208,7 @@ def class_table(summary: GateSummary, group: Group) -> Table:
 
 
 def cost_table(summary: GateSummary, results: Sequence[TrialResult]) -> Table:
-    """What training each trial took."""
+    """Size of each network, and time and memory of its training."""
     rows = []
     for result in results:
         timings = result.timings
@@ -244,22 +244,22 @@ def interval_notes(groups: Sequence[Group]) -> list[str]:
         plural = {"city": "cities", "patch": "patches"}.get(unit, f"{unit}s")
         of_a_model = (
             f"{LEVEL:.0%} percentile intervals of a bootstrap over {blocks:,} {plural} ({interval.samples:,} "
-            f"resamples, seed {interval.seed}), about that one model and other {plural}."
+            f"resamples, seed {interval.seed}). They are about one trained model in other {plural}."
         )
         if not any(group.intervals().values()):
             note = f"No intervals: all patches belong to one {unit}, so there is nothing to resample."
         elif seeds == 1:
-            note = f"In brackets: {of_a_model} † One seed decides nothing: another may lie outside."
+            note = f"In brackets: {of_a_model} † One seed decides nothing: another seed may lie outside."
         else:
             note = (
-                f"In brackets: {LEVEL:.0%} intervals of means over training seeds, with {seeds} seeds and {blocks:,} "
-                f"{plural} as two crossed samples (jackknife and Student's t), so they are about other seeds and other "
-                f"{plural}. Of each trial by itself: {of_a_model}"
+                f"In brackets: {LEVEL:.0%} intervals of means over training seeds. {seeds} seeds and {blocks:,} "
+                f"{plural} are two crossed samples (jackknife and Student's t), so the intervals are about other seeds "
+                f"and other {plural}. For single trials: {of_a_model}"
             )
         if interval.lower_bound:
             note += (
-                " † Nothing is known about where the patches lie, so single patches were resampled. "
-                "Overlapping patches err together: the true intervals are wider, these are a lower bound of "
+                " † The positions of the patches are not known, so single patches were resampled. Errors of "
+                "overlapping patches go together: the true intervals are wider, and these show a lower bound of "
                 "their width."
             )
         if note not in notes:
@@ -294,7 +294,7 @@ def patches(summary: GateSummary) -> int:
 
 
 def data_name(summary: GateSummary) -> str:
-    """The data set with what it is and, of So2Sat, the protocol."""
+    """Name of the data set with its kind and, for So2Sat, the protocol."""
     protocol = PROTOCOLS.get(summary.release or "") if summary.is_comparable else None
     return f"{summary.dataset} ({', '.join(filter(None, [summary.heading, protocol]))})"
 
