@@ -1,4 +1,4 @@
-"""What an operator sees of a run beside its log: artifacts of Prefect, each under one key for each workspace."""
+"""Prefect artifacts that show an operator the results of a run. Each workspace has one key for each artifact."""
 
 import base64
 import re
@@ -12,16 +12,16 @@ from bp_lcz.records import Claims, Evaluation, GateSummary
 from bp_lcz.report.claims import difference_text
 
 FIGURES = ("overview",)
-"""Figures small enough to live in Prefect's database; the report has all."""
+"""Figures that are small enough for Prefect's database. The report has all figures."""
 
 
 def artifact_key(workspace: Path, kind: str) -> str:
-    """Key of an artifact, of the letters that Prefect allows, such as ``paper-results``."""
+    """Key of an artifact in the characters that Prefect allows, such as ``paper-results``."""
     return f"{re.sub(r'[^a-z0-9]+', '-', workspace.name.lower()).strip('-')}-{kind}"
 
 
 def show_validation(workspace: Path) -> None:
-    """The gate's verdict."""
+    """Show the verdict of the quality gate."""
     gate = GateSummary.read(workspace / SUMMARY)
     passed = sum(each.success for each in gate.expectations)
     docs = workspace / GATE / "data_docs/index.html"
@@ -40,7 +40,7 @@ def show_validation(workspace: Path) -> None:
 
 
 def show_results(workspace: Path, params: Params) -> None:
-    """Scores of all trials on the testing split, with their 95 % intervals."""
+    """Show scores of all trials on the testing split, with their 95 % intervals."""
     rows = []
     for trial in params.trials:
         evaluation = Evaluation.read(workspace / EVALUATIONS / trial / "evaluation.json")
@@ -54,7 +54,7 @@ def show_results(workspace: Path, params: Params) -> None:
 
 
 def show_figures(workspace: Path) -> None:
-    """The main figure inside the artifact, and where the report lies."""
+    """Show the main figure, and where the report is."""
     page = workspace / REPORTS / "index.html"
     figures = [workspace / REPORTS / "figures" / f"{name}.png" for name in FIGURES]
     images = [
@@ -67,7 +67,7 @@ def show_figures(workspace: Path) -> None:
 
 
 def show_claims(workspace: Path) -> None:
-    """What the run says of those claims of the paper that it tests."""
+    """Show the verdicts on those claims of the paper that the run tests."""
     claims = Claims.read(workspace / CLAIMS).claims
     rows = [
         {
@@ -85,7 +85,7 @@ def show_claims(workspace: Path) -> None:
 
 
 def show_lines(workspace: Path, kind: str, lines: list[str], description: str) -> None:
-    """What the command line prints, as it prints it."""
+    """Show the lines that the command line prints."""
     text = "\n".join(f"    {line}" for line in lines)
     create_markdown_artifact(text, key=artifact_key(workspace, kind), description=description)
 

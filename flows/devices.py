@@ -1,8 +1,8 @@
-"""Which device a stage computes on, and how many stages of this machine may do so at once.
+"""Gives devices to stages, and limits how many stages of this machine use one device at once.
 
-A slot is a file locked by the flow's process: the kernel frees it when that process ends, however it ends, and
-runs with and without a Prefect server count alike. The files belong to one user of one machine, so all runs of
-that user share the devices, in whichever checkout they are. Other local users can neither open nor replace them.
+A slot is a file that the flow's process locks. The kernel frees it when that process ends for any reason. Runs with and
+without a Prefect server count alike. The files belong to one user of one machine, so all runs of that user share the
+devices, in any checkout. Other local users cannot open or replace the files.
 """
 
 import os
@@ -24,11 +24,11 @@ from bp_lcz.params import Params
 
 CPU = "cpu"
 _PAUSE = 0.1
-"""Seconds between looks at devices that other processes hold; the kernel tells nobody that one of several is free."""
+"""Seconds between two checks of devices that other processes hold; the kernel has no signal for a freed lock."""
 _RIGHT_OF_WAY = 10.0
-"""Seconds for which a stage lets earlier ones go first that could ask and have not yet: each has its own thread."""
+"""Seconds for which a stage waits for earlier stages that may ask for a device soon; each has its own thread."""
 _ANSWERS_WITHIN = 60.0
-"""Seconds that nvidia-smi may take; the first call after a start of the machine loads the driver."""
+"""Seconds that nvidia-smi may take. Its first call after a boot loads the driver."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Slot:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What shows a stage its GPUs and no others."""
+        """Environment variables that show a stage its own GPUs only."""
         gpus = [device.removeprefix("cuda:") for device in self.devices if device != CPU]
         return {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
 
@@ -53,14 +53,14 @@ class Devices:
     """The devices of this machine.
 
     Args:
-        per_device: stages that may run on one device at once, those of other flow runs included.
-        gpus: as `find_gpus` gives them.
-        graph: stages in the order in which they should run, each with those right before it.
-        done: those of them that need not run.
+        per_device: number of stages that may run on one device at once, including those of other flow runs.
+        gpus: names of GPUs from `find_gpus`.
+        graph: stages in the order in which they should run, each with its direct predecessors.
+        done: stages that need not run.
 
     Raises:
-        UserError: if the folder of the slots is a link or another user's: who can write there could have a file of
-            this user opened, or hold the devices.
+        UserError: if the folder of the slots is a link or belongs to another user. That user could make this one open
+            a file, or hold the devices.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Devices:
         found = self.folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             raise UserError(self.folder, "must be a folder of your own; remove it or set BP_LCZ_SLOTS to one that is")
-        self.folder.chmod(0o700)  # one made before may be wider
+        self.folder.chmod(0o700)  # an older folder may be open to others
         self._graph = dict(graph or {})
         self._asked, self._done = set[str](), set(done)
         self._lines, self._waiting = dict[str, tuple[str, ...]](), list[str]()
@@ -88,15 +88,15 @@ class Devices:
 
     @contextmanager
     def take(self, stage: str, params: Params, tell: Callable[[str], object]) -> Iterator[Slot]:
-        """Devices for a stage of this name, as soon as there are some; stages of this object in the order of the graph.
+        """Devices for a stage as soon as they are free. Stages of this object take turns in the order of the graph.
 
         Args:
-            stage: its name in dvc.yaml.
-            params: those of its workspace.
-            tell: takes the line that says that the stage waits.
+            stage: name of the stage in dvc.yaml.
+            params: parameters of its workspace.
+            tell: receives one line if the stage has to wait.
 
         Raises:
-            UserError: if this machine has too few, or `close` is called meanwhile.
+            UserError: if this machine has too few devices, or `close` is called meanwhile.
         """
         with self._turn:
             self._asked.add(stage)
@@ -120,16 +120,16 @@ class Devices:
             slot.free()
 
     def tell_done(self, stage: str) -> None:
-        """Say that a stage has succeeded, so that what needs it may ask."""
+        """Note that a stage has succeeded, so that stages which need it may ask for devices."""
         with self._turn:
             self._done.add(stage)
 
     def close(self) -> None:
-        """Let nobody wait any more."""
+        """End all waiting: stages that wait for devices fail."""
         self._closed.set()
 
     def _is_next(self, stage: str, params: Params, waited: float) -> bool:
-        """Whether no stage for the same devices comes before it: none that waits, and none that will ask at once."""
+        """Whether no earlier stage for the same devices is waiting or will ask at once."""
         with self._turn:
             line = self._line(stage, params)
             places = {name: place for place, name in enumerate(self._graph)}
@@ -147,7 +147,7 @@ class Devices:
         return self._lines[stage]
 
     def try_take(self, stage: str, params: Params) -> Slot | None:
-        """Devices for a stage of this name, or None while they are taken."""
+        """Devices for a stage, or None while they are taken."""
         count, candidates = self._wanted(stage, params)
         locks, taken = ExitStack(), list[str]()
         # Even filling: the first slot of every device before the second of any.
@@ -161,7 +161,7 @@ class Devices:
         return Slot(tuple(taken), locks)
 
     def _wanted(self, stage: str, params: Params) -> tuple[int, tuple[str, ...]]:
-        """How many devices, and out of which."""
+        """How many devices a stage needs, and the devices that it may use."""
         candidates = self._candidates(stage, params)
         if candidates == (CPU,):
             return 1, candidates
@@ -181,7 +181,7 @@ class Devices:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise UserError(file, f"cannot be opened as a slot ({error.strerror}); remove it") from None
-        slot = os.fdopen(descriptor, "r+b")  # an object, so that a slot nobody frees goes with the last name of it
+        slot = os.fdopen(descriptor, "r+b")  # a file object, so that garbage collection frees a slot that nobody frees
         if not try_lock(descriptor, file):
             slot.close()
             return False

@@ -1,4 +1,4 @@
-"""How the commands of the flows end: an error in one line, as that of any command of this project."""
+"""How the commands of the flows end: with an error in one line, like all commands of this project."""
 
 import sys
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from bp_lcz.errors import UserError, limit_of, refusal_of
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """End the process with one line for what the user can mend or the system refuses; faults are raised again."""
+    """End the process with one line for errors of the user or refusals of the system; raise faults again."""
     try:
         yield
     except UserError as error:

@@ -1,4 +1,4 @@
-"""A flow in the process of a command: its server, what it shows, its interruption, and the line in which it fails."""
+"""Runs a flow in the process of a command: its server, its display, its interruption, and its error in one line."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ from flows.stages import end_live_runs, server_failure, stop_running
 
 
 def result_of(run: Callable[[], State[Any]], folder: Path, verbose: bool) -> Any:
-    """Result of a flow, whose log goes to a file of a folder; ends the process with one line where it fails.
+    """Result of a flow. Its log goes to a file in a folder. A failure ends the process with one line.
 
     Args:
         run: the flow.
@@ -49,8 +49,8 @@ def result_of(run: Callable[[], State[Any]], folder: Path, verbose: bool) -> Any
 def keep_interrupts() -> None:
     """Take SIGTERM back from Prefect, in a flow that `result_of` runs.
 
-    Prefect's own handler would ask the flow's server for minutes, which the same signal has ended where it goes to a
-    whole group of processes, as that of a batch system does.
+    A batch system sends the signal to a whole group of processes, so it ends the flow's server too. Prefect's own
+    handler would then ask that server for minutes.
     """
     if signal.getsignal(signal.SIGINT) is _interrupted:
         signal.signal(signal.SIGTERM, _interrupted)
@@ -59,8 +59,8 @@ def keep_interrupts() -> None:
 def _interrupted(number: int, _: object) -> None:
     """Ctrl-C or SIGTERM: end everything that this process has started, and this process as soon as MLflow knows.
 
-    A terminal sends the signal to the flow's own server as well, and Prefect would go on asking that server for a
-    minute before it gave up. Nothing is logged any more: a stage that is stopped is no failure.
+    A terminal sends the signal to the flow's own server as well, and Prefect would ask that server for a minute before
+    it gives up. Logging stops, since a stopped stage is not a failure.
     """
     logging.disable()
     stop_running()
@@ -75,7 +75,7 @@ def _interrupted(number: int, _: object) -> None:
 
 
 def _await_server(workspace: Path) -> None:
-    """Start the flow's server, one process at a time: two that make its database at once would collide."""
+    """Start the flow's server, one process at a time, since two would collide when they make its database."""
     print("starting Prefect ...", file=sys.stderr)
     logging.getLogger("prefect").addFilter(lambda record: "temporary server" not in record.getMessage())
     with locked(main_checkout(workspace) / ".prefect/start.lock"), get_client(sync_client=True) as client:

@@ -1,7 +1,7 @@
-"""The flow ``map-region``: a map of each tile of a folder, then one virtual raster, table of areas and page of all.
+"""The flow ``map-region``: maps each tile of a folder, then makes one virtual raster, table of areas and page of all.
 
-Each tile is a run of ``map-tile/tiles`` that any worker of the pool ``bp-lcz-trials`` takes; without workers they are
-made here, one after the other. A finished map of the same scenes and model is kept, so it is safe to run again.
+Each tile is a run of ``map-tile/tiles`` that any worker of the pool ``bp-lcz-trials`` takes. Without workers the tiles
+are mapped here, one after the other. Finished maps of the same scenes and model are kept, so it is safe to run again.
 
     prefect deployment run map-region/default --param tiles=/data/tiles --param model=models:/name@champion --watch
     python -m flows.map_region --tiles /data/tiles --model models/sen2lcz-mf --out /data/region
@@ -31,15 +31,15 @@ _SCRATCH = CHECKOUT / ".scratch/regions"
 
 
 class Region(BaseModel):
-    """What all tiles have in common.
+    """The settings that all tiles share.
 
     Attributes:
         out: folder or ``s3://bucket/prefix``.
-        model: a checkpoint's folder, or a version of a registered model; no alias, which may move meanwhile.
-        weights_sha256: of its weights.
-        s2_level: ``L1C`` or ``L2A``; None looks for it.
+        model: a checkpoint's folder, or a version of a registered model (no alias, since an alias may move meanwhile).
+        weights_sha256: digest of its weights.
+        s2_level: ``L1C`` or ``L2A``; None finds it from the files.
         other_level: whether scenes of another level than the model takes are accepted.
-        filter: that goes over the zones.
+        filter: filter of the zones.
     """
 
     out: str
@@ -61,17 +61,17 @@ def map_region(
     filter: str = "none",
     tries: PositiveInt = 3,
 ) -> State[Any]:
-    """A map of each tile, and what joins them.
+    """Map each tile, then join the maps.
 
     Args:
         tiles: folder of scenes, see `find_tiles`; relative to the checkout. With workers, all reach it at this path.
         model: folder of a checkpoint, ``models:/<name>@<alias>``, or a name of published weights.
         out: folder that all workers reach, or ``s3://bucket/prefix``; None is ``<tiles>-lcz`` beside the tiles.
-        workers: give the tiles to the workers of the pool ``bp-lcz-trials`` instead of making them here.
-        s2_level: of all scenes, ``L1C`` or ``L2A``; None looks for it in each.
+        workers: give the tiles to the workers of the pool ``bp-lcz-trials`` instead of mapping them here.
+        s2_level: level of all scenes, ``L1C`` or ``L2A``; None finds it for each.
         other_level: map scenes of another level than the model takes.
         filter: ``none``, ``majority`` or ``wudapt``.
-        tries: runs of a tile before its crash, such as the end of its machine, is taken for final.
+        tries: number of runs of a tile before a crash, such as the end of its machine, counts as final.
 
     Returns:
         Completed, or a failed state that names each tile that has no map.
@@ -113,14 +113,14 @@ def map_region(
 
 @flow(name="map-tile", flow_run_name="{tile.name}")
 def map_tile(tile: Tile, region: Region) -> State[Any]:
-    """The map of one tile, unless the store has it."""
+    """Map one tile, unless the store has its map."""
     state: State[Any] = make(tile, region, return_state=True)
     return Failed(message=state.message) if not state.is_completed() else Completed(message=state.message)
 
 
 @task(task_run_name="{tile.name}", **SERVER_TASK)
 def make(tile: Tile, region: Region) -> State[None]:
-    """Make it, each line of what is found and made in the log."""
+    """Map one tile, and log what is found and made."""
     from bp_lcz.maps.map import MapOptions
     from bp_lcz.regions.make import make_tile
     from bp_lcz.regions.store import store_of
@@ -131,7 +131,7 @@ def make(tile: Tile, region: Region) -> State[None]:
     try:
         classifier, name = load_model(CHECKOUT, region.model)
         if classifier.description.weights_sha256 != region.weights_sha256:
-            raise UserError(region.model, "has other weights here than where the region was started")
+            raise UserError(region.model, "has other weights here than on the machine that started the region")
         scene = SceneOptions(tile.s2, tile.s1, s2_level=region.s2_level)
         options = MapOptions(scene, region.filter, other_level=region.other_level)
         store = store_of(region.out, _SCRATCH)
@@ -142,7 +142,7 @@ def make(tile: Tile, region: Region) -> State[None]:
 
 
 def _pinned(model: str) -> tuple[str, str]:
-    """The name of a model under which every tile gets the same one, and the sha256 of its weights."""
+    """A name under which every tile gets the same model, and the sha256 of its weights."""
     from bp_lcz.serving.predict import load_model
 
     if (CHECKOUT / model).is_dir():
@@ -152,14 +152,14 @@ def _pinned(model: str) -> tuple[str, str]:
 
 
 def _told(error: Exception) -> State[Any]:
-    """The failed state for what a user can mend; faults are raised again."""
+    """The failed state for an error that a user can fix; faults are raised again."""
     if limit := limit_of(error):
         return failed(UserError.status, limit)
     return failure(error)
 
 
 def _here(region: Region, tiles: list[Tile]) -> dict[str, State[Any]]:
-    """One tile after the other, since each takes all cores."""
+    """Map one tile after the other, since each takes all cores."""
     states = dict[str, State[Any]]()
     for tile in tiles:
         states[tile.name] = map_tile(tile, region, return_state=True)
@@ -170,7 +170,7 @@ def _here(region: Region, tiles: list[Tile]) -> dict[str, State[Any]]:
 
 
 def _on_workers(region: Region, tiles: list[Tile], tries: int) -> dict[str, State[Any]]:
-    # A run of another time may have made a map that is gone since, so only those of this run are taken up.
+    # Maps of an earlier run may be gone, so only runs of tiles that belong to this run are taken over.
     run = get_run_context().flow_run.id  # type: ignore[union-attr]
     errand = Errand(TILE_DEPLOYMENT, git(CHECKOUT, "rev-parse", "HEAD"), str(run), tries)
     job = region.model_dump()
@@ -191,7 +191,7 @@ def main() -> None:
     )
     parser.add_argument("--workers", action="store_true", help="give the tiles to the workers of bp-lcz-trials")
     parser.add_argument(
-        "--s2-level", choices=["L1C", "L2A"], help="level of all scenes, where the files do not tell it"
+        "--s2-level", choices=["L1C", "L2A"], help="level of all scenes, if the files do not tell it"
     )
     parser.add_argument("--other-level", action="store_true", help="map scenes of another level than the model takes")
     parser.add_argument(
@@ -200,7 +200,7 @@ def main() -> None:
     parser.add_argument("--verbose", action="store_true", help="show the whole log instead of a line for each tile")
     options = vars(parser.parse_args())
     verbose = options.pop("verbose")
-    # The flow takes paths as relative to the checkout, a command as relative to where it is given.
+    # Paths are relative to the checkout for the flow, and to the current folder for the command.
     options["tiles"] = options["tiles"].absolute()
     for key in ("model", "out"):
         if options[key] and ":/" not in options[key] and (key == "out" or Path(options[key]).is_dir()):

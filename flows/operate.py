@@ -1,9 +1,9 @@
-"""``make worker`` and ``make deploy``: each waits until what it needs is healthy, and says so.
+"""``make worker`` and ``make deploy``. Each waits until what it needs is healthy, and reports that.
 
     python -m flows.operate worker     a worker of the pool, in this clone, until it is stopped
     python -m flows.operate deploy     the deployments of prefect.yaml
 
-The server is that of ``PREFECT_API_URL``, by default http://127.0.0.1:4200/api.
+``PREFECT_API_URL`` is the address of the server, by default http://127.0.0.1:4200/api.
 """
 
 import argparse
@@ -41,22 +41,22 @@ from flows.queues import TRIAL_POOL, open_queue  # noqa: E402
 from flows.stages import CHECKOUT, dying_with_parent, server_failure, stage_environment  # noqa: E402
 
 POOLS = ("bp-lcz", TRIAL_POOL)
-"""Whole flows, and what they give to others: trials of train-matrix, tiles of map-region."""
+"""Pools for whole flows, and for parts that flows give away: trials of train-matrix, tiles of map-region."""
 
 
 def start_worker(client: SyncPrefectClient, pool: str, name: str, limit: int | None, wait: float) -> None:
-    """Start a worker of a pool, say when the server knows it, and stay with it until it ends."""
+    """Start a worker of a pool, report when the server knows it, and wait until it ends."""
     command = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", pool, "--name", name]
     if pool == TRIAL_POOL:
         commit = git(CHECKOUT, "rev-parse", "HEAD")
         command += ["--work-queue", open_queue(client, commit)]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # As in the background of a script. Prefect ends its worker by this signal, which must not be ignored there.
+        # A background job of a script ignores this signal, but Prefect needs it to end its worker.
         signal.signal(signal.SIGINT, lambda *_: None)
     worker = subprocess.Popen(
         [*dying_with_parent(), *command, *(["--limit", str(limit)] if limit else [])],
         cwd=CHECKOUT,
-        # The second for progress bars, which are many lines in a log.
+        # The second variable limits progress bars, which are many lines in a log.
         env=_environment() | {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS), "TQDM_MININTERVAL": "10"},
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
@@ -67,7 +67,7 @@ def start_worker(client: SyncPrefectClient, pool: str, name: str, limit: int | N
         print(f"worker {name} is online in work pool {pool} of {URL}", flush=True)
         status = worker.wait()
     except KeyboardInterrupt:
-        status = worker.wait()  # the terminal has sent it the signal too
+        status = worker.wait()  # the terminal has sent the signal to the worker, too
     finally:
         worker.terminate()
     if status not in (0, -signal.SIGTERM, -signal.SIGINT):
@@ -75,7 +75,7 @@ def start_worker(client: SyncPrefectClient, pool: str, name: str, limit: int | N
 
 
 def deploy(client: SyncPrefectClient) -> None:
-    """Tell the server every deployment of prefect.yaml."""
+    """Register every deployment of prefect.yaml with the server."""
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "prefect.yaml"],
         cwd=CHECKOUT,
@@ -98,12 +98,12 @@ def deploy(client: SyncPrefectClient) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """This clone's flows and package, and no others."""
+    """Environment in which only this clone's flows and package are imported."""
     return stage_environment(CHECKOUT) | {"PYTHONPATH": f"{CHECKOUT}{os.pathsep}{CHECKOUT / 'src'}"}
 
 
 def _declare_the_silent_crashed(client: SyncPrefectClient) -> None:
-    """Let the server end runs whose machine has gone: three heartbeats missing."""
+    """Let the server end runs after three missing heartbeats, since their machine is gone."""
     name = "bp-lcz: a run that is silent has crashed"
     if any(each.name == name for each in client.read_automations_by_name(name)):
         return
@@ -153,7 +153,7 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.operate",
-        description="Start a worker, or tell a Prefect server the deployments of prefect.yaml.",
+        description="Start a worker, or register the deployments of prefect.yaml with a Prefect server.",
         epilog="Example: PREFECT_API_URL=http://127.0.0.1:4200/api python -m flows.operate deploy",
     )
     parser.add_argument("command", choices=["worker", "deploy"])

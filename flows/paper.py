@@ -1,9 +1,9 @@
-"""``make paper``: the data and their proof, the hours that this device needs, then the flow `train_bp_lcz`.
+"""``make paper``: downloads and checks the data, estimates the hours on this device, then runs `train_bp_lcz`.
 
     python -m flows.paper
     python -m flows.paper --dataset /disk/so2sat --weights _32_weights.best.hdf5
 
-Run again after whatever stopped it: each part goes on where it was.
+After an interruption, run it again: each part continues where it stopped.
 """
 
 import argparse
@@ -38,25 +38,25 @@ from flows.train_bp_lcz import SLOW_PROFILE, run_here
 
 DATA = Path("data/so2sat")
 _READ = 2**29
-"""Bytes that are read to see how fast the data come."""
+"""Number of bytes that are read to measure the rate of the disk."""
 _PASS = 800e6
-"""Bytes a second that a pass of the gate or of packing works off at most: docs/performance.md."""
+"""Largest rate of the gate and of packing, in bytes a second; measured in docs/performance.md."""
 
 
 def bring_data(
     release: Release, folder: Path, checkout: Path, mirrors: Sequence[str] = (), tell: Callable[[str], object] = say
 ) -> None:
-    """Say what a download will take, then do it; nothing where all files are there.
+    """Report what a download will take, then download; do nothing if all files are there.
 
     Args:
-        release: what to bring.
-        folder: where to.
-        checkout: where packed patches will lie, half as large as the data.
-        mirrors: as of `download_release`.
-        tell: takes lines for people.
+        release: release to download.
+        folder: folder for its files.
+        checkout: checkout that will hold the packed patches, half as large as the data.
+        mirrors: mirrors for `download_release`.
+        tell: receives lines for the user.
 
     Raises:
-        UserError: if a disk is too small for data and packed patches; otherwise as `download_release`.
+        UserError: if a disk is too small for data and packed patches, or for the reasons of `download_release`.
     """
     missing = [file for file in release.files if not (folder / file.name).exists()]
     if not missing:
@@ -68,7 +68,7 @@ def bring_data(
     packed = (release.size or 0) // 2
     free = gigabytes(shutil.disk_usage(_existing(folder)).free)
     tell(
-        f"{release.title or release.name}: {gigabytes(release.size or 0)}, {gigabytes(wanted)} of them to come, into "
+        f"{release.title or release.name}: {gigabytes(release.size or 0)}, {gigabytes(wanted)} to download into "
         f"{folder} ({free} free); packed patches in {checkout} take {gigabytes(packed)} more"
     )
     _check_room({folder: wanted, checkout: packed})
@@ -76,16 +76,16 @@ def bring_data(
     if rate:
         tell(f"{gigabytes(round(rate))}/s measured, so it takes about {duration(wanted / rate)}")
     else:
-        tell("no mirror answers now; the download says why")
+        tell("no mirror answers now; the download will say why")
     download_release(release, folder, mirrors)
     remember_pins(release, folder)
 
 
 def hours_left(workspace: Path, params: Params, dataset: Path) -> tuple[dict[str, float], float]:
-    """Hours of each trial that is not evaluated yet, from 50 steps of its kind, and of the work on the data before.
+    """Hours of each trial that is not evaluated yet, from 50 steps of its kind, and hours of the work on the data.
 
     Raises:
-        DeviceError: if the device that the parameters ask for is not there, or is lost.
+        DeviceError: if the device of the parameters is missing, or is lost.
         TemporaryError: if the process that measures is killed.
     """
     left = [name for name in params.trials if not (workspace / EVALUATIONS / name / "evaluation.json").exists()]
@@ -115,14 +115,14 @@ def paper(
     mirrors: Sequence[str] = (),
     tell: Callable[[str], object] = say,
 ) -> Path:
-    """Everything up to the first trial.
+    """Do everything that comes before the first trial.
 
     Args:
-        dataset: folder that has the data; without it ``data/so2sat``, into which they are brought.
-        weights: the published weights on this machine, for the proof.
+        dataset: folder with the data; by default they are downloaded into ``data/so2sat``.
+        weights: file with the published weights, for the check of the data.
         checkout: the main checkout.
-        mirrors: of the data, instead of their own.
-        tell: takes lines for people.
+        mirrors: mirrors of the data instead of the published ones.
+        tell: receives lines for the user.
 
     Returns:
         The workspace, ready for the flow.
@@ -141,7 +141,7 @@ def paper(
 
 
 def duration(seconds: float) -> str:
-    """A time for people.
+    """A duration in words.
 
     Example:
         >>> duration(5400), duration(200), duration(200_000)
@@ -152,7 +152,7 @@ def duration(seconds: float) -> str:
 
 
 def _check_room(needs: Mapping[Path, int]) -> None:
-    """That each disk has room for all that goes there."""
+    """Check that each disk has room for everything that goes there."""
     disks: dict[int, tuple[Path, int, int]] = {}
     for folder, size in needs.items():
         there = _existing(folder)
@@ -169,12 +169,12 @@ def _check_room(needs: Mapping[Path, int]) -> None:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or that of its parents in which it will be made."""
+    """The folder, or its nearest parent that exists."""
     return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
 
 
 def _measure(trials: list[TrialParams], patches: Mapping[str, int]) -> list[float]:
-    """Seconds of an epoch of each; in a process of its own."""
+    """Seconds of an epoch of each trial; runs in a process of its own."""
     from bp_lcz.model.training import choose_device
 
     device = "cpu" if choose_device(trials[0]) == "cpu" else "cuda"
@@ -190,7 +190,7 @@ def _measure(trials: list[TrialParams], patches: Mapping[str, int]) -> list[floa
 
 
 def _hours_of_data(dataset: Path) -> float:
-    """Gate and packing read all files once each; at half the rate of reading alone, as measured elsewhere."""
+    """Hours of gate and packing, which each read all files once at half the rate of reading alone (measured)."""
     size = sum((dataset / f"{split}.h5").stat().st_size for split in SPLITS)
     start, got = time.perf_counter(), 0
     with (dataset / "training.h5").open("rb", buffering=0) as file:
@@ -202,22 +202,22 @@ def _hours_of_data(dataset: Path) -> float:
 
 def _together(hours: Mapping[str, float], before: float) -> str:
     return (
-        f"together {sum(hours.values()) + before:.1f} h at most: one trial at a time, every epoch; early stopping and "
-        "trials side by side end sooner, starts and evaluations are not counted"
+        f"together {sum(hours.values()) + before:.1f} h at most, for one trial at a time and all epochs; early "
+        "stopping and parallel trials end sooner; starts and evaluations are not counted"
     )
 
 
 def main() -> None:
-    """Everything, with one line where something stops it."""
+    """Run everything. A failure ends the process with one line."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.paper",
-        description="Bring So2Sat LCZ42 v2 if it is not there, prove it, say how long the profile `paper` takes here, "
-        "and run it. Run again after whatever stopped it.",
+        description="Download So2Sat LCZ42 v2 if it is missing, check it, estimate how long the profile `paper` takes "
+        "here, and run it. After an interruption, run it again.",
         epilog="Example: python -m flows.paper --dataset /disk/so2sat",
     )
-    parser.add_argument("--dataset", type=Path, help="folder that has the data (default: data/so2sat, brought there)")
+    parser.add_argument("--dataset", type=Path, help="folder with the data (default: downloaded into data/so2sat)")
     parser.add_argument(
-        "--weights", type=Path, help="file with the published weights of Sen2LCZ-MF, where GitHub is out of reach"
+        "--weights", type=Path, help="file with the published weights of Sen2LCZ-MF, if GitHub cannot be reached"
     )
     parser.add_argument(
         "--mirror", action="append", default=[], help="mirror of the data instead of the published ones; repeatable"

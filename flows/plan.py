@@ -1,4 +1,4 @@
-"""What a matrix will take on this device, in which order its results come, and what is there so far."""
+"""Predicts the hours of a matrix on this device and the order of its results, and shows the results so far."""
 
 import re
 import statistics
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from bp_lcz.report.claims import Paper, Selector
 
 _NAMED = 3
-"""So many rows of a block stand in its title."""
+"""Largest number of rows that the title of a block names."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Trials that come one after the other and make something to look at when the last of them is there."""
+    """Consecutive trials whose results are worth a look once the last of them is done."""
 
     title: str
     trials: tuple[str, ...]
@@ -34,7 +34,7 @@ def row_of(trial: str) -> str:
 
 
 def blocks_of(params: Params) -> list[Block]:
-    """The trials in their order: those of one seed together, and where rows come one by one those of a backbone."""
+    """Blocks of trials in their order: trials of one seed, or of one backbone if its rows come one by one."""
     seeds = [list(group) for _, group in groupby(params.trials, key=lambda name: params.trials[name].seed)]
     blocks = list[Block]()
     for is_alone, group in groupby(seeds, key=lambda names: len(names) == 1):
@@ -47,17 +47,17 @@ def blocks_of(params: Params) -> list[Block]:
 
 
 def plan_lines(params: Params, paper: "Paper", hours: Mapping[str, float], before: float) -> list[str]:
-    """A line for each block that is not done: its hours, when it is there, and what can be seen then.
+    """A line for each block that is not done: its hours, when it will be done, and what it will show.
 
     Args:
-        params: of the workspace.
-        paper: its claims.
-        hours: of each trial that is not done.
+        params: parameters of the workspace.
+        paper: claims of the paper.
+        hours: predicted hours of each trial that is not done.
         before: hours until the first trial starts.
     """
     spent, decided = before, set[str]()
     rows = [
-        ("order of results", "trials", "hours", "there after", ""),
+        ("order of results", "trials", "hours", "done after", ""),
         ("checks and packing of the data", "", *_h(before)),
     ]
     seen = [name for name in params.trials if name not in hours]
@@ -78,18 +78,18 @@ def plan_lines(params: Params, paper: "Paper", hours: Mapping[str, float], befor
 
 
 def is_table_due(params: Params, trial: str, done: Set[str]) -> bool:
-    """Whether there is something new to look at: after each trial of the first block, then after each whole block."""
+    """Whether a new table is due: after each trial of the first block, then after each complete block."""
     first, *others = blocks_of(params)
     return trial in first.trials or any(trial in block.trials and done >= set(block.trials) for block in others)
 
 
 def so_far(workspace: Path, params: Params, done: Collection[str]) -> list[str]:
-    """Means over the seeds that are there, as a table.
+    """A table of means over the seeds that are done.
 
     Args:
-        workspace: in which the trials have run.
-        params: its parameters.
-        done: trials that were evaluated, at least one.
+        workspace: workspace in which the trials have run.
+        params: parameters of the workspace.
+        done: evaluated trials, at least one.
     """
     rows: dict[str, list[Evaluation]] = {}
     for trial in params.trials:
@@ -118,7 +118,7 @@ def _block(seeds: str, names: list[str]) -> Block:
 
 
 def _decidable(params: Params, paper: "Paper", trials: Collection[str]) -> set[str]:
-    """Claims whose trials are there with two seeds; one seed decides none."""
+    """Claims whose trials are done with at least two seeds; one seed decides no claim."""
     seeds: dict[str, int] = {}
     for name in trials:
         seeds[row_of(name)] = seeds.get(row_of(name), 0) + 1

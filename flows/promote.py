@@ -1,4 +1,4 @@
-"""The flow ``promote``: the challenger becomes the champion if it is better; else the run fails and says why."""
+"""The flow ``promote``: the challenger becomes the champion if it is better. Otherwise the run fails and says why."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +37,8 @@ def promote(
 
     Args:
         workspace: the checkout or workspace whose registry is meant; relative to the checkout.
-        name: of the registered model; None is that of the workspace's data set.
-        version: of the candidate; None is the challenger.
+        name: name of the registered model; None is the model of the workspace's data set.
+        version: version of the candidate; None is the challenger.
         dry_run: decide and say so, but change nothing.
     """
     from bp_lcz.registry.promote import decision_lines

@@ -1,5 +1,5 @@
-"""Trials of a matrix and tiles of a region wait in a queue of their commit, so that no worker takes what its clone
-cannot run."""
+"""Queues for trials of a matrix and tiles of a region. Each commit has its own queue, so that a worker takes only runs
+that its clone can run."""
 
 from contextlib import suppress
 
@@ -11,7 +11,7 @@ TRIAL_POOL = "bp-lcz-trials"
 
 
 def open_queue(client: SyncPrefectClient, commit: str) -> str:
-    """Name of the queue of a commit, which is made if need be."""
+    """Name of the queue of a commit, which is created if needed."""
     name = commit[:12]
     with suppress(ObjectAlreadyExists):
         client.create_work_queue(name, work_pool_name=TRIAL_POOL)
@@ -19,5 +19,5 @@ def open_queue(client: SyncPrefectClient, commit: str) -> str:
 
 
 def is_polled(client: SyncPrefectClient, queue: str) -> bool:
-    """Whether a worker has lately asked a queue for runs."""
+    """Whether a worker has asked a queue for runs recently."""
     return client.read_work_queue_by_name(queue, work_pool_name=TRIAL_POOL).status is WorkQueueStatus.READY

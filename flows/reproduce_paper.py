@@ -1,4 +1,4 @@
-"""The flow ``reproduce-paper``: what ``make paper`` does before its first trial, then `train_bp_lcz`.
+"""The flow ``reproduce-paper``: the preparation of ``make paper``, then `train_bp_lcz`.
 
 prefect deployment run reproduce-paper/so2sat --watch
 """
@@ -22,12 +22,12 @@ from flows.train_bp_lcz import train_bp_lcz
 def reproduce_paper(
     dataset: Path | None = None, weights: Path | None = None, concurrency: PositiveInt = 2
 ) -> State[Any]:
-    """Bring the data, prove them, tell the hours, and run everything; fails where a comparable claim fails.
+    """Download and check the data, estimate the hours, and run everything. It fails if a comparable claim fails.
 
     Args:
-        dataset: folder that has the data, relative to the checkout; without it ``data/so2sat``, into which they come.
-        weights: the published weights on this machine, for the proof.
-        concurrency: stages side by side on one device.
+        dataset: folder with the data, relative to the checkout; by default they are downloaded into ``data/so2sat``.
+        weights: file with the published weights, for the check of the data.
+        concurrency: number of stages at once on one device.
     """
     try:
         with contextlib.chdir(CHECKOUT):

@@ -1,4 +1,4 @@
-"""What a run shows: a live line for each stage at work, a line for each that has ended; the log goes to a file."""
+"""What a run shows: a live line for each running stage, and a line for each that has ended. The log goes to a file."""
 
 import logging
 import sys
@@ -10,20 +10,20 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LOG = Path(".scratch/run.log")
-"""In the workspace; each run adds to it."""
+"""Path of the log in the workspace; each run appends to it."""
 SHOW_CURSOR = b"\x1b[?25h"
 _FORM = "%(asctime)s | %(levelname)-7s | %(message)s"
 
 
 class Screen:
-    """The terminal of a run; shows nothing before `opened` and in flows on workers, whose logs are Prefect's."""
+    """The terminal of a run. It shows nothing before `opened`, nor in flows on workers, which log to Prefect."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
         self._lines = dict[str, TaskID]()
 
     def begin(self, stage: str, epochs: int | None) -> None:
-        """A stage is at work; of a training the epochs are known."""
+        """A stage has started. The number of epochs is known for a training."""
         if self._progress is not None:
             self._lines[stage] = self._progress.add_task(stage, total=epochs)
 
@@ -33,18 +33,18 @@ class Screen:
             self._progress.update(self._lines[stage], completed=epoch)
 
     def end(self, stage: str) -> None:
-        """A stage is no longer at work."""
+        """A stage has ended."""
         if self._progress is not None and stage in self._lines:
             self._progress.remove_task(self._lines.pop(stage))
 
     def tell(self, *lines: str) -> None:
-        """Lines that stay."""
+        """Print lines that stay on the terminal."""
         if self._progress is not None:
             self._progress.console.print(*lines, sep="\n", markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def opened(self, log: Path) -> Iterator[None]:
-        """Show stages, and send what Prefect and the stages log to a file; of that, warnings are shown, too."""
+        """Show stages, and write the log of Prefect and of the stages to a file; warnings are shown, too."""
         log.parent.mkdir(parents=True, exist_ok=True)
         root, file = logging.getLogger(), logging.FileHandler(log, encoding="utf-8")
         file.setFormatter(logging.Formatter(_FORM))
@@ -62,7 +62,7 @@ class Screen:
 
 
 class _Warnings(logging.Handler):
-    """Shows warnings as lines. Errors are told by what ends with them."""
+    """Shows warnings as lines. Whatever ends with an error reports it itself."""
 
     def __init__(self, screen: Screen) -> None:
         super().__init__(logging.WARNING)

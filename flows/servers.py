@@ -1,12 +1,12 @@
-"""The two servers of a team, Prefect's and MLflow's, each healthy or not started at all.
+"""Starts and stops the two servers of a team, Prefect's and MLflow's. A server that is not healthy is stopped again.
 
     python -m flows.servers start prefect
     python -m flows.servers start mlflow
     python -m flows.servers stop
 
-All settings come from the environment under the names that Prefect and MLflow give them (docs/servers.md), secrets
-too: none is ever on a command line or in a file. On an address that other machines can reach a server does not
-start without a password.
+All settings and secrets come from environment variables with the names of Prefect and MLflow (docs/servers.md). A
+secret is never on a command line or in a file. A server that other machines can reach does not start without a
+password.
 """
 
 import argparse
@@ -47,17 +47,17 @@ _STOPPED_WITHIN = 30  # seconds before a server that does not end is killed
 
 @dataclass(frozen=True)
 class Server:
-    """How to start a server and to know that it is healthy.
+    """How to start a server and to check that it is healthy.
 
     Attributes:
         name: ``prefect`` or ``mlflow``.
-        command: without secrets, since every user of a machine can read it.
+        command: command line without secrets, since every user of a machine can read it.
         environment: settings and secrets.
         host: address to bind to.
-        port: of that address.
+        port: port of that address.
         health: path that answers 200 without a password once the server is healthy.
-        clients: what a client sets to use the server; None is a secret that it needs.
-        page: below its address, of what this project keeps there.
+        clients: environment variables of a client of the server; None stands for a secret.
+        page: path of the page that shows this project's runs.
     """
 
     name: str
@@ -78,7 +78,7 @@ def prefect_server(environment: Mapping[str, str]) -> Server:
             (user:password) and ``PREFECT_SERVER_DATABASE_CONNECTION_URL`` (default: SQLite in ``.prefect``).
 
     Raises:
-        UserError: if a setting is wrong, or the password missing on an address that others can reach.
+        UserError: if a setting is wrong, or the password is missing on an address that others can reach.
     """
     host, port = _address(environment, "PREFECT_SERVER_API_HOST", "PREFECT_SERVER_API_PORT", 4200)
     login = environment.get("PREFECT_SERVER_API_AUTH_STRING", "")
@@ -95,7 +95,7 @@ def prefect_server(environment: Mapping[str, str]) -> Server:
     return Server(
         "prefect",
         [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)],
-        # Prefect lets pages of any site call the server; its own page needs no more than its own address.
+        # By default, Prefect lets pages of any site call the server; its own page needs only its own address.
         {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{url},http://localhost:{port}", **environment},
         host,
         port,
@@ -107,25 +107,25 @@ def prefect_server(environment: Mapping[str, str]) -> Server:
 def mlflow_server(environment: Mapping[str, str], folder: Path) -> Server:
     """MLflow's server: runs, artifacts and the model registry.
 
-    With ``MLFLOW_AUTH_ADMIN_PASSWORD`` it asks for a login; its users are kept in the same database. Artifacts go
-    through the server, so that clients need no credentials of the store.
+    With ``MLFLOW_AUTH_ADMIN_PASSWORD`` it asks for a login and keeps its users in the same database. Artifacts go
+    through the server, so clients need no credentials of the artifact store.
 
     Args:
         environment: ``MLFLOW_HOST``, ``MLFLOW_PORT``, ``MLFLOW_BACKEND_STORE_URI`` and
-            ``MLFLOW_ARTIFACTS_DESTINATION`` (default: where this checkout keeps runs without a server),
+            ``MLFLOW_ARTIFACTS_DESTINATION`` (default: the same places as without a server),
             ``MLFLOW_SERVER_ALLOWED_HOSTS``, ``MLFLOW_AUTH_ADMIN_USERNAME`` (default: admin),
             ``MLFLOW_AUTH_ADMIN_PASSWORD``, ``MLFLOW_FLASK_SERVER_SECRET_KEY``.
-        folder: for the configuration of the login, which holds no secret.
+        folder: folder for the configuration of the login, which holds no secret.
 
     Raises:
-        UserError: if a setting is wrong, or a secret missing on an address that others can reach.
+        UserError: if a setting is wrong, or a secret is missing on an address that others can reach.
     """
-    if "%" in sys.prefix:  # MLflow gives it to alembic, which takes % for the beginning of a name
+    if "%" in sys.prefix:  # MLflow gives the path to Alembic, which reads % as the start of a name
         raise UserError(sys.prefix, "MLflow's server cannot start from a path with %; start it in a clone elsewhere")
     host, port = _address(environment, "MLFLOW_HOST", "MLFLOW_PORT", 5000)
     needs_login = bool(environment.get("MLFLOW_AUTH_ADMIN_PASSWORD")) or not is_local(host)
     if not is_local(host):
-        # MLflow's default takes every name that starts like a private address, 10.example.org too.
+        # MLflow's default accepts every name that starts like a private address, even 10.example.org.
         _require(environment, host, "MLFLOW_SERVER_ALLOWED_HOSTS")
     if needs_login:
         _require(environment, host, "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY")
@@ -139,7 +139,7 @@ def mlflow_server(environment: Mapping[str, str], folder: Path) -> Server:
         "MLFLOW_ARTIFACTS_DESTINATION": (checkout / "mlartifacts").as_uri(),
         "MLFLOW_SERVER_ALLOWED_HOSTS": f"{_url(host, port).removeprefix('http://')},localhost:{port}",
         "MLFLOW_WORKERS": "2",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # evaluates language models, in processes of its own
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # these jobs evaluate language models, in extra processes
         **environment,
     }
     for client_setting in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
@@ -174,10 +174,10 @@ def start(server: Server, folder: Path) -> str:
 
     Args:
         server: what to start.
-        folder: for its process id and log.
+        folder: folder for its process id and log.
 
     Returns:
-        A line that says where it is; one that runs already is left as it is.
+        A line that says where it is. A server that runs already is left as it is.
 
     Raises:
         UserError: if the port is taken, the database cannot be reached, or the server ends or is not healthy in time.
@@ -212,7 +212,7 @@ def start(server: Server, folder: Path) -> str:
 
 
 def stop(name: str, folder: Path) -> str:
-    """Stop a server and its workers; what does not end in time is killed.
+    """Stop a server and its workers, and kill those that do not end in time.
 
     Returns:
         A line that says what happened.
@@ -227,7 +227,7 @@ def stop(name: str, folder: Path) -> str:
 
 
 def find_running(name: str, folder: Path) -> psutil.Process | None:
-    """The process of a server that was started here, if it is alive; never another one that got its number."""
+    """The process of a server that was started here, if it is alive; never another process with the same id."""
     with suppress(OSError, ValueError, KeyError, psutil.Error):
         started = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         process = psutil.Process(started["pid"])
@@ -251,14 +251,14 @@ def _require(environment: Mapping[str, str], host: str, *variables: str) -> None
 
 
 def _database(environment: Mapping[str, str], variable: str, drivers: Mapping[str, str]) -> URL:
-    """URL of the database, for PostgreSQL with the module that it takes; messages never quote it."""
+    """URL of the database. Its driver must be installed for PostgreSQL. Messages never quote the URL."""
     text = environment.get(variable)
     if not text:
         return URL.create("sqlite")
     try:
         url = make_url(text)
     except (SQLAlchemyError, ValueError):
-        raise UserError(variable, "not a database URL; a password needs its special characters as %XX") from None
+        raise UserError(variable, "not a database URL; write special characters of a password as %XX") from None
     if url.drivername not in drivers:
         raise UserError(variable, f"{url.drivername}:// is not supported; expected {'://, '.join(drivers)}://")
     if drivers[url.drivername]:
@@ -274,7 +274,7 @@ def _installed(module: str, what: str) -> None:
 def _write_login_configuration(folder: Path, database: URL) -> Path:
     file = folder / "mlflow-login.ini"
     folder.mkdir(mode=0o700, exist_ok=True)
-    # set(password=None) would keep it. The driver takes it from PGPASSWORD.
+    # set(password=None) would keep the password. The driver takes it from PGPASSWORD.
     uri = database._replace(password=None).render_as_string(hide_password=False)
     with staged_file(file) as new:
         new.write_text(
@@ -290,7 +290,7 @@ def _write_login_configuration(folder: Path, database: URL) -> Path:
 
 
 def _check_startable(server: Server) -> None:
-    """What would otherwise end in a long log: a taken port, a database that is not there."""
+    """Refuse a taken port or a missing database in one line instead of a long log."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -327,7 +327,7 @@ def _await_health(server: Server, process: "Popen[bytes]", log: Path) -> None:
         if status is not None:
             raise UserError(server.name, f"ended with status {status}: {_cause(log)}; see {log}")
         with suppress(httpx.HTTPError):
-            # Not through a proxy of the environment, which would answer for a server that is not there.
+            # Without the proxy of the environment, which would answer for a missing server.
             if httpx.get(_url(server.host, server.port) + server.health, timeout=5, trust_env=False).is_success:
                 return
         time.sleep(0.2)
@@ -335,7 +335,7 @@ def _await_health(server: Server, process: "Popen[bytes]", log: Path) -> None:
 
 
 def _cause(log: Path) -> str:
-    """The last line that names an exception, else the last line."""
+    """The last line of a log that names an exception, else its last line."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
     return (named or lines or ["no output"])[-1]
@@ -352,7 +352,7 @@ def _end(server: psutil.Process) -> None:
 
 
 def _url(host: str, port: int) -> str:
-    """How this machine reaches a server that is bound to an address, also to all of them."""
+    """URL by which this machine reaches a server bound to one address or to all."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

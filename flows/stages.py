@@ -1,4 +1,4 @@
-"""One DVC stage as a task: its process, its log, and what is worth another try."""
+"""Runs one DVC stage as a task: its process, its log, and which failures are tried again."""
 
 import os
 import re
@@ -32,7 +32,7 @@ from flows.devices import Devices
 from flows.screen import screen
 
 CHECKOUT = Path(__file__).parents[1]
-"""The clone that this code lies in; a Prefect worker starts flows in a folder of its own."""
+"""The clone that holds this code. A Prefect worker starts flows in a folder of its own."""
 
 _CHATTER = re.compile(
     r"\s*$|.*:\s+0%\||(Generating|Updating) lock file|To track the changes|\s+git add |To enable auto staging"
@@ -41,14 +41,14 @@ _CHATTER = re.compile(
 """Lines of DVC that are the same for every stage."""
 
 _running: set[subprocess.Popen[str]] = set()
-"""Child processes of this process, to be stopped when the flow is."""
+"""Child processes of this process, which stop when the flow stops."""
 _shown: set[LiveRun] = set()
-"""Of stages that have not ended."""
+"""MLflow runs of stages that have not ended."""
 
 
 LOST_DEVICE = "Device"
 _KINDS = {BusyError.status: "Busy", TemporaryError.status: "Temporary", DeviceError.status: LOST_DEVICE}
-"""Names of failed states that are worth another try, by the exit status that tells them."""
+"""Exit statuses whose failures are tried again, and the names of their failed states."""
 
 
 def failed(status: int, message: str) -> State[Any]:
@@ -57,18 +57,18 @@ def failed(status: int, message: str) -> State[Any]:
 
 
 def is_worth_another_try(_task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether a failure has nothing to do with data or parameters.
+    """Whether a failure does not come from data or parameters.
 
-    Another process that holds a lock is waited for; what came from outside (a signal, a server that did not
-    answer) gets two more tries, since a machine with too little memory fails for ever.
+    A stage waits for another process that holds a lock. A failure from outside (a signal, a server that does not
+    answer) gets two more tries and no more, since a machine with too little memory fails every time.
     """
     return state.name == "Busy" or (state.name in ("Temporary", LOST_DEVICE) and run.run_count <= 2)
 
 
 def tried_again(*seconds: float) -> dict[str, Any]:
-    """Options of a task that is tried again after so many seconds each, where that is worth it.
+    """Options of a task that is tried again after these delays, if the failure is worth it.
 
-    Nothing is cached: DVC's cache is enough, and no file tells whether a server has been changed.
+    Nothing is cached: DVC's cache is enough, and no file tells whether a server has changed.
     """
     return {
         "cache_policy": NO_CACHE,
@@ -80,21 +80,21 @@ def tried_again(*seconds: float) -> dict[str, Any]:
 
 
 LOCK_DELAYS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""Seconds between tries where another DVC process may hold a lock."""
+"""Seconds between tries of a task that another DVC process may block by a lock."""
 
 SERVER_TASK = tried_again(2, 10)  # the server may not answer at once
 
 
 @task(task_run_name="{stage}", **tried_again(*LOCK_DELAYS))
 def run_stage(stage: str, workspace: Path, devices: Devices, params: Params, pull: bool = False) -> State[str]:
-    """Bring one stage up to date on a device of its own, its output line by line in the log.
+    """Bring one stage up to date on a device of its own, and log its output line by line.
 
     Args:
-        stage: its name in dvc.yaml.
+        stage: name of the stage in dvc.yaml.
         workspace: checkout or workspace.
-        devices: those of this machine.
+        devices: devices of this machine.
         params: the workspace's parameters.
-        pull: take what other machines have made from the DVC remote.
+        pull: take results of other machines from the DVC remote.
     """
     logger, trial = get_run_logger(), stage.partition("@")[2]
     try:
@@ -135,7 +135,7 @@ def skip_stage(stage: str) -> State[str]:
 
 @contextmanager
 def only_run(workspace: Path) -> Iterator[None]:
-    """Wait until no other flow run is at work in the workspace, then mend what a killed one left of DVC's files."""
+    """Wait until no other flow run works in the workspace, then repair DVC's files after a killed run."""
     logger = get_run_logger()
     with locked(workspace / FLOW_LOCK, f"another run is at work in {workspace}", tell=logger.warning):
         for line in mend(workspace):
@@ -144,7 +144,7 @@ def only_run(workspace: Path) -> Iterator[None]:
 
 
 def failure(error: Exception) -> State[Any]:
-    """The failed state for what stopped a step at MLflow; faults are raised again."""
+    """The failed state for an error at MLflow; faults are raised again."""
     from bp_lcz.registry.connection import is_unanswered, reason
 
     if is_unanswered(error) and not isinstance(error, UserError):
@@ -155,14 +155,14 @@ def failure(error: Exception) -> State[Any]:
 
 
 def server_failure(url: str, error: httpx.HTTPError) -> str:
-    """One line for a Prefect server that does not answer as it should; without passwords."""
+    """One line, without passwords, for a Prefect server that does not answer as it should."""
     shown = httpx.URL(url).copy_with(username=None, password=None)
     if not isinstance(error, httpx.HTTPStatusError):
         return f"{shown}: no answer ({error or type(error).__name__}); `make server` starts one"
     status = error.response.status_code
     if status in (401, 403):
         return f"{shown}: the login is missing or wrong (HTTP {status}); set PREFECT_API_AUTH_STRING=user:password"
-    return f"{shown}: HTTP {status}; is PREFECT_API_URL that of a Prefect server?"
+    return f"{shown}: HTTP {status}; is PREFECT_API_URL the address of a Prefect server?"
 
 
 def stop_running() -> None:
@@ -173,7 +173,7 @@ def stop_running() -> None:
 
 
 def end_live_runs(seconds: float) -> None:
-    """Tell MLflow that the trainings of this process have been stopped, in so many seconds at most."""
+    """Tell MLflow, within so many seconds, that the trainings of this process have been stopped."""
     ends = [Thread(target=live.end, args=(False,), daemon=True) for live in list(_shown)]
     for end in ends:
         end.start()
@@ -182,13 +182,13 @@ def end_live_runs(seconds: float) -> None:
 
 
 def dying_with_parent() -> list[str]:
-    """Prefix by which the kernel ends a command when this process ends, however it ends."""
+    """Command prefix with which the kernel ends a command when this process ends for any reason."""
     setpriv = shutil.which("setpriv")  # util-linux
     return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
 
 
 def stage_environment(workspace: Path) -> dict[str, str]:
-    """A workspace runs its own code, and finds this environment's commands without activation."""
+    """Environment in which a workspace runs its own code and finds this environment's commands without activation."""
     # Not resolve(): python in a virtual environment is a link out of it.
     commands = Path(sys.executable).parent
 
@@ -204,7 +204,7 @@ def stage_environment(workspace: Path) -> dict[str, str]:
 
 
 class DvcEnding(NamedTuple):
-    """How an action of DVC ended: an exit status of `bp_lcz.errors`, and what became of the stage or the error."""
+    """How an action of DVC ended: an exit status of `bp_lcz.errors`, and the outcome of the stage or the error."""
 
     status: int
     message: str
@@ -216,7 +216,7 @@ def run_dvc(
     extra: Mapping[str, str] | None = None,
     follow: Callable[[], None] = lambda: None,
 ) -> DvcEnding:
-    """An action of DVC in a process of its own, its lines in the log; see `bp_lcz.dvc_internals`.
+    """Run an action of DVC in a process of its own and log its lines; see `bp_lcz.dvc_internals`.
 
     Args:
         workspace: checkout or workspace.

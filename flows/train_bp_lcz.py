@@ -1,7 +1,7 @@
-"""The flow ``train-bp-lcz``: the report, the paper's claims, every stage that they need, then MLflow.
+"""The flow ``train-bp-lcz``: makes the report, the claims and every stage that they need, then fills MLflow.
 
-The stages and their order come from dvc.yaml through DVC; each is a task that does what ``dvc repro -s <stage>`` does,
-so what is up to date is not run. After them the trials are mirrored to MLflow and the best one is registered.
+The stages and their order come from dvc.yaml through DVC. Each stage is a task that does what ``dvc repro -s <stage>``
+does, so stages that are up to date do not run. Then the trials are mirrored to MLflow, and the best one is registered.
 
     python -m flows.train_bp_lcz
     python -m flows.train_bp_lcz --workspace .workspaces/mydata --concurrency 4
@@ -52,21 +52,21 @@ if TYPE_CHECKING:
 TARGET = "verify"
 
 SLOW_PROFILE = "paper"
-"""Its trials take days, so results are told as they come."""
+"""Profile whose trials take days, so results are shown as they come."""
 
 
 @dataclass
 class Summary:
-    """What a flow run ends with.
+    """The result of a flow run.
 
     Attributes:
-        workspace: where it ran.
-        outcomes: of each stage, ``ran``, ``restored from the cache`` or ``up to date``.
-        bytes: how many of them are those of the committed ``dvc.lock``.
+        workspace: workspace in which it ran.
+        outcomes: for each stage ``ran``, ``restored from the cache`` or ``up to date``.
+        bytes: how many stages have the bytes of the committed ``dvc.lock``.
         scores: overall accuracy and kappa of each trial on the testing split.
-        heading: what to bear in mind of the data.
-        method: whether the method beats its parts, in sentences.
-        registration: the registered version, or None where ``register`` allows no trial.
+        heading: kind of the data, and cautions.
+        method: sentences on whether the method beats its parts.
+        registration: the registered version, or None if ``register`` allows no trial.
     """
 
     workspace: Path
@@ -79,7 +79,7 @@ class Summary:
 
     @property
     def report(self) -> Path:
-        """The static page, relative to the current folder where it lies below it."""
+        """Path of the report, relative to the current folder if it is below it."""
         page = self.workspace / REPORTS / "index.html"
         return page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
 
@@ -110,7 +110,7 @@ class Summary:
 
 @task(task_run_name="mirror", **SERVER_TASK)
 def mirror(workspace: Path, params: Params) -> State[dict[str, str]]:
-    """One MLflow run for each trial that has none yet."""
+    """Make one MLflow run for each trial that has none yet."""
     from bp_lcz.registry.mirror import mirror_trials
 
     try:
@@ -122,7 +122,7 @@ def mirror(workspace: Path, params: Params) -> State[dict[str, str]]:
 
 @task(task_run_name="register", **SERVER_TASK)
 def register(workspace: Path, params: Params, runs: dict[str, str]) -> State["Registration | None"]:
-    """The best trial as the challenger of the data set's model."""
+    """Register the best trial as the challenger of the data set's model."""
     from bp_lcz.registry.register import register_best
 
     try:
@@ -138,8 +138,8 @@ def train_bp_lcz(workspace: Path = Path(), concurrency: PositiveInt = 2, pull: b
 
     Args:
         workspace: the checkout, or a workspace made by ``bp-lcz workspace``; relative to the checkout.
-        concurrency: stages that may run side by side on one device, those of other runs included.
-        pull: take what other machines have made from the DVC remote.
+        concurrency: number of stages that may run at once on one device, including those of other runs.
+        pull: take results of other machines from the DVC remote.
 
     Returns:
         The summary, or a failed state whose message is one line.
@@ -156,7 +156,7 @@ def train_bp_lcz(workspace: Path = Path(), concurrency: PositiveInt = 2, pull: b
                 show_validation(workspace)
             if _is_of_this_run(TARGET, workspace / CLAIMS, outcomes, started):
                 show_claims(workspace)
-            # A claim of the paper that fails is a result like another: the model is registered all the same.
+            # A failed claim of the paper is a result too: the model is registered anyway.
             failed_claim = failures.pop(TARGET, None)
             if failures:
                 return Failed(message="; ".join(failures.values()))
@@ -173,7 +173,7 @@ def train_bp_lcz(workspace: Path = Path(), concurrency: PositiveInt = 2, pull: b
     except UserError as error:
         return Failed(message=str(error))
     finally:
-        stop_running()  # nothing runs here but after an interrupt or a signal
+        stop_running()  # something still runs here only after an interrupt or a signal
     get_run_logger().info("\n%s", "\n".join(summary.lines()))
     if failed_claim is not None:
         return Failed(message=failed_claim)
@@ -188,22 +188,22 @@ def run_stages(
     concurrency: int,
     pull: bool = False,
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Run each stage as soon as those before it are done and a device is free; after a failure, what does not need it.
+    """Run each stage once its predecessors are done and a device is free. After a failure, independent stages go on.
 
     Args:
         workspace: checkout or workspace.
-        params: its parameters.
-        graph: each stage with those right before it, in an order to run.
+        params: parameters of the workspace.
+        graph: each stage with its direct predecessors, in an order in which they can run.
         current: stages that are up to date.
-        concurrency: stages on one device at once.
-        pull: take what other machines have made from the DVC remote.
+        concurrency: number of stages on one device at once.
+        pull: take results of other machines from the DVC remote.
 
     Returns:
-        Outcome of each stage that succeeded, and a line for each that failed; one alone where a device is lost.
+        Outcome of each stage that succeeded, and a line for each that failed. If a device is lost, only its line.
     """
     logger, devices = get_run_logger(), Devices(concurrency, find_gpus(), graph, current)
     progress = create_progress_artifact(0.0, key=artifact_key(workspace, "progress"), description="stages done")
-    assert isinstance(progress, UUID)  # not the coroutine that it is inside one
+    assert isinstance(progress, UUID)  # the function returns a coroutine only inside one
     futures = dict[str, PrefectFuture[Any]]()
     outcomes, failures, lost = dict[str, str](), dict[str, str](), None
     try:
@@ -216,16 +216,16 @@ def run_stages(
             )
         names = {future.task_run_id: stage for stage, future in futures.items()}
         for future in as_completed(list(futures.values())):
-            future.wait()  # only now does it know its state
+            future.wait()  # sets its state
             stage, state = names[future.task_run_id], future.state
             if state.is_completed():
                 outcomes[stage] = state.result()
                 _tell_so_far(stage, workspace, params, outcomes)
-            elif not state.is_pending():  # pending for ever is what needs a failed one
+            elif not state.is_pending():  # stages that need a failed one stay pending
                 failures[stage] = state.message or f"stage {stage}: {state.name}"
                 if state.name == LOST_DEVICE and lost is None:
                     lost = stage
-                    devices.close()  # all others that want it would fail, one after the other
+                    devices.close()  # all other stages on this device would fail one after the other
             logger.info("%d of %d stages done", len(outcomes), len(graph))
             is_news = outcomes.get(stage) != UP_TO_DATE and not state.is_pending()
             if is_news and (stage in outcomes or lost in (None, stage)):
@@ -237,7 +237,7 @@ def run_stages(
 
 
 def _tell_so_far(stage: str, workspace: Path, params: Params, outcomes: Mapping[str, str]) -> None:
-    """A table of what is there, in a run of days: after a trial that was worked on just now."""
+    """Show a table of the results so far in a run of days, after a trial that this run evaluated."""
     kind, _, trial = stage.partition("@")
     if kind != "evaluate" or params.profile != SLOW_PROFILE or outcomes[stage] == UP_TO_DATE:
         return
@@ -249,7 +249,7 @@ def _tell_so_far(stage: str, workspace: Path, params: Params, outcomes: Mapping[
 
 
 def _is_of_this_run(stage: str, file: Path, outcomes: Mapping[str, str], started: float) -> bool:
-    """Whether a file is what the stage says now; what refuses data or a claim has written it before it fails."""
+    """Whether this run wrote the file of a stage. Stages that refuse data or a claim write it before they fail."""
     return file.exists() and (stage in outcomes or file.stat().st_mtime >= started)
 
 
@@ -293,7 +293,7 @@ def main() -> None:
 
 
 def run_here(workspace: Path, concurrency: int, verbose: bool = False) -> None:
-    """Run the flow in this process and show its summary; ends the process with one line where it fails.
+    """Run the flow in this process and show its summary. A failure ends the process with one line.
 
     Args:
         workspace: checkout or workspace.

@@ -1,7 +1,7 @@
-"""The flow ``train-matrix``: the trials of a workspace on several machines, then `train_bp_lcz` over what they made.
+"""The flow ``train-matrix``: runs the trials of a workspace on several machines, then `train_bp_lcz` on the results.
 
 Each trial is a run of ``train-trial/trials`` that any worker of the pool ``bp-lcz-trials`` takes, in its own clone.
-Inputs and results travel through the DVC remote, run cache included: what a machine has finished is run by no other.
+Inputs, results and the run cache travel through the DVC remote, so no machine repeats finished work of another.
 
     prefect deployment run train-matrix/demo --watch
 """
@@ -41,7 +41,7 @@ _CODE = ("src", "dvc.yaml")
 
 
 class Job(BaseModel):
-    """What a trial needs to know besides its name: all that decides its result."""
+    """Everything besides its name that determines the result of a trial."""
 
     commit: str
     params: str
@@ -59,19 +59,19 @@ class Job(BaseModel):
 def train_matrix(
     workspace: Path = Path(), concurrency: PositiveInt = 2, tries: PositiveInt = 3
 ) -> Summary | State[Any]:
-    """Data and prompts here, trials on the workers of the pool ``bp-lcz-trials``, everything after them here.
+    """Run data and prompts here, trials on workers of the pool ``bp-lcz-trials``, and all later stages here.
 
     Args:
         workspace: the checkout or a workspace, with a DVC remote that all workers reach; relative to the checkout.
-        concurrency: stages side by side on one device of this machine.
-        tries: runs of a trial before its crash, such as the end of its machine, is taken for final.
+        concurrency: number of stages at once on one device of this machine.
+        tries: number of runs of a trial before a crash, such as the end of its machine, counts as final.
     """
     workspace = (CHECKOUT / workspace).resolve()
     try:
         params = load_params(workspace / PARAMS_FILE)
         changed = git(workspace, "status", "--porcelain", "--", *_CODE)
         if changed:
-            raise UserError(workspace, "has uncommitted changes of code, and workers run committed code alone")
+            raise UserError(workspace, "has uncommitted changes of code, but workers run only committed code")
         with only_run(workspace):
             graph, current = stage_graph(workspace, TARGET)
             inputs = graph[f"train@{next(iter(params.trials))}"]
@@ -132,7 +132,7 @@ def train_trial(trial: str, job: Job) -> State[Any]:
 
 @task(task_run_name="{direction} {stages}", **tried_again(*LOCK_DELAYS))
 def exchange(direction: str, stages: list[str], workspace: Path) -> State[None]:
-    """``push`` or ``pull`` stages' outputs, with the run cache, to or from the DVC remote."""
+    """Push or pull outputs of stages and the run cache, to or from the DVC remote."""
     ending = run_dvc(workspace, [direction, *stages])
     if ending.status != 0:
         return failed(ending.status, f"dvc {direction}: {ending.message}")
@@ -146,7 +146,7 @@ def _before(stages: set[str], graph: dict[str, set[str]]) -> set[str]:
 
 
 def _job_workspace(job: Job) -> Path:
-    """The workspace of a job in this clone, made once; DVC's settings are those that the clone has now."""
+    """The workspace of a job in this clone. It is made once, and always gets the clone's present DVC settings."""
     here = git(CHECKOUT, "rev-parse", "HEAD")
     if here != job.commit:
         raise UserError(CHECKOUT, f"is at commit {here[:10]}, the job at {job.commit[:10]}; `git pull` here")

@@ -1,4 +1,4 @@
-"""Runs of a deployment on the workers of the pool ``bp-lcz-trials``: each thing once, a lost worker's by another."""
+"""Runs a deployment on workers of the pool ``bp-lcz-trials``, once for each item; replaces runs of lost workers."""
 
 import math
 import time
@@ -16,17 +16,17 @@ from flows.queues import TRIAL_POOL, is_polled, open_queue
 from flows.screen import screen
 
 _SECONDS_FOR_A_WORKER = 20.0
-"""After which it is said that none is there; the waiting goes on."""
+"""Seconds after which a warning says that no worker is there. The waiting goes on."""
 
 
 class Errand(NamedTuple):
-    """What workers are asked for.
+    """A request to the workers.
 
     Attributes:
-        deployment: that they run.
-        commit: of their clones.
-        key: by which the runs are known, beside their names and numbers: an errand with an equal key takes them up.
-        tries: runs of a thing before its crash, such as the end of its machine, is taken for final.
+        deployment: deployment that they run.
+        commit: commit of their clones.
+        key: part of the identity of each run, besides name and number. An errand with an equal key takes over its runs.
+        tries: number of runs of an item before a crash, such as the end of its machine, counts as final.
     """
 
     deployment: str
@@ -36,14 +36,14 @@ class Errand(NamedTuple):
 
 
 def run_on_workers(errand: Errand, parameters: Mapping[str, dict[str, Any]]) -> dict[str, State[Any]]:
-    """Have each of some things run by some worker; a crashed run is given to another.
+    """Have workers run each item, and give a crashed run to another worker.
 
     Args:
-        errand: see there.
-        parameters: of the deployment, for each thing by its name.
+        errand: the request.
+        parameters: parameters of the deployment for each item, by name of the item.
 
     Returns:
-        The state in which the last run of each has ended.
+        The final state of the last run of each item.
     """
     logger, started = get_run_logger(), datetime.now(UTC)
     states, left = dict[str, State[Any]](), dict.fromkeys(parameters, errand.tries)

@@ -57,7 +57,7 @@ def test_a_wrong_login_is_one_line_that_names_the_setting(folder: Path, argument
 def test_another_server_than_prefect_is_named(folder: Path) -> None:
     with server_that_answers(404) as url:
         line = last_line(folder, f"{url}/api", *TRAIN, str(folder))
-    assert line.endswith("/api: HTTP 404; is PREFECT_API_URL that of a Prefect server?")
+    assert line.endswith("/api: HTTP 404; is PREFECT_API_URL the address of a Prefect server?")
 
 
 def test_the_worker_of_compose_is_a_command_of_this_project(folder: Path) -> None:

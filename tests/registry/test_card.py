@@ -23,7 +23,7 @@ def test_cities_and_degrees_of_patches_in_several_zones() -> None:
 
 @pytest.mark.parametrize("geo", [None, geo_of([], [], [], [])])
 def test_without_places_nothing_is_claimed(geo: Geo | None) -> None:
-    assert _place(geo) == "nothing tells where its patches lie"
+    assert _place(geo) == "the positions of its patches are not known"
 
 
 def test_many_cities_are_counted() -> None:

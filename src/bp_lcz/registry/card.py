@@ -19,7 +19,7 @@ MOST_DESCRIPTION = 5000
 """Characters that MLflow's database keeps of a description."""
 
 _MOST_CITIES = 60
-"""Named; So2Sat has 52."""
+"""Largest number of cities that the card names; So2Sat has 52."""
 
 _METRICS: dict[Metric, str] = {
     "oa": "overall accuracy",
@@ -42,8 +42,8 @@ def model_card(
         model: ``model.json`` of the trial.
         evaluation: its ``evaluation.json``.
         summary: the gate's ``summary.json``.
-        tags: of the run, from `bp_lcz.registry.lineage.trial_tags`.
-        places: where the patches of each split lie; None where nothing tells.
+        tags: tags of the run, from `bp_lcz.registry.lineage.trial_tags`.
+        places: positions of the patches of each split; None if they are not known.
     """
     interval = evaluation.interval
     lines = [
@@ -85,7 +85,7 @@ def model_card(
         ),
     ]
     if interval.lower_bound:
-        lines += ["", "Patches overlap and are resampled one by one, so the intervals are too narrow."]
+        lines += ["", "Patches overlap but were resampled one by one, so the intervals are too narrow."]
     lines += [
         "",
         "## Where it was tried",
@@ -95,11 +95,11 @@ def model_card(
         "- For patches of 32 x 32 pixels of 10 m as So2Sat stores them: linear Sentinel-1, Sentinel-2 reflectance "
         "without the offset of baseline 04.00; normalisation is inside.",
         "- Not for other sensors, resolutions or channels, nor for decisions on single buildings or people.",
-        "- One seed; a probability is not calibrated beyond the error below, and cities unlike those of training do "
-        "worse.",
+        "- The model comes from one seed. Its probabilities have the calibration error below. It does worse in cities "
+        "that differ from those of the training.",
         f"- Expected calibration error {fraction(evaluation.ece, 3)}, {fraction(evaluation.ece_before, 3)} before the "
         f"temperature {evaluation.temperature:g}.",
-        f"- Sets of coverage {(sets := evaluation.coverage).asked:.0%} hold the true class "
+        f"- Class sets with {(sets := evaluation.coverage).asked:.0%} coverage asked hold the true class "
         f"of {fraction(sets.reached, 3)} of the patches, with {sets.classes:.1f} classes on average.",
         "",
         "## Classes",
@@ -116,7 +116,7 @@ def model_card(
 
 
 def run_note(evaluation: Evaluation) -> str:
-    """What MLflow shows above the numbers of a run, as Markdown: what was trained, on what, and how good it is."""
+    """The note that MLflow shows above the numbers of a run, as Markdown: the model, its data and its accuracy."""
     interval = evaluation.interval
     numbers = [
         f"{_METRICS[key]} {fraction(getattr(evaluation, key), 3)} ({_bounds(evaluation.intervals[key])})"
@@ -128,16 +128,16 @@ def run_note(evaluation: Evaluation) -> str:
             f"{evaluation.dataset}: **{evaluation.heading}**. {evaluation.sentence}".rstrip(),
             f"Testing split: {', '.join(numbers)}. In brackets are {interval.level:.0%} intervals by {interval.unit}. "
             "One seed decides nothing between trials.",
-            "reports/index.html of the workspace compares all trials. Of the project, docs/method.md tells what the "
-            "variants are, and docs/statistics.md how the intervals are made.",
+            "reports/index.html of the workspace compares all trials. In the project, docs/method.md explains the "
+            "variants, and docs/statistics.md explains the intervals.",
         ]
     )
 
 
 def _tried(model: ModelDescription, summary: GateSummary, places: Mapping[Split, Geo | None]) -> list[str]:
-    """Levels, sensors and places, and what is in no split."""
+    """Lines on levels, sensors and places, and on zones that are in no split."""
     channels, level = model.channels, model.level
-    other = {"L1C": "never on L2A", "L2A": "never on L1C"}.get(str(level), "so on neither L1C nor L2A for certain")
+    other = {"L1C": "never on L2A", "L2A": "never on L1C"}.get(str(level), "so L1C and L2A are both untested")
     sensors = [f"Sentinel-{key[-1]} ({len(bands)} channels)" for key, bands in asdict(channels).items() if bands]
     unseen = [code for code, count in zip(CODES, summary.splits["training"].class_counts, strict=True) if not count]
     untried = [code for code, count in zip(CODES, summary.splits["testing"].class_counts, strict=True) if not count]
@@ -146,7 +146,7 @@ def _tried(model: ModelDescription, summary: GateSummary, places: Mapping[Split,
         f"- sensors: {', '.join(sensors)}; never on others",
         *(f"- {split}: {_place(places.get(split))}" for split in ("training", "testing")),
         "- never on any other city, nor in other climates than those of these places",
-        f"- zones without a training patch, which it cannot give: {', '.join(unseen) or 'none'}",
+        f"- zones without a training patch, which the model cannot predict: {', '.join(unseen) or 'none'}",
         f"- zones without a testing patch: {', '.join(untried) or 'none'}",
     ]
 
@@ -154,7 +154,7 @@ def _tried(model: ModelDescription, summary: GateSummary, places: Mapping[Split,
 def _place(geo: Geo | None) -> str:
     """Cities and degrees of a split."""
     if geo is None or not len(geo.epsg):
-        return "nothing tells where its patches lie"
+        return "the positions of its patches are not known"
     cities = sorted(set(geo.city.tolist()))
     shown = ", ".join(cities[:_MOST_CITIES]) + f" and {len(cities) - _MOST_CITIES} more" * (len(cities) > _MOST_CITIES)
     corner = np.stack([geo.easting, geo.northing], axis=1)
@@ -167,13 +167,13 @@ def _place(geo: Geo | None) -> str:
 
 
 def _degrees(low: float, high: float, signs: str) -> str:
-    """From one to another, whole degrees outwards, such as ``33 S to 53 N``."""
+    """A range of degrees, rounded outwards to whole degrees, such as ``33 S to 53 N``."""
     whole = int(np.floor(low)), int(np.ceil(high))
     return " to ".join(f"{abs(degree)} {signs[degree < 0]}" for degree in whole)
 
 
 def description_of(card: str) -> str:
-    """The card as a description in MLflow, whole lines as far as its database keeps them."""
+    """The card as a description in MLflow: as many whole lines as its database keeps."""
     if len(card) <= MOST_DESCRIPTION:
         return card
     note = "\n(cut here; the whole card is the artifact model_card.md)"

@@ -38,16 +38,16 @@ def tracking_uri(checkout: Path) -> str:
 def open_store(checkout: Path) -> Iterator["MlflowClient"]:
     """A client of the store, for one process of this clone at a time.
 
-    Two processes that open a fresh SQLite store at once break it, and two that look for a run and then make
-    it would make it twice: so the whole use is locked.
+    The whole use is locked. Two processes that open a new SQLite store at the same time would break it, and two that
+    look for a run before they make it would make it twice.
 
     Raises:
-        TemporaryError: for whatever MLflow raises inside the block because it does not answer or fails itself.
+        TemporaryError: if MLflow does not answer or fails inside the block.
         BusyError: if another program holds the SQLite file.
-        UserError: for what it refuses, and for a file that is damaged, no database or of another MLflow.
+        UserError: if MLflow refuses a request, or the file is damaged, not a database, or of another MLflow.
     """
     uri, lock = tracking_uri(checkout), main_checkout(checkout) / "mlflow.db.lock"
-    with locked(lock):  # first, since SQLite takes a folder without locks for one that another program uses
+    with locked(lock):  # first, since SQLite reports a folder without lock support as a busy database
         _check_file(uri)
     import mlflow
     from alembic.util import CommandError
@@ -56,9 +56,9 @@ def open_store(checkout: Path) -> Iterator["MlflowClient"]:
     _escape_migrations()
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints the traceback of what it raises
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints a traceback before it raises
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # MLflow's own 7 are four minutes, in which nobody is told that the server is not there.
+    # MLflow's default of 7 retries waits four minutes without a word.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     with locked(lock), _environment(MLFLOW_TRACKING_URI=uri):
         try:
@@ -68,36 +68,36 @@ def open_store(checkout: Path) -> Iterator["MlflowClient"]:
 
 
 def is_missing(error: "MlflowException") -> bool:
-    """Whether MLflow has answered that it has no such thing, as opposed to not answering."""
+    """Whether MLflow has answered that the object does not exist (and not failed to answer)."""
     return error.error_code == "RESOURCE_DOES_NOT_EXIST"
 
 
 def is_unanswered(error: Exception) -> bool:
-    """Whether an exception comes from a server that did not answer, whatever library has wrapped it."""
+    """Whether an exception was caused by a server that did not answer, whatever library wrapped it."""
     from urllib3.exceptions import HTTPError
 
     return isinstance(_root(error), ConnectionError | TimeoutError | socket.gaierror | HTTPError)
 
 
 def raise_unanswered(error: Exception, where: str) -> None:
-    """Tell a store of artifacts that does not answer from a file that is not there.
+    """Raise a `TemporaryError` if the artifact store did not answer; return if it lacks the file.
 
     Raises:
-        TemporaryError: if the exception comes from that.
+        TemporaryError: if the exception comes from a store that did not answer.
     """
     if is_unanswered(error):
         raise TemporaryError(where, f"the artifact store does not answer ({reason(error)})") from None
 
 
 def reason(error: Exception) -> str:
-    """What began an exception, short and without passwords."""
+    """The root cause of an exception, short and without passwords."""
     root = _root(error) if is_unanswered(error) else error
     text = (isinstance(root, OSError) and root.strerror) or str(root)
     return _USER_INFO.sub("://", " ".join(text.split()))[:160]
 
 
 def open_experiment(client: "MlflowClient", name: str, checkout: Path) -> str:
-    """Identifier of the experiment with this name, made if need be."""
+    """Identifier of the experiment with this name, which is created if needed."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         is_local = client.tracking_uri.startswith("sqlite:")  # a server has its own place for artifacts
@@ -109,7 +109,7 @@ def open_experiment(client: "MlflowClient", name: str, checkout: Path) -> str:
 
 
 def _escape_migrations() -> None:
-    """Alembic takes a % in the path of MLflow's migrations for the beginning of a name."""
+    """Escape % in the path of MLflow's migrations, which Alembic would read as the start of a name."""
     from mlflow.store.db import utils
 
     package = utils._get_package_dir()
@@ -118,13 +118,13 @@ def _escape_migrations() -> None:
 
 
 def _check_file(uri: str) -> None:
-    """Refuse an SQLite file that cannot be read; MLflow would try it for up to two minutes."""
+    """Refuse an SQLite file that cannot be read; MLflow would retry for up to two minutes."""
     if not uri.startswith("sqlite:"):
         return
     from sqlalchemy import make_url
 
     path = Path(make_url(uri).database or "")
-    if path.exists() or path.is_symlink():  # one that leads nowhere, too
+    if path.exists() or path.is_symlink():  # a broken link, too
         try:
             with closing(sqlite3.connect(path.absolute().as_uri() + "?mode=rw", uri=True)) as database:
                 database.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -139,7 +139,7 @@ def _of_sqlite(error: sqlite3.Error, where: object) -> UserError:
     refused = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_FULL)
     if primary in (*refused, sqlite3.SQLITE_IOERR):
         return UserError(where, f"SQLite cannot use it ({error})")
-    advice = "put a backup in its place, or move it away: runs are made again, aliases and decisions are not"
+    advice = "restore a backup, or move the file away: runs are made again, but aliases and decisions are lost"
     return UserError(where, f"no database of MLflow, or a damaged one ({error}); {advice}")
 
 
@@ -153,7 +153,7 @@ def _in_one_line(error: "MlflowException | SQLAlchemyError | CommandError", uri:
     if isinstance(error, CommandError) or "database schema" in str(error):
         return UserError(
             shown,
-            "its tables are of another version of MLflow; make a backup, then "
+            "its tables belong to another version of MLflow; make a backup, then run "
             f"`mlflow db upgrade {shlex.quote(shown)}`, or install that version",
         )
     status = error.get_http_status_code() if isinstance(error, MlflowException) else 500
@@ -174,7 +174,7 @@ def _root(error: BaseException) -> BaseException:
 
 @contextmanager
 def _environment(**variables: str) -> Iterator[None]:
-    """Set environment variables for a while. `mlflow.set_tracking_uri` would set its own for ever."""
+    """Set environment variables inside the block. `mlflow.set_tracking_uri` would set its own for good."""
     before = {key: os.environ.get(key) for key in variables}
     os.environ.update(variables)
     try:

@@ -1,4 +1,4 @@
-"""Files of runs and models out of MLflow's artifact store: data only, nothing of them is executed."""
+"""Files of runs and models from MLflow's artifact store. They are read as data; nothing in them is executed."""
 
 import hashlib
 import tempfile
@@ -18,15 +18,15 @@ def fetch_artifact(client: "MlflowClient", run_id: str, file: str, sha256: str |
     """Content of a file of a run.
 
     Args:
-        client: of the store.
-        run_id: of the run.
-        file: name among its artifacts.
-        sha256: that the file must have; None where the store holds none.
+        client: client of the store.
+        run_id: identifier of the run.
+        file: name among the artifacts of the run.
+        sha256: digest that the file must have; None if the store holds none.
         where: name for the error message.
 
     Raises:
         TemporaryError: if the store does not answer.
-        UserError: if the file is missing or another than was stored.
+        UserError: if the file is missing or is not the file that was stored.
     """
     with tempfile.TemporaryDirectory() as scratch:
         try:
@@ -42,15 +42,15 @@ def fetch_artifact(client: "MlflowClient", run_id: str, file: str, sha256: str |
 def fetch_classifier(
     client: "MlflowClient", version: "ModelVersion", device: str = "cpu", keep: Path | None = None
 ) -> Classifier:
-    """The network of a registered version, by the installed package from safetensors and JSON alone.
+    """The network of a registered version, loaded by the installed package from safetensors and JSON.
 
-    The code that a version carries for MLflow is not touched.
+    The code that a version carries for MLflow is not used.
 
     Args:
-        client: of the store.
-        version: of a registered model.
-        device: where the network is to run.
-        keep: folder to make that keeps its two files.
+        client: client of the store.
+        version: version of a registered model.
+        device: device for the network.
+        keep: new folder that keeps the two files of the checkpoint.
 
     Raises:
         TemporaryError: if the store does not answer.

@@ -15,11 +15,11 @@ from bp_lcz.records import ModelDescription, PackManifest, TrialTags
 from bp_lcz.workspace import LOCK_FILE, git
 
 _CODE = ("src", "dvc.yaml", "constraints.txt", "constraints-runtime.txt")
-"""What decides a result apart from parameters and data, which have tags of their own."""
+"""Paths that determine a result, besides parameters and data, which have tags of their own."""
 
 
 def trial_tags(workspace: Path, params: Params, trial: str) -> TrialTags:
-    """Everything by which a run or a model version of a trial can be found and traced.
+    """Tags by which a run or a model version of a trial is found and traced.
 
     Raises:
         UserError: if DVC has no record of the trial or of the data, or the trial's files are not there.

@@ -1,4 +1,4 @@
-"""A training as a run in MLflow while it runs, with its curve, rate and device; the mirror completes that run."""
+"""Shows a training as a run in MLflow while it runs: its curve, rate and device. The mirror completes that run."""
 
 import hashlib
 import platform
@@ -22,33 +22,33 @@ if TYPE_CHECKING:
 class LiveRun:
     """The run of one training.
 
-    A training that goes on where a killed one of the same inputs stopped goes on with its run, too. Nothing that MLflow
-    refuses stops a training: it is told once, and the mirror makes the run in the end.
+    A training that resumes a killed one with the same inputs also resumes its run. Failures of MLflow never stop a
+    training: they are reported once, and the mirror makes the run in the end.
 
     Args:
-        workspace: where the training runs.
-        params: its parameters.
+        workspace: workspace in which the training runs.
+        params: parameters of the workspace.
         trial: the trial's name.
-        file: what the training writes by `bp_lcz.progress`.
-        tell: takes the line that says that MLflow cannot be had.
+        file: file that the training writes by `bp_lcz.progress`.
+        tell: receives one line if MLflow cannot be used.
     """
 
     def __init__(self, workspace: Path, params: Params, trial: str, file: Path, tell: Callable[[str], object]) -> None:
         self.workspace, self.params, self.trial, self.file = workspace, params, trial, file
         self._tell, self._position = tell, 0
         self._run: str | None = None
-        self.epoch = 0  # the last that the training has told
+        self.epoch = 0  # the last epoch that the training has reported
         self._is_lost = False
 
     def follow(self) -> None:
-        """Take over what the training has told since the last call."""
+        """Copy what the training has reported since the last call."""
         records, self._position = read_from(self.file, self._position)
         self.epoch = max([self.epoch, *(int(record["epoch"]) for record in records if "epoch" in record)])
         if records:
             self._do(lambda client: self._log(client, records))
 
     def end(self, is_done: bool) -> None:
-        """The training has ended: the run is finished, or failed until the training goes on."""
+        """End the run of a training that has ended: as finished, or as failed until the training resumes."""
         self.follow()
         if self._run is not None:
             self._do(lambda client: self._end(client, str(self._run), is_done))

@@ -1,6 +1,6 @@
-"""From finished trials on disk to runs in MLflow: idempotent, so trials restored from a cache appear too.
+"""Copies finished trials on disk to runs in MLflow. It is idempotent, and trials restored from a cache appear too.
 
-A trial that `bp_lcz.registry.live` has shown while it trained keeps that run, which is completed here.
+A trial that `bp_lcz.registry.live` showed while it trained keeps that run, and this module completes it.
 """
 
 import csv
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 PREDICTIONS = "predictions.npz"
-"""Of each testing patch the true and the predicted class and the resampling unit: what a promotion compares."""
+"""File with true class, predicted class and resampling unit of each testing patch. A promotion compares it."""
 
 _BATCH = 1000
-"""Most metrics that MLflow takes at once."""
+"""Largest number of metrics that MLflow takes in one request."""
 
 
 def mirror_trials(workspace: Path, params: Params) -> dict[str, str]:
     """Make one MLflow run for each trained and evaluated trial that has none yet.
 
-    A trial is known by the hash of its DVC record (tag ``lock_hash``), so a second call makes no run. Runs are
-    kept in one experiment for each data set, named like its model.
+    The hash of a trial's DVC record (tag ``lock_hash``) identifies it, so a second call makes no run. Each data set has
+    one experiment, named like its model.
 
     Args:
         workspace: checkout or workspace with finished trials.
@@ -61,15 +61,15 @@ def mirror_trials(workspace: Path, params: Params) -> dict[str, str]:
 def start_run(
     client: "MlflowClient", experiment: str, params: Params, trial: str, tags: dict[str, str], seconds: float = 0
 ) -> str:
-    """A new run of a trial with its parameters, as of so many seconds ago.
+    """Identifier of a new run of a trial with its parameters, which began so many seconds ago.
 
     Args:
-        client: of the store.
+        client: client of the store.
         experiment: identifier of the data set's experiment.
-        params: those of the workspace.
+        params: parameters of the workspace.
         trial: name of the trial.
-        tags: beside ``trial``.
-        seconds: that its training took.
+        tags: tags besides ``trial``.
+        seconds: duration of its training.
     """
     from mlflow.entities import Param
 
@@ -83,13 +83,13 @@ def start_run(
 
 
 def end_run(client: "MlflowClient", run_id: str, model: Path) -> None:
-    """Finish a run; it has taken as long as its training, without pauses between a kill and the next start."""
+    """Finish a run. Its duration is that of the training, without pauses between a kill and the next start."""
     began = client.get_run(run_id).info.start_time
     client.set_terminated(run_id, end_time=began + int(1000 * Timings.read(model / "timings.json").seconds))
 
 
 def metrics_of(numbers: dict[str, Any], step: int = 0, at: int = 0) -> Iterator["Metric"]:
-    """The entries that are numbers, at a time in ms; null and NaN mean that a metric is not defined."""
+    """Metrics from the finite numbers, at a time in ms. Null and NaN mark undefined metrics and are left out."""
     from mlflow.entities import Metric
 
     for key, value in numbers.items():
@@ -102,13 +102,13 @@ def _find_run(client: "MlflowClient", experiment: str, lock_hash: str) -> str | 
     for run in client.search_runs([experiment], f"tags.lock_hash = '{lock_hash}'"):
         if run.info.status == "FINISHED":
             found = str(run.info.run_id)
-        else:  # a mirror that was killed
+        else:  # left by a mirror that was killed
             client.delete_run(run.info.run_id)
     return found
 
 
 def _find_live(client: "MlflowClient", experiment: str, tags: TrialTags) -> str | None:
-    """The run that has shown this very training, and waits for the rest."""
+    """The run that showed this training while it ran and is not complete yet."""
     same = f"tags.weights_sha256 = '{tags.weights_sha256}' and tags.trial = '{tags.trial}'"
     runs = client.search_runs([experiment], same)
     return next((str(run.info.run_id) for run in runs if "lock_hash" not in run.data.tags), None)
@@ -134,7 +134,7 @@ def _make_run(
     predictions = evaluation / PREDICTIONS
     if not predictions.is_file():
         raise UserError(predictions, "not found; run `dvc repro` first")
-    # In the database: whoever changes the file in the artifact store is found out.
+    # The digest is in the database, so a change of the file in the artifact store is noticed.
     digest = {"predictions_sha256": file_sha256(predictions)}
     told = {"mlflow.source.git.commit": tags.git_commit, "mlflow.note.content": run_note(evaluated)}
     texts = tags.texts() | digest | told
@@ -144,7 +144,7 @@ def _make_run(
     metrics += _history_metrics(model / "history.csv", shown)
     for start in range(0, len(metrics), _BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
-    # MLflow's own digest would hash less than one patch.
+    # MLflow's own digest would cover less than one patch.
     dataset = Dataset(tags.dataset, tags.data_md5, "local", params.dataset.root)
     client.log_inputs(run_id, [DatasetInput(dataset)])
     for file in (evaluation / "evaluation.json", predictions, model / "model.json", model / "history.csv"):
@@ -166,7 +166,7 @@ def _evaluation_metrics(evaluation: Evaluation) -> Iterator["Metric"]:
 
 
 def _history_metrics(file: Path, shown: set[int]) -> Iterator["Metric"]:
-    """The curves without the epochs that the run has shown already."""
+    """The curves without the epochs that the run has already."""
     with file.open(encoding="utf-8", newline="") as rows:
         for row in csv.DictReader(rows):
             step = int(row.pop("epoch"))

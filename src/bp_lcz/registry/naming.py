@@ -1,4 +1,4 @@
-"""Under which name the models of a data set are kept; models of different data sets never share one."""
+"""Names of the registered models of data sets. Models of different data sets never share a name."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ SO2SAT_V2 = {file.name: (file.size, file.md5) for file in releases.RELEASES[rele
 
 
 def model_name(workspace: Path, root: str) -> str:
-    """``bp-lcz`` for So2Sat LCZ42 v2 itself, known by its bytes; ``bp-lcz-<data set>`` for all else.
+    """``bp-lcz`` for So2Sat LCZ42 v2 itself, recognised by its bytes; ``bp-lcz-<data set>`` for all other data.
 
     Args:
         workspace: checkout or workspace, to which a relative root refers.
@@ -26,10 +26,10 @@ def model_name(workspace: Path, root: str) -> str:
 def is_so2sat_v2(workspace: Path, root: str) -> bool:
     """Whether a folder holds the three official files.
 
-    One file would not tell: culture_10 of v3 has the training file of v2.
+    One file is not enough: culture_10 of v3 has the same training file as v2.
     """
     files = [(workspace / root / name, size, md5) for name, (size, md5) in SO2SAT_V2.items()]
     if not all(file.is_file() and file.stat().st_size == size for file, size, _ in files):
         return False
-    # DVC remembers the md5 of what `dvc repro` has just hashed: 59 GB are not read again.
+    # DVC remembers the md5 of files that `dvc repro` has hashed, so 59 GB are not read again.
     return have_md5(workspace, {file: md5 for file, _, md5 in files})

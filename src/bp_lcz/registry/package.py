@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 REQUIREMENTS = ("h5py", "jaxtyping", "mlflow", "numpy", "pydantic", "pyyaml", "safetensors", "torch", "transformers")
-"""What loading and running a trained trial imports, whatever its backbone; its own code travels with it."""
+"""Packages that loading and running any trained trial imports. The code of ``bp_lcz`` travels with the model."""
 
 Patches = dict[str, Float[np.ndarray, "patch 32 32 channel"]]
 
@@ -27,8 +27,8 @@ class Package:
     """A model in the store.
 
     Attributes:
-        uri: by which MLflow loads it.
-        model_id: of the logged model.
+        uri: address by which MLflow loads the model.
+        model_id: identifier of the logged model.
     """
 
     uri: str
@@ -42,7 +42,7 @@ def log_package(run_id: str, checkpoint: Path, card: Path, channels: Channels, e
         run_id: run of the trial in the current tracking store.
         checkpoint: folder with model.safetensors and model.json.
         card: file with the model card.
-        channels: of the data set.
+        channels: channels of the data set.
         example: a few patches that show the form of the input.
         code: folder of the package ``bp_lcz`` that trained the trial.
     """
@@ -64,9 +64,8 @@ def log_package(run_id: str, checkpoint: Path, card: Path, channels: Channels, e
 def signature(channels: Channels) -> "ModelSignature":
     """The form of a served model: two named arrays in, probabilities out.
 
-    float64 is So2Sat's own type. MLflow refuses every other type instead of converting it, so float32
-    patches need ``astype("float64")``; the probabilities are the same bits, since the network sees float32
-    either way.
+    float64 is the type of So2Sat. MLflow refuses other types, so float32 patches need ``astype("float64")``. The
+    probabilities are the same to the bit, since the network computes with float32 either way.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
@@ -87,6 +86,6 @@ def example_patches(root: Path, count: int = 2) -> Patches:
 
 
 def code_folder(workspace: Path) -> Path:
-    """The package that trained the trials of a workspace: its own, or where it has none the running one."""
+    """The package that trained the trials of a workspace: the workspace's own, or the running one if it has none."""
     own = workspace / "src" / bp_lcz.__name__
     return own if own.is_dir() else Path(bp_lcz.__file__).parent

@@ -1,12 +1,12 @@
 """Which version of a model is served: the alias ``champion`` moves only to a version that is measurably better.
 
-A candidate must exceed a fixed floor of kappa and, where there is a champion, lead it on the same testing split, or on
-maps of the same city, with the whole 95 % interval of the paired difference above zero: two models in other cities, so
-seeds are no unit here. What decides on the testing split is read from MLflow: the predictions of both runs, whose
-digests the database holds. Nothing of a model is executed.
+A candidate must exceed a fixed floor of kappa. If there is a champion, the candidate must also lead it on the same
+testing split, or on maps of the same city: the whole 95 % interval of the paired difference must be above zero. The
+interval is about these two models in other cities, so seeds are not resampled. On the testing split, the predictions of
+both runs decide. MLflow holds them and their digests. No code of a model is executed.
 
-The champions so far are a list in a tag of the registered model, oldest first; the alias alone says who serves now.
-Whatever a killed process leaves of the two, the list up to the alias is right.
+A tag of the registered model lists all champions, oldest first. The alias alone says which one serves now. If a process
+is killed between the two changes, the list up to the alias is right.
 """
 
 import io
@@ -42,7 +42,7 @@ HISTORY_TAG = "champions"
 _MOST_HISTORY = 200
 
 _FEW_UNITS = 20
-"""Of which intervals by resampling are too narrow."""
+"""Number of resampled units below which an interval is called too narrow."""
 
 _COMPARED = {"dataset": "data set", "channels": "channels", "level": "level", "testing_digest": "testing split"}
 """Tags that must agree before two versions are compared."""
@@ -88,23 +88,23 @@ def promote_version(
 ) -> Decision:
     """Make a version the champion if it is good enough, and record the decision with its run.
 
-    With a store in a file, promotions of one clone run one after the other. With an MLflow server, which cannot
-    compare and set, the champion is read again right before the alias moves; between the two a second promotion of
-    another machine can still slip in.
+    With a store in a file, promotions of one clone run one after the other. An MLflow server cannot compare and set, so
+    the champion is read again right before the alias moves. A promotion from another machine between these two steps is
+    not noticed.
 
     Args:
         workspace: checkout or workspace, whose ``params.yaml`` holds the floor and the resampling.
-        name: of the registered model.
-        version: to promote; by default the one with the alias ``challenger``.
+        name: name of the registered model.
+        version: version to promote; by default the one with the alias ``challenger``.
         dry_run: decide and change nothing.
-        maps: of the candidate and the champion of one city, which then decide in the place of the testing split.
+        maps: comparison of maps of one city by candidate and champion. It then decides instead of the testing split.
 
     Returns:
-        The decision, accepted too if the version is the champion already, which records nothing.
+        The decision. A version that is the champion already is accepted, and nothing is recorded.
 
     Raises:
-        TemporaryError: if MLflow or its artifact store does not answer; nothing is decided then.
-        UserError: if there is no such model or version, or its run is gone, with which a decision is recorded.
+        TemporaryError: if MLflow or its artifact store does not answer. Nothing is decided then.
+        UserError: if there is no such model or version, or the run that would hold the decision is gone.
     """
     params = load_params(workspace / PARAMS_FILE)
     with open_store(workspace) as client:
@@ -126,14 +126,14 @@ def promote_version(
 
 
 def restore_champion(workspace: Path, name: str) -> Decision:
-    """Give the alias back to the champion before this one, and record it with the run of the one that leaves.
+    """Give the alias back to the previous champion, and record this with the run of the present one.
 
-    Again and again it walks back to the first champion. A version that was deleted, or whose files do not load any
-    more, is passed over.
+    Repeated calls go back to the first champion. Versions that were deleted, or whose files do not load any more, are
+    skipped.
 
     Raises:
         TemporaryError: if MLflow or its artifact store does not answer.
-        UserError: if there is no champion, or none before it that can be served, or the champion's run is gone.
+        UserError: if there is no champion, or no earlier champion can be served, or the champion's run is gone.
     """
     with open_store(workspace) as client:
         champion = find_champion(client, name)
@@ -172,13 +172,13 @@ def _judge(
     found: dict[str, Any],
     maps: MapContest | None,
 ) -> tuple[bool, str]:
-    """Whether the candidate may become the champion, and why; what was compared is left in ``found``.
+    """Whether the candidate may become the champion, and why. ``found`` receives what was compared.
 
     Raises:
-        UserError: if what decides cannot be read.
+        UserError: if the predictions or the models cannot be read.
     """
     floor, resampling = params.promote.kappa_floor, (params.evaluate.bootstrap_samples, params.evaluate.seed)
-    fetch_classifier(client, candidate)  # what cannot be loaded cannot be served
+    fetch_classifier(client, candidate)  # a version that does not load cannot be served
     own = _predictions(client, candidate)
     interval = bootstrap_intervals(own.true, own.predicted, own.block, *resampling)["kappa"]
     found["candidate"] = contender = _contender(candidate, own.kappa, interval)
@@ -207,22 +207,22 @@ def _judge(
         update={"blocks": len(np.unique(own.block)), "samples": resampling[0], "seed": resampling[1]}
     )
     found["lead"] = Lead(kappa=lead, kappa_interval=bounds, interval=drawn)
-    note = "; by single patches the interval is too narrow" * drawn.lower_bound
+    note = "; single patches were resampled, so the interval is too narrow" * drawn.lower_bound
     return _sure(lead, bounds, f"version {champion.version}", note)
 
 
 def _judge_maps(maps: MapContest, candidate: Contender, champion: Contender) -> tuple[bool, str]:
-    """Whether the candidate makes the better map, where there are maps of both."""
+    """Whether the candidate makes the better map."""
     for contender, sha256 in ((candidate, maps.candidate_sha256), (champion, maps.champion_sha256)):
         if contender.tags.weights_sha256 != sha256:
             return False, f"the map given for version {contender.version} was made by other weights ({sha256[:12]})"
     named = f"version {champion.version} on {maps.cells:,} cells of a map against {maps.reference}"
-    note = f"; of {maps.units} {maps.unit}s the interval is too narrow" * (maps.units < _FEW_UNITS)
+    note = f"; with only {maps.units} {maps.unit}s the interval is too narrow" * (maps.units < _FEW_UNITS)
     return _sure(maps.lead, maps.lead_interval, named, note)
 
 
 def _sure(lead: float | None, bounds: Interval, champion: str, note: str) -> tuple[bool, str]:
-    """Whether a lead is surely above zero, in words."""
+    """Whether the whole interval of a lead is above zero, and why, in words."""
     if bounds is None or lead is None:
         return False, f"the lead over {champion} has no interval: too few blocks or classes"
     shown = f"{_number(lead, '+')} {_interval(bounds, '+')}"
@@ -234,7 +234,7 @@ def _sure(lead: float | None, bounds: Interval, champion: str, note: str) -> tup
 def _carry_out(
     client: "MlflowClient", candidate: "ModelVersion", champion: "ModelVersion | None", decision: Decision
 ) -> Decision:
-    """Record the decision and, where accepted, move the alias: last, and in one step."""
+    """Record the decision and, if it is accepted, move the alias as the last step."""
     name, version, now = candidate.name, str(candidate.version), find_champion(client, candidate.name)
     if decision.accepted and (now and now.version) != (champion and champion.version):
         meanwhile = {"accepted": False, "reason": "the champion changed meanwhile; run it again"}
@@ -254,7 +254,7 @@ def _carry_out(
 
 
 def _history(client: "MlflowClient", name: str, champion: int) -> list[int]:
-    """The champions so far, of which the last is the one of now, whatever a killed process or a hand left."""
+    """All champions, the present one last, even after a killed process or a change by hand."""
     try:
         stored = TypeAdapter(list[int]).validate_json(client.get_registered_model(name).tags.get(HISTORY_TAG, "[]"))
     except ValidationError:
@@ -274,7 +274,7 @@ def _predictions(client: "MlflowClient", version: "ModelVersion") -> _Prediction
     """The predictions of a version on its testing split.
 
     Raises:
-        UserError: if they or the run are missing, or not those that were mirrored.
+        UserError: if the run or the file is missing, or the file is not the one that was mirrored.
     """
     run_id = str(version.run_id)
     expected = run_of(client, version).data.tags.get("predictions_sha256")
@@ -300,7 +300,7 @@ def _evaluation(client: "MlflowClient", version: "ModelVersion") -> Evaluation:
 
 
 def _decision(of: "ModelVersion", **told: Any) -> Decision:
-    """What is recorded now with the run of a version."""
+    """A decision of this moment, about the run of a version."""
     time = datetime.now(UTC).isoformat(timespec="microseconds")
     return Decision(time=time, bp_lcz=bp_lcz.__version__, run_id=str(of.run_id), **told)
 

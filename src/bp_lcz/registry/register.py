@@ -35,8 +35,8 @@ class Registration:
     """A version of a registered model; ``models:/<name>@<alias>`` loads it.
 
     Attributes:
-        choice: why this trial, in one line: its validation kappa, and that of the best trial on the other reading of
-            ``register``.
+        choice: one line on the choice of the trial: its validation kappa, and that of the trial which the other value
+            of ``register`` would have chosen.
     """
 
     name: str
@@ -47,10 +47,10 @@ class Registration:
 
 
 def register_best(workspace: Path, params: Params, runs: Mapping[str, str]) -> Registration | None:
-    """Register the trial with the best validation kappa, of those that ``register`` allows, as the challenger.
+    """Register, as the challenger, the trial with the best validation kappa among those that ``register`` allows.
 
-    A trial that is registered already (same ``lock_hash``) gets no second version; the alias moves to it.
-    Before it does, the registered model must give the probabilities of the checkpoint on the example.
+    A trial that is registered already (same ``lock_hash``) gets no second version. The alias moves only if the
+    registered model gives the same probabilities as the checkpoint on the example.
 
     Args:
         workspace: checkout or workspace with finished trials.
@@ -96,12 +96,12 @@ def register_best(workspace: Path, params: Params, runs: Mapping[str, str]) -> R
 
 
 class Ranking(NamedTuple):
-    """The best trials by validation kappa; of equals, the first by name.
+    """The best trials by validation kappa; among equals, the first by name.
 
     Attributes:
-        kappas: of each trial that may be registered.
-        best: of any variant; None where there are controls alone.
-        method: of the variant ``bp-lcz``; None where there is none.
+        kappas: kappa of each trial that may be registered.
+        best: best trial of any variant; None if all trials are controls.
+        method: best trial of the variant ``bp-lcz``; None if there is none.
     """
 
     kappas: dict[str, float | None]
@@ -109,7 +109,7 @@ class Ranking(NamedTuple):
     method: str | None
 
     def text(self, trial: str) -> str:
-        """The kappa of a trial beside the one that another value of ``register`` would have taken."""
+        """The kappa of a trial, and of the trial that the other value of ``register`` would have chosen."""
         own = f"kappa {fraction(self.kappas[trial], 3)}"
         if self.method is None:
             return f"{own}, best of all trials; none of variant bp-lcz"
@@ -120,7 +120,7 @@ class Ranking(NamedTuple):
 
 
 def rank_trials(workspace: Path, params: Params) -> Ranking:
-    """The trials on all classes, on texts or without any; others are controls, not models to serve."""
+    """Rank trials on all classes, with texts or without prompts. Other trials are controls, not models to serve."""
     settings = {name: params.trial(name) for name in sorted(params.trials)}
     trials = {
         name: each.variant
@@ -159,10 +159,10 @@ def _make_version(
 def _gives(uri: str, example: Patches, expected: Float32[np.ndarray, "patch 17"]) -> bool:
     import mlflow
 
-    with tempfile.TemporaryDirectory() as scratch:  # MLflow takes what follows "#" in a path of the store for no path
+    with tempfile.TemporaryDirectory() as scratch:  # MLflow cuts a path of the store at "#"
         try:
             model = mlflow.pyfunc.load_model(uri, dst_path=scratch)
         except (mlflow.MlflowException, OSError) as error:
             raise_unanswered(error, uri)
-            return False  # its artifacts are gone
+            return False  # the artifacts are gone
         return np.array_equal(model.predict(example), expected)

@@ -1,6 +1,6 @@
-"""What MLflow serves: this file travels with the model and is run when the model is loaded.
+"""The model that MLflow serves. This file travels with the model, and MLflow runs it when it loads the model.
 
-It reads a trained trial from safetensors and JSON; nothing is unpickled.
+It reads a trained trial from safetensors and JSON. Nothing is unpickled.
 """
 
 from pathlib import Path
@@ -28,8 +28,8 @@ class LocalClimateZones(PythonModel):
     ) -> np.ndarray:
         """Probabilities (N, 17) for ``sen1`` (N, 32, 32, C1) and ``sen2`` (N, 32, 32, C2).
 
-        What arrives is the mapping of two arrays that the signature demands; MLflow reads the annotation and
-        warns of every one that is true here.
+        ``model_input`` is really the mapping of two arrays that the signature demands. MLflow reads the annotation, and
+        would warn about a correct one.
         """
         return self.classifier.predict_proba(model_input["sen1"], model_input["sen2"])
 

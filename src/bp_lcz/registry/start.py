@@ -1,4 +1,4 @@
-"""Bringing the checkpoint that a training is to begin with: after that nothing is asked of a registry or a network."""
+"""Copies the checkpoint with which a training begins, so that the training needs no registry and no network."""
 
 import shutil
 from pathlib import Path
@@ -13,13 +13,13 @@ from bp_lcz.registry.versions import find_version
 
 
 def bring_start(checkout: Path, model: str, folder: Path) -> Start:
-    """Copy a checkpoint to a folder, and say which one it is.
+    """Copy a checkpoint to a folder, and return its name and digest.
 
     Args:
-        checkout: whose store holds a registered model.
+        checkout: checkout whose store holds a registered model.
         model: folder of a checkpoint, ``models:/<name>@<alias>`` or ``models:/<name>/<version>``, or a name of
             `PRETRAINED`, which is downloaded.
-        folder: to make.
+        folder: new folder for the copy.
 
     Raises:
         UserError: if there is no such model, or its files are missing, damaged, or not those that were registered.
@@ -37,7 +37,7 @@ def bring_start(checkout: Path, model: str, folder: Path) -> Start:
         elif not (source / DESCRIPTION).is_file():
             raise UserError(
                 model,
-                f"is no folder with a {DESCRIPTION}; expected the folder of a checkpoint, models:/<name>@<alias>, "
+                f"not a folder with a {DESCRIPTION}; expected the folder of a checkpoint, models:/<name>@<alias>, "
                 f"or {', '.join(PRETRAINED)}, which is downloaded",
             )
         found = load_classifier(source)

@@ -1,4 +1,4 @@
-"""Which version of a registered model is meant, and its run."""
+"""Finds versions of registered models, and their runs."""
 
 import re
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
     """The version that ``models:/<name>@<alias>`` or ``models:/<name>/<version>`` names.
 
     Raises:
-        UserError: if it is no such address, or there is no such model or version.
+        UserError: if the address has another form, or there is no such model or version.
     """
     from mlflow.exceptions import MlflowException
 
@@ -36,7 +36,7 @@ def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
     except MlflowException as error:
         if not is_missing(error):
             raise
-        registered_model(client, name)  # if even that does not exist, this says so
+        registered_model(client, name)  # if the model does not exist either, this says so
     hint = f"promote first: `bp-lcz promote {name}`" if alias == CHAMPION else f"see `bp-lcz models {name}`"
     raise UserError(uri, f"no such version; {hint}")
 
@@ -82,6 +82,6 @@ def run_of(client: "MlflowClient", version: "ModelVersion") -> "Run":
             raise
         raise UserError(
             f"{version.name} version {version.version}",
-            f"its run {version.run_id} was removed from MLflow, and with it the predictions that decide and the place "
-            "for decisions",
+            f"its run {version.run_id} was removed from MLflow, and with it the predictions and decisions of the "
+            "version",
         ) from None

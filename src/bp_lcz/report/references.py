@@ -68,8 +68,8 @@ class References(Part):
             f"alone, all others with levels that use Sentinel-2. Within: the OA (mean over seeds) is at most {margin} "
             f"below the lowest or above the highest level, twice the deviation of a difference of two runs. "
             f"Suspiciously above (leak?): it is higher, and at least {leak}, the lowest level of networks trained in "
-            "the testing cities; with Sentinel-1 alone, at least the lowest level with Sentinel-2. A few levels are not "
-            "a distribution: this check finds mistakes and does not rank."
+            "the testing cities; with Sentinel-1 alone, at least the lowest level with Sentinel-2. A few levels are "
+            "not a distribution: this check finds mistakes and does not rank."
         )
 
     def standing(self, protocol: str, oa: float, of_radar: bool) -> str:
