@@ -189,7 +189,7 @@ def test_every_table_of_splits_that_overlap_is_marked(tmp_path):
     text = text_of(out)
     assert "Leaky split. Patches of two splits show the same ground (1,234 pairs, nearest 100.0 m apart)" in text
     assert "testing split of demo (leaky split, So2Sat LCZ42), 600 patches" in text
-    assert "may be set against published ones" not in text
+    assert "may be compared with published ones" not in text
     captions = [line for line in (out / "report.md").read_text().splitlines() if "testing split of demo (" in line]
     assert len(captions) > 1
     assert all("(leaky split, " in line for line in captions)

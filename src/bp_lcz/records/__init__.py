@@ -1,7 +1,7 @@
-"""Every JSON file that one room leaves for another: frozen models with one reader and one writer.
+"""All JSON files that one package writes for another: frozen models with one reader and one writer.
 
-``format`` rises with each change of what a file holds. `dvc.yaml` names it among the parameters of the stage that
-writes the file, so that DVC runs the stage again.
+``format`` rises with each change of a file's content. `dvc.yaml` lists it as a parameter of the stage that writes the
+file, so that DVC runs the stage again.
 """
 
 from bp_lcz.records.base import MOST_BYTES, Part, Record

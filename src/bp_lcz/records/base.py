@@ -1,4 +1,4 @@
-"""What all records are: strict and frozen, with one reader and one writer."""
+"""Base of all records: strict and frozen models with one reader and one writer."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,8 @@ class Record(Part):
     """A JSON file; equal records give equal bytes.
 
     Attributes:
-        remedy: what mends a file that is damaged or of another version.
+        remedy: advice for a file that is damaged or of another version.
+        format: number of the version of the content.
     """
 
     remedy: ClassVar[str] = "run `dvc repro`"
@@ -52,11 +53,11 @@ class Record(Part):
         """Check the content of a file.
 
         Args:
-            content: its bytes.
-            where: its name for messages.
+            content: bytes of the file.
+            where: name of the file for messages.
 
         Raises:
-            UserError: if it is damaged, of another format, or has an unknown key or a value of another type.
+            UserError: if it is damaged, has another format number, an unknown key, or a value of another type.
         """
         try:
             if len(content) > MOST_BYTES:

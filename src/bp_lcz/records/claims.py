@@ -1,4 +1,4 @@
-"""What a run says of the paper's claims."""
+"""Verdicts of a run on the paper's claims."""
 
 from typing import Literal
 
@@ -11,13 +11,13 @@ Verdict = Literal["holds", "fails", "undecided", "not accessible", "not comparab
 
 
 class Reproduced(Part):
-    """A metric of trials that differ in the seed alone.
+    """A metric of trials that differ only in the seed.
 
     Attributes:
-        trials: what their names have in common.
-        mean: over seeds.
+        trials: the common part of their names.
+        mean: mean over seeds.
         deviation: standard deviation over seeds; None with one seed.
-        seeds: how many.
+        seeds: number of seeds.
     """
 
     trials: str
@@ -27,21 +27,21 @@ class Reproduced(Part):
 
 
 class CheckedClaim(Part):
-    """What a run says of a claim.
+    """The verdict of a run on a claim.
 
     Attributes:
         name: key in ``paper.yaml``.
         claim: the claim in words.
         where: table or section of the paper.
-        metric: that decides the claim; None where nothing here does.
+        metric: metric that decides the claim; None if a run cannot decide it.
         paper: the paper's number, if accessible.
-        reproduced: the trials that the claim is about and, in a comparison, those it calls worse.
-        difference: of the two, or of the number and the paper's where the two compare.
+        reproduced: the trials that the claim is about and, in a comparison, those that it calls worse.
+        difference: lead of the first trials over the others, or distance from the paper's number if comparable.
         interval: 95 % interval of the difference.
         lower_bound: whether the true interval is wider.
-        verdict: against the paper.
-        direction: of a comparison, on the data of this run; None for a number.
-        note: why the verdict is no better.
+        verdict: verdict against the paper.
+        direction: verdict on the sign of a comparison, on the data of this run; None for a number.
+        note: what limits the verdict.
     """
 
     name: str
@@ -62,8 +62,9 @@ class Claims(OfData):
     """``claims.json``: every claim, in the order of ``paper.yaml``.
 
     Attributes:
-        release: of So2Sat, known by its labels; None where it is none.
-        method: whether ``bp-lcz`` beats its parts, a sentence for each backbone.
+        release: release of So2Sat, recognised by its labels; None for other data.
+        method: a sentence for each backbone on whether ``bp-lcz`` beats its parts.
+        claims: the claims with their verdicts.
     """
 
     format: Literal[3] = 3

@@ -1,4 +1,4 @@
-"""What the gate and the packing leave of a data set."""
+"""Results of the quality gate and of the packing of a data set."""
 
 import hashlib
 import json
@@ -17,22 +17,22 @@ Unit = Literal["city", "spatial block", "patch"]
 
 
 class DataKind(StrEnum):
-    """What a data set is, by which results are headed; the words for it stand here alone."""
+    """Kind of a data set. Headings of results use these words, which are defined only here."""
 
     SIMULATED = "simulated"
     WEAK_LABELS = "weak labels"
     UNSTATED = "unstated"
     SO2SAT = "So2Sat"
-    """So2Sat LCZ42 itself, v2 or Culture-10, known by its labels: alone comparable with published results."""
+    """So2Sat LCZ42 itself, v2 or Culture-10, recognised by its labels. Only it is comparable with published results."""
 
     @property
     def heading(self) -> str:
-        """In a few words."""
+        """The kind in a few words."""
         return _KINDS[self][0]
 
     @property
     def sentence(self) -> str:
-        """What a reader must know first."""
+        """The caution that a reader must know first."""
         return _KINDS[self][1]
 
 
@@ -41,7 +41,7 @@ _KINDS = {
         "simulated data",
         "Made by code, not measured: such numbers show that the workflow runs and how its variants differ on a "
         "simulation. They say nothing about real images and are never comparable with the paper. "
-        "Do not use a model of such data for a map.",
+        "Do not map with a model that was trained on such data.",
     ),
     DataKind.WEAK_LABELS: (
         "weak labels",
@@ -50,18 +50,18 @@ _KINDS = {
     ),
     DataKind.UNSTATED: (
         "provenance not stated",
-        "Nothing in the files tells measured from simulated or weak labels. "
+        "Nothing in the files tells whether labels were measured, simulated or weak. "
         "Compare such numbers with others only if you know where the data come from.",
     ),
     DataKind.SO2SAT: (
         "So2Sat LCZ42",
-        "The labels are those of So2Sat LCZ42: these numbers may be set against published ones of the same testing "
+        "The labels are those of So2Sat LCZ42: these numbers may be compared with published ones of the same testing "
         "split.",
     ),
 }
 
 LEAKY_SPLIT = "leaky split"
-"""Patches of two splits show the same ground."""
+"""Mark of data whose splits have patches of the same ground."""
 
 
 def _known(channels: Channels) -> Channels:
@@ -80,9 +80,9 @@ class Leakage(Part):
     """Whether patches of two splits show the same ground.
 
     Attributes:
-        status: how that was seen.
-        pairs: of patches that overlap; without geo files a lower bound.
-        distance: smallest one between two splits in m; None where no two share a projection or nothing is known of it.
+        status: kind of the overlap that was found.
+        pairs: number of pairs of patches that overlap; a lower bound without geo files.
+        distance: smallest distance of patches of two splits in m; None if unknown, or if no two share a projection.
     """
 
     status: Overlap
@@ -91,18 +91,18 @@ class Leakage(Part):
 
     @property
     def mark(self) -> str:
-        """What heads every result, if splits overlap; else nothing."""
+        """The heading of every result if splits overlap; otherwise empty."""
         return LEAKY_SPLIT if self.status != "none" else ""
 
 
 class OfData(Record):
-    """What results say of the data that they are about.
+    """Results with a description of their data.
 
     Attributes:
-        dataset: its name.
-        source: where its files say that they come from.
-        kind: what it is.
-        leakage: between its splits.
+        dataset: name of the data set.
+        source: origin of the data according to the files.
+        kind: kind of the data set.
+        leakage: overlap between its splits.
     """
 
     dataset: str
@@ -112,32 +112,32 @@ class OfData(Record):
 
     @property
     def is_comparable(self) -> bool:
-        """Whether results may be set against published ones of the same testing split: only on the official So2Sat."""
+        """Whether results may be compared with published ones of the same testing split: only on official So2Sat."""
         return self.kind is DataKind.SO2SAT and not self.leakage.mark
 
     @property
     def heading(self) -> str:
-        """What to bear in mind of the data, in a few words."""
+        """Kind and leakage of the data in a few words."""
         return ", ".join(filter(None, [self.leakage.mark, self.kind.heading]))
 
     @property
     def caution(self) -> str:
-        """The same, but empty for comparable data."""
+        """The heading; empty for comparable data."""
         return "" if self.is_comparable else self.heading
 
     @property
     def sentence(self) -> str:
-        """What a reader must know first, beside an overlap of splits."""
+        """The caution that a reader must know first, without an overlap of splits."""
         return "" if self.leakage.mark and self.kind is DataKind.SO2SAT else self.kind.sentence
 
 
 class SplitSummary(Part):
-    """Of one split.
+    """Contents of one split.
 
     Attributes:
-        patches: how many.
-        class_counts: patches of each class.
-        cities: how many; None without a geo file.
+        patches: number of patches.
+        class_counts: number of patches of each class.
+        cities: number of cities; None without a geo file.
     """
 
     patches: int
@@ -146,7 +146,7 @@ class SplitSummary(Part):
 
 
 class BandSummary(Part):
-    """Of the values of one channel in one split, in stored units."""
+    """Statistics of the values of one channel in one split, in stored units."""
 
     mean: float
     std: float
@@ -155,7 +155,7 @@ class BandSummary(Part):
 
 
 class ExpectationSummary(Part):
-    """What became of an expectation: how many rows violate it, and the names of the first of them."""
+    """Result of an expectation: the number of rows that violate it, and names of the first ones."""
 
     expectation: str
     target: str
@@ -169,11 +169,11 @@ class GateSummary(OfData):
     """``summary.json``: what the quality gate found.
 
     Attributes:
-        release: of So2Sat, known by its labels; None where it is none.
-        level: of Sentinel-2 in all splits, as they state it or as that release has it; None where it is not known.
-        not_checked: expectations that nothing could be said of.
-        too_few_patches: splits whose patches are too few for some expectations, with these.
-        warnings: of expectations that do not stop.
+        release: release of So2Sat, recognised by its labels; None for other data.
+        level: processing level of Sentinel-2 in all splits, stated by the files or known from the release; or None.
+        not_checked: expectations that could not be checked.
+        too_few_patches: splits with too few patches for some expectations, and these expectations.
+        warnings: messages of violated expectations that do not stop the run.
     """
 
     format: Literal[3] = 3
@@ -189,11 +189,11 @@ class GateSummary(OfData):
 
 
 class Blocks(Part):
-    """What intervals resample, and how many of them each split has.
+    """The units that intervals resample (blocks), and their number in each split.
 
     Attributes:
-        cities: of the testing split by name; none where they are not known.
-        city: of each block of the testing split, its position among these.
+        cities: names of the cities of the testing split; empty if they are not known.
+        city: for each block of the testing split, the position of its city in ``cities``.
     """
 
     unit: Unit
@@ -204,14 +204,14 @@ class Blocks(Part):
 
 
 class Likeness(Part):
-    """What tells whether a patch is unlike the training data; see `bp_lcz.patches.likeness`.
+    """Numbers that decide whether a patch is unlike the training data; see `bp_lcz.patches.likeness`.
 
     Attributes:
-        layers: of the network, whose inputs are averaged over a patch; none: its transformed channels are.
+        layers: network layers whose inputs are averaged over a patch; if empty, its transformed channels are averaged.
         centre: mean of these averages over the training data.
-        scale: their standard deviation, or where it is not known that of single pixels, which is larger.
-        mixing: makes uncorrelated numbers of the standardised averages; None where their covariance is not known.
-        limit: largest distance of a patch that is like the training data.
+        scale: their standard deviation, or that of single pixels (which is larger) if it is not known.
+        mixing: matrix that decorrelates the standardised averages; None if their covariance is not known.
+        limit: largest distance at which a patch counts as like the training data.
     """
 
     layers: tuple[str, ...] = ()
@@ -229,12 +229,12 @@ class Likeness(Part):
 
 
 class Places(Part):
-    """Where training patches lie; see `bp_lcz.so2sat.places`.
+    """Positions of training patches as squares of a grid; see `bp_lcz.so2sat.places`.
 
     Attributes:
-        side: of the squares, in hundredths of a degree.
-        squares: that they touch, numbered row by row.
-        are_all: False where some began with a network of which nobody knows where it was trained.
+        side: side of a square in hundredths of a degree.
+        squares: squares that the patches touch, numbered row by row.
+        are_all: False if the training began with a network whose training places are not known.
     """
 
     side: PositiveInt
@@ -246,13 +246,13 @@ class PackManifest(OfData):
     """``manifest.json`` of the packed arrays.
 
     Attributes:
-        level: of Sentinel-2, from the gate's summary.
-        mean: of each channel after the transformation, in the training split.
-        std: likewise.
-        likeness: what tells other patches from those of the training split.
-        places: of the training split; None where nobody knows where it lies.
-        class_counts: patches of each class.
-        sha256: of each file.
+        level: processing level of Sentinel-2, from the gate's summary.
+        mean: mean of each channel after the transformation, in the training split.
+        std: standard deviation of each channel after the transformation, in the training split.
+        likeness: numbers that recognise patches unlike those of the training split.
+        places: positions of the training split; None if they are not known.
+        class_counts: number of patches of each class.
+        sha256: digest of each file.
     """
 
     format: Literal[6] = 6
@@ -267,6 +267,6 @@ class PackManifest(OfData):
     sha256: dict[str, str]
 
     def digest(self, start: str = "") -> str:
-        """One SHA-256 for all files whose names start so, from theirs."""
+        """One SHA-256 over the digests of all files whose names begin with ``start``."""
         chosen = {name: value for name, value in self.sha256.items() if name.startswith(start)}
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()

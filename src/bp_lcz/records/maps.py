@@ -1,4 +1,4 @@
-"""What a map says of itself."""
+"""Description of a map, its accuracy and its changes."""
 
 from typing import ClassVar, Literal
 
@@ -12,12 +12,12 @@ class MappedBy(Part):
     """The model of a map.
 
     Attributes:
-        name: by which it was called.
-        trial: in which it was trained.
-        weights_sha256: of its weights.
-        dataset: it was trained on.
-        kind: what that is.
-        level: of Sentinel-2 that it takes; None where that is unknown.
+        name: name under which the user gave it.
+        trial: trial in which it was trained.
+        weights_sha256: digest of its weights.
+        dataset: data set on which it was trained.
+        kind: kind of that data set.
+        level: processing level of Sentinel-2 that it takes; None if unknown.
     """
 
     name: str
@@ -29,7 +29,7 @@ class MappedBy(Part):
 
 
 class InputFile(Part):
-    """A file that was read."""
+    """A file that was read, with its size in bytes and its digest."""
 
     name: str
     bytes: int
@@ -37,16 +37,16 @@ class InputFile(Part):
 
 
 class Comparison(Part):
-    """A map against another, on the cells of the first.
+    """Comparison of this map with another map, on the cells of this map.
 
     Attributes:
-        other: name of its file or folder.
-        is_own: whether the other is a folder of a map of ours, which nobody takes for the truth.
-        band: of the other, by its name, or else its number from 1 on.
-        cells: with a zone in both.
-        here_alone: cells with a zone in this map only.
-        there_alone: cells with a zone in the other only.
-        scores: of the zones of this map, taken for predictions of those of the other.
+        other: file or folder name of the other map.
+        is_own: whether BP-LCZ made the other map, which is then no reference.
+        band: band of the other map: its name, or its number from 1.
+        cells: cells with a zone in both maps.
+        here_alone: cells with a zone only in this map.
+        there_alone: cells with a zone only in the other map.
+        scores: scores of this map's zones as predictions of the other map's zones.
     """
 
     other: str
@@ -62,25 +62,25 @@ MapMetric = Literal["oa", "oa_u", "oa_bu", "oa_w", "kappa"]
 
 
 class Estimate(Part):
-    """A value with its 95 % interval; None where undefined."""
+    """A value with its 95 % interval; None if undefined."""
 
     value: float | None
     interval: Interval
 
 
 class ZoneAccuracy(Part):
-    """Of one zone.
+    """Accuracy and area of one zone.
 
     Attributes:
-        code: of the zone.
-        name: likewise.
-        cells: of the reference that are of this zone.
-        mapped_cells: of the reference that the map takes for it.
-        producers: share of the former that are mapped so.
-        users: share of the latter that are so.
+        code: code of the zone, ``1`` to ``10`` or ``A`` to ``G``.
+        name: name of the zone.
+        cells: cells of the reference with this zone.
+        mapped_cells: cells of the reference that the map gives this zone.
+        producers: producer's accuracy: share of ``cells`` that the map gives this zone.
+        users: user's accuracy: share of ``mapped_cells`` that have this zone in the reference.
         f1: harmonic mean of both.
-        km2: of this zone on the whole map.
-        adjusted_km2: the same after the errors that the reference tells of.
+        km2: area of this zone on the whole map in km².
+        adjusted_km2: this area adjusted for the errors that the reference shows, in km².
     """
 
     code: str
@@ -95,27 +95,27 @@ class ZoneAccuracy(Part):
 
 
 class Accuracy(Record):
-    """``accuracy.json``: a map against a reference.
+    """``accuracy.json``: accuracy of a map against a reference.
 
     Attributes:
-        reference: name of its file.
-        sha256: of that file.
-        kind: of what it consists.
-        band: of a raster, by its name, or else its number from 1 on.
-        found: in the file, and what was left out, in sentences.
-        cells: of the reference with a zone on the map too.
-        unmapped: of the reference without.
-        unit: that intervals resample.
-        units: how many there are; intervals of fewer than 20 are too narrow.
-        metrics: of the map.
-        zones: in So2Sat's order.
+        reference: file name of the reference.
+        sha256: digest of that file.
+        kind: whether the reference is polygons or a raster.
+        band: band of a raster: its name, or its number from 1.
+        found: sentences on what the file holds and what was left out.
+        cells: cells of the reference that have a zone on the map, too.
+        unmapped: cells of the reference without a zone on the map.
+        unit: unit that intervals resample.
+        units: number of units; with fewer than 20, intervals are too narrow.
+        metrics: metrics of the map.
+        zones: zones in So2Sat's order.
         macro_f1: mean F1 of the zones of the reference.
-        confusion: 17 x 17 cells, rows are zones of the reference.
-        splits: metrics on 30 % of the polygons, 25 times: mean and range of the middle 90 %; of polygons alone.
-        unadjusted_km2: of the map in zones that too few units of the reference check.
-        seen: cells whose patch of 320 m shares ground with a patch that the model was trained on; None if unknown.
-        seen_by: how that is known, whether it is a bound, or why it is not known.
-        ceiling: by which any accuracy is to be read.
+        confusion: 17 x 17 counts of cells; rows are zones of the reference.
+        splits: mean of each metric over 25 draws of 30 % of the polygons, and range of the middle 90 %; None of a raster.
+        unadjusted_km2: area of the map in zones that too few units of the reference check, in km².
+        seen: cells whose patch of 320 m shares ground with a training patch of the model; None if unknown.
+        seen_by: how this is known, whether it is a bound, or why it is not known.
+        ceiling: sentence on the highest accuracy to expect from such a reference.
     """
 
     remedy: ClassVar[str] = "make the map again"
@@ -141,15 +141,15 @@ class Accuracy(Record):
 
 
 class MappedPair(Part):
-    """Another map and this one, on the cells that are certain in both.
+    """Another map and this one, compared on the cells that are certain in both.
 
     Attributes:
-        other: name of its folder.
-        cells: with a zone in both maps and like the training data.
-        certain: of them, those of which both maps are certain.
-        changed: of those, the ones with another zone.
-        share: of the latter in the former, with an interval by blocks of 1 km.
-        transitions: 17 x 17 certain cells, rows are zones of the other map.
+        other: folder name of the other map.
+        cells: cells with a zone in both maps that are like the training data.
+        certain: number of these cells of which both maps are certain.
+        changed: number of certain cells with different zones.
+        share: ``changed`` as a share of ``certain``, with an interval by blocks of 1 km.
+        transitions: 17 x 17 counts of certain cells; rows are zones of the other map.
     """
 
     other: str
@@ -161,14 +161,14 @@ class MappedPair(Part):
 
 
 class Change(Part):
-    """From a map of another date to this one.
+    """Change from a map of another date to this map.
 
     Attributes:
-        most_error: sum of what both probabilities lack to 1, up to which a cell is certain.
-        pair: both maps.
-        noise: this map and one of the same year, between which nothing has changed.
-        beyond: share of changed cells beyond that of the noise.
-        blocks: of 1 km that intervals resample; those of fewer than 20 are too narrow.
+        most_error: a cell is certain if (1 - probability) summed over both maps is at most this.
+        pair: comparison of both maps.
+        noise: comparison of this map with one of the same year, without real change.
+        beyond: share of changed cells minus that of the noise.
+        blocks: number of blocks of 1 km that intervals resample; with fewer than 20, intervals are too narrow.
     """
 
     most_error: float
@@ -182,24 +182,24 @@ class MapReport(Record):
     """``report.json`` of a map; equal inputs, model and options give equal bytes.
 
     Attributes:
-        notices: what a reader must know first, in sentences.
-        model: of the map.
-        scene: what was found in the files, and by what evidence.
+        notices: sentences that a reader must know first.
+        model: model that made the map.
+        scene: findings in the files of the scene, with their evidence.
         inputs: files that were read.
-        crs: of the cells.
-        west: of the map's corner in m.
-        north: likewise.
-        rows: of cells.
-        columns: likewise.
-        reasons: cells by why they have a zone or none, by the words of `Reason`.
-        zones: cells of each zone that is there, by its code.
-        filter: that went over the zones.
-        temperature: that calibrated the probabilities; None where the model has none.
-        set_coverage: that the sets of classes were asked for; None where there are none.
-        against: another map that this one was compared with.
-        accuracy: against a reference.
-        change: from a map of another date.
-        versions: of what computed the map.
+        crs: coordinate reference system of the cells.
+        west: easting of the north-west corner in m.
+        north: northing of the north-west corner in m.
+        rows: number of rows of cells.
+        columns: number of columns of cells.
+        reasons: number of cells by the reason why they have a zone or none (words of `Reason`).
+        zones: number of cells of each zone on the map, by its code.
+        filter: filter of the zones.
+        temperature: temperature that calibrated the probabilities; None if the model has none.
+        set_coverage: coverage asked of the class sets; None if there are none.
+        against: comparison with another map.
+        accuracy: accuracy against a reference.
+        change: change from a map of another date.
+        versions: versions of the software.
     """
 
     remedy: ClassVar[str] = "make the map again"

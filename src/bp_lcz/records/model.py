@@ -1,4 +1,4 @@
-"""What training leaves beside the weights."""
+"""Descriptions that training writes beside the weights."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -11,15 +11,15 @@ from bp_lcz.records.data import DataKind, KnownChannels, Leakage, Likeness, Plac
 
 
 class PromptOrigin(Record):
-    """What is told in the file of the prompt table beside the embeddings.
+    """Metadata in the file of the prompt table, beside the embeddings.
 
     Attributes:
         texts: the text of each embedding, ``texts[wording][class][group]``.
         template: the template that the texts were made from.
-        class_template: the template of the classes without a group.
+        class_template: the template of texts of a class without a group.
         encoder: name of the text encoder.
         revision: its commit on the model hub, if it came from there.
-        sha256: of its weights.
+        sha256: digest of its weights.
     """
 
     remedy: ClassVar[str] = "run `bp-lcz prompts`"
@@ -33,7 +33,7 @@ class PromptOrigin(Record):
 
 
 class TextOrigin(Part):
-    """What made the prompts of a network."""
+    """The text encoder and template that made the prompts of a network."""
 
     encoder: str
     revision: str | None
@@ -42,7 +42,7 @@ class TextOrigin(Part):
 
 
 class Validation(Part):
-    """Numbers of the validation split after the epoch that was kept; kappa may be undefined."""
+    """Scores on the validation split after the epoch whose weights were kept; kappa may be undefined."""
 
     oa: float
     kappa: float | None
@@ -50,12 +50,12 @@ class Validation(Part):
 
 
 class Calibration(Part):
-    """What makes probabilities honest, fitted on the validation split; see `bp_lcz.model.calibration`.
+    """Calibration of probabilities, fitted on the validation split; see `bp_lcz.model.calibration`.
 
     Attributes:
-        temperature: by which logits are divided.
-        patches: of the validation split.
-        thresholds: smallest probability of a class in a set, for a coverage of 50, 51, ... 99 percent.
+        temperature: divisor of the logits.
+        patches: number of patches of the validation split.
+        thresholds: smallest probability of a class in a set, for coverages of 50, 51, ... 99 percent.
     """
 
     temperature: PositiveFloat
@@ -64,26 +64,26 @@ class Calibration(Part):
 
 
 class Checkpoint(NetworkParams, Record):
-    """``model.json`` of any network; of one that was trained elsewhere only what is known.
+    """``model.json`` of any network. Fields that are not known are None if it was trained elsewhere.
 
     Attributes:
         trial: name of the trial.
-        channels: that the network takes.
-        level: of the Sentinel-2 that it was trained on, as much a part of what it takes; None where it is not known.
-        likeness: what tells other patches from its training data; None where nothing is known of them.
-        places: where its training patches lie, and those of its start; None where nothing is known of them.
-        calibration: what its probabilities are made honest by; None where it was trained elsewhere.
-        parameters: how many it has.
-        from_start: how many of them began with those of ``train.start``.
-        operations: multiply-adds that a patch costs in inference.
-        best_epoch: whose weights were kept, counted from 1.
-        prompts: texts or a control in their place; None where it was trained elsewhere.
-        text: what made its prompts, if it has any.
+        channels: channels that the network takes.
+        level: processing level of Sentinel-2 in its training, and so of its inputs; None if not known.
+        likeness: numbers that recognise patches unlike its training data; None if not known.
+        places: positions of its training patches, and of those of its start; None if not known.
+        calibration: calibration of its probabilities; None if it was trained elsewhere.
+        parameters: number of parameters.
+        from_start: number of parameters that began with those of ``train.start``.
+        operations: multiply-adds of inference on one patch.
+        best_epoch: epoch whose weights were kept, counted from 1.
+        prompts: texts, or a control in their place; None if it was trained elsewhere.
+        text: encoder and template of its prompts, if it has any.
         device: ``cpu`` or the name of the GPU that trained it.
-        weights_sha256: of the file beside it; `write_checkpoint` fills it in.
+        weights_sha256: digest of the file of weights beside it; `write_checkpoint` fills it in.
     """
 
-    remedy: ClassVar[str] = "make it anew: `bp-lcz pretrained`, or `dvc repro` where it was trained"
+    remedy: ClassVar[str] = "make it again: `bp-lcz pretrained`, or `dvc repro` where it was trained"
     format: Literal[12] = 12
     trial: str
     channels: KnownChannels
@@ -110,7 +110,7 @@ class Checkpoint(NetworkParams, Record):
 
 
 class ModelDescription(Checkpoint):
-    """``model.json`` of a trained trial, of which all is known."""
+    """``model.json`` of a trained trial, for which all fields are known."""
 
     model: Model
     prompts: PromptVectors
@@ -127,7 +127,7 @@ class ModelDescription(Checkpoint):
 
 
 class Timings(Record):
-    """``timings.json``: what training took, which differs from run to run."""
+    """``timings.json``: time and memory of a training, which differ from run to run."""
 
     format: Literal[2] = 2
     seconds: float

@@ -1,4 +1,4 @@
-"""What the registry keeps of a version: its tags, and the decisions on it."""
+"""Records of the registry about a version: its tags, and the decisions on it."""
 
 import json
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from bp_lcz.records.scores import Interval, Resampling
 
 
 class TrialTags(Record):
-    """Everything by which a run or a version of a trial can be found and traced; MLflow keeps texts.
+    """Tags by which a run or a version of a trial is found and traced. MLflow keeps all of them as text.
 
     Attributes:
-        prompts: texts or a control in their place, as JSON.
-        channels: as JSON.
-        level: of Sentinel-2, or ``not stated``.
-        data_md5: of the folder of the data set, as DVC counts it.
-        testing_digest: of what it was evaluated on, whatever it was trained on.
-        lock_hash: names the trained and evaluated trial: equal hashes are the same inputs, command and outputs.
-        versions: as JSON.
+        prompts: texts, or a control in their place, as JSON.
+        channels: names of channels as JSON.
+        level: processing level of Sentinel-2, or ``not stated``.
+        data_md5: DVC's md5 of the folder of the data set.
+        testing_digest: digest of the testing split, independent of the training data.
+        lock_hash: hash of the trial's DVC record. Equal hashes mean equal inputs, commands and outputs.
+        versions: versions of software as JSON.
     """
 
     remedy: ClassVar[str] = "register it again"
@@ -45,12 +45,12 @@ class TrialTags(Record):
     versions: str
 
     def texts(self) -> dict[str, str]:
-        """The tags as MLflow takes them."""
+        """The tags as text for MLflow."""
         return {key: str(value) for key, value in self}
 
     @classmethod
     def of(cls, tags: Mapping[str, str], where: str) -> "TrialTags":
-        """Those among the tags of a run or a version.
+        """Find these tags among all tags of a run or a version.
 
         Raises:
             UserError: if one is missing, or another version of BP-LCZ wrote them.
@@ -62,7 +62,7 @@ class TrialTags(Record):
 
 
 class Contender(Part):
-    """A version that was judged; its numbers are on the testing split, None where undefined or not come to."""
+    """A version that was judged. Its scores are of the testing split; None if undefined or not computed."""
 
     version: int
     run_id: str
@@ -72,7 +72,7 @@ class Contender(Part):
 
 
 class Lead(Part):
-    """Of the candidate over the champion."""
+    """Lead of the candidate over the champion."""
 
     kappa: float | None
     kappa_interval: Interval
@@ -80,22 +80,22 @@ class Lead(Part):
 
 
 class MapContest(Part):
-    """Maps of two models of the same scenes, against a reference.
+    """Comparison of maps of two models of the same scenes, against a reference.
 
     Attributes:
-        reference: name of its file.
-        reference_sha256: of that file.
-        inputs: files that both maps are made of.
-        cells: with a zone in both maps and in the reference.
-        unit: that is drawn with replacement for the interval.
-        units: how many.
+        reference: file name of the reference.
+        reference_sha256: digest of that file.
+        inputs: files from which both maps were made.
+        cells: number of cells with a zone in both maps and in the reference.
+        unit: unit that the bootstrap draws with replacement.
+        units: number of units.
         samples: number of resamples.
-        seed: of the drawing.
-        candidate_sha256: of the weights.
-        champion_sha256: likewise.
-        candidate_kappa: on these cells.
-        champion_kappa: likewise.
-        lead_interval: 95 % interval of the difference between the two.
+        seed: seed of the bootstrap.
+        candidate_sha256: digest of the candidate's weights.
+        champion_sha256: digest of the champion's weights.
+        candidate_kappa: kappa of the candidate on these cells.
+        champion_kappa: kappa of the champion on these cells.
+        lead_interval: 95 % interval of the difference between both kappas.
     """
 
     reference: str
@@ -114,23 +114,23 @@ class MapContest(Part):
 
     @property
     def lead(self) -> float | None:
-        """Of the candidate."""
+        """Kappa of the candidate minus that of the champion."""
         if self.candidate_kappa is None or self.champion_kappa is None:
             return None
         return self.candidate_kappa - self.champion_kappa
 
 
 class Decision(Record):
-    """What a promotion or a rollback came to, kept with the run of the candidate or of the champion that leaves.
+    """Decision of a promotion or a rollback. It is kept with the run of the candidate or of the replaced champion.
 
     Attributes:
-        version: that was judged or, by a rollback, restored.
+        version: version that was judged or, in a rollback, restored.
         accepted: whether that version is the champion now, or would be without ``--dry-run``.
-        reason: why, in one line.
-        maps: of both models, where these decided in the place of the testing split.
-        from_version: that leaves by a rollback.
-        skipped: by a rollback: versions that cannot be served, and why.
-        dry_run: nothing was changed.
+        reason: reason in one line.
+        maps: comparison of maps of both models, if it decided instead of the testing split.
+        from_version: in a rollback, the champion that was replaced.
+        skipped: in a rollback, versions that cannot be served, and why.
+        dry_run: whether nothing was changed.
     """
 
     format: Literal[4] = 4
@@ -153,7 +153,7 @@ class Decision(Record):
 
 
 class VersionRow(Part):
-    """What is listed of a version; numbers on the testing split, None where the run is gone or has none."""
+    """A row in the list of versions. Scores are of the testing split; None if the run is gone or has none."""
 
     version: int
     aliases: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What was found in the files of a scene."""
+"""Findings in the files of a scene."""
 
 from typing import Literal
 
@@ -6,20 +6,20 @@ from bp_lcz.records.base import Part
 
 
 class FileFindings(Part):
-    """What was found in one file of a scene.
+    """Findings in one file of a scene.
 
     Attributes:
-        name: of the file.
-        size: in bytes; of a folder, of the files in it that are read.
-        quantity: what its values are.
-        bands: where each channel is stored, as ``number`` or ``file, number``.
-        units: of the stored values.
-        scale: quantity of a stored 1, before decibels become power and amplitudes squares.
-        shift: likewise of a stored 0.
-        level: ``L1C`` or ``L2A`` of Sentinel-2, where it is known.
-        taken: first and last moment at which Sentinel-2 saw the ground, where that is known.
-        resampled: whether its finest pixels are none of the grid, so that all were made anew.
-        evidence: lines that say by what all this was found.
+        name: name of the file.
+        size: size in bytes; for a folder, of those files in it that are read.
+        quantity: physical quantity of its values.
+        bands: place of each channel, as ``number`` or ``file, number``.
+        units: units of the stored values.
+        scale: factor of a stored value, applied before decibels become power and amplitudes are squared.
+        shift: offset that is added after ``scale``.
+        level: ``L1C`` or ``L2A`` of Sentinel-2, if known.
+        taken: first and last time at which Sentinel-2 saw the ground, if known.
+        resampled: whether its finest pixels do not lie on the grid, so that all pixels were resampled.
+        evidence: lines that say how all this was found.
     """
 
     name: str
@@ -36,12 +36,12 @@ class FileFindings(Part):
 
 
 class SceneFindings(Part):
-    """What was found in the files of a scene.
+    """Findings in all files of a scene.
 
     Attributes:
-        crs: coordinates of its grid.
-        level: ``L1C`` or ``L2A``, where it is known.
-        files: in the order in which they were named, Sentinel-1 first.
+        crs: coordinate reference system of its grid.
+        level: ``L1C`` or ``L2A``, if known.
+        files: its files in the order in which they were given, Sentinel-1 first.
     """
 
     crs: str

@@ -1,4 +1,4 @@
-"""What an evaluation leaves."""
+"""Results of an evaluation."""
 
 from typing import Annotated, Literal
 
@@ -13,7 +13,7 @@ Interval = tuple[float, float] | None
 
 
 class ClassScores(Part):
-    """Of one class; None where undefined."""
+    """Scores of one class; None if undefined."""
 
     code: str
     name: str
@@ -24,18 +24,18 @@ class ClassScores(Part):
 
 
 class Scores(Part):
-    """All metrics of one classifier on one split; None where undefined.
+    """All metrics of one classifier on one split; None if undefined.
 
     Attributes:
         oa: overall accuracy.
-        aa: mean recall over the classes present.
-        kappa: Cohen's.
+        aa: average accuracy, the mean recall over the classes present.
+        kappa: Cohen's kappa.
         macro_f1: mean F1 over the classes present.
         oa_built: overall accuracy of the patches whose true class is 1..10.
-        oa_natural: of those whose true class is A..G.
-        ece: expected calibration error of the top label, 15 bins of equal width.
-        per_class: in So2Sat's order.
-        confusion: 17 x 17 counts, rows are true classes.
+        oa_natural: overall accuracy of the patches whose true class is A..G.
+        ece: expected calibration error of the predicted class, 15 bins of equal width.
+        per_class: scores of each class in So2Sat's order.
+        confusion: 17 x 17 counts; rows are true classes.
     """
 
     oa: float
@@ -52,18 +52,18 @@ class Scores(Part):
 
 
 SCORES = tuple(name for name in Scores.model_fields if name not in ("per_class", "confusion"))
-"""Of `Scores`, those that are one number."""
+"""Names of those fields of `Scores` that are single numbers."""
 
 
 class Resampling(Part):
-    """What intervals resample.
+    """How the bootstrap of intervals was drawn.
 
     Attributes:
-        level: of the intervals.
-        unit: that is drawn with replacement.
+        level: confidence level of the intervals, 0..1.
+        unit: unit that is drawn with replacement.
         blocks: number of units.
         samples: number of resamples.
-        seed: of the drawing.
+        seed: seed of the bootstrap.
         lower_bound: whether the true intervals are wider.
     """
 
@@ -76,7 +76,7 @@ class Resampling(Part):
 
 
 class CityCoverage(Part):
-    """Of the patches of one city of the testing split."""
+    """Coverage of class sets on the patches of one city of the testing split; see `Coverage`."""
 
     city: str
     patches: int
@@ -85,13 +85,13 @@ class CityCoverage(Part):
 
 
 class Coverage(Part):
-    """Sets of classes that are to hold the true one, with thresholds of the validation split.
+    """Coverage of class sets, whose thresholds come from the validation split.
 
     Attributes:
-        asked: share of patches whose set is to hold the true class.
-        reached: share whose set does.
+        asked: share of patches whose set should hold the true class.
+        reached: share of patches whose set holds the true class.
         classes: mean number of classes in a set.
-        cities: the same of each city by itself; none where they are not known.
+        cities: the same for each city; empty if cities are not known.
     """
 
     asked: float
@@ -101,12 +101,12 @@ class Coverage(Part):
 
 
 class Evaluation(Scores, OfData):
-    """``evaluation.json``: a trained trial on the testing split.
+    """``evaluation.json``: evaluation of a trained trial on the testing split.
 
     Attributes:
-        ece_before: ``ece`` without the temperature.
-        temperature: by which logits are divided.
-        coverage: of sets of classes.
+        ece_before: ``ece`` before temperature scaling.
+        temperature: divisor of the logits.
+        coverage: coverage of class sets.
     """
 
     format: Literal[3] = 3
