@@ -110,7 +110,7 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 def test_what_a_script_reads_is_there_as_json_under_one_option(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "160"})
     assert "--json" in result.stdout
-    assert "As JSON, with all that is known, for scripts." in result.stdout
+    assert "Print all details as JSON, for scripts." in result.stdout
 
 
 @pytest.mark.parametrize(

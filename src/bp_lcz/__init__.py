@@ -8,8 +8,8 @@ try:
 except PackageNotFoundError:  # a source tree on PYTHONPATH that was never installed
     __version__ = "0+unknown"
 
-# No tool of this project reports home unless the user asks for it. Set before any of them is imported,
-# since each reads its switch once at import.
+# No tool of this project sends telemetry unless the user asks for it. These variables are set before the tools are
+# imported, since each tool reads its switch once at import.
 for _switch, _value in {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",

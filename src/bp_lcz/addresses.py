@@ -1,4 +1,4 @@
-"""Addresses: this machine is reached directly whatever proxies are set, and a file becomes the URL of a database."""
+"""Addresses: reaches this machine directly despite proxies, and turns files into URLs of databases."""
 
 import importlib.util
 import ipaddress
@@ -15,17 +15,17 @@ _BYPASS = ("no_proxy", "NO_PROXY")
 
 
 def is_local(host: str | None) -> bool:
-    """Whether only this machine can be reached at an address, or reach it."""
+    """Whether an address is that of this machine alone (loopback)."""
     with suppress(ValueError):
         return ipaddress.ip_address(host or "").is_loopback
     return host == "localhost"
 
 
 def keep_loopback_direct() -> None:
-    """Let no library of this process or its children send a request for this machine to a proxy.
+    """Make all libraries of this process and its children reach this machine without a proxy.
 
-    ``NO_PROXY`` gets the names of this machine and is brought into a form that all libraries take: httpx, and so
-    Prefect, fails at brackets, ports and ranges of IPv6.
+    ``NO_PROXY`` gets the names of this machine, in a form that all libraries accept. httpx, and so Prefect, fails at
+    brackets, ports and ranges of IPv6.
     """
     stated = [entry.strip() for name in _BYPASS for entry in os.environ.get(name, "").split(",")]
     kept = [*filter(None, map(_plain, stated)), *_LOOPBACK]
@@ -33,7 +33,7 @@ def keep_loopback_direct() -> None:
 
 
 def _plain(entry: str) -> str | None:
-    """An entry of ``NO_PROXY`` that every library takes; None for one that some of them fail at and none knows."""
+    """An entry of ``NO_PROXY`` in a form that every library accepts; None for one that no library understands."""
     bracketed = re.fullmatch(r"\[([^]]*)\](:\d+)?", entry)
     address = bracketed[1] if bracketed else entry
     if address.count(":") > 1:
@@ -46,13 +46,15 @@ def _plain(entry: str) -> str | None:
 
 
 def refuse_or_drop_socks(url: str | None) -> None:
-    """Settle SOCKS proxies, at which httpx fails without socksio even for a server that needs no proxy.
+    """Refuse SOCKS proxies, or remove them for a server on this machine.
+
+    Without socksio, httpx fails at a SOCKS proxy even for a server that needs no proxy.
 
     Args:
-        url: of the server that httpx will ask; None is one on this machine, for which they are dropped.
+        url: address of the server that httpx will ask; None means a server on this machine.
 
     Raises:
-        UserError: if the server is elsewhere.
+        UserError: if the server is on another machine.
     """
     if importlib.util.find_spec("socksio"):
         return
@@ -68,8 +70,8 @@ def refuse_or_drop_socks(url: str | None) -> None:
 def sqlite_url(file: Path, driver: str = "sqlite") -> str:
     """URL of an SQLite file for SQLAlchemy, whatever characters its path has.
 
-    A path in which a URL would read something else is quoted as a whole, its slashes too: MLflow makes the folder of
-    what it takes for the path, and so makes none.
+    A path with special characters of URLs is quoted as a whole, including its slashes. MLflow creates the folder of
+    what it reads as the path, and so creates none.
     """
     path = str(file.absolute())
     return f"{driver}:///{quote(path, safe='') if set('%?#') & set(path) else path}"

@@ -1,7 +1,7 @@
 """Sentinel channels as So2Sat stores them, and the physical band groups that BP-LCZ makes of them.
 
-Source of the order: So2Sat LCZ42 (Zhu et al. 2020). Source of the groups: Lan et al. 2025; that B8A belongs
-to NIR rather than to the red edge is a choice of this project.
+Source of the order: So2Sat LCZ42 (Zhu et al. 2020). Source of the groups: Lan et al. 2025. This project puts B8A into
+NIR and not into the red edge.
 """
 
 from collections.abc import Sequence
@@ -33,9 +33,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 Level = Literal["L1C", "L2A"]
-SCL_UNUSABLE = (0, 1, 3, 8, 9, 10, 11)
-"""Of the scene classification of Level 2A: no data, defective, cloud shadow, clouds, cirrus, snow."""
 """Processing level of Sentinel-2: reflectance at the top or at the bottom of the atmosphere."""
+SCL_UNUSABLE = (0, 1, 3, 8, 9, 10, 11)
+"""Values of the scene classification of Level 2A: no data, defective, cloud shadow, clouds, cirrus, snow."""
 
 PATCH_SIDE = 32
 """Pixels of 10 m along a side of a patch."""
@@ -84,8 +84,8 @@ def resolve_bands(key: str, channel_count: int, named: Sequence[str] | None, fil
         One official band name for each channel.
 
     Raises:
-        UserError: if names are unknown, repeated or of another number than the channels, or if there are
-            none and the count is not the official one.
+        UserError: if names are unknown or repeated, or their number is not that of the channels, or if there are no
+            names and the number of channels is not the official one.
     """
     official = {"sen1": SEN1_BANDS, "sen2": SEN2_BANDS}[key]
     if named is None:

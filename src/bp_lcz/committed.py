@@ -1,4 +1,4 @@
-"""How many stages gave exactly the bytes that the committed ``dvc.lock`` records: it informs, and never fails."""
+"""Counts the stages whose outputs have the bytes of the committed ``dvc.lock``. It only informs, and never fails."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ from bp_lcz.workspace import LOCK_FILE, git
 
 @dataclass(frozen=True)
 class Compared:
-    """Stages that gave the committed bytes, and those that did not; one line as text.
+    """Stages with the committed bytes, and all others; one line as text.
 
     Attributes:
-        same: how many stages gave them.
-        stages: how many there are.
-        others: the others by the kind of reason.
-        why_not: why nothing was compared; None if something was.
+        same: number of stages with the committed bytes.
+        stages: number of all stages.
+        others: all other stages, by reason.
+        why_not: why nothing was compared; None if stages were compared.
     """
 
     same: int = 0
@@ -37,9 +37,10 @@ class Compared:
 
 
 def compare_bytes(workspace: Path) -> Compared:
-    """Hold the outputs of each stage against the committed lock.
+    """Compare the outputs of each stage with the committed lock.
 
-    Outputs that ``dvc.yaml`` marks with ``meta: {timed: true}`` hold times, differ in every run and are left out.
+    Outputs that ``dvc.yaml`` marks with ``meta: {timed: true}`` are left out: they hold times, which differ in every
+    run.
     """
     try:
         committed, params_then = (_yaml(git(workspace, "show", f"HEAD:./{name}")) for name in (LOCK_FILE, PARAMS_FILE))
@@ -80,7 +81,7 @@ def _timed(definitions: dict[str, Any], stage: str) -> Iterable[str]:
 
 
 def _md5s(entry: dict[str, Any], kind: str, timed: set[str]) -> dict[str, str | None]:
-    """Of a stage's files and folders, without those that are timed or hold what is."""
+    """The md5 of a stage's files and folders, except those that are timed or hold timed ones."""
     files = {each["path"]: each.get("md5") for each in entry.get(kind, [])}
     return {path: md5 for path, md5 in files.items() if not any(f"{each}/".startswith(f"{path}/") for each in timed)}
 

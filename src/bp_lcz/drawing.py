@@ -1,7 +1,7 @@
-"""What the figures of the gate and of the report share: their style, their head, and the histogram of classes.
+"""Common parts of the figures of gate and report: style, head, and the histogram of classes.
 
-Each figure carries in its head the data set, the split and where the labels come from, so that none of them
-can be quoted without it. Figures are narrow for their type, so that it stays legible on a phone.
+The head of each figure names the data set, the split and the origin of the labels, so that no figure can be quoted
+without them. Figures are narrow compared with their font, so that text stays legible on a phone.
 """
 
 import io
@@ -50,11 +50,11 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Note:
-    """What a figure is about, printed under its title.
+    """The line under the title of a figure.
 
     Attributes:
         text: data set, split and patches.
-        warning: why the numbers say little about the world, such as "simulated data"; empty if nothing does.
+        warning: caution about the numbers, such as "simulated data"; empty if there is none.
     """
 
     text: str
@@ -71,7 +71,7 @@ class Drawing:
 
 @contextmanager
 def titled_figure(title: str, note: Note, body: float) -> Iterator[Drawing]:
-    """A figure with a head, whose bytes are there after the block; they depend on what was drawn alone.
+    """A figure with a head. Its bytes are ready after the block, and depend only on what was drawn.
 
     Args:
         title: first line of the head.

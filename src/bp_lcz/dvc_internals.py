@@ -1,7 +1,7 @@
-"""All of DVC that is neither its documented API nor a command, in one place.
+"""All uses of DVC beyond its documented API and commands, in one place.
 
-`pyproject.toml` bounds DVC's version for this file. As a program it is one action of DVC in a process of its own, which
-tells its end by type where `dvc` tells it in prose:
+`pyproject.toml` bounds DVC's version for this file. As a program, it runs one action of DVC in a process of its own,
+and reports errors by type where `dvc` reports them only as text:
 
     python -m bp_lcz.dvc_internals repro train@eb_cnn-plain
 """
@@ -23,11 +23,11 @@ UP_TO_DATE, RESTORED, RAN = "up to date", "restored from the cache", "ran"
 
 
 def stage_graph(workspace: Path, target: str) -> tuple[dict[str, set[str]], set[str]]:
-    """The stages that a target needs, and what of them is up to date.
+    """The stages that a target needs, and which of them are up to date.
 
     Returns:
-        Each stage with those that come right before it, in an order to run; and the stages that need not run.
-        While another DVC process holds its lock, none is known to be up to date.
+        Each stage with its direct predecessors, in an order in which they can run; and the stages that need not run,
+        of which there are none while another DVC process holds the lock.
 
     Raises:
         UserError: if dvc.yaml cannot be read or has no such stage.
@@ -58,7 +58,7 @@ def stage_graph(workspace: Path, target: str) -> tuple[dict[str, set[str]], set[
 
 
 def _rank(stages: Iterable[Any]) -> Callable[[Any], tuple[int, int]]:
-    """Sorts stages as dvc.yaml has them, but all of a trial together, so that results come one after the other."""
+    """Sort key: the order of dvc.yaml, but with all stages of a trial together, so that results come trial by trial."""
     place = {stage: number for number, stage in enumerate(stages)}
     first = dict[str, int]()
     for stage, number in place.items():
@@ -72,9 +72,9 @@ def _trial(stage: Any) -> str:
 
 
 def mend(workspace: Path) -> Iterator[str]:
-    """Put away files that DVC writes in place and so leaves half-written when it is killed or the disk is full.
+    """Remove half-written files, which DVC leaves if it is killed or the disk is full.
 
-    Nothing is lost with ``dvc.lock``: DVC's run cache restores what was done without running it.
+    No work is lost with ``dvc.lock``: DVC's run cache restores outputs without running the stages.
 
     Returns:
         A line for each file.
@@ -84,7 +84,7 @@ def mend(workspace: Path) -> Iterator[str]:
 
     locks, record = workspace / ".dvc/tmp/rwlock", workspace / "dvc.lock"
     if not _is_whole(locks, json.loads, RWLOCK):
-        time.sleep(0.5)  # not one that a living DVC is writing
+        time.sleep(0.5)  # a living DVC may be writing it just now
         if not _is_whole(locks, json.loads, RWLOCK):
             locks.unlink()
             yield f"{locks}: was half-written; removed"
@@ -94,7 +94,7 @@ def mend(workspace: Path) -> Iterator[str]:
 
 
 def have_md5(workspace: Path, md5s: Mapping[Path, str]) -> bool:
-    """Whether files have these md5; what DVC has hashed before, and not seen changed since, is not read again."""
+    """Whether files have these md5. Files that DVC hashed before and that did not change are not read again."""
     from dvc.repo import Repo
     from dvc_data.hashfile.hash import hash_file
     from dvc_objects.fs.local import LocalFileSystem
@@ -105,7 +105,7 @@ def have_md5(workspace: Path, md5s: Mapping[Path, str]) -> bool:
 
 
 def remember_md5(checkout: Path, md5s: Mapping[Path, str]) -> None:
-    """Save DVC from hashing files whose md5 is known."""
+    """Tell DVC known md5 of files, so that it does not hash them."""
     from dvc.repo import Repo
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_objects.fs.local import LocalFileSystem
@@ -116,7 +116,7 @@ def remember_md5(checkout: Path, md5s: Mapping[Path, str]) -> None:
 
 
 def cache_folder(checkout: Path) -> str:
-    """Where a checkout keeps DVC's cache."""
+    """Folder of a checkout's DVC cache."""
     from dvc.config import Config
 
     configured = Config(str(checkout / ".dvc"), validate=False).get("cache", {}).get("dir")
@@ -136,13 +136,13 @@ def _is_whole(file: Path, parse: Callable[[str], Any], schema: Callable[[Any], A
 
 
 def _act(action: str, targets: list[str]) -> str:
-    """One action of DVC on the repository of the current folder.
+    """Run one action of DVC on the repository of the current folder.
 
     Returns:
-        What became of a stage; nothing of other actions.
+        Outcome of a stage; an empty text for other actions.
 
     Raises:
-        UserError, BusyError, TemporaryError: by what stopped it, other than an error of the stage's own command.
+        UserError, BusyError, TemporaryError: by the cause, unless the stage's own command failed.
     """
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
@@ -182,7 +182,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def main() -> None:
-    """Do what the command line says; leave the end, unless the stage's own command has left that of an error."""
+    """Run the action of the command line and write its ending, unless the stage's own command has written an error."""
     action, *targets = sys.argv[1:]
     try:
         Ending.write(0, _act(action, targets))

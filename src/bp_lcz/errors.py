@@ -1,7 +1,6 @@
-"""Errors as types: what the user can mend, what may mend itself, and the exit status of each.
+"""Types of errors: errors that the user can fix, errors that may pass, and the exit status of each.
 
-A stage runs in a process of its own; its exit status tells the flow which kind of failure it was. The text is for
-people.
+A stage runs in a process of its own. Its exit status tells the flow the kind of failure. The text is for people.
 """
 
 import errno
@@ -21,11 +20,11 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 STATUS_FILE = "BP_LCZ_STATUS_FILE"
-"""Environment variable: where a stage's command leaves its `Ending` for the flow."""
+"""Environment variable with the file in which a stage's command leaves its `Ending` for the flow."""
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _LONGEST = 1500
-"""Characters of a line; of a longer one the middle is left out."""
+"""Largest length of a message in characters. The middle of a longer message is left out."""
 
 NO_ARRAY = (ValueError, EOFError, TypeError, RecursionError, TokenError, zipfile.BadZipFile)
 """Raised by NumPy for a file that holds no array: it reads the header as a Python literal, which fails in many ways."""
@@ -35,7 +34,7 @@ FAULT_STATUS = 70
 
 
 class UserError(Exception):
-    """Something that the user can mend, as opposed to a fault of the program.
+    """Something that the user can fix, unlike a fault of the program.
 
     The command line prints it as one line, ``error: <where>: <what>``, without a traceback.
 
@@ -57,35 +56,35 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """Options that do not go together, or one that is missing; the status that the command line's own mistakes have."""
+    """Options that contradict each other, or a missing option. Mistakes on the command line have the same status."""
 
     status = 2
 
 
 class TemporaryError(UserError):
-    """Something that may mend itself, such as a server that does not answer (EX_TEMPFAIL)."""
+    """A failure that may pass by itself, such as a server that does not answer (EX_TEMPFAIL)."""
 
     status = 75
 
 
 class DeviceError(TemporaryError):
-    """The device of a training is not there, or not any more: whatever else wants it would fail, too (EX_OSERR)."""
+    """The device of a training is missing or lost, so all other work on it would fail, too (EX_OSERR)."""
 
     status = 71
 
 
 class BusyError(UserError):
-    """Another process holds what is needed; waiting for it helps (EX_UNAVAILABLE)."""
+    """Another process holds what is needed; waiting helps (EX_UNAVAILABLE)."""
 
     status = 69
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a stage's command ended, left in a file by its process, since DVC tells no exit status.
+    """How a stage's command ended. Its process writes this into a file, since DVC does not report exit statuses.
 
     Attributes:
-        stage: its name in dvc.yaml.
+        stage: name of the stage in dvc.yaml.
         status: exit status; None if it has not ended, or was killed.
         message: the error in one line.
     """
@@ -96,15 +95,15 @@ class Ending:
 
     @staticmethod
     def write(status: int | None, message: str = "") -> None:
-        """Leave it where the flow has asked for it, if it has."""
+        """Write the ending into the file that the flow asked for, if it did."""
         file, stage = os.environ.get(STATUS_FILE), os.environ.get("DVC_STAGE", "")
-        if file and os.environ.get("LOCAL_RANK", "0") == "0":  # of several that train together, the first tells
-            with suppress(OSError):  # a full disk must not hide the error that is told
+        if file and os.environ.get("LOCAL_RANK", "0") == "0":  # of processes that train together, the first writes
+            with suppress(OSError):  # a full disk must not hide the error that is reported
                 Path(file).write_text(json.dumps({"stage": stage, "status": status, "message": message}), "utf-8")
 
     @classmethod
     def read(cls, file: str | Path | None = None) -> "Ending | None":
-        """What a process has left in a file, by default in that of this process; None if it has not."""
+        """The ending in a file, by default in that of this process; None if there is none."""
         try:
             return cls(**json.loads(Path(file or os.environ.get(STATUS_FILE, "")).read_text("utf-8")))
         except (OSError, ValueError):
@@ -112,18 +111,18 @@ class Ending:
 
 
 def one_line(error: BaseException, most: int = 200) -> str:
-    """The text of an exception of a library, which may have several lines, in one of at most so many characters."""
+    """The text of a library's exception as one line of at most so many characters."""
     return " ".join(str(error).split())[:most]
 
 
 def first_mistake(error: "ValidationError", section: str = "") -> str:
-    """What a model refused, as ``section.key: cause``.
+    """The first error of a pydantic model as ``section.key: cause``.
 
-    A mistyped key is also a missing one; the mistake is the more helpful of the two.
+    A mistyped key gives two errors, an unknown and a missing key. The unknown key is the more helpful one.
     """
     unknown = ("extra_forbidden", "unexpected_keyword_argument")
     first = min(error.errors(include_url=False), key=lambda one: one["type"] not in unknown)
-    parts = (str(part) for part in first["loc"] if part != "[key]")  # pydantic's mark of a name that is refused
+    parts = (str(part) for part in first["loc"] if part != "[key]")  # pydantic's mark of a refused name
     key = ".".join([section] * bool(section) + list(parts))
     told = {**dict.fromkeys(("model_type", "dict_type"), "expected a mapping"), **dict.fromkeys(unknown, "unknown key")}
     message = told.get(first["type"], first["msg"].removeprefix("Value error, "))
@@ -145,7 +144,7 @@ def _of_text(value: object, *, is_whole: bool) -> str:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an exception comes from a disk or quota without space, whatever library has wrapped it."""
+    """Whether a full disk or quota caused an exception, whatever library wrapped it."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
@@ -156,7 +155,7 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 def limit_of(error: BaseException | None) -> str | None:
-    """The limit of the machine that an exception comes from and what raises it, whatever library has wrapped it."""
+    """The limit of the machine that caused an exception, and its remedy, whatever library wrapped it."""
     if is_disk_full(error):
         return "no space left on the disk; free some and run again"
     while error is not None:
@@ -169,7 +168,7 @@ def limit_of(error: BaseException | None) -> str | None:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, SystemError):  # Python's own where memory is limited and not even an exception can be made
+    if isinstance(error, SystemError):  # Python raises it if memory is limited and not even an exception can be made
         return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
     return isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY)
 
@@ -178,7 +177,7 @@ _NO_MEMORY = (
     *("failed to map segment", "can't start new thread", "memory allocation failed"),
     *("could not create a primitive", "CUDA out of memory"),
 )
-"""Said by the loader, by Python and by HDF5; by oneDNN and by torch."""
+"""Messages of the loader, Python, HDF5, oneDNN and torch."""
 
 _LIMITS = {
     errno.EMFILE: "`ulimit -n` allows more",
@@ -189,7 +188,7 @@ _LIMITS = {
 
 
 def lost_device(error: BaseException | None) -> str | None:
-    """What torch says where a GPU has failed or gone; None for other errors, faults of a kernel among them."""
+    """The message of torch for a GPU that failed or is gone; None for other errors, such as faults of a kernel."""
     while error is not None:
         text = one_line(error)
         if "CUDA" in text and any(sign in text for sign in _LOST):
@@ -203,11 +202,11 @@ _LOST = (
     *("launch timed out", "No CUDA GPUs", "shutting down", "not yet initialized", "initialization failed"),
     *("context is destroyed", "hardware stack error", "driver error"),
 )
-"""What CUDA says of a device that cannot be used any more, of its errors in general."""
+"""Messages of CUDA for a device that cannot be used any more."""
 
 
 def refusal_of(error: BaseException | None) -> str | None:
-    """File and reason where the system does not let this user write or read; None for a mistake of the program."""
+    """File and reason if the system does not let this user read or write; None for other errors."""
     if not isinstance(error, OSError) or error.filename is None:
         return None
     if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO):

@@ -1,7 +1,7 @@
 """Files and folders that appear whole or not at all, and the one lock of this project.
 
-A lock is a file that the kernel holds for an open descriptor (flock, through `filelock`): it is free again when the
-process ends, however it ends, and so tells a living writer from a dead one.
+A lock is a file that the kernel holds for an open descriptor (flock, through `filelock`). It is free again when the
+process ends for any reason, so it tells a living writer from a dead one.
 """
 
 import errno
@@ -21,9 +21,9 @@ from bp_lcz.errors import BusyError, UserError
 
 _OLD, _SUFFIX, _LOCK = "old", ".part", ".lock"
 _NO_PLACE = {errno.EEXIST, errno.ENOTDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
-"""Of a path under which nothing can be made, as opposed to one that the system refuses or has no space for."""
+"""Errors of a path under which nothing can be made, unlike refusals of the system or a full disk."""
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
-"""Of a file system that has no locks."""
+"""Errors of a file system without locks."""
 _PAUSE = 0.05
 
 
@@ -31,12 +31,12 @@ _PAUSE = 0.05
 def staged_folder(target: Path) -> Iterator[Path]:
     """An empty folder beside ``target`` that takes its place when the block ends without an exception.
 
-    After an exception nothing of it is left and ``target`` is as it was. What a killed process left is removed
-    by the next one that writes ``target``.
+    After an exception the folder is removed and ``target`` is unchanged. The next process that writes ``target``
+    removes what a killed process left.
 
     Raises:
-        UserError: before the block begins, if ``target`` cannot be a folder: a file has its name, or that of a folder
-            above it, there can be no folder in that place, or its file system has no locks.
+        UserError: before the block begins, if ``target`` cannot be a folder: it or a folder above it is a file, or the
+            place cannot hold a folder, or its file system has no locks.
     """
     with _staging(target, is_folder=True) as scratch:
         new = scratch / "new"
@@ -51,12 +51,12 @@ def staged_folder(target: Path) -> Iterator[Path]:
 def staged_file(target: Path) -> Iterator[Path]:
     """A path beside ``target`` whose file takes its place when the block ends without an exception.
 
-    After an exception nothing of it is left and ``target`` is as it was. What a killed process left is removed
-    by the next one that writes ``target``.
+    After an exception the file is removed and ``target`` is unchanged. The next process that writes ``target`` removes
+    what a killed process left.
 
     Raises:
-        UserError: before the block begins, if ``target`` cannot be a file: it is a folder, there can be none in
-            that place, it is a device or pipe, or its file system has no locks.
+        UserError: before the block begins, if ``target`` cannot be a file: it is a folder, device or pipe, or the place
+            cannot hold a file, or its file system has no locks.
     """
     with _staging(target, is_folder=False) as scratch:
         new = scratch / target.name
@@ -71,10 +71,10 @@ def locked(
     """Hold a lock file, with this process's id in it.
 
     Args:
-        file: made if need be, and left in place.
-        busy: what is told of the process that holds it.
-        wait: until that process ends or lets go.
-        tell: takes the line that says so; without it the wait is silent.
+        file: lock file, which is created if needed and stays.
+        busy: message about the process that holds it.
+        wait: whether to wait until that process ends or releases it.
+        tell: receives the message before the wait; without it the wait is silent.
 
     Raises:
         BusyError: if another process holds it and `wait` is false.
@@ -102,14 +102,14 @@ def locked(
 
 
 def try_lock(descriptor: int, file: Path) -> bool:
-    """Whether this process now holds an open file, until that is closed.
+    """Try to lock an open file until it is closed.
 
     Args:
-        descriptor: of the file, open for writing; over a network only such a file can be locked.
-        file: its path.
+        descriptor: descriptor of the file, open for writing, since a network file system locks only such files.
+        file: path of the file.
 
     Returns:
-        False if another process holds the file, or has removed it or put another in its place.
+        Whether this process holds it; False if another process holds, removed or replaced it.
 
     Raises:
         UserError: if the file system has no locks.
@@ -130,7 +130,7 @@ def try_lock(descriptor: int, file: Path) -> bool:
 
 
 def refuse_below_file(target: Path) -> None:
-    """Tell at the beginning what `staged_folder` would tell when all is computed.
+    """Refuse at once a target that `staged_folder` would refuse after the computation.
 
     Raises:
         UserError: if one of the folders in which ``target`` is to be made is a file.
@@ -142,13 +142,13 @@ def refuse_below_file(target: Path) -> None:
 
 @contextmanager
 def _staging(target: Path, is_folder: bool) -> Iterator[Path]:
-    """A scratch folder beside ``target``, locked as long as this process lives, however it ends."""
+    """A scratch folder beside ``target``, locked until this process ends for any reason."""
     expected = "folder" if is_folder else "file"
     with ExitStack() as held:
         try:
             found = _kind(target)
             scratch = _make_scratch(target, held) if found in (None, expected) else None
-        except UserError as error:  # no locks: of the folder that people know
+        except UserError as error:  # no locks: name the folder that the user knows
             raise UserError(target.parent.absolute(), error.what) from None
         except OSError as error:
             if error.errno not in _NO_PLACE:
@@ -163,7 +163,7 @@ def _staging(target: Path, is_folder: bool) -> Iterator[Path]:
 
 
 def _kind(path: Path) -> str | None:
-    """What lies there; None if nothing does."""
+    """What a path is: file, folder, device; None if it does not exist."""
     if path.absolute().parent == Path("/dev"):  # links as /dev/stdout among them, which would be replaced
         return "device"
     if not path.exists():
@@ -195,9 +195,9 @@ def _make_scratch(target: Path, held: ExitStack) -> Path:
             shutil.rmtree(orphan, ignore_errors=True)
     while True:
         scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-", suffix=_SUFFIX))
-        # Happens after the lock is let go of: on NFS a folder with an open file cannot be removed.
+        # This runs after the lock is released: on NFS a folder with an open file cannot be removed.
         held.callback(shutil.rmtree, scratch, ignore_errors=True)
-        with suppress(BusyError):  # another process took it for an orphan in this very moment, and removes it
+        with suppress(BusyError):  # another process has just taken it for an orphan, and removes it
             held.enter_context(locked(_lock_in(scratch, target), wait=False))
             return scratch
 

@@ -1,4 +1,4 @@
-"""The trials of a profile in few lines, and in which order they come."""
+"""A short form for the trials of a profile and their order."""
 
 from typing import Any
 
@@ -9,26 +9,26 @@ from bp_lcz.sections import Section
 
 
 class Block(Section):
-    """Trials of a matrix that come together: all its rows with the first seed, then all with the next."""
+    """Consecutive trials of a matrix: all rows of the block with the first seed, then all with the next seed."""
 
     rows: list[str] = Field(min_length=1)
     seeds: list[NonNegativeInt] = Field(min_length=1)
 
 
 class Matrix(Section):
-    """What ``bp-lcz workspace`` writes out under ``trials``.
+    """A matrix of trials, which ``bp-lcz workspace`` expands under ``trials``.
 
-    A row is a trial without its seed. Each is trained with every seed, as the trial ``<row>-s<seed>``.
+    A row is a trial without its seed. Each row is trained with every seed, as the trial ``<row>-s<seed>``.
     """
 
     seeds: list[NonNegativeInt]
     backbones: dict[str, str] = Field(default_factory=dict)
-    """What the rows of a backbone are called, and its module: each with every variant, as ``<name>-<variant>``."""
+    """Name in rows and module of each backbone. It gets a row ``<name>-<variant>`` for every variant."""
     variants: list[Variant] = Field(default_factory=list)
     rows: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Other rows: name, and what a trial has but the seed."""
+    """Other rows by name: the content of a trial without its seed."""
     order: list[Block] = Field(default_factory=list)
-    """Which trials come first; the others follow, backbones before other rows, the seeds of a row side by side."""
+    """Blocks that come first. Other trials follow, backbones before other rows, with the seeds of a row together."""
 
     @model_validator(mode="after")
     def _order_names_trials(self) -> "Matrix":

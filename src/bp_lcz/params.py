@@ -1,6 +1,6 @@
 """``params.yaml`` as frozen models that reject unknown keys and values out of range.
 
-Every knob of the project has its only documentation here and its only default in ``params.yaml``.
+This module documents every setting of the project. ``params.yaml`` holds the only defaults.
 """
 
 import json
@@ -35,13 +35,13 @@ def _trial_name(name: str) -> str:
 
 
 TrialKey = Annotated[str, AfterValidator(_trial_name)]
-"""Name of a trial: a folder, a DVC stage and a word of a command line, so nothing that a shell would read."""
+"""Name of a trial. It names a folder and a DVC stage, so characters with a meaning in a shell are not allowed."""
 
 PARAMS_FILE = Path("params.yaml")
 
 
 class Dataset(Section):
-    """Which data set the pipeline runs on."""
+    """The data set of the pipeline."""
 
     root: str = Field(min_length=1)
     """Folder with training.h5, validation.h5 and testing.h5 in So2Sat's keys, and optional _geo.h5 files."""
@@ -56,7 +56,7 @@ class PerSplit(Section):
 
 
 class Simulate(Section):
-    """The demo data."""
+    """The simulated demo data."""
 
     seed: NonNegativeInt
     patches: PerSplit
@@ -91,20 +91,20 @@ class Encoder(Section):
 
 
 class PromptVectors(Section):
-    """What image groups are compared with, equal for all trials unless a trial overrides it."""
+    """The vectors with which image groups are compared, equal for all trials unless a trial overrides them."""
 
     wording: Wording
-    """What fills the templates: names of classes and groups, or names with what they mean: heights, built, sealed and
-    pervious shares of a class after Stewart and Oke (2012), and what a group sees."""
+    """Words in the templates. ``names``: names of classes and groups. ``described``: names with heights, built, sealed
+    and pervious shares of a class after Stewart and Oke (2012), and with what a group measures."""
     source: Literal["text", "random", "permuted"]
-    """``text``: the embeddings of the texts. Controls that know nothing of the classes: ``random``, unit vectors of the
-    same width; ``permuted``, the embeddings of the texts dealt out anew over classes and groups."""
+    """``text``: the embeddings of the texts. Controls without information on the classes: ``random``, unit vectors of
+    the same width; ``permuted``, the embeddings of the texts, shuffled over classes and groups."""
     draw: NonNegativeInt | None
-    """Seed of the random vectors and of the permutation. Null: the seed of the trial, so that trials that differ in
-    the seed differ in the draw, too."""
+    """Seed of the random vectors and of the permutation. Null: the seed of the trial, so that each seed has its own
+    draw."""
     centre: bool
-    """Remove the mean of all vectors and bring them back to length 1: embeddings of texts have most of their direction
-    in common."""
+    """Whether the mean of all vectors is subtracted and their length set to 1 again. Embeddings of texts point mostly
+    in one common direction."""
 
 
 class Prompts(PromptVectors):
@@ -132,12 +132,12 @@ class Prompts(PromptVectors):
 
 
 class Start(Section):
-    """A checkpoint that training begins with; ``bp-lcz workspace NAME --start MODEL`` brings it and writes this."""
+    """A checkpoint with which training begins. ``bp-lcz workspace NAME --start MODEL`` copies it and writes this."""
 
     name: str = Field(min_length=1)
     """``<model>/<version>`` of a registered model, or the name of a folder."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """Of its weights: which version an alias meant is decided once, and another start trains anew."""
+    """Digest of its weights. It fixes the version that an alias meant; trials with another start are trained again."""
 
 
 class Train(Section):
@@ -151,34 +151,34 @@ class Train(Section):
     patience: PositiveInt
     """Epochs without a better validation kappa before training stops."""
     per_class: PositiveInt | None
-    """Most training patches of a class, drawn by the seed of the trial; null: all. Other splits stay whole."""
+    """Largest number of training patches of a class, drawn by the trial's seed; null: all. Other splits stay whole."""
     leave_out: Annotated[list[Code], Field(max_length=15)]
-    """Classes without whose patches a trial is trained and its epoch chosen, such as ``["2", "B"]``. Testing stays
-    whole: the report tells how well their texts alone find them."""
+    """Classes such as ``["2", "B"]`` whose patches are left out of training and validation. The testing split stays
+    whole: the report shows how well the texts alone find these classes."""
     start: Start | None
-    """Whose weights training begins with; null: random ones. The backbone must be the same, and so must the channels of
-    the sensors that it looks at; layers that the start does not have begin with random weights."""
+    """Checkpoint whose weights training begins with; null: random weights. It must have the same backbone, and the same
+    channels of the sensors in use. Layers that it lacks begin with random weights."""
     start_rate: Annotated[float, Field(gt=0, le=1)]
     """Factor of the learning rate for weights that come from the start."""
     frozen_norm_below: NonNegativeInt
-    """With fewer training patches than this, the statistics of batch normalisation stay those of the start: few patches
+    """Number of training patches below which batch normalisation keeps the statistics of the start, since few patches
     estimate them badly."""
     balance: Share
     """Exponent of the inverse class frequency that weights the cross-entropy: 0 none, 1 full."""
     flips: bool
     """Random dihedral transformations (flips and quarter turns) of training patches."""
     threads: PositiveInt
-    """CPU threads of the trainer. Part of the result: sums in another order give other last bits."""
+    """CPU threads of the trainer. It is part of the result, since another order of sums changes the last bits."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     device: Literal["auto", "cpu", "cuda"]
-    """``auto``: a GPU when there is one, else the CPU; the log says which."""
+    """``auto``: a GPU if there is one, otherwise the CPU; the log says which."""
     devices: PositiveInt
-    """GPUs, or processes on a CPU, that train one trial together on one machine; each takes its share of every batch,
-    so ``batch_size`` stays that of a step. Part of the result: batch statistics and the losses see a share."""
+    """Number of GPUs, or of processes on a CPU, that train one trial together on one machine. Each takes its share of
+    every batch of ``batch_size``. It is part of the result: batch statistics and losses are of such a share."""
     nodes: PositiveInt
-    """Machines that train one trial together, each with ``devices``; `docs/operations.md` says how to start them."""
+    """Number of machines that train one trial together, each with ``devices``; see `docs/operations.md`."""
     strategy: Literal["auto", "ddp"]
-    """Lightning's strategy; ``auto`` is ``ddp`` where there is more than one process."""
+    """Lightning's strategy; ``auto`` means ``ddp`` if there is more than one process."""
 
 
 class Model(Section):
@@ -195,12 +195,12 @@ class Model(Section):
     alpha: Share
     """Target of a prompt of the right class and another group, used by ``graded``."""
     pairs: Literal["texts", "joint"]
-    """What the variant ``bp-lcz`` compares image groups with: texts, or with ``joint`` also those of the batch."""
+    """What the variant ``bp-lcz`` compares image groups with: texts; with ``joint`` also image groups of the batch."""
     text_projection: Literal["learnt", "frozen"]
-    """How vectors of texts come to ``dimension``: by a learnt matrix, which can move them anywhere, or by a random one
-    that stays as it is and keeps their angles."""
+    """Projection of text vectors to ``dimension``: a learnt matrix, which can move them anywhere, or a fixed random
+    matrix, which keeps their angles."""
     augment: Literal["none", "visual", "text", "both"]
-    """What joins the fused feature before the classifier."""
+    """What is added to the fused feature before the classifier."""
 
     @model_validator(mode="after")
     def _joint_has_partners(self) -> "Model":
@@ -210,7 +210,7 @@ class Model(Section):
 
 
 class Overrides(Section):
-    """Values of a trial that differ from the common sections, of ``prompts`` those of `PromptVectors`."""
+    """Values of a trial that differ from the common sections; in ``prompts``, only fields of `PromptVectors`."""
 
     train: dict[str, Any] = Field(default_factory=dict)
     model: dict[str, Any] = Field(default_factory=dict)
@@ -234,11 +234,11 @@ class Evaluate(Section):
     bootstrap_samples: PositiveInt
     seed: NonNegativeInt
     set_coverage: Annotated[float, Field(ge=0.5, le=0.99)]
-    """Share of patches whose set of classes is to hold the true one, in hundredths."""
+    """Share of patches whose class set should hold the true class, in steps of 0.01."""
 
 
 class Promote(Section):
-    """What a model must reach to be served."""
+    """Condition for a model to become the champion."""
 
     kappa_floor: Annotated[float, Field(ge=-1, le=1)]
     """Kappa on the testing split that every champion must exceed, the first one too."""
@@ -250,7 +250,7 @@ class Params(Section):
     profile: str | None
     """File of ``profiles/`` that was merged in; ``bp-lcz workspace`` writes it."""
     rule: str | None
-    """By which a study decides: a committed file in a profile, its SHA-256 in the workspace that is made of it."""
+    """Decision rule of a study: in a profile a committed file, in a workspace the SHA-256 of that file."""
     dataset: Dataset
     simulate: Simulate
     validation: Validate = Field(alias="validate")
@@ -262,14 +262,15 @@ class Params(Section):
     trials: Annotated[dict[TrialKey, Trial], Field(min_length=1)]
     evaluate: Evaluate
     registered: Literal["best", "bp-lcz"] = Field(alias="register")
-    """Which trial becomes a version of the registered model, by validation kappa: ``best``, of all variants;
-    ``bp-lcz``, of those of the method alone."""
+    """Trial that becomes a version of the registered model: the one with the best validation kappa among all variants
+    (``best``), or among trials of the method (``bp-lcz``)."""
     promote: Promote
     store: Tier
-    """What training reads its patches from. No part of a result, so a change retrains nothing. ``packed``: the packed
-    files, mapped into memory. ``device``: the whole split in the memory of the GPU or of the machine. ``pinned``:
-    batches in page-locked memory that a GPU copies by itself. ``hdf5``: the So2Sat files, mapped in place. ``auto``:
-    on a GPU ``device`` if the split fits into half of its free memory, else ``pinned``; on a CPU ``packed``."""
+    """Place from which training reads patches. It is not part of a result, so a change trains nothing again.
+    ``packed``: the packed files, mapped into memory. ``device``: the whole split in the memory of the GPU or of the
+    machine. ``pinned``: batches in page-locked memory that a GPU copies by itself. ``hdf5``: the So2Sat files, mapped
+    in place. ``auto``: on a GPU ``device`` if the split fits into half of its free memory, else ``pinned``; on a CPU
+    ``packed``."""
 
     def trial(self, name: str) -> "TrialParams":
         """One trial with its overrides merged into the common sections.
@@ -295,7 +296,7 @@ class Params(Section):
         )
 
     def alike(self) -> list[list[str]]:
-        """Names of the trials that differ in nothing but the seed, put together, in the order of their first."""
+        """Groups of names of trials that differ only in the seed, in the order of their first trials."""
         found: dict[str, list[str]] = {}
         for name in self.trials:
             settings = self.trial(name).model_dump(mode="json", exclude={"name", "seed"})
@@ -304,12 +305,12 @@ class Params(Section):
 
 
 class NetworkParams(Section):
-    """Everything that decides the form of a network, apart from the channels: what a checkpoint must tell."""
+    """Everything besides the channels that determines the form of a network. Every checkpoint holds it."""
 
     backbone: str
     variant: Variant
     model: Model | None
-    """None only for a plain network from elsewhere, to which this section was never applied."""
+    """None only for a plain network that was trained elsewhere, without this section."""
     backbone_options: dict[str, Any]
 
     @model_validator(mode="after")
@@ -320,7 +321,7 @@ class NetworkParams(Section):
 
 
 class TrialParams(NetworkParams):
-    """Everything that decides how one trial is trained, apart from the data."""
+    """Everything besides the data that determines the training of one trial."""
 
     name: str
     seed: NonNegativeInt
@@ -335,13 +336,13 @@ def vectors_of(prompts: Prompts) -> dict[str, Any]:
 
 
 def check_seeds(seeds: Mapping[str, Collection[int]]) -> None:
-    """Refuse trials of different seeds, whose means do not compare.
+    """Refuse groups of trials with different seeds, since their means cannot be compared.
 
     Args:
-        seeds: of the trials that differ in nothing else, by what they are called.
+        seeds: seeds of each group of trials that differ only in the seed, by the name of the group.
 
     Raises:
-        UserError: for the first that lacks one.
+        UserError: for the first group that lacks a seed.
     """
     every = sorted(set().union(*seeds.values()))
     for trials, own in seeds.items():
@@ -362,7 +363,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     """Read and check ``params.yaml``.
 
     Raises:
-        UserError: if the file is missing, is no YAML mapping, or has an unknown key or a value out of range;
+        UserError: if the file is missing, is not a YAML mapping, or has an unknown key or a value out of range;
             the text names the file, the key and the cause.
     """
     try:

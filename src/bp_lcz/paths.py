@@ -1,6 +1,6 @@
-"""Where the stages read and write, relative to the checkout or workspace in which they run.
+"""Paths that the stages read and write, relative to the checkout or workspace in which they run.
 
-``dvc.yaml`` names the same paths, since DVC cannot import them; a stage uses these constants only.
+``dvc.yaml`` repeats these paths, since DVC cannot import them. Stages use only these constants.
 """
 
 from pathlib import Path
@@ -24,5 +24,5 @@ SCRATCH = Path(".scratch")
 
 
 def start_folder(starts: Path, sha256: str) -> Path:
-    """Where the checkpoint with these weights lies."""
+    """Folder of the checkpoint with these weights."""
     return starts / sha256[:16]

@@ -1,4 +1,4 @@
-"""What a training tells the flow that has started it, while it runs: a line of JSON for each epoch, in a file."""
+"""Progress of a training for the flow that started it: a line of JSON for each epoch, in a file."""
 
 import json
 import os
@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 PROGRESS_FILE = "BP_LCZ_PROGRESS_FILE"
-"""Environment variable: the file that the flow reads. Without it nothing is told."""
+"""Environment variable with the file that the flow reads. Without it nothing is written."""
 
 
 def tell(**record: Any) -> None:
-    """Append a record, whole."""
+    """Append a record as one line."""
     if file := os.environ.get(PROGRESS_FILE):
         with Path(file).open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(record) + "\n")
 
 
 def read_from(file: Path, position: int) -> tuple[list[dict[str, Any]], int]:
-    """The records behind a position of the file, and the position behind them."""
+    """The records after a position of the file, and the position after them."""
     try:
         with file.open(encoding="utf-8") as lines:
             lines.seek(position)

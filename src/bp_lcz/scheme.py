@@ -8,7 +8,7 @@ class LocalClimateZone:
     """One class of the scheme.
 
     Attributes:
-        code: the letter or number by which the literature calls it, ``1`` to ``10`` and ``A`` to ``G``.
+        code: its number or letter in the literature, ``1`` to ``10`` and ``A`` to ``G``.
         name: the English name, capitalised as in Stewart and Oke.
         color: the standard colour of LCZ maps (WUDAPT), as ``#rrggbb``.
     """

@@ -19,14 +19,14 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 def read_sections(content: bytes, file: str) -> dict[str, Any]:
-    """The sections of a file, as they stand there.
+    """The sections of a file, unchecked.
 
     Args:
         content: the bytes of the file.
         file: its name for the messages.
 
     Raises:
-        UserError: if it is not in UTF-8, no YAML, has a key twice or a value that cannot be read, or is no mapping.
+        UserError: if it is not UTF-8, YAML or a mapping, or has a key twice or a value that cannot be read.
     """
     try:
         text = content.decode("utf-8")
@@ -48,7 +48,7 @@ def read_sections(content: bytes, file: str) -> dict[str, Any]:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would silently keep the last."""
+    """Refuses duplicate keys, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -63,10 +63,10 @@ def parse_section(section: type[SectionT], values: Any, where: str, file: str = 
     """Check one section.
 
     Args:
-        section: its form.
-        values: its content.
-        where: its key, for the messages.
-        file: the name of the file, likewise.
+        section: model of the section.
+        values: content of the section.
+        where: key of the section, for messages.
+        file: name of the file, for messages.
 
     Raises:
         UserError: at an unknown key or a value out of range; the text names the key and the cause.

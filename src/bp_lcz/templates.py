@@ -1,4 +1,4 @@
-"""How the pages of this project are filled: a name that a template lacks is an error, and texts are escaped."""
+"""Jinja environment of this project's pages: unknown names are errors, and texts are escaped."""
 
 from collections.abc import Callable
 
@@ -6,11 +6,11 @@ import jinja2
 
 
 def template_environment(package: str, escapes: bool | Callable[[str | None], bool] = True) -> jinja2.Environment:
-    """Of the templates that lie in the folder ``templates`` of a package.
+    """Environment of the templates in the folder ``templates`` of a package.
 
     Args:
-        package: such as ``bp_lcz.maps``.
-        escapes: whether texts are escaped for HTML, or for templates of which names.
+        package: name of the package, such as ``bp_lcz.maps``.
+        escapes: whether texts are escaped for HTML, or a function that decides this by the template's name.
     """
     return jinja2.Environment(
         loader=jinja2.PackageLoader(package),

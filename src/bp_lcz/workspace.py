@@ -47,19 +47,19 @@ WORKSPACES = Path(".workspaces")
 PROFILES = Path("profiles")
 LOCK_FILE = Path("dvc.lock")
 FLOW_LOCK = Path(".dvc/tmp/flow.lock")
-"""Held by a flow run as long as it is at work in a checkout or workspace."""
+"""Lock that a flow run holds while it works in a checkout or workspace."""
 
 _RULE = re.compile(r"^rule: ([0-9a-f]{64})$", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Brought(NamedTuple):
-    """What training is to begin with.
+    """A checkpoint with which training begins.
 
     Attributes:
-        start: its name and hash.
-        folder: with its two files.
-        check: raises UserError if trials of parameters cannot begin with it; returns what speaks against it, in lines.
+        start: its name and digest.
+        folder: folder with its two files.
+        check: raises UserError if trials of some parameters cannot begin with it; returns cautions as lines.
     """
 
     start: Start
@@ -72,9 +72,9 @@ def make_workspace(
 ) -> Path:
     """Make a workspace at the commit that the main checkout is on, or renew an existing one.
 
-    Renewing moves the workspace to that commit and writes its ``params.yaml`` anew, without a profile or data
-    set that is no longer asked for; its ``dvc.lock`` and outputs stay, so only what changed runs again. It waits
-    for whoever else makes or renews that workspace, and for a flow run in it.
+    Renewing moves the workspace to that commit and writes its ``params.yaml`` again, without a profile or data set that
+    is no longer asked for. Its ``dvc.lock`` and outputs stay, so only what changed runs again. The function waits for
+    other processes that make or renew that workspace, and for a flow run in it.
 
     Args:
         name: folder under ``.workspaces``: a letter or digit, then letters, digits, ``.``, ``_`` and ``-``.
@@ -86,9 +86,9 @@ def make_workspace(
         Absolute path of the workspace.
 
     Raises:
-        UserError: if the name is no folder name, the profile is unknown or does not fit, the folder has no
-            training.h5, trials cannot begin with the start, this is no git repository, the workspace holds edits that
-            renewing would lose, or its study was begun with another rule.
+        UserError: if the name is not a folder name, the profile is unknown or does not fit, the folder lacks a file,
+            trials cannot begin with the start, this is not a git repository, the workspace holds edits that renewing
+            would lose, or its study began with another rule.
     """
     if not _NAME.fullmatch(name):
         raise UserError(
@@ -117,10 +117,10 @@ def make_workspace(
             _check_renewable(main, folder)
             _check_rule(folder / PARAMS_FILE, text)
             locks.enter_context(locked(folder / FLOW_LOCK, f"another run is at work in {folder}", tell=say))
-            _check_renewable(main, folder)  # again, for what was edited meanwhile
+            _check_renewable(main, folder)  # again, since files may have been edited meanwhile
         try:
             if is_new:
-                git(main, "worktree", "prune")  # forget one whose folder was removed by hand
+                git(main, "worktree", "prune")  # forget worktrees whose folders were removed by hand
                 git(main, "worktree", "add", "--quiet", "--detach", str(folder), commit)
                 if git(folder, "config", "--type=bool", "--default=false", "core.sparseCheckout") == "true":
                     git(folder, "sparse-checkout", "disable")  # the stages need the whole commit
@@ -143,10 +143,10 @@ def make_workspace(
 def main_checkout(folder: Path) -> Path:
     """The checkout to which a folder belongs; for a folder in a workspace, the one that has the workspace.
 
-    Its root, not git's folder, which lies elsewhere in a submodule or beside a bare repository.
+    It is found by its root and not by git's folder, which is elsewhere in a submodule or beside a bare repository.
 
     Raises:
-        UserError: if the folder is in no git repository, or git is missing.
+        UserError: if the folder is not in a git repository, or git is missing.
     """
     root = Path(git(folder, "rev-parse", "--show-toplevel"))
     is_workspace = root.parent.name == str(WORKSPACES) and (root / ".git").is_file()
@@ -233,10 +233,10 @@ def _begun(params: dict[str, Any], brought: Brought, *, has_own_trials: bool) ->
 
 
 def merge_profile(main: Path, params: dict[str, Any], profile: str) -> dict[str, Any]:
-    """The sections of ``params.yaml`` with those of a checkout's profile merged in, its matrix as trials; unchecked.
+    """Merge a checkout's profile into the sections of ``params.yaml``, and expand its matrix; unchecked.
 
     Raises:
-        UserError: if the profile is unknown or its matrix not in form.
+        UserError: if the profile is unknown or its matrix is not valid.
     """
     overrides = _read_profile(main, profile)
     below = params | ({"trials": {}} if "trials" in overrides else {})
@@ -251,7 +251,7 @@ def _hash_of_rule(main: Path, commit: str, file: str, profile: str) -> str:
 
 
 def _check_rule(params: Path, renewed: str) -> None:
-    """That a study is not decided by another rule than the one that it was begun with."""
+    """Refuse to decide a study by another rule than the one with which it began."""
     kept = params.read_text(encoding="utf-8", errors="replace") if params.exists() else ""
     begun, now = _RULE.search(kept), _RULE.search(renewed)
     if begun and (now is None or now[1] != begun[1]):
@@ -314,7 +314,7 @@ def _check_renewable(main: Path, folder: Path) -> None:
 
 
 def _move_to(folder: Path, commit: str) -> None:
-    """Move an existing workspace to a commit and keep its ``dvc.lock``, also when this is interrupted."""
+    """Move an existing workspace to a commit and keep its ``dvc.lock``, even if this is interrupted."""
     current, kept = folder / LOCK_FILE, folder / ".dvc/tmp/dvc.lock.kept"
     if current.exists() and not kept.exists():
         with staged_file(kept) as file:
@@ -325,11 +325,11 @@ def _move_to(folder: Path, commit: str) -> None:
 
 
 def share_dvc_settings(main: Path, folder: Path) -> None:
-    """The main checkout's own DVC settings, such as a remote, and its cache."""
+    """Give a folder the main checkout's own DVC settings, such as a remote, and its cache."""
     settings = ConfigParser(interpolation=None)
     settings.read(main / ".dvc/config.local", encoding="utf-8")
     cache = cache_folder(main)
-    # DVC takes what follows "#" for a comment and what holds "," for a list.
+    # DVC reads text after "#" as a comment, and text with "," as a list.
     quote = ("'" if '"' in cache else '"') if set("#,\"'") & set(cache) else ""
     settings.read_dict({"cache": {"dir": f"{quote}{cache}{quote}"}})
     with (folder / ".dvc/config.local").open("w", encoding="utf-8") as file:

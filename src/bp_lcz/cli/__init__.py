@@ -1,4 +1,4 @@
-"""``bp-lcz``: one command for each stage of the pipeline, and a few beside it; a file for each family of commands.
+"""``bp-lcz``: one command for each stage of the pipeline, and others. Each family of commands has a file.
 
 Imports of libraries happen inside the commands: ``bp-lcz --help`` must not load torch.
 """
@@ -72,12 +72,12 @@ def _die_with_parent() -> None:
 
 
 def _refuse_empty(arguments: list[str]) -> None:
-    """As a path, no text is the current folder."""
+    """Refuse empty arguments, since an empty path would mean the current folder."""
     for before, argument in pairwise(arguments):
         option = re.fullmatch("(--[a-z0-9-]+)=", argument)
         if option or not argument:
             raise UsageError(
-                option[1] if option else before, "an empty text follows; is a variable of the shell unset?"
+                option[1] if option else before, "its value is empty; is a variable of the shell unset?"
             )
 
 
@@ -100,7 +100,7 @@ def main() -> None:
     except UserError as error:
         _end(str(error), error.status)
     except SystemExit as end:
-        if end.code == 128 + signal.SIGINT:  # what typer makes of a KeyboardInterrupt, without a word
+        if end.code == 128 + signal.SIGINT:  # typer turns a KeyboardInterrupt into this status without a message
             typer.echo("interrupted", err=True)
         Ending.write(end.code if isinstance(end.code, int) else int(end.code is not None))
         raise
@@ -115,7 +115,7 @@ def main() -> None:
         if lost is not None:
             _tell(f"GPU: lost ({lost}); run again, training goes on from its last epoch", DeviceError.status)
             sys.stdout.flush()
-            os._exit(DeviceError.status)  # what frees memory on a device that is gone may wait for it for ever
+            os._exit(DeviceError.status)  # freeing memory on a lost device may hang
         if limit is None:
             traceback.print_exc()
             Ending.write(
@@ -123,13 +123,13 @@ def main() -> None:
             )
             sys.exit(FAULT_STATUS)
         _tell(f"{Path.cwd()}: {limit}", UserError.status)
-        # HDF5 never lets go of a file that it could not finish, and would bring the process down on its way out.
+        # HDF5 never closes a file that it could not finish, and would crash the process at its exit.
         sys.stdout.flush()
         os._exit(UserError.status)
 
 
 def _check_progress_bars(settings: str) -> None:
-    """tqdm takes what its bars are from the environment when it is imported, and fails then or when it draws one."""
+    """Refuse wrong settings of tqdm in the environment, at which it would fail at import or at its first bar."""
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             from tqdm import tqdm
@@ -137,7 +137,7 @@ def _check_progress_bars(settings: str) -> None:
             with tqdm(total=2, desc="bar", unit="unit") as bar:
                 bar.update(2)
     except Exception as error:
-        raise UserError(settings, f"no settings of progress bars ({one_line(error)}); unset them") from None
+        raise UserError(settings, f"not valid settings of progress bars ({one_line(error)}); unset them") from None
 
 
 def _end(line: str, status: int = UserError.status) -> NoReturn:

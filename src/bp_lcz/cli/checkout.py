@@ -69,7 +69,7 @@ def workspace(
     start: Annotated[
         str | None,
         typer.Option(
-            help="Model that training begins with: folder of a checkpoint, models:/<name>@<alias>, or sen2lcz-mf."
+            help="Model with which training begins: folder of a checkpoint, models:/<name>@<alias>, or sen2lcz-mf."
         ),
     ] = None,
 ) -> None:

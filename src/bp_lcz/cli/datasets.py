@@ -1,4 +1,4 @@
-"""Commands that make a data set or bring one here."""
+"""Commands that make or download a data set."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bp_lcz.scenes.scene import SceneOptions
 
 commands = typer.Typer()
-Gap = Annotated[float, typer.Option(help="Least distance between patches of two splits, in m.")]
+Gap = Annotated[float, typer.Option(help="Smallest distance between patches of two splits, in m.")]
 Shares = Annotated[tuple[float, float, float], typer.Option(help="Shares of training, validation and testing.")]
 
 
@@ -33,7 +33,7 @@ def split(
         typer.Option(help="File in the folders whose patches all go to testing; the others make the rest. Repeatable."),
     ] = None,
 ) -> None:
-    """Divide patches with geo files into three splits, no two of which show the same ground.
+    """Divide patches with geo files into three splits that share no ground.
 
     Example: bp-lcz split /data/berlin /data/paris --out /data/mine --by block --shares 0.7 0.1 0.2
 
@@ -57,20 +57,20 @@ S1 = Annotated[
         help="Sentinel-1 scene in the same forms: VV and VH in one file or two, or So2Sat's channels. Repeatable."
     ),
 ]
-S2Level = Annotated[str | None, typer.Option(help="Level of Sentinel-2, L1C or L2A. Default: what the files tell.")]
+S2Level = Annotated[str | None, typer.Option(help="Level of Sentinel-2, L1C or L2A. Default: from the files.")]
 S2Units = Annotated[str, typer.Option(help="Units of Sentinel-2: auto, dn or reflectance.")]
 S2Offset = Annotated[
-    float | None, typer.Option(help="Offset to subtract from digital numbers, 0 or 1000. Default: what the files tell.")
+    float | None, typer.Option(help="Offset to subtract from digital numbers, 0 or 1000. Default: from the files.")
 ]
 S2Bands = Annotated[str | None, typer.Option(help="Bands of Sentinel-2 in stored order, such as B02,B03,...")]
 S1Units = Annotated[str, typer.Option(help="Units of Sentinel-1: auto, db, linear, or amplitude, which is squared.")]
 S1Bands = Annotated[str | None, typer.Option(help="Bands of Sentinel-1 in stored order, such as VH,VV.")]
 S1Filter = Annotated[str, typer.Option(help="Filter of two intensities of Sentinel-1: none or lee (7 x 7 pixels).")]
-Mask = Annotated[Path | None, typer.Option(help="Raster, such as SCL, that tells which pixels to leave out.")]
+Mask = Annotated[Path | None, typer.Option(help="Raster, such as SCL, whose values mark pixels to leave out.")]
 MaskValues = Annotated[
     str | None,
     typer.Option(
-        help=f"Values of the mask to leave out. Default: {','.join(map(str, SCL_UNUSABLE))}. No data counts as 0."
+        help=f"Values of the mask to leave out. Default: {','.join(map(str, SCL_UNUSABLE))}. No data count as 0."
     ),
 ]
 Area = Annotated[
@@ -90,7 +90,7 @@ def scene_options(
     mask_values: str | None,
     **others: Any,
 ) -> "SceneOptions":
-    """What `tile` and `map` say of scenes; options that list something have commas between."""
+    """Options of `tile` and `map` about scenes. Lists are separated by commas."""
     from bp_lcz.scenes.scene import SceneOptions
 
     try:
@@ -131,7 +131,7 @@ def tile(
     min_share: Annotated[
         float | None,
         typer.Option(
-            help="Least share that the class of a patch has in its middle cell of 100 m, for a raster. Default: 0.5."
+            help="Smallest share of a patch's class in its central cell of 100 m, for a raster. Default: 0.5."
         ),
     ] = None,
     s2_level: S2Level = None,
@@ -199,7 +199,7 @@ def tile(
         else SplitRule("polygon" if by == "polygon" else "block", shares, block_size, gap, seed),
     )
     if label_map is not None and labels is None:
-        raise UserError("--label-map", "says what the values of --labels mean; give that file, too")
+        raise UserError("--label-map", "explains the values of --labels; give that option, too")
     typer.echo("\n".join(cut_scenes(scenes, out, labels, label_map, options)))
 
 
@@ -236,7 +236,7 @@ def download(
         bool, typer.Option("--replace", help="Replace files that have the names of the release but other contents.")
     ] = False,
 ) -> None:
-    """Download a release and verify its sizes and md5. After any failure run it again: it goes on where it stopped.
+    """Download a release and verify sizes and md5. After a failure, run it again: it continues where it stopped.
 
     Example: bp-lcz download
 

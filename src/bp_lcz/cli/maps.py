@@ -60,7 +60,7 @@ def make(
         str, typer.Option("--filter", help="Filter of the map: none, majority (3 x 3 cells) or wudapt (Gaussian).")
     ] = "none",
     reference: Annotated[
-        Path | None, typer.Option(help="Known zones, as polygons or raster: the map is checked against them.")
+        Path | None, typer.Option(help="Known zones, as polygons or raster, to measure the accuracy of the map.")
     ] = None,
     field: Annotated[
         str | None, typer.Option(help="Field that holds the zones of the polygons of --reference.")
@@ -71,37 +71,37 @@ def make(
     overlaps: Annotated[
         Literal["refuse", "leave-out"],
         typer.Option(
-            help="Where polygons of --reference contradict each other: refuse them, or leave-out that ground."
+            help="If polygons of --reference contradict each other: refuse them, or leave-out that ground."
         ),
     ] = "refuse",
     trained_on: Annotated[
         Path | None,
-        typer.Option(help="Data set of the model: tells which cells of --reference the model was trained on."),
+        typer.Option(help="Training data of the model, to find cells of --reference on which it was trained."),
     ] = None,
     against: Annotated[
         Path | None,
         typer.Option(help="Map to compare with: a raster of zones, or the folder of a map made by `bp-lcz map`."),
     ] = None,
     compare: Annotated[
-        Path | None, typer.Option(help="Folder of a map of another date made by `bp-lcz map`: tells what changed.")
+        Path | None, typer.Option(help="Folder of a map of another date made by `bp-lcz map`, to measure change.")
     ] = None,
     same_year: Annotated[
         Path | None,
-        typer.Option(help="Folder of a second map of the same year: tells how much of that change is noise."),
+        typer.Option(help="Folder of a second map of the same year, to measure the noise in that change."),
     ] = None,
     export: Annotated[str, typer.Option(help="Files for other tools: wudapt, wrf, umep, separated by commas.")] = "",
     set_coverage: Annotated[
         float | None,
         typer.Option(
-            help="Adds a band to quality.tif: how many classes it takes to hold the true one this often, 0.50 to 0.99."
+            help="Add a band to quality.tif: size of the class set that holds the true class this often, 0.50 to 0.99."
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what the map would be and how long it would take; write nothing.")
+        bool, typer.Option("--dry-run", help="Print what the map would be and how long it would take; write nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a map of local climate zones from the scenes of a city. A killed run goes on when run again.
+    """Make a map of local climate zones from the scenes of a city. Run a killed command again to continue it.
 
     As JSON it prints the map's report.json or, with --dry-run, what the map would be.
 
@@ -139,7 +139,7 @@ def make(
     if out is None and not dry_run:
         raise UsageError("--out", "name the folder to make, or use --dry-run, which makes none")
     classifier, name = load_model(Path.cwd(), model)
-    tell = partial(typer.echo, err=as_json)  # so that JSON stands alone on standard output
+    tell = partial(typer.echo, err=as_json)  # so that standard output holds only JSON
     found: Forecast | MapReport
     if out is None or dry_run:
         found = plan_map(classifier, name, options, out, tell)

@@ -45,7 +45,7 @@ def promote(
         Path | None,
         typer.Option(
             "--map",
-            help="Folder of a map made by this version: decides by maps of a city instead of the testing split.",
+            help="Folder of a map made by this version: maps of a city decide instead of the testing split.",
         ),
     ] = None,
     champion_map: Annotated[
@@ -57,7 +57,7 @@ def promote(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a version the champion if it exceeds the floor and surely leads the present champion; else say why not.
+    """Make a version the champion if it exceeds the floor and clearly beats the champion; otherwise say why not.
 
     Example: bp-lcz promote bp-lcz-demo --dry-run
 
@@ -113,8 +113,8 @@ def serve(
     Example: bp-lcz serve outputs/models/eb_cnn-bp-lcz
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        # OpenMP reads it as torch is loaded: between requests its threads would spin for 5 ms on the cores that send
-        # and receive. A tenth of a millisecond still reaches from layer to layer.
+        # OpenMP reads this when torch is loaded. By default its threads would spin for 5 ms between requests, on the
+        # cores that send and receive. A tenth of a millisecond is enough from layer to layer.
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     from bp_lcz.serving.server import serve_model
 

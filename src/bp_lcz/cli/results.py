@@ -1,4 +1,4 @@
-"""Commands on what a run or a classifier gave."""
+"""Commands on results of a run or a classifier."""
 
 from pathlib import Path
 from typing import Annotated
@@ -64,9 +64,9 @@ def choose(as_json: AsJson = False) -> None:
 
 @commands.command("so-far")
 def tables_so_far(as_json: AsJson = False) -> None:
-    """Print tables of a matrix that has not ended, as Markdown; what lacks a trial or a seed stands as not run.
+    """Print tables of an unfinished matrix as Markdown. Rows that lack a trial or a seed are listed as not run.
 
-    Nothing is decided: `choose`, `verify` and the report wait for all trials.
+    They decide nothing: `choose`, `verify` and the report wait for all trials.
 
     Example: bp-lcz so-far > so-far.md
     """
@@ -80,10 +80,10 @@ def tables_so_far(as_json: AsJson = False) -> None:
 @commands.command()
 def aa(
     table: Annotated[
-        Path, typer.Argument(help="CSV file: how many patches each seed of one procedure has right in each city.")
+        Path, typer.Argument(help="CSV file: number of correct patches of each seed of one procedure in each city.")
     ] = Path("docs/seeds.csv"),
     trials: Annotated[
-        str | None, typer.Option(help="Trials of this run that differ in nothing but the seed, instead of a file.")
+        str | None, typer.Option(help="Trials of this run that differ only in the seed, instead of a file.")
     ] = None,
     save: Annotated[
         Path | None, typer.Option(callback=to_make, help="Write the table of --trials to this CSV file.")
@@ -93,7 +93,7 @@ def aa(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the drawing; equal seeds give equal tables.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Test the intervals: how often they wrongly tell a procedure from itself, and how often they find a true lead.
+    """A/A test of the intervals: how often they find a false lead of a procedure over itself, and how often a true one.
 
     Example: bp-lcz aa
 
@@ -122,10 +122,10 @@ def aa(
 @commands.command()
 def pretrained(
     name: Annotated[
-        str, typer.Argument(help="sen2lcz-mf: the Sen2LCZ-MF of Qiu et al. 2020, which takes Sentinel-2 L1C alone.")
+        str, typer.Argument(help="sen2lcz-mf: the Sen2LCZ-MF of Qiu et al. 2020, which takes only Sentinel-2 L1C.")
     ],
-    out: Annotated[Path, typer.Option(callback=to_make, help="Folder to make, a checkpoint of this project.")],
-    url: Annotated[str | None, typer.Option(help="Other address of the same file.")] = None,
+    out: Annotated[Path, typer.Option(callback=to_make, help="Folder of the checkpoint to make.")],
+    url: Annotated[str | None, typer.Option(help="Another address of the same file.")] = None,
     file: Annotated[Path | None, typer.Option(help="The same file on this machine; nothing is downloaded.")] = None,
 ) -> None:
     """Turn published weights, which were trained on real So2Sat, into a checkpoint, and print its path.
@@ -147,8 +147,8 @@ def prove(
 ) -> None:
     """Prove that data are So2Sat LCZ42 v2 and are read right: the published Sen2LCZ-MF must reach its known numbers.
 
-    If it reaches other numbers, the command ends with status 1. For any other testing split no numbers are known: then
-    the command says that there is no proof (as JSON: null).
+    If it reaches other numbers, the command ends with status 1. No numbers are known for other testing splits. Then the
+    command says that there is no proof (as JSON: null).
 
     Example: bp-lcz prove data/so2sat
 
@@ -169,10 +169,10 @@ def judge(
     ] = None,
     real: Annotated[Path | None, typer.Option(help="Folder of real patches, for --model.")] = None,
 ) -> None:
-    """Judge the simulation by a network that was trained on real So2Sat.
+    """Judge the simulation with a network that was trained on real So2Sat.
 
-    With --model and --real it tells how often a trial that was trained on simulated patches agrees with that network
-    on real ones.
+    With --model and --real it prints how often a trial trained on simulated patches agrees with that network on real
+    patches.
 
     Example: bp-lcz judge sen2lcz.hdf5
 

@@ -16,7 +16,7 @@ TrialName = Annotated[str, typer.Argument(help="Name of an entry of `trials` in 
 def _run_stage(name: str, *trials: str, **options: bool) -> None:
     params = load_params()
     for trial in trials:
-        params.trial(trial)  # a mistyped name is told before the seconds that torch takes to load
+        params.trial(trial)  # refuses a mistyped name before torch is loaded, which takes seconds
     importlib.import_module(f"bp_lcz.stages.{name}").run(params, *trials, **options)
 
 
@@ -31,9 +31,9 @@ def simulate() -> None:
 
 @stage
 def validate() -> None:
-    """Check the data set of params.yaml. If an expectation fails, stop and name it and the first patches at fault.
+    """Check the data set of params.yaml. If an expectation fails, stop, and name it and the first wrong patches.
 
-    To check patches of your own, make a workspace whose params.yaml names their folder, and validate there.
+    To check your own patches, make a workspace whose params.yaml names their folder, and validate there.
 
     Example: bp-lcz validate
 
@@ -62,7 +62,7 @@ def prompts() -> None:
 
 @stage
 def train(trial: TrialName) -> None:
-    """Train one trial. After a kill run it again: it goes on where the run of the same inputs stopped.
+    """Train one trial. Run a killed training again to continue it from its last epoch.
 
     Example: bp-lcz train eb_cnn-bp-lcz
     """

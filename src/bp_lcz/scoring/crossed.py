@@ -1,10 +1,11 @@
-"""How far the mean over training seeds could be chance, when other cities and other seeds are asked alike.
+"""Intervals of means over training seeds that hold for other cities and other seeds.
 
-Every seed of a trial meets every city, and both are samples: two crossed random factors, as readers and cases are where
-radiologists are compared. The variance of a mean is what seeds differ by and, beyond what their interaction explains,
-what cities differ by. The interval is that of Student's t with degrees of freedom after Welch and Satterthwaite.
+Every seed of a trial is tested on every city, and both are samples. They are two crossed random factors, like readers
+and cases in comparisons of radiologists. The variance of a mean is the variance between seeds, plus the variance
+between cities beyond that of their interaction. The interval is Student's t with degrees of freedom after Welch and
+Satterthwaite.
 
-A difference takes the seeds of its two sides for independent: equal numbers share nothing but the order of patches.
+A difference treats the seeds of both sides as independent: trials of equal seeds share only the order of patches.
 
 Source: Obuchowski and Rockette 1995 with the variance of Hillis (Statistics in Medicine 33, 2014) for readers nested in
 tests; jackknife over cities after Dorfman, Berbaum and Metz 1992. docs/statistics.md measures its false verdicts.
@@ -23,10 +24,11 @@ from bp_lcz.scoring.significance import INTERVAL_METRICS, LEVEL
 def crossed_intervals(
     y_true: Integer[np.ndarray, "patch"], *sides: Integer[np.ndarray, "_ patch"], block: Integer[np.ndarray, "patch"]
 ) -> dict[Metric, Interval]:
-    """95 % intervals of the mean over seeds, or of how far the mean of a first side is above that of a second.
+    """95 % intervals of the mean over seeds, or of the mean of a first side minus that of a second side.
 
-    The result depends neither on the order of patches, blocks or seeds nor on the numbers that name the blocks. A class
-    that only one block has counts with 0 where that block is left out, or keeps its value, whichever is wider.
+    The order of patches, blocks and seeds and the numbers of blocks do not change the result. If a block is the only
+    one with some class, that class counts with 0 or keeps its value when the block is left out, whichever gives the
+    wider interval.
 
     Args:
         y_true: class index of each patch, 0..16.
@@ -35,7 +37,7 @@ def crossed_intervals(
 
     Returns:
         ``(low, high)`` for each of ``INTERVAL_METRICS``; None with a single block, and for a metric that is undefined
-        once some block is left out.
+        without some block.
     """
     if (block == block[0]).all():
         return dict.fromkeys(INTERVAL_METRICS)
@@ -53,7 +55,7 @@ def crossed_intervals(
 
 
 def half_width(*sides: Float[np.ndarray, "*batch _ city"]) -> Float[np.ndarray, "*batch"]:
-    """Half the 95 % interval of a mean over seeds and cities, or of the difference of two; NaN where a value is.
+    """Half width of the 95 % interval of a mean over seeds and cities, or of a difference; NaN if a value is NaN.
 
     Args:
         sides: one or two, each the values of at least two seeds in the same cities, at least two.
@@ -63,7 +65,7 @@ def half_width(*sides: Float[np.ndarray, "*batch _ city"]) -> Float[np.ndarray, 
     chance = sum(_residual(side) for side in sides)
     by_city = _over_seeds(sides[0]) - sum(_over_seeds(side) for side in sides[1:])
     centred = by_city - _mean(by_city)[..., None]
-    # Cities differ in their mean over seeds by interaction alone, too, which the seeds have counted already.
+    # Interaction alone also makes the cities' means differ. The variance between seeds includes it already.
     surplus = np.maximum(_mean(centred**2) / (cities - 1) - chance, 0)
     variance = sum(between) + surplus
     parts = sum(part**2 / (side.shape[-2] - 1) for part, side in zip(between, sides, strict=True)) + surplus**2 / (
@@ -76,11 +78,11 @@ def half_width(*sides: Float[np.ndarray, "*batch _ city"]) -> Float[np.ndarray, 
 def pseudovalues(
     value: Float[np.ndarray, "*batch seed"], without: Float[np.ndarray, "*batch seed city"]
 ) -> Float[np.ndarray, "*batch seed city"]:
-    """What each city contributes to a metric, such that the mean over cities is the metric itself.
+    """Jackknife pseudovalues: the contribution of each city to a metric. Their mean over cities is the metric.
 
     Args:
-        value: the metric of each seed.
-        without: the same with one city left out.
+        value: metric of each seed.
+        without: metric of each seed with one city left out.
     """
     return value[..., None] + (without.shape[-1] - 1) * (_mean(without)[..., None] - without)
 
@@ -117,7 +119,7 @@ def _jackknife(
 
 
 def _residual(side: Float[np.ndarray, "*batch seed city"]) -> Float[np.ndarray, "*batch"]:
-    """Variance of the mean of a side by what neither seed nor city explains."""
+    """Variance of the mean of a side from the residual of seeds and cities."""
     seeds, cities = side.shape[-2:]
     rest = side - _over_cities(side)[..., None] - (_over_seeds(side) - _grand(side)[..., None])[..., None, :]
     return np.asarray(_grand(rest**2) / ((seeds - 1) * (cities - 1)))
@@ -136,5 +138,5 @@ def _grand(side: Float[np.ndarray, "*batch seed city"]) -> Float[np.ndarray, "*b
 
 
 def _mean(values: Float[np.ndarray, "*batch _"]) -> Float[np.ndarray, "*batch"]:
-    """Over the last axis, in order of size: the order in which seeds and cities come changes no bit."""
+    """Mean over the last axis of sorted values, so that the order of seeds and cities changes no bit."""
     return np.asarray(np.sort(values, axis=-1).mean(axis=-1))

@@ -25,7 +25,7 @@ def evaluate_predictions(
     Args:
         y_true: class index of each patch, 0..16.
         y_pred: predicted class index of each patch, 0..16.
-        probability: class probabilities of each patch; None where the classifier gave none.
+        probability: class probabilities of each patch; None if the classifier gave none.
 
     Raises:
         ValueError: if there is no patch, lengths differ, or a class index is outside 0..16.
@@ -69,9 +69,9 @@ def confusion_metrics(
 
     Args:
         confusion: counts, rows are true classes; at least one patch in each matrix.
-        sample: the matrices of the whole sample where ``confusion`` are resamples of it. Means are always over the
-            classes of the sample: over those that a resample happens to hold they would be another quantity.
-        lost: share of its value in the sample with which a class counts that a resample lost.
+        sample: matrices of the whole sample, if ``confusion`` are resamples of it. Means are always over the classes of
+            the sample, since means over the classes of a resample would be another quantity.
+        lost: weight of a class that a resample lost, as a share of its value in the sample, 0..1.
 
     Returns:
         ``oa`` (overall accuracy), ``aa`` (mean recall), ``kappa`` and ``macro_f1``; NaN where undefined.
@@ -91,8 +91,8 @@ def confusion_metrics(
 def kappa(confusion: Int[np.ndarray, "*batch klass klass"]) -> Float[np.ndarray, "*batch"]:
     """Cohen's kappa of confusion matrices.
 
-    NaN where it is undefined: all true and all predicted classes are one, so that chance alone agrees always. Counts
-    are whole numbers up to the one division, so equal matrices give equal bits in whatever order.
+    It is NaN (undefined) if all true and all predicted classes are one class, since chance agreement is then 1. Only
+    the last step divides whole numbers, so equal matrices give equal bits in any order.
     """
     total, right = confusion.sum(axis=(-2, -1)), np.trace(confusion, axis1=-2, axis2=-1)
     chance = (confusion.sum(axis=-1) * confusion.sum(axis=-2)).sum(axis=-1)
@@ -101,12 +101,12 @@ def kappa(confusion: Int[np.ndarray, "*batch klass klass"]) -> Float[np.ndarray,
 
 @dataclass(frozen=True)
 class Reliability:
-    """Confidence against accuracy of the top label, in bins of equal width over 0..1.
+    """Confidence and accuracy of the predicted class, in bins of equal width over 0..1.
 
     Attributes:
         count: patches in each bin.
-        confidence: mean probability of the predicted class in each bin; NaN where the bin is empty.
-        accuracy: share of right predictions in each bin; NaN where the bin is empty.
+        confidence: mean probability of the predicted class in each bin; NaN if the bin is empty.
+        accuracy: share of right predictions in each bin; NaN if the bin is empty.
     """
 
     count: Integer[np.ndarray, "bin"]
@@ -161,14 +161,14 @@ def _check_classes(y_true: Integer[np.ndarray, "patch"], y_pred: Integer[np.ndar
 
 
 def _recall_and_f1(confusion: Int[np.ndarray, "*batch klass klass"]) -> list[Float[np.ndarray, "*batch klass"]]:
-    """Of the classes that have patches; NaN of the others."""
+    """Recall and F1 of classes with patches; NaN for other classes."""
     right, true = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1)
     f1 = _share(2 * right, true + confusion.sum(axis=-2))
     return [_share(right, true), np.where(true > 0, f1, np.nan)]
 
 
 def _share(part: Any, whole: Any) -> Any:
-    """NaN of nothing."""
+    """A quotient; NaN if ``whole`` is 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
 
 
