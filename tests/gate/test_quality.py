@@ -33,7 +33,7 @@ def is_refused(root: Path, expectation: str, *facts: str) -> str:
     with refuses(root, f"'{expectation}'", *facts) as caught:
         check(root)
     assert sorted(path.name for path in out.iterdir()) == ["data_docs", "statistics.parquet"]
-    assert "<strong>Failed: no stage goes on.</strong>" in (out / "data_docs/index.html").read_text()
+    assert "<strong>Failed: later stages do not run.</strong>" in (out / "data_docs/index.html").read_text()
     return caught.value.what
 
 

@@ -1,7 +1,7 @@
-"""Data Docs of Great Expectations that open anywhere, also without a network.
+"""Makes the Data Docs of Great Expectations work without a network.
 
-As built, the pages load style sheets, scripts and images from eight foreign hosts; without them the index is
-empty and the reports are raw text.
+The original pages load style sheets, scripts and images from eight other hosts. Without these, the index is empty and
+the reports are raw text.
 """
 
 import re
@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-# Safe on this input: the generator's own templates, without nesting of these elements.
+# This is safe here: the generator's templates do not nest these elements.
 _FOREIGN = re.compile(
     r"<(script|style|footer)\b.*?</\1>|<(link|img)\b[^>]*>|\bdata-toggle=\"\w+\"", re.DOTALL | re.IGNORECASE
 )
@@ -50,12 +50,12 @@ class Line(NamedTuple):
     """A line of the index: expectations of one kind with one outcome.
 
     Attributes:
-        status: theirs.
-        checks: how many they are.
+        status: their outcome.
+        checks: number of expectations.
         about: channels, splits or arrays.
         expectation: what is expected of each.
-        found: how many rows of how many violate it, or what the data set lacks for it to be checked.
-        offenders: the first of those rows.
+        found: number of violating rows and of all rows, or what the data set lacks for the check.
+        offenders: the first violating rows.
     """
 
     status: Status
@@ -67,12 +67,12 @@ class Line(NamedTuple):
 
 
 def make_self_contained(site: Path, title: str, lines: Sequence[Line]) -> None:
-    """Rewrite a freshly built site in place: one embedded style, a plain index, nothing from elsewhere.
+    """Rewrite a newly built site in place, with one embedded style, a plain index, and nothing from other hosts.
 
     Args:
         site: folder with the ``index.html`` that Great Expectations built.
         title: heading of the index.
-        lines: of the index.
+        lines: lines of the index.
     """
     shutil.rmtree(site / "static", ignore_errors=True)
     style = f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style>'
@@ -101,14 +101,14 @@ def make_self_contained(site: Path, title: str, lines: Sequence[Line]) -> None:
 
 
 def _verdict(lines: Sequence[Line]) -> str:
-    """Whether the data set may be used, and how many expectations say so."""
+    """Whether the data set may be used, and the number of expectations by outcome."""
     counts = {status: sum(line.checks for line in lines if line.status == status) for status in get_args(Status)}
     status = "failed" if counts["failed"] else "warning" if counts["warning"] else "passed"
-    words = {"failed": "Failed: no stage goes on", "warning": "Passed with warnings", "passed": "Passed"}[status]
+    words = {"failed": "Failed: later stages do not run", "warning": "Passed with warnings", "passed": "Passed"}[status]
     met, judged = counts["passed"], sum(counts.values()) - counts["not checked"]
     return (
         f'<p class="verdict {status}"><strong>{words}.</strong> {met} of {judged} expectations met, '
-        f"{counts['failed']} failed, {counts['warning']} warned of, {counts['not checked']} not checked.</p>"
+        f"{counts['failed']} failed, {counts['warning']} with warnings, {counts['not checked']} not checked.</p>"
     )
 
 
@@ -124,7 +124,7 @@ def _table_of(lines: Sequence[Line], header: Sequence[str]) -> str:
 
 
 def _table(page: Path) -> str:
-    """Of ``validations/patches/...`` it is ``patches``, of ``expectations/patches.html`` too."""
+    """Name of the table of a page: ``patches`` for ``validations/patches/...`` and ``expectations/patches.html``."""
     return Path(page.parts[1]).stem
 
 

@@ -1,8 +1,8 @@
-"""What the quality gate expects of a data set: small tables made of its statistics, and bounds on their columns.
+"""Expectations of the quality gate: small tables of a data set's statistics, and bounds on their columns.
 
-A value of a table that is missing was not checked: few patches say nothing about spectra, and only a split that claims
-to be one of a published release is held to it. Each bound says where it comes from. Bounds were tried on simulated
-data of several seeds and class frequencies and on real patches, whole and by site (`tests/gate/test_defects.py`).
+A missing value in a table was not checked: few patches are not enough to judge spectra, and only a split with as many
+patches as a published one is compared with it. Each bound states its origin. The bounds were tried on simulated data of
+several seeds and class frequencies and on real patches, whole and by site (`tests/gate/test_defects.py`).
 """
 
 from collections.abc import Mapping
@@ -22,27 +22,27 @@ from bp_lcz.so2sat.layout import open_split
 from bp_lcz.so2sat.published import PUBLISHED, Published
 
 ENOUGH = 100
-"""Patches from which on a split's spectra, levels and spreads are judged.
+"""Smallest number of patches at which spectra, levels and spreads of a split are judged.
 
-Of real and of simulated patches, 300 random samples of 100 all pass; among samples of 30, one in a hundred comes near
-the bounds below.
+300 random samples of 100 real or simulated patches all pass. Among samples of 30, one in a hundred comes near the
+bounds below.
 """
 
 OFFSET = 0.1
-"""Reflectance that +1000 digital numbers make: products of processing baseline 04.00 and later carry them."""
+"""Reflectance of an offset of +1000 digital numbers, which products of processing baseline 04.00 and later have."""
 
 RADAR_MAX = 1e5
-"""Largest linear backscatter that is one: So2Sat's maxima are near 10^4, a strong target that fills a pixel. Beyond
-that lie digital numbers without calibration."""
+"""Largest plausible linear backscatter. So2Sat's maxima are near 10^4, for a strong target that fills a pixel. Larger
+values are digital numbers without calibration."""
 
 SWAP = 0.5
-"""Rise of the sum of neighbours' correlations that only bands in each other's place explain. B12 fed as B08 makes 1.9
-on real patches and at least 0.6 on simulated ones; in the right order 0.05 is the most that any exchange makes on
-samples of 50 patches, and 0.38 (B03 with B04) on a single winter scene of 63, of real data."""
+"""Rise of the sum of neighbours' correlations that only exchanged bands explain. If B12 is given as B08, the rise is
+1.9 on real patches and at least 0.6 on simulated ones. In the right order, any exchange gives at most 0.05 on samples
+of 50 real patches, and 0.38 (B03 with B04) on a single winter scene of 63 real patches."""
 
 UNUSUAL_SWAP = 0.15
-"""Rise that is reported. B02 and B04 in each other's place make 0.39 on the real patches of several scenes, and from
--0.01 to 0.12 on single scenes and simulated patches, where correct bands reach as much: no bound makes it an error."""
+"""Rise that is only reported. Exchanged B02 and B04 give 0.39 on real patches of several scenes, but -0.01 to 0.12 on
+single scenes and simulated patches, where correct bands reach as much. So no bound can make it an error."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class Expectation:
     Attributes:
         name: what is expected, in plain words.
         target: split, band or array that it is about.
-        table: of `tables`.
-        column: of that table.
+        table: name of a table of `tables`.
+        column: column of that table.
         minimum: smallest admissible value, or None.
         maximum: largest admissible value, or None.
         warning: whether a violation is only reported, and does not stop the pipeline.
-        by_many: whether only splits of at least `ENOUGH` patches are judged.
-        needs: what a data set must have for it to be checked, where not all have it.
+        by_many: whether only splits with at least `ENOUGH` patches are judged.
+        needs: what a data set must have to be checked, if some data sets lack it.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Expectation:
 
     @property
     def why_not_checked(self) -> str:
-        """What the data set lacks if there was no row to check."""
+        """What the data set lacks, if there was no row to check."""
         return f"needs {self.needs or (f'a split of {ENOUGH} patches' if self.by_many else f'such {self.table}')}"
 
     @property
@@ -106,7 +106,7 @@ def suite(
             maximum=0.0,
             warning=True,
         ),
-        # One standard deviation of So2Sat's pixels spans what its 42 cities on five continents differ by.
+        # Means of So2Sat's 42 cities on five continents differ by less than one standard deviation of its pixels.
         Expectation(
             "mean within one standard deviation of So2Sat's",
             "bands",
@@ -131,7 +131,7 @@ def suite(
 
 
 def _release(published: Published) -> list[Expectation]:
-    """What a split that has as many patches as one of the release must have in common with it."""
+    """Expectations of a split with as many patches as a split of the release: it must agree with that split."""
     name = published.name
     expectations = [
         *(
@@ -139,10 +139,10 @@ def _release(published: Published) -> list[Expectation]:
             for split in SPLITS
         ),
         Expectation(f"first labels of testing as in {name}", "label", "splits", "other_first_labels", maximum=0.0),
-        # The published figures are exact; 1 % leaves room for files that were stored anew in another type.
+        # The published figures are exact; 1 % leaves room for files that were stored again in another type.
         Expectation(f"mean as in {name}", "bands", "bands", "release_mean", minimum=-0.01, maximum=0.01),
         Expectation(f"spread as in {name}", "bands", "bands", "release_spread", minimum=0.99, maximum=1.01),
-        # A file that was packed anew holds the same patches, and is no reason to stop.
+        # A file that was stored again holds the same patches, so this is only a warning.
         Expectation(f"float64 as in {name}", "layout", "files", "float64", minimum=1.0, warning=True),
         Expectation(f"one run of bytes as in {name}", "layout", "files", "contiguous", minimum=1.0, warning=True),
         Expectation(f"file size as in {name}", "layout", "splits", "excess_bytes", 0.0, 0.0, warning=True),
@@ -152,7 +152,7 @@ def _release(published: Published) -> list[Expectation]:
 
 def _optical(channels: Channels, reflectance_max: float, zeros_max: float) -> list[Expectation]:
     return [
-        # So2Sat's smallest reflectance is 0.0001: zeros are fill. First, since blank patches upset what follows.
+        # So2Sat's smallest reflectance is 0.0001, so zeros are fill. Blank patches would upset the later expectations.
         Expectation(
             f"no blank patches, share of zeros at most {zeros_max:g}",
             "sen2",
@@ -160,10 +160,10 @@ def _optical(channels: Channels, reflectance_max: float, zeros_max: float) -> li
             "zeros_sen2",
             maximum=zeros_max,
         ),
-        # Fresh snow and thick cloud reach about 0.9; digital numbers are 10,000 times reflectance, per cent 100 times.
+        # Fresh snow and thick cloud reach about 0.9. Digital numbers are 10,000 times reflectance, per cent 100 times.
         Expectation("reflectance, not digital numbers", "sen2", "bands", "level", maximum=1.5),
         Expectation("no band stored twice", "sen2", "pairs", "identical", maximum=0.5),
-        # Neighbours correlate by at least 0.7 in samples of 50 patches, radar with optical bands by 0.2 at most.
+        # In samples of 50 patches, neighbours correlate by at least 0.7, and radar with optical bands by at most 0.2.
         Expectation("each band goes with its neighbours", "sen2", "bands", "neighbour", minimum=0.3, by_many=True),
         Expectation("no two bands in each other's place", "sen2", "pairs", "swap", maximum=SWAP, by_many=True),
         # Shadow and water are nearly black in the short-wave infrared, where the air itself scatters least.
@@ -199,9 +199,9 @@ def _radar(channels: Channels, zeros_max: float) -> list[Expectation]:
             for band in channels.sen1
             if band.endswith("_intensity")
         ),
-        # Speckle has every sign; a reflectance in a radar channel's place has one.
+        # Speckle has both signs. A reflectance in the place of a radar channel has one.
         Expectation("complex channels take both signs", "sen1", "bands", "both_signs", minimum=0.5),
-        # Surfaces return less across polarisations than along them.
+        # Surfaces return less in cross-polarisation than in co-polarisation.
         Expectation("VV brighter than VH", "sen1", "splits", "vv_brighter", minimum=0.25),
         *(
             Expectation(f"magnitude at most {RADAR_MAX:g}", band, "patches", f"{band}_{side}", -RADAR_MAX, RADAR_MAX)
@@ -220,17 +220,17 @@ def _radar(channels: Channels, zeros_max: float) -> list[Expectation]:
 def tables(
     root: Path, statistics: pd.DataFrame, channels: Channels, published: Published = PUBLISHED
 ) -> dict[str, pd.DataFrame]:
-    """The tables that expectations look at; the first column names a row in messages.
+    """The tables that expectations check. The first column names a row in messages.
 
     Args:
-        root: folder of the data set, for what its files state about their layout.
-        statistics: of every patch, see `bp_lcz.gate.statistics`.
-        channels: of the data set.
-        published: the release to which a split of as many patches is held.
+        root: folder of the data set, whose files state their layout.
+        statistics: statistics of every patch, see `bp_lcz.gate.statistics`.
+        channels: channels of the data set.
+        published: the release with which a split of as many patches is compared.
 
     Returns:
         ``splits``, ``classes``, ``files``, ``bands``, ``pairs``, ``cities`` and ``patches``. Levels, spreads and
-        correlations are of the patches whose values are all finite.
+        correlations use only patches whose values are all finite.
     """
     counts = class_counts(statistics)
     rows: dict[str, pd.DataFrame] = {split: statistics[statistics["split"] == split] for split in SPLITS}
@@ -239,7 +239,7 @@ def tables(
     copies = statistics.groupby(["split", "content"])["index"].transform("size")
     spread = statistics.groupby("content")["split"].transform("nunique")
     patches = statistics.assign(copies_in_split=copies, splits_with_it=spread)
-    # One NaN or infinity would make a mean of it, of which no correlation or level can be told.
+    # One NaN or infinity would make the mean NaN or infinite, and with it correlations and levels.
     finite = statistics[statistics["non_finite"] == 0]
     sound: dict[str, pd.DataFrame] = {split: finite[finite["split"] == split] for split in SPLITS}
     return {
@@ -254,7 +254,7 @@ def tables(
 
 
 def class_counts(statistics: pd.DataFrame) -> dict[str, list[int]]:
-    """Patches of each class by split; those without a one-hot label do not count."""
+    """Number of patches of each class by split; patches without a one-hot label do not count."""
     counts: dict[str, list[int]] = {}
     for split in SPLITS:
         classes = statistics.loc[statistics["split"] == split, "class"].to_numpy()
@@ -263,7 +263,7 @@ def class_counts(statistics: pd.DataFrame) -> dict[str, list[int]]:
 
 
 def band_statistics(rows: pd.DataFrame, band: str) -> dict[str, float]:
-    """Statistics over all pixels of a split from those of its patches, which have equally many pixels."""
+    """Statistics over all pixels of a split, from the statistics of its patches, which all have as many pixels."""
     mean = rows[f"{band}_mean"].to_numpy()
     return {
         "mean": float(np.mean(mean)),
@@ -288,7 +288,7 @@ def _splits(
             "split": f"{split}.h5",
             "patches": len(here),
             "classes": int(np.count_nonzero(counts[split])),
-            # Only training needs several.
+            # Only the training split needs several classes.
             "classes_to_learn": np.count_nonzero(counts[split]) if split == "training" else np.nan,
             "darkest": _darkest(sound[split], channels),
             "vv_brighter": np.nan,
@@ -354,7 +354,7 @@ def _bands(
                 expected_mean, expected_std = published.mean[split][band], published.std[split][band]
                 line["release_mean"] = (measured["mean"] - expected_mean) / expected_std
                 line["release_spread"] = measured["std"] / expected_std
-            # Single outliers decide about mean and spread of the filtered radar channels.
+            # In filtered radar channels, single outliers dominate mean and spread.
             if band not in tailed(channels) and len(here) >= ENOUGH:
                 expected_mean, expected_std = published.mean["training"][band], published.std["training"][band]
                 line["mean_shift"] = (measured["mean"] - expected_mean) / expected_std
@@ -370,7 +370,7 @@ _BAND_COLUMNS = (
 
 
 def _pairs(rows: Mapping[str, pd.DataFrame], channels: Channels) -> pd.DataFrame:
-    """Pairs of optical bands, those in each other's place first."""
+    """Pairs of optical bands, exchanged ones first."""
     lines = []
     for split, here in rows.items():
         found: dict[tuple[str, str], float] = {}
@@ -392,14 +392,14 @@ def _pairs(rows: Mapping[str, pd.DataFrame], channels: Channels) -> pd.DataFrame
 
 
 def _cities(statistics: pd.DataFrame, channels: Channels) -> pd.DataFrame:
-    """Cities of enough patches, as one archive may hold products from before and after the offset."""
+    """Darkest reflectance of each city, since one archive may hold products from before and after the offset."""
     groups = statistics.groupby(["split", "city"], sort=True)
     lines = [{"city": f"{city} in {split}", "darkest": _darkest(here, channels)} for (split, city), here in groups]
     return pd.DataFrame(lines, columns=["city", "darkest"])
 
 
 def _darkest(here: pd.DataFrame, channels: Channels) -> float:
-    """Reflectance that the darkest band goes below in 1 % of the patches."""
+    """1st percentile over patches of the smallest reflectance of any band."""
     if len(here) < ENOUGH or not {"B11", "B12"} & set(channels.sen2):
         return np.nan
     return float(here[[f"{band}_min" for band in channels.sen2]].min(axis=1).quantile(0.01))

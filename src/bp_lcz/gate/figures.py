@@ -1,6 +1,6 @@
-"""Figures of the quality gate: what a data set looks like beside what is published of So2Sat LCZ42 v2.
+"""Figures of the quality gate, which show a data set beside published statistics of So2Sat LCZ42 v2.
 
-They are drawn from a sample that depends on the data alone, so equal data give equal bytes. Memory does not grow with
+They are drawn from a sample that depends only on the data, so equal data give equal bytes. Memory does not grow with
 the data set.
 """
 
@@ -36,10 +36,10 @@ from bp_lcz.so2sat.layout import open_split
 from bp_lcz.so2sat.published import PUBLISHED
 
 SAMPLE = 1_000
-"""Patches of a split, evenly spaced in its file, whose pixels the histograms count."""
+"""Largest number of patches of a split in the histograms; they are evenly spaced in its file."""
 
 SHOWN = 3
-"""Patches of a class that are shown."""
+"""Largest number of patches of a class that are shown."""
 
 _BINS = 70
 _FOOT = 0.78  # inches below the panels
@@ -49,18 +49,18 @@ _COLORS = {"training": "#0072b2", "validation": "#e69f00", "testing": "#b5179e"}
 _TRUE_COLOR = ("B04", "B03", "B02")
 _VV, _VH = "VV_lee_intensity", "VH_lee_intensity"
 _REFLECTANCE = (0.03, 0.4)
-"""Shown as black and as white, the same for every patch of every data set."""
+"""Reflectances that are drawn as black and as white in every patch of every data set."""
 _GAMMA = 0.7
-"""Power that lifts shadow and trees, where sand and bright roofs are to keep their texture, too."""
+"""Exponent of the stretch. It brightens shadow and trees, and keeps the texture of sand and bright roofs."""
 _DECIBEL = {"VV": (-20.0, 0.0), "VH": (-26.0, -6.0), "VV/VH": (0.0, 12.0)}
-"""Likewise, for red, green and blue."""
+"""Values in dB that are drawn as black and as full red, green and blue."""
 
 
 class Histogram(NamedTuple):
     """Pixels of one channel and split.
 
     Attributes:
-        share: of all pixels, by bin.
+        share: share of all pixels in each bin.
         below: share of the pixels below the first bin.
         above: share of the pixels above the last.
     """
@@ -71,11 +71,11 @@ class Histogram(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A patch as it is shown.
+    """A patch in the figure.
 
     Attributes:
-        name: such as ``training.h5[17]``.
-        images: of 32 x 32 pixels in three colours, by kind: true colour, SAR, or only one of them.
+        name: name such as ``training.h5[17]``.
+        images: images of 32 x 32 pixels in three colours, by kind: true colour, SAR, or one of them.
     """
 
     name: str
@@ -87,8 +87,8 @@ def write_gate_figures(root: Path, summary: GateSummary, out: Path) -> None:
 
     Args:
         root: folder of the data set.
-        summary: what the gate found.
-        out: the folder.
+        summary: results of the gate.
+        out: folder for the figures.
 
     Raises:
         UserError: if a file cannot be read.
@@ -112,7 +112,7 @@ def write_gate_figures(root: Path, summary: GateSummary, out: Path) -> None:
 
 
 def spaced(count: int, wanted: int) -> Int[np.ndarray, " index"]:
-    """At most ``wanted`` of the indices 0..count - 1, each in the middle of an equal share of them."""
+    """At most ``wanted`` evenly spaced indices of 0..count - 1, each in the middle of an equal part."""
     wanted = min(count, wanted)
     return (np.arange(wanted) * 2 + 1) * count // (2 * max(wanted, 1))
 
@@ -153,13 +153,13 @@ def _is_component(band: str) -> bool:
 
 
 def _scaled(band: str, values: Any) -> np.ndarray:
-    """Intensities in dB, where zero and less are far below the first bin; other channels as they are."""
+    """Intensities in dB, with values up to zero far below the first bin; other channels unchanged."""
     values = np.asarray(values, dtype=np.float64)
     return np.asarray(10 * np.log10(np.maximum(values, 1e-30))) if _is_intensity(band) else values
 
 
 def _span(band: str) -> tuple[float, float]:
-    """From where to where a channel is drawn: fixed, so that figures of two data sets can be compared."""
+    """Range of values in which a channel is drawn. It is fixed, so that figures of two data sets can be compared."""
     if _is_intensity(band):
         return -35.0, 15.0
     if band in ALL_CHANNELS.sen2:
@@ -182,13 +182,13 @@ def band_histograms(
     means: Mapping[str, Mapping[str, float]],
     note: Note,
 ) -> bytes:
-    """A panel for each channel: its values in each split and, where all channels are there, what is published.
+    """A panel for each channel: its values in each split and, if all channels are there, published statistics.
 
     Args:
-        channels: of the data set.
-        histograms: by split and channel.
-        means: over all pixels, by split and channel, in stored units.
-        note: what the data are.
+        channels: channels of the data set.
+        histograms: histograms by split and channel.
+        means: means over all pixels, by split and channel, in stored units.
+        note: description of the data.
     """
     grouped = [band for group in GROUPS.values() for band in group]
     sensors = [[band for band in grouped if band in bands] for bands in (channels.sen1, channels.sen2)]
@@ -250,7 +250,7 @@ def _draw_histogram(
 
 
 def _outside(shares: Sequence[float], form: str) -> str:
-    """The largest share of a split that lies outside of a panel, if it is worth a word."""
+    """The largest share of a split outside of a panel, if it is at least 0.05 %."""
     return form.format(f"{100 * max(shares):.1f} %") if max(shares) >= 0.0005 else ""
 
 
@@ -269,7 +269,7 @@ def _key_to_histograms(drawing: Drawing, channels: Channels, is_complete: bool) 
     if is_complete:
         handles += [Line2D([], [], color=INK, linewidth=0.9, linestyle=_DASHES), Patch(color=RULE, alpha=_SHADE)]
         names += ["So2Sat LCZ42 v2, published: mean", "± one standard deviation (training split)"]
-        text += "\nPublished values are of linear units, so that in dB the band reaches down without end."
+        text += "\nPublished values are in linear units, so in dB the band has no lower end."
     key: dict[str, Any] = {"ncols": 3 if is_complete else 4, "fontsize": 7.5, "columnspacing": 1.2}
     anchor = (0.008, (_FOOT - 0.02) / height)
     figure.legend(handles, names, loc="upper left", bbox_to_anchor=anchor, borderaxespad=0, **key)
@@ -278,7 +278,7 @@ def _key_to_histograms(drawing: Drawing, channels: Channels, is_complete: bool) 
 
 
 def _choose_patches(root: Path, channels: Channels) -> list[list[Sample]]:
-    """For each class up to `SHOWN` patches: of training, or of the first other split that has the class."""
+    """Up to `SHOWN` patches of each class, from training or from the first other split that has the class."""
     samples: list[list[Sample]] = [[] for _ in range(CLASS_COUNT)]
     for split in SPLITS:
         with open_split(root, split) as reader:
@@ -321,8 +321,8 @@ def sample_patches(samples: Sequence[Sequence[Sample]], note: Note) -> bytes:
     """A row for each class with its patches, each in true colour beside its SAR composite.
 
     Args:
-        samples: of each of the 17 classes; empty for a class without a patch.
-        note: what the data are.
+        samples: patches of each of the 17 classes; empty for a class without a patch.
+        note: description of the data.
     """
     kinds = next((list(patch.images) for row in samples for patch in row), [])
     dots = round(WIDTH * RESOLUTION), CLASS_COUNT * _ROW_DOTS

@@ -1,12 +1,11 @@
 """Leakage between splits: patches of two splits that show the same ground.
 
-So2Sat's patches lie on a 100 m stride and are 320 m wide, so neighbours overlap about sevenfold: a split that
-tears neighbours apart tests on pixels that it trained on. Where all splits have geo files, the distance of the
-footprints decides. Without them, equal pixels do: two patches cut from the same scene share the pixels of their
-overlap bit by bit, and no others, since radar backscatter is speckled and never repeats. Sentinel-2 is compared where
-a data set has no Sentinel-1.
+So2Sat's patches are 320 m wide on a stride of 100 m, so neighbours overlap about sevenfold. A split that separates
+neighbours tests on pixels that it trained on. If all splits have geo files, the distance of the footprints decides.
+Without them, equal pixels decide: two patches of the same scene share the pixels of their overlap bit by bit, and no
+others, since radar speckle never repeats. Sentinel-2 is compared if a data set has no Sentinel-1.
 
-Reasons, and what is not seen: docs/adr/0008-leakage.md.
+docs/adr/0008-leakage.md gives reasons, and overlaps that are not found.
 """
 
 from itertools import combinations
@@ -25,37 +24,37 @@ from bp_lcz.so2sat.ground import SIDE_M, near_across
 from bp_lcz.so2sat.layout import open_split
 
 OVERLAP_M = SIDE_M
-"""Two footprints overlap when their corners are nearer than this in easting and in northing."""
+"""Two footprints overlap if their corners are nearer than this in easting and in northing, in m."""
 
 NEAREST_M = OVERLAP_M - 1e-6
-"""The same, without the rounding of coordinates in float64."""
+"""`OVERLAP_M` less the rounding error of coordinates in float64, in m."""
 
 EQUAL_BLOCKS = 2
-"""From this number of equal samples on, two patches are near-duplicates."""
+"""Smallest number of equal samples at which two patches are near-duplicates."""
 
 REMEDY = (
-    "a test on seen ground proves nothing: `bp-lcz split` makes splits that lie apart, "
-    f"`validate.leakage: mark` in params.yaml accepts it and heads every result '{LEAKY_SPLIT}'"
+    "a test on ground of the training proves nothing: `bp-lcz split` makes separate splits, and "
+    f"`validate.leakage: mark` in params.yaml accepts the overlap and marks every result '{LEAKY_SPLIT}'"
 )
-"""What a message says beside the overlap."""
+"""Advice in the message about an overlap."""
 
 _ONE_IN = 64
-"""Share of a patch's 2 x 2 pixel blocks that is sampled: 15 of 961, 180 bytes a patch."""
+"""One in this many 2 x 2 pixel blocks of a patch is sampled: 15 of 961, or 180 bytes a patch."""
 
 _COMMON = 32
-"""A sample in more patches than this is a texture, such as a constant fill, and says nothing."""
+"""A sample that occurs in more patches than this is a texture, such as a constant fill, and does not count."""
 
 _ROWS = 256
 
 
 class Neighbours:
-    """Each patch of a split beside the patch of another split that is nearest to it, or most alike.
+    """Each patch of a split with the patch of another split that is nearest or most similar to it.
 
     Attributes:
-        table: one row for each patch and other split, the later split first: ``neighbours`` names the two, the
-            city and how near they are; ``distance`` in m, or ``equal_blocks``, the sampled blocks that both have;
-            the other of the two columns is missing.
-        by_distance: whether geo files told.
+        table: one row for each patch and other split, the later split first. ``neighbours`` names both patches, the
+            city and their distance. Either ``distance`` holds it in m, or ``equal_blocks`` the number of sampled
+            blocks that both have; the other column is missing.
+        by_distance: whether distances were known from geo files.
         pairs: number of pairs of patches that overlap; without geo files a lower bound.
     """
 
@@ -64,15 +63,15 @@ class Neighbours:
 
     @property
     def status(self) -> Overlap:
-        """Whether splits overlap, and how that was seen."""
+        """Whether splits overlap, and how this was found."""
         if not self.pairs:
             return "none"
         return "overlap" if self.by_distance else "near-duplicates"
 
     def summary(self) -> Leakage:
-        """The entry ``leakage`` of ``summary.json``, which follows every result.
+        """The entry ``leakage`` of ``summary.json``, which every result repeats.
 
-        ``distance`` of patches in two UTM zones counts only where they overlap.
+        ``distance`` of patches in two UTM zones counts only if they overlap.
         """
         nearest = self.table["distance"].min()
         return Leakage(
@@ -101,10 +100,10 @@ def find_neighbours(root: Path) -> Neighbours:
 def footprint_distance(
     corners: Float[np.ndarray, "n 2"], others: Float[np.ndarray, "m 2"]
 ) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """Distance of each footprint to the nearest of some others, and which one that is.
+    """Distance of each footprint to the nearest of some others, and the index of that one.
 
-    The larger of the differences in easting and northing (Chebyshev), in m: two squares of 320 m overlap exactly
-    when it is below 320. Infinite, and beyond the last index, where there are no others.
+    The distance is the larger of the differences in easting and northing (Chebyshev), in m: two squares of 320 m
+    overlap if it is below 320. Without others, it is infinite and the index is beyond the last one.
     """
     if not len(others):
         return np.full(len(corners), np.inf), np.full(len(corners), len(others))
@@ -127,7 +126,7 @@ def _by_distance(geo: dict[Split, Geo]) -> Neighbours:
             closest[j], beside[j] = distance, i[nearest]
         i, j, distance = near_across(geo[first], geo[second], NEAREST_M)
         pairs += len(distance)
-        # The nearest of a patch's pairs stands last and wins.
+        # The nearest pair of a patch comes last and wins.
         order = np.argsort(-distance, kind="stable")
         i, j, distance = (part[order] for part in (i, j, distance))
         wins = distance < closest[j]
@@ -148,13 +147,13 @@ def _of_projection(geo: Geo, epsg: int) -> tuple[Int[np.ndarray, " n"], Float[np
 
 
 class PixelSample:
-    """The same few pixels of a patch wherever it is cut: those whose own values a hash picks.
+    """A few pixels of each patch, chosen by a hash of their own values and so independent of the patch's position.
 
-    A block of 2 x 2 pixels is sampled if the hash of its first pixel is divisible by 64, and known by the hash of
-    all four. Overlapping patches pick the same blocks in their overlap, whatever the shift in pixels.
+    A block of 2 x 2 pixels is sampled if the hash of its first pixel is divisible by 64. The hash of all four pixels
+    identifies it. Overlapping patches sample the same blocks in their overlap, for any shift in pixels.
 
     Attributes:
-        count: patches so far.
+        count: number of patches so far.
     """
 
     def __init__(self) -> None:
@@ -163,7 +162,7 @@ class PixelSample:
         self._hash: list[UInt64[np.ndarray, " n"]] = []
 
     def add(self, images: Float[np.ndarray, "patch 32 32 channel"]) -> None:
-        """Sample the next patches, by one sensor's values rounded to float32."""
+        """Sample the next patches, from one sensor's values rounded to float32."""
         bits = np.ascontiguousarray(images, dtype="<f4").view("<u4")
         factors = np.random.default_rng(42).integers(1, 2**63, size=images.shape[-1] + 4, dtype=np.uint64) * 2 + 1
         pixel = np.zeros(bits.shape[:3], dtype=np.uint64)
@@ -190,7 +189,7 @@ class PixelSample:
 
 
 def _mixed(values: UInt64[np.ndarray, "*n"]) -> UInt64[np.ndarray, "*n"]:
-    """Bits spread over the whole number (the finalizer of SplitMix64, Steele et al. 2014)."""
+    """Spread the bits over the whole number (the finalizer of SplitMix64, Steele et al. 2014)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
@@ -202,7 +201,7 @@ def _sample_split(root: Path, split: Split) -> PixelSample:
         open_split(root, split) as reader,
         tqdm(total=reader.count, desc=f"leakage {split}", unit="patch") as progress,
     ):
-        # Reflectance repeats more easily than speckle, but not in all bands of four pixels that differ.
+        # Reflectance repeats more often than speckle, but not in all bands of four different pixels.
         optical = (sen2 for _, _, sen2 in reader.images(_ROWS))
         for images in reader.sen1_chunks(_ROWS) if reader.channels.sen1 else optical:
             sample.add(images)
@@ -216,7 +215,7 @@ def _by_pixels(samples: dict[Split, PixelSample]) -> Neighbours:
         here, there, count = _equal_blocks(samples[first], samples[second])
         is_pair = count >= EQUAL_BLOCKS
         pairs += int(is_pair.sum())
-        # The most alike patch of the first split stands last and wins.
+        # The most similar patch of the first split comes last and wins.
         order = np.argsort(count, kind="stable")
         alike, most = (np.zeros(samples[second].count, dtype=np.int64) for _ in range(2))
         alike[there[order]], most[there[order]] = here[order], count[order]
@@ -229,7 +228,7 @@ def _by_pixels(samples: dict[Split, PixelSample]) -> Neighbours:
 
 
 def _equal_blocks(first: PixelSample, second: PixelSample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of patches with equal samples: index in first, index in second, number of samples that are equal."""
+    """Pairs of patches with equal samples: index in first, index in second, number of equal samples."""
     (here, known), (there, asked) = first.result(), second.result()
     left, right = (np.searchsorted(known, asked, side=side) for side in ("left", "right"))
     many = right - left

@@ -1,6 +1,6 @@
 """The quality gate: expectations on the statistics of every patch, checked by Great Expectations.
 
-Great Expectations sees tables only, never pixels, and is imported where it runs: the import takes seconds.
+Great Expectations sees only tables and no pixels. It is imported where it runs, since the import takes seconds.
 """
 
 import logging
@@ -25,14 +25,14 @@ from bp_lcz.so2sat.published import PUBLISHED
 from bp_lcz.so2sat.releases import is_random_split, release
 
 EXAMPLES = 5
-"""Offending rows that a message names."""
+"""Largest number of violating rows that a message names."""
 
 
 @dataclass(frozen=True)
 class ExpectationResult:
-    """What became of an expectation: how many rows violate it, and the names of the first of them.
+    """Result of an expectation: the number of rows that violate it, and names of the first ones.
 
-    ``checked`` is the number of rows that it could be checked on.
+    ``checked`` is the number of rows that could be checked.
     """
 
     expectation: Expectation
@@ -42,7 +42,7 @@ class ExpectationResult:
 
     @property
     def status(self) -> Status:
-        """What it means for the pipeline."""
+        """Outcome for the pipeline."""
         if not self.checked:
             return "not checked"
         if not self.violations:
@@ -66,8 +66,8 @@ def gate(
 
     Args:
         root: folder of the data set.
-        out: folder for ``statistics.parquet`` and ``data_docs/``, written in any case, and ``summary.json``,
-            which is there only if the data set passed. The summary is a function of the data alone.
+        out: folder for ``statistics.parquet`` and ``data_docs/``, which are always written, and ``summary.json``,
+            which is written only if the data set passes. The summary depends only on the data.
         reflectance_max: largest plausible top-of-atmosphere reflectance.
         zeros_max: largest share of zeros in a patch's Sentinel-1 values, and in its Sentinel-2 values.
         leakage: whether overlapping splits are an ``error``, or a warning that marks every result.
@@ -76,8 +76,8 @@ def gate(
         The summary.
 
     Raises:
-        UserError: if a file is not in form, or an expectation fails; then the text names it, the number of
-            violations and the first offending patches.
+        UserError: if a file is not in form, or an expectation fails. The text then names the expectation, the number of
+            violations and the first violating patches.
     """
     (out / "summary.json").unlink(missing_ok=True)
     channels = check_dataset(root)
@@ -104,7 +104,7 @@ def gate(
 
 
 def _check_names(expectations: list[Expectation], tables: Mapping[str, pd.DataFrame]) -> None:
-    """Great Expectations takes a mistyped name for one that it has nothing to check on."""
+    """Refuse mistyped names, for which Great Expectations would silently check nothing."""
     for expectation in expectations:
         where = f"expectation '{expectation.title}'"
         if expectation.table not in tables:
@@ -116,7 +116,7 @@ def _check_names(expectations: list[Expectation], tables: Mapping[str, pd.DataFr
 
 
 def leakage_suite(accepted: bool) -> list[Expectation]:
-    """Splits do not show the same ground; only a warning where that is accepted."""
+    """Expectations that splits do not show the same ground; only warnings if an overlap is accepted."""
     return [
         Expectation(
             f"at least {OVERLAP_M:g} m between splits",
@@ -169,7 +169,7 @@ def _run(
     for table, rows in tables.items():
         row_name = str(rows.columns[0])
         counts = rows.count()
-        # Only the columns that are looked at: each expectation copies the table.
+        # Only the columns that are checked, since each expectation copies the table.
         columns = {e.column for e in expectations if e.table == table and counts[e.column]}
         rows = rows[[row_name, *sorted(columns)]]
         batch = source.add_dataframe_asset(table).add_batch_definition_whole_dataframe(table)
@@ -227,7 +227,7 @@ def _run(
 
 
 def _lines(outcomes: list[ExpectationResult]) -> list[Line]:
-    """Of the index; alike channels that pass stand in one line."""
+    """Lines of the index. Channels that pass the same expectation share a line."""
     lines: dict[tuple[Status, str, str], list[ExpectationResult]] = {}
     for number, outcome in enumerate(outcomes):
         told = str(number) if outcome.violations else f"{outcome.checked} {outcome.expectation.table}"
@@ -248,7 +248,7 @@ def _lines(outcomes: list[ExpectationResult]) -> list[Line]:
 
 
 def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[ExpectationResult], leakage: Leakage) -> GateSummary:
-    """What later stages need to know of the data set; no times, no absolute paths."""
+    """The facts of the data set that later stages need, without times and absolute paths."""
     sources, levels = set(), set()
     for split in SPLITS:
         with open_split(root, split) as reader:
@@ -298,7 +298,7 @@ def _summary(root: Path, statistics: pd.DataFrame, outcomes: list[ExpectationRes
 
 
 def data_kind(source: str | None, release: str | None) -> DataKind:
-    """What a data set is, by what its files say and by the release that its labels are of."""
+    """Kind of a data set, from the statements of its files and the release of its labels."""
     if source is not None and any(part.startswith("simulated") for part in source.split("; ")):
         return DataKind.SIMULATED
     if source is not None and "weak label" in source:
@@ -307,12 +307,12 @@ def data_kind(source: str | None, release: str | None) -> DataKind:
 
 
 def data_level(stated: Set[Level | None], release: str | None) -> Level | None:
-    """Level of Sentinel-2 of a data set, by what its splits state; the files of So2Sat state none."""
+    """Processing level of Sentinel-2, as the splits state it; So2Sat states none, but its release is known."""
     if stated == {None}:
         return PUBLISHED.level if release else None
     return next(iter(stated)) if len(stated) == 1 else None
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    """Fewer digits than float64 has, so that another order of summation does not make the summary new."""
+    """Round to 9 digits, so that another order of summation does not change the summary."""
     return {key: float(f"{value:.9g}") for key, value in values.items()}

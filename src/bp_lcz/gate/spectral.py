@@ -1,8 +1,8 @@
-"""Whether the Sentinel-2 bands are the ones that they are called, told from how they go together.
+"""Checks from correlations whether Sentinel-2 bands have the right names.
 
-Over land and water, reflectances at near wavelengths rise and fall together from patch to patch; those of B08 and
-B8A, 23 nm apart, all but coincide, while B12 goes its own way. In the right order the correlations of neighbours
-sum to about the most that any order reaches. Two bands in each other's place break up to four of the pairs.
+Reflectances at near wavelengths rise and fall together from patch to patch. Those of B08 and B8A, 23 nm apart, are
+almost equal, while B12 behaves differently. In the right order, the correlations of neighbours have about the largest
+sum of all orders. Two exchanged bands break up to four of these pairs.
 """
 
 from itertools import combinations
@@ -14,7 +14,7 @@ Swap = tuple[int, int, float]
 
 
 def neighbour_correlation(means: Float[np.ndarray, "patch band"]) -> Float[np.ndarray, " band"]:
-    """Correlation of each band with the neighbour it goes with best; 0 for a band that does not vary."""
+    """Correlation of each band with its most correlated neighbour; 0 for a band that does not vary."""
     near = np.diagonal(_correlation(means), offset=1)
     return np.maximum(np.append(near, -np.inf), np.append(-np.inf, near))
 
@@ -23,11 +23,11 @@ def swaps(means: Float[np.ndarray, "patch band"], gain: float) -> list[Swap]:
     """The exchanges of two bands that bring the bands into spectral order.
 
     Args:
-        means: mean reflectance of each patch, bands in the order of wavelengths as they are called.
-        gain: smallest rise of the sum of neighbours' correlations for which an exchange is made.
+        means: mean reflectance of each patch, with bands in the order of the wavelengths of their names.
+        gain: smallest rise of the sum of neighbours' correlations that justifies an exchange.
 
     Returns:
-        Positions of the two bands and the rise, the largest first; none for bands that are in order.
+        Positions of the two bands and the rise, the largest first; empty for bands in order.
     """
     correlation = _correlation(means)
     order = np.arange(means.shape[1])

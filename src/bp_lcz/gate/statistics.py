@@ -1,7 +1,7 @@
-"""One row of statistics for each patch: the table on which the quality gate works.
+"""One row of statistics for each patch: the table that the quality gate checks.
 
-One pass over the pixels, in slabs that fit a processor's cache, by several threads; its result does not depend on
-their number. Speed against the disk's: benchmarks/gate_scale.py.
+Several threads make one pass over the pixels, in slabs that fit a processor's cache. Their number does not change the
+result. benchmarks/gate_scale.py compares the speed with that of the disk.
 """
 
 from pathlib import Path
@@ -19,10 +19,10 @@ from bp_lcz.so2sat.geo import read_geo
 from bp_lcz.so2sat.layout import WORKERS, check_dataset, open_split
 
 ROWS = 16
-"""Patches of a slab: 2.4 MB of float64, about one processor's cache. Larger ones are slower."""
+"""Patches of a slab: 2.4 MB of float64, about one processor's cache. Larger slabs are slower."""
 
 TAIL = 15.0
-"""Where the tail of filtered radar channels begins: 99.9 % of So2Sat's values lie below 1 to 15."""
+"""Magnitude at which the tail of filtered radar channels begins: 99.9 % of So2Sat's values are below 1 to 15."""
 
 
 class _Slab(NamedTuple):
@@ -57,8 +57,8 @@ def patch_statistics(root: Path, workers: int = WORKERS) -> pd.DataFrame:
         - ``<band>_tail`` of the `tailed` channels, share of values whose magnitude exceeds `TAIL`;
         - ``non_finite``, number of values that are NaN or infinite;
         - ``zeros_sen1``, ``zeros_sen2``, share of exact zeros among the values of a sensor;
-        - ``content``, a hash of the pixels rounded to float32, so that it is the same whether a file stores
-          float32 or float64 and however it is compressed;
+        - ``content``, a hash of the pixels rounded to float32, which is the same for files of float32 or float64 and
+          for any compression;
         - ``city``, missing for a split without geo file.
 
     Raises:
@@ -118,7 +118,7 @@ def _slab_statistics(
         moments = np.concatenate([_moments(radar), _moments(optical)], axis=2)
     mean, _, low, high = moments
     non_finite = np.zeros(len(sen1), dtype=np.int64)
-    # A sum is finite unless a value is not (or it overflows, which counting then tells apart).
+    # A sum is finite if all values are finite and it does not overflow; counting tells these cases apart.
     for patch in np.flatnonzero(~np.isfinite(mean).all(axis=1)):
         non_finite[patch] = sum(np.count_nonzero(~np.isfinite(part[patch])) for part in (radar, optical))
     tail = np.zeros((len(sen1), sen1.shape[3]))
@@ -127,7 +127,7 @@ def _slab_statistics(
         tail[patch, channel] = np.mean(np.abs(radar[patch, ..., channel]) > TAIL)
     zeros = np.zeros((2, len(sen1)))
     zeros[0] = np.count_nonzero(radar.reshape(len(radar), -1) == 0, axis=1) / max(radar[0].size, 1)
-    # Reflectance is positive, so that few patches need another look.
+    # Reflectance is positive, so few patches need this second check.
     for patch in np.flatnonzero((low[:, sen1.shape[3] :] <= 0).any(axis=1)):
         zeros[1, patch] = np.mean(optical[patch] == 0)
     return _Slab(start, moments, tail, non_finite, zeros, _hashes(sen1, sen2))
@@ -136,8 +136,8 @@ def _slab_statistics(
 def _moments(values: Float[np.ndarray, "patch 32 32 c"]) -> Float[np.ndarray, "4 patch c"]:
     """Mean, population standard deviation, minimum and maximum over the pixels.
 
-    First down the columns of a patch, over runs of 32 * c adjacent numbers, then along what is left of its rows:
-    numpy takes several times as long over the c numbers of a pixel.
+    It reduces the columns of a patch first, over runs of 32 * c adjacent numbers, and then the remaining row. NumPy
+    takes several times as long over the c numbers of a pixel.
     """
     count, side, _, channels = values.shape
     columns = values.reshape(count, side, side * channels)
@@ -153,7 +153,7 @@ def _moments(values: Float[np.ndarray, "patch 32 32 c"]) -> Float[np.ndarray, "4
 
 
 def _hashes(sen1: Float[np.ndarray, "patch 32 32 c1"], sen2: Float[np.ndarray, "patch 32 32 c2"]) -> list[str]:
-    """128 bits of XXH3 for each patch: to find equal patches, not to withstand an attack."""
+    """128 bits of XXH3 for each patch, to find equal patches (not to withstand attacks)."""
     with np.errstate(over="ignore"):
         first, second = (np.ascontiguousarray(part, dtype="<f4") for part in (sen1, sen2))
     hashes = []

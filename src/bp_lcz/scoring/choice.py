@@ -1,4 +1,4 @@
-"""Which setting of the method is to be the default: judged on the validation split, by the rule of docs/study.md."""
+"""Chooses the default setting of the method on the validation split, by the rule of docs/study.md."""
 
 import statistics
 from collections.abc import Iterator, Sequence
@@ -15,10 +15,10 @@ from bp_lcz.scoring.results import Group
 from bp_lcz.scoring.score import fraction, text_table
 
 SEEDS = 5
-"""Fewest training seeds on which a choice may rest."""
+"""Smallest number of training seeds for a choice."""
 LEVEL = 0.05
 SMALLEST_LEAD = 0.005
-"""Of kappa; less is no difference, however sure."""
+"""Smallest lead in kappa that counts as a difference, even if a smaller one is significant."""
 
 
 class Candidate(NamedTuple):
@@ -26,8 +26,8 @@ class Candidate(NamedTuple):
 
     Attributes:
         group: its trials.
-        lead: over the default in validation kappa, mean over seeds.
-        p: two-sided, of a paired t-test over seeds, by Holm's method for all candidates together.
+        lead: lead over the default in validation kappa, mean over seeds.
+        p: two-sided p value of a paired t-test over seeds, adjusted by Holm's method for all candidates.
     """
 
     group: Group
@@ -36,17 +36,17 @@ class Candidate(NamedTuple):
 
     @property
     def is_better(self) -> bool:
-        """Whether it may take the default's place."""
+        """Whether it may replace the default."""
         return self.lead >= SMALLEST_LEAD and self.p < LEVEL
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the rule says for one backbone.
+    """Outcome of the rule for one backbone.
 
     Attributes:
         default: trials of ``bp-lcz`` without overrides.
-        candidates: in the order of ``params.yaml``; at least one.
+        candidates: other settings in the order of ``params.yaml``; at least one.
     """
 
     default: Group
@@ -54,12 +54,12 @@ class Choice:
 
     @property
     def chosen(self) -> Group:
-        """The best of the surely better ones, else the default."""
+        """The best of the significantly better candidates, or the default if there are none."""
         better = [each for each in self.candidates if each.is_better]
         return max(better, key=lambda each: each.lead).group if better else self.default
 
     def facts(self) -> dict[str, Any]:
-        """For scripts."""
+        """The choice as data for scripts."""
         settings = [(self.default, 0.0, None), *self.candidates]
         return {
             "default": self.default.label,
@@ -71,7 +71,7 @@ class Choice:
         }
 
     def lines(self) -> list[str]:
-        """As text, with the outcome at the end."""
+        """The choice as text, with the outcome at the end."""
         rows = [["setting", "validation kappa", "lead", "p"], [self.default.label, _mean(self.default), "default", ""]]
         for each in self.candidates:
             sign = "+" if each.lead > 0 else ""
@@ -82,7 +82,7 @@ class Choice:
 
 
 def choose(groups: Sequence[Group]) -> list[Choice]:
-    """The choice for each backbone that has the default and other settings of ``bp-lcz``; controls are none.
+    """The choice for each backbone with the default and other settings of ``bp-lcz``. Controls do not count.
 
     Raises:
         UserError: if no backbone has both, or they have fewer than five seeds.
@@ -94,7 +94,7 @@ def choose(groups: Sequence[Group]) -> list[Choice]:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """P values of several tests, each as if the whole family were to have one chance of error (Holm 1979)."""
+    """P values of several tests, adjusted for the error rate of the whole family (Holm 1979)."""
     adjusted, largest = [0.0] * len(p), 0.0
     for rank, place in enumerate(np.argsort(p, kind="stable").tolist()):
         largest = max(largest, min(1.0, (len(p) - rank) * p[place]))
@@ -115,13 +115,13 @@ def _choices(groups: Sequence[Group]) -> Iterator[Choice]:
 
 
 def _is_setting(group: Group) -> bool:
-    """Whether trials differ from the default in the method alone, and see texts."""
+    """Whether trials differ from the default only in the method, and use texts."""
     of_texts = ("prompts.wording", "prompts.centre")
     return bool(group.overrides) and all(key.startswith("model.") or key in of_texts for key in group.overrides)
 
 
 def _kappas(group: Group) -> Float[np.ndarray, " seed"]:
-    """Of the validation split after the epoch that was kept; an undefined one is no better than chance."""
+    """Validation kappa of the kept epochs; an undefined kappa counts as 0, which is chance."""
     return np.array([member.evaluation.validation_kappa or 0.0 for member in group.members])
 
 

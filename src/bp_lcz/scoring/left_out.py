@@ -1,11 +1,11 @@
-"""How well a text alone finds a class that the training never saw.
+"""How well a text alone finds a class that was not in the training.
 
-Of a patch only the similarities of its image groups with the vectors of the 17 classes are looked at. Two numbers tell:
-how often the own class is the most similar of all, and its rank: the share of patches of other classes that are less
-similar to the class than the patch is. Vectors that know nothing have a rank of .5 in the mean of their draws.
+Only the similarities of a patch's image groups with the vectors of the 17 classes are used. There are two measures.
+``recognised`` is how often the true class is the most similar of all. ``rank`` is the share of patches of other classes
+that are less similar to the class than the patch is. Random vectors have a mean rank of .5.
 
-A class that was never aligned is rarely the most similar of all, whatever its text knows, since the others were drawn
-to the images; the rank compares patches under one vector and knows no such bias.
+A class that was never aligned is rarely the most similar one, even if its text is informative, since training pulled
+the vectors of other classes towards the images. The rank compares patches under one vector and does not have this bias.
 """
 
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ from bp_lcz.scoring.crossed import half_width, pseudovalues
 from bp_lcz.scoring.results import Group
 
 CHANCE = {"recognised": 1 / len(CODES), "rank": 0.5}
-"""Of vectors that know nothing; of the first at most, see above."""
+"""Values of random vectors. For ``recognised`` it is an upper bound, see above."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What trials of several seeds make of the patches of classes that they never saw.
+    """Results of trials of several seeds on patches of classes that they were not trained on.
 
     Attributes:
-        recognised: whether the own class is the most similar.
-        rank: share of patches of other classes that are less similar to the class, half of those that are equal.
+        recognised: whether the true class is the most similar.
+        rank: share of patches of other classes that are less similar to the class; ties count half.
         block: city or other block of each patch.
     """
 
@@ -39,11 +39,11 @@ class Found:
     block: Integer[np.ndarray, " patch"]
 
     def mean(self, key: str) -> float:
-        """Over patches and seeds."""
+        """Mean of a measure over patches and seeds."""
         return float(getattr(self, key).mean())
 
     def interval(self, key: str, other: "Found | None" = None) -> Interval:
-        """95 % interval of the mean, or of its lead over others, over seeds and cities; None with one of any."""
+        """95 % interval of the mean or of its lead over others; None with only one seed or one city."""
         sides = [self] if other is None else [self, other]
         if len(np.unique(self.block)) < 2 or any(len(side.rank) < 2 for side in sides):
             return None
@@ -53,7 +53,7 @@ class Found:
 
 
 def find_left_out(group: Group) -> Found | None:
-    """The patches of the classes that a group of trials left out; None if it left out none or compares no texts."""
+    """Results on the classes that a group of trials left out; None if it left out none or compares no texts."""
     codes = group.members[0].model.train.leave_out
     if not codes or any("class_cosine" not in member.predictions for member in group.members):
         return None
@@ -70,7 +70,7 @@ def find_left_out(group: Group) -> Found | None:
 
 
 def joined(found: Sequence[Found]) -> Found:
-    """Several classes, each left out by trials of its own, as one: their first seeds count as one seed, and so on."""
+    """Several classes as one, each left out by its own trials. Their first seeds count as one seed, and so on."""
     return Found(
         np.concatenate([each.recognised for each in found], axis=1),
         np.concatenate([each.rank for each in found], axis=1),
@@ -79,7 +79,7 @@ def joined(found: Sequence[Found]) -> Found:
 
 
 def _rank(similarity: Float[np.ndarray, " patch"], is_own: Bool[np.ndarray, " patch"]) -> Float[np.ndarray, " own"]:
-    """For each own patch the share of others that are less similar."""
+    """For each patch of the class, the share of other patches that are less similar."""
     own = similarity[is_own]
     among_all = rankdata(similarity)[is_own]
     return (among_all - rankdata(own)) / max(len(similarity) - len(own), 1)

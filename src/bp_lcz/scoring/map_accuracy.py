@@ -1,7 +1,7 @@
-"""How right a map of zones is, from the confusion matrices of its reference cells, one for each polygon or block.
+"""Accuracy of a map of zones, from one confusion matrix of reference cells for each polygon or block.
 
-Cells of one polygon err together, so nothing here counts cells as if they were drawn one by one: intervals resample
-whole units, and so does the spread of areas.
+Errors of cells of one polygon are correlated, so cells are never treated as independent draws. Intervals, and the
+spread of areas, resample whole units.
 """
 
 from collections.abc import Iterator
@@ -43,9 +43,9 @@ Points of difference in openness, height, cover and objects, of at most twelve; 
 digits. Taken from a public transcription of its supplement, not from the supplement itself.
 """
 SAMPLES, SEED = 1000, 0
-"""Resamples of units, and the seed of their drawing."""
+"""Number of resamples of units, and seed of the bootstrap."""
 REPEATS, TEST_SHARE = 25, 0.3
-"""Of the split of polygons that the LCZ Generator repeats (Demuzere et al. 2021)."""
+"""Number of repeated splits of polygons and their test share, as in the LCZ Generator (Demuzere et al. 2021)."""
 _CHUNK = 250
 _NOTHING = Estimate(value=None, interval=None)
 
@@ -60,8 +60,8 @@ def confusions_of(
 
     Args:
         reference: class index 0..16 of each cell.
-        mapped: likewise.
-        unit: number of its polygon or block.
+        mapped: class index 0..16 of each cell on the map.
+        unit: number of each cell's polygon or block.
     """
     names, place = np.unique(unit, return_inverse=True)
     pair = (place * CLASS_COUNT + reference) * CLASS_COUNT + mapped
@@ -71,15 +71,15 @@ def confusions_of(
 def map_metrics(
     confusion: Int[np.ndarray, "*batch klass klass"], weights: Float[np.ndarray, "klass klass"] = SIMILARITY
 ) -> dict[MapMetric, Float[np.ndarray, "*batch"]]:
-    """What this community reports of a map; NaN where undefined.
+    """The usual metrics of LCZ maps; NaN if undefined.
 
     Args:
-        confusion: cells, rows are zones of the reference.
-        weights: what a cell counts for that is mapped as another zone, 0..1.
+        confusion: counts of cells; rows are zones of the reference.
+        weights: credit, 0..1, for a cell of each reference zone (row) that is mapped as each zone (column).
 
     Returns:
-        ``oa``; ``oa_u``: of the cells whose reference is built (1..10); ``oa_bu``: built against natural alone;
-        ``oa_w``: the mean weight of the cells; ``kappa``.
+        ``oa``; ``oa_u``: OA of the cells whose reference is built (1..10); ``oa_bu``: OA of built against natural;
+        ``oa_w``: mean weight of the cells; ``kappa``.
     """
     total, right = confusion.sum(axis=(-2, -1)), np.diagonal(confusion, axis1=-2, axis2=-1)
     built, natural = list(BUILT), list(NATURAL)
@@ -94,7 +94,7 @@ def map_metrics(
 
 
 def zone_metrics(confusion: Int[np.ndarray, "*batch klass klass"]) -> dict[str, Float[np.ndarray, "*batch klass"]]:
-    """Accuracy of each zone: ``producers`` (recall), ``users`` (precision) and ``f1``; NaN where undefined."""
+    """Accuracy of each zone: ``producers`` (recall), ``users`` (precision) and ``f1``; NaN if undefined."""
     right, true = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1)
     mapped = confusion.sum(axis=-2)
     return {"producers": _share(right, true), "users": _share(right, mapped), "f1": _share(2 * right, true + mapped)}
@@ -103,8 +103,8 @@ def zone_metrics(confusion: Int[np.ndarray, "*batch klass klass"]) -> dict[str, 
 def estimated(confusions: Confusions) -> tuple[dict[MapMetric, Estimate], dict[str, tuple[Estimate, ...]]]:
     """Metrics of a map and of each zone, with 95 % intervals by resampling whole units.
 
-    A resample in which a value is undefined, since it lost a zone, says nothing of it: it counts as 0 for the low end
-    and as 1 for the high end. A single unit gives no interval.
+    A value that is undefined in a resample, since the resample lost a zone, counts as 0 for the low end and as 1 for
+    the high end. A single unit gives no interval.
     """
     sums = confusions.sum(axis=0)
     flat = confusions.reshape(len(confusions), -1)
@@ -120,14 +120,14 @@ def estimated(confusions: Confusions) -> tuple[dict[MapMetric, Estimate], dict[s
 
 
 def repeated_splits(confusions: Confusions, zone: Int[np.ndarray, " unit"]) -> dict[MapMetric, Estimate]:
-    """Accuracy on the test polygons of repeated splits: mean, and the range of the middle 90 % of the repeats.
+    """Accuracy on the test polygons of repeated splits: mean, and range of the middle 90 % of the repeats.
 
-    Of each zone 30 % of its polygons are drawn, at least one. The map stays as it is, so unlike where a classifier is
-    trained anew on the rest, the repeats differ by the polygons alone.
+    Each repeat draws 30 % of the polygons of each zone, at least one. The map stays the same: no classifier is trained
+    on the other polygons, so repeats differ only in the polygons.
 
     Args:
-        confusions: of each polygon.
-        zone: of each polygon.
+        confusions: confusion matrix of each polygon.
+        zone: zone of each polygon.
     """
     generator = np.random.default_rng(SEED)
     drawn = np.zeros((REPEATS, *confusions.shape[1:]), np.int64)
@@ -147,19 +147,19 @@ def repeated_splits(confusions: Confusions, zone: Int[np.ndarray, " unit"]) -> d
 def adjusted_areas(
     confusions: Confusions, mapped: Float[np.ndarray, " klass"]
 ) -> tuple[tuple[Estimate, ...], Float[np.ndarray, " klass"]]:
-    """Areas of the zones after the errors that the reference tells of, with 95 % intervals (Olofsson et al. 2014).
+    """Areas of the zones adjusted for errors that the reference shows, with 95 % intervals (Olofsson et al. 2014).
 
-    Each mapped zone is a stratum, and its area is divided by what the reference found in it; equations 9 to 11. Where
-    units are single cells the intervals are the published ones; of polygons and blocks the spread is that of whole
-    units, over all strata that they touch.
+    Each mapped zone is a stratum. Its area is divided among zones in the proportions of the reference in it (equations
+    9 to 11). For single cells as units, these are the published intervals. For polygons and blocks, the spread is that
+    of whole units over all strata that they touch.
 
     Args:
-        confusions: of the units.
+        confusions: confusion matrix of each unit.
         mapped: area of each zone of the map, in any unit.
 
     Returns:
-        The area of each zone, none of those that the reference lacks; and the mapped areas that are in none of them,
-        since fewer than two units lie in that zone of the map.
+        The area of each zone, undefined for zones that the reference lacks; and the mapped areas that could not be
+        adjusted, since fewer than two units lie in that zone of the map.
     """
     counts = confusions.transpose(0, 2, 1).astype(np.float64)  # unit, mapped zone, reference zone
     within = counts.sum(axis=2)
@@ -182,7 +182,7 @@ def adjusted_areas(
 
 
 def resampled(counts: Int[np.ndarray, "unit value"]) -> Iterator[Int[np.ndarray, "sample value"]]:
-    """Sums over as many units as there are, drawn with replacement, some resamples at a time."""
+    """Sums over all units drawn with replacement, several resamples at a time."""
     sparse, units = csr_array(counts), len(counts)
     generator = np.random.default_rng(SEED)
     for start in range(0, SAMPLES, _CHUNK):
@@ -202,5 +202,5 @@ def _estimate(value: Any, drawn: list[Float[np.ndarray, " sample"]]) -> Estimate
 
 
 def _share(part: Any, whole: Any) -> Any:
-    """NaN of nothing."""
+    """A quotient; NaN if ``whole`` is 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)

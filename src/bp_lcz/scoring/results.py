@@ -1,4 +1,4 @@
-"""What the stages left of each trial, and the trials that differ in nothing but the seed."""
+"""Results of each trial in the files of the stages, and groups of trials that differ only in the seed."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ from bp_lcz.scoring.significance import bootstrap_differences
 METRICS: dict[Metric, str] = {"oa": "OA", "aa": "AA", "kappa": "kappa", "macro_f1": "macro-F1"}
 
 SECTIONS = {"backbone_options", "train", "model", "prompts"}
-"""What makes trials of one backbone and variant differ, besides the seed."""
+"""Sections in which trials of one backbone and variant can differ, besides the seed."""
 
 _HISTORY_KEYS = ("epoch", "training_loss", "training_alignment", "validation_loss", "validation_kappa")
 _PREDICTION_KEYS = ("y_true", "y_pred", "probability", "block", "embedding", "embedding_share")
@@ -31,7 +31,7 @@ _PREDICTION_KEYS = ("y_true", "y_pred", "probability", "block", "embedding", "em
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What the stages left of one trial.
+    """Results of one trial in the files of the stages.
 
     Attributes:
         evaluation: ``evaluation.json``.
@@ -39,8 +39,8 @@ class TrialResult:
         model: ``model.json``.
         history: columns of ``history.csv``.
         timings: ``timings.json``.
-        overrides: the values in which the trial differs from the common sections of ``params.yaml``, by dotted
-            key such as ``model.alpha``.
+        overrides: values of the trial that differ from the common sections of ``params.yaml``, by dotted key such as
+            ``model.alpha``.
     """
 
     evaluation: Evaluation
@@ -58,10 +58,10 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class Group:
-    """Trials that differ in nothing but the seed, in the order of their seeds; at least one.
+    """Trials that differ only in the seed, in the order of their seeds; at least one.
 
     Attributes:
-        label: what the names of the trials have in common.
+        label: the common part of the trials' names.
         members: the trials.
     """
 
@@ -115,7 +115,7 @@ class Group:
 
     @property
     def why_narrow(self) -> list[str]:
-        """Why the intervals are narrower than the uncertainty, so that they decide nothing; empty if they are not."""
+        """Reasons why the intervals are too narrow to decide anything; empty if they are not."""
         reasons = {
             "one seed decides nothing": len(self.members) == 1,
             "the interval by patch is too narrow to decide: geo files are missing": (
@@ -125,13 +125,13 @@ class Group:
         return [reason for reason, applies in reasons.items() if applies]
 
     def intervals(self) -> dict[Metric, Interval]:
-        """95 % intervals of the means over cities and seeds; of one seed, over cities alone."""
+        """95 % intervals of the means over cities and seeds; with one seed, over cities only."""
         if len(self.members) == 1:
             return self.members[0].evaluation.intervals
         return crossed_intervals(self.y_true, self.y_pred, block=self.block)
 
     def intervals_of_lead(self, other: "Group") -> dict[Metric, Interval]:
-        """95 % intervals of the lead over another group of as many seeds; of one seed, over cities alone."""
+        """95 % intervals of the lead over another group with as many seeds; with one seed, over cities only."""
         if len(self.members) == 1:
             drawn = self.members[0].evaluation.interval
             pair = self.y_pred[0], other.y_pred[0]
@@ -140,7 +140,7 @@ class Group:
 
 
 class Matrix(NamedTuple):
-    """All trials of ``params.yaml`` and the data they were evaluated on.
+    """All trials of ``params.yaml``, and the data on which they were evaluated.
 
     Attributes:
         summary: the gate's ``summary.json``.
@@ -155,8 +155,8 @@ def read_matrix(params: Params, trials: Collection[str] | None = None) -> Matrix
     """Read the results of exactly the trials of ``params.yaml``, in the current folder.
 
     Args:
-        params: with the trials.
-        trials: the ones to read, where others may be missing.
+        params: parameters with the trials.
+        trials: names of the trials to read, if others may be missing.
 
     Raises:
         UserError: if a trial is missing, a folder of another trial is left over, a file is unreadable, or a
@@ -179,7 +179,7 @@ def read_result(evaluation: Path, model: Path, overrides: Mapping[str, Any]) -> 
     Args:
         evaluation: folder with ``evaluation.json`` and ``predictions.npz``.
         model: folder with ``model.json``, ``history.csv`` and ``timings.json``.
-        overrides: of the trial, as in `TrialResult`.
+        overrides: overrides of the trial, as in `TrialResult`.
 
     Raises:
         UserError: if a file is missing or unreadable or lacks a value that the report shows.
@@ -195,7 +195,7 @@ def read_result(evaluation: Path, model: Path, overrides: Mapping[str, Any]) -> 
 
 
 def overrides(params: Params, trial: str) -> dict[str, Any]:
-    """The values in which a trial differs from the common sections, by dotted key such as ``model.alpha``."""
+    """Values of a trial that differ from the common sections, by dotted key such as ``model.alpha``."""
     settings = params.trial(trial)
     sections = {
         "train": (settings.train.model_dump(), params.train.model_dump()),
@@ -226,11 +226,10 @@ def value_text(value: Any) -> str:
 
 
 def group_seeds(results: Sequence[TrialResult]) -> list[Group]:
-    """Trials that differ in nothing but the seed, put together, in the order of their first trial.
+    """Groups of trials that differ only in the seed, in the order of their first trials.
 
     Raises:
-        UserError: if a seed occurs twice in a group, or is missing from one: means over different seeds do not
-            compare.
+        UserError: if a group has a seed twice or lacks a seed, since means over different seeds cannot be compared.
     """
     alike: dict[str, list[TrialResult]] = {}
     for result in results:
@@ -254,7 +253,7 @@ def _group(members: list[TrialResult]) -> Group:
 
 
 def label_of(seeds: Mapping[str, int], backbone: str, variant: Variant, overrides: Mapping[str, Any]) -> str:
-    """What names of trials have in common beside their seeds; where that is nothing, what the trials are."""
+    """The common part of trials' names without seeds; if there is none, backbone, variant and overrides."""
     if len(seeds) == 1:
         return next(iter(seeds))
     stems = {re.sub(rf"[-_]s?{seed}$", "", name) for name, seed in seeds.items()}
@@ -262,7 +261,7 @@ def label_of(seeds: Mapping[str, int], backbone: str, variant: Variant, override
 
 
 def check_same_patches(results: Sequence[TrialResult]) -> None:
-    """Refuse to compare what cannot be compared.
+    """Refuse to compare trials that cannot be compared.
 
     Raises:
         UserError: if trials were evaluated on different patches.
@@ -274,7 +273,7 @@ def check_same_patches(results: Sequence[TrialResult]) -> None:
 
 
 def _check_trials(params: Params, wanted: Collection[str]) -> None:
-    # DVC leaves its .gitignore behind where a trial was removed: a folder with nothing else is no result.
+    # DVC leaves its .gitignore in the folder of a removed trial. A folder with nothing else is not a result.
     present = [
         path
         for path in sorted([*paths.MODELS.glob("*/"), *paths.EVALUATIONS.glob("*/")])
@@ -306,7 +305,7 @@ def _check_identity(name: str, result: TrialResult, params: Params, dataset: str
 
 
 def _check_settings(name: str, result: TrialResult, params: Params) -> None:
-    """That the trial was trained as ``params.yaml`` now says, which nobody but DVC would see to."""
+    """Check that the trial was trained with the present ``params.yaml``, as only DVC would otherwise."""
     settings = params.trial(name)
     trained = result.model.model_dump()
     for section, values in settings.model_dump(include=SECTIONS).items():

@@ -14,7 +14,7 @@ from bp_lcz.scheme import CLASS_COUNT, CODES
 from bp_lcz.scoring.metrics import evaluate_predictions
 
 _Classes = tuple[Int[np.ndarray, "patch"], Int[np.ndarray, "patch"], list[str]]
-"""True and predicted classes 1..17, and what to bear in mind of them."""
+"""True and predicted classes 1..17, and cautions about them."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Scored:
     """Metrics of predictions; as text with a table of classes.
 
     Attributes:
-        patches: how many were scored.
-        cautions: what to bear in mind of them.
-        scores: theirs.
+        patches: number of scored patches.
+        cautions: cautions about the predictions, in words.
+        scores: metrics of the predictions.
     """
 
     patches: int
@@ -49,12 +49,12 @@ def score_file(path: Path) -> Scored:
     """Metrics of the predictions in a file.
 
     Args:
-        path: ``.npz`` file with ``y_true`` and ``y_pred``, both (N,), classes 1..17; or what ``bp-lcz predict`` writes:
-            parquet with ``label`` and ``code``, of which rows without a label do not count.
+        path: ``.npz`` file with ``y_true`` and ``y_pred``, both (N,), classes 1..17; or the Parquet file of ``bp-lcz
+            predict`` with ``label`` and ``code``, in which rows without a label do not count.
 
     Raises:
-        UserError: if the file is missing or neither, or an array is missing, empty, not one-dimensional, of another
-            length than the other, or holds anything but the whole numbers 1..17 or the codes of classes.
+        UserError: if the file is missing or of another form, or an array is missing, empty or not one-dimensional, or
+            the lengths differ, or values are not whole numbers 1..17 or codes of classes.
 
     Example:
         >>> print(str(score_file(Path("predictions.npz"))).splitlines()[0])
@@ -65,7 +65,7 @@ def score_file(path: Path) -> Scored:
 
 
 def fraction(value: float | None, digits: int) -> str:
-    """A number of magnitude up to one without its leading zero, as ``.69369``; ``-`` for None."""
+    """A number between -1 and 1 without its leading zero, such as ``.69369``; ``-`` for None."""
     if value is None:
         return "-"
     text = f"{value:.{digits}f}"
@@ -75,7 +75,7 @@ def fraction(value: float | None, digits: int) -> str:
 
 
 def text_table(rows: Sequence[Sequence[str]], separator: str = "  ") -> list[str]:
-    """Rows of equal length as lines with columns one below the other, for a terminal."""
+    """Rows of equal length as lines with aligned columns, for a terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [separator.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -95,7 +95,7 @@ def _read(path: Path) -> _Classes:
             missing = [key for key in ("y_true", "y_pred") if key not in file.files]
             if missing:
                 raise UserError(path, f"no array {' or '.join(missing)}; it holds {', '.join(file.files) or 'nothing'}")
-            arrays = {key: np.asarray(file[key]) for key in ("y_true", "y_pred")}  # bytes where it holds no array
+            arrays = {key: np.asarray(file[key]) for key in ("y_true", "y_pred")}  # bytes if it is no array
     except (OSError, RuntimeError, *NO_ARRAY) as error:  # RuntimeError: locked
         cause = one_line(error)
         raise UserError(path, f"not a readable NumPy .npz file: {cause}") from None

@@ -1,10 +1,10 @@
-"""How far a model's result could be chance: cluster bootstrap over blocks of patches, and McNemar's test.
+"""Uncertainty of a model's results: cluster bootstrap over blocks of patches, and McNemar's test.
 
-This is about one trained model, or two, and other cities. About how models are trained, which other seeds answer too,
-`crossed` has the intervals.
+These intervals are about one or two trained models in other cities. The intervals of `crossed` are about training
+procedures, so they also include other seeds.
 
-Patches of one city, and overlapping patches all the more, err together. So whole blocks are resampled, and a
-metric of a resample is a function of the sum of its blocks' confusion matrices: no patch is touched twice.
+Errors of patches of one city are correlated, and those of overlapping patches even more. So whole blocks are resampled.
+A metric of a resample is computed from the sum of its blocks' confusion matrices, which reads each patch only once.
 """
 
 from collections.abc import Iterator
@@ -33,22 +33,22 @@ def bootstrap_intervals(
 ) -> dict[Metric, Interval]:
     """95 % percentile intervals of the metrics, by resampling whole blocks with replacement.
 
-    The result depends neither on the order of the patches nor on the numbers that name the blocks.
+    The order of the patches and the numbers of the blocks do not change the result.
 
-    Means over classes are always over the classes of all patches. A resample that lost a class says nothing of it, so
-    the class counts with its value in all patches for the high end and with 0 for the low end (of a difference: for
-    whichever end is further). Losing a class thus never raises an interval, and widens it downward.
+    Means over classes are always over the classes of all patches. A resample that lost a class has no information on
+    it. So the class counts with its value in all patches for the high end and with 0 for the low end (for a difference,
+    in the way that gives the wider interval). A lost class thus never raises an interval, and widens it downwards.
 
     Args:
         y_true: class index of each patch, 0..16.
         y_pred: predicted class index of each patch, 0..16.
         block: resampling unit of each patch (city, spatial block, or the patch itself).
         samples: number of resamples.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Returns:
-        ``(low, high)`` for each of ``INTERVAL_METRICS``; None with a single block, whose resamples are all
-        alike, and for a metric that is undefined in every resample.
+        ``(low, high)`` for each of ``INTERVAL_METRICS``; None with a single block, whose resamples are all equal, and
+        for a metric that is undefined in every resample.
     """
     return _bootstrap(y_true, y_pred[None], block, samples, seed)
 
@@ -61,9 +61,9 @@ def bootstrap_differences(
     samples: int,
     seed: int,
 ) -> dict[Metric, Interval]:
-    """95 % intervals of how much ``pred_a`` beats ``pred_b``, both resampled with the same blocks.
+    """95 % intervals of the lead of ``pred_a`` over ``pred_b``, both resampled with the same blocks.
 
-    Arguments and result as in `bootstrap_intervals`; values are differences a - b of the metrics.
+    Arguments and result are as in `bootstrap_intervals`; values are differences a - b of the metrics.
     """
     return _bootstrap(y_true, np.stack([pred_a, pred_b]), block, samples, seed)
 
@@ -73,7 +73,7 @@ def mcnemar(
     pred_a: Integer[np.ndarray, "patch"],
     pred_b: Integer[np.ndarray, "patch"],
 ) -> dict[str, Any]:
-    """McNemar's exact test of two classifiers on the same patches, which it takes for independent.
+    """McNemar's exact test of two classifiers on the same patches. It assumes independent patches.
 
     Args:
         y_true: class index of each patch.
@@ -81,8 +81,8 @@ def mcnemar(
         pred_b: predictions of the other.
 
     Returns:
-        ``b``: patches that only a has right; ``c``: patches that only b has right; ``p``: two-sided
-        probability of a split at least as uneven if both were equally good (1 where they never differ).
+        ``b``: patches that only a classifies correctly; ``c``: patches that only b classifies correctly; ``p``:
+        two-sided probability of a split at least as uneven if both were equally good (1 if they never differ).
     """
     a_right, b_right = pred_a == y_true, pred_b == y_true
     only_a, only_b = int((a_right & ~b_right).sum()), int((b_right & ~a_right).sum())
@@ -116,10 +116,10 @@ def _distinct_blocks(
     y_pred: Integer[np.ndarray, "classifier patch"],
     block: Integer[np.ndarray, "patch"],
 ) -> tuple[csr_array, Int[np.ndarray, "distinct"]]:
-    """The confusion matrices of each block, flattened and one after the other, and how many blocks have them.
+    """The distinct confusion matrices of blocks, flattened and concatenated, and the number of blocks with each.
 
-    Blocks that are alike are drawn as one, in proportion to their number, which keeps single patches as blocks
-    affordable. The order of the result is that of the matrices, whatever the blocks are called.
+    Equal blocks are drawn as one, in proportion to their number. This makes single patches affordable as blocks. The
+    result is sorted by the matrices, so the names of blocks do not change it.
     """
     names, position = np.unique(block, return_inverse=True)
     pair = y_true.astype(np.int64) * CLASS_COUNT + y_pred
@@ -141,7 +141,7 @@ def _distinct_blocks(
 def _resamples(
     distinct: csr_array, times: Int[np.ndarray, "distinct"], samples: int, seed: int
 ) -> Iterator[Int[np.ndarray, "sample entry"]]:
-    """Sums over as many blocks as there are, drawn with replacement, ``samples`` times."""
+    """Sums over all blocks drawn with replacement, ``samples`` times."""
     generator = np.random.default_rng(seed)
     for start in range(0, samples, _CHUNK):
         size = min(_CHUNK, samples - start)
@@ -150,7 +150,7 @@ def _resamples(
 
 
 def _intervals(*drawn: list[dict[Metric, Float[np.ndarray, "_"]]]) -> dict[Metric, Interval]:
-    """From what lost classes may count with: of each resample the least for the low end, the most for the high one."""
+    """Percentiles over resamples, with the smaller value of each for the low end and the larger for the high end."""
     tail = (1 - LEVEL) / 2
     intervals: dict[Metric, Interval] = {}
     for name in INTERVAL_METRICS:
