@@ -53,7 +53,7 @@ def test_intervals_by_patch_are_marked_in_the_short_table(workspace, capsys, mon
     report.run(load_params())
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].count("]†") == 2
-    assert lines[2] == "† by patch, a lower bound of the width"
+    assert lines[2] == "† by patch: the true intervals are wider"
     assert "one seed decides nothing" in lines[3]
 
 

@@ -1,8 +1,8 @@
-"""Ground scenes of the simulator: what covers each 2.5 m subpixel of a patch, how high, what is lit.
+"""Ground scenes of the simulator: cover, height and light of each 2.5 m subpixel of a patch.
 
-A scene is built by lattices instead of loops over objects: rotated and gently warped coordinates are cut into
-blocks, lots and crowns, and each subpixel looks up the properties of the object that it falls in. So a scene
-costs a few milliseconds whatever it holds.
+A scene is built by lattices and not by loops over objects. Rotated and slightly warped coordinates are cut into blocks,
+lots and crowns, and each subpixel looks up the properties of its object. So a scene takes a few milliseconds, however
+many objects it has.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def _raise_buildings(scene: Scene, rng: np.random.Generator, form: Buildings, st
 
 
 def _plant_trees(scene: Scene, rng: np.random.Generator, scape: Landscape, style: Style) -> None:
-    """Round crowns on a jittered lattice, in clumps; they overhang the ground but no roof."""
+    """Plant round crowns on a jittered lattice, in clumps. They cover ground but no roofs."""
     cover = _draw(rng, scape.tree_cover)
     if cover < CROWN_COVER:
         cover *= style.trees * float(np.exp(rng.normal(0, 0.3)))
@@ -262,7 +262,7 @@ def _plant_trees(scene: Scene, rng: np.random.Generator, scape: Landscape, style
 
 
 def _place_clutter(scene: Scene, rng: np.random.Generator, scape: Landscape, style: Style) -> None:
-    """Things on open yards: vehicles and containers of some metres, round tanks and heaps of some ten."""
+    """Put objects on open yards: vehicles and containers of some metres, round tanks and heaps of tens of metres."""
     share = _draw(rng, scape.clutter)
     if share <= 0:
         return
@@ -279,7 +279,7 @@ def _place_clutter(scene: Scene, rng: np.random.Generator, scape: Landscape, sty
 
 
 def _overlap(shift: int) -> tuple[slice, slice]:
-    """Subpixels that lie `shift` further, and the subpixels from which they do."""
+    """Slices of subpixels that are shifted by `shift`, and of the subpixels that they are shifted from."""
     return (
         slice(max(0, shift), SCENE_SUBPIXELS + min(0, shift)),
         slice(max(0, -shift), SCENE_SUBPIXELS - max(0, shift)),
@@ -287,7 +287,7 @@ def _overlap(shift: int) -> tuple[slice, slice]:
 
 
 def cast_shadows(height: Float[np.ndarray, "subpixel subpixel"], style: Style) -> Bool[np.ndarray, "subpixel subpixel"]:
-    """True where the straight line to the sun is free."""
+    """Whether each subpixel has a free straight line to the sun."""
     azimuth, slope = np.radians(style.sun_azimuth), np.tan(np.radians(style.sun_elevation))
     reach = min(float(height.max()) / slope, MARGIN_PIXELS * PIXEL * 2)
     blocked = np.zeros_like(height)

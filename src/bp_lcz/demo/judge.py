@@ -1,8 +1,8 @@
-"""How real is the simulation? Two figures, both from networks and real pixels rather than from opinion.
+"""Measures how realistic the simulation is, by two numbers from networks and real pixels.
 
-The published Sen2LCZ-MF was trained on real So2Sat, so the share of simulated Sentinel-2 patches to which it gives the
-intended class says how far they look like that class to it. The other way round, a network trained on simulated patches
-alone is applied to real ones, and agrees with Sen2LCZ-MF to some degree.
+The published Sen2LCZ-MF was trained on real So2Sat. The first number is the share of simulated Sentinel-2 patches to
+which it gives the intended class. For the second number, a network that was trained only on simulated patches is
+applied to real ones: it is the share of patches on which it agrees with Sen2LCZ-MF.
 """
 
 import tempfile
@@ -22,16 +22,16 @@ from bp_lcz.so2sat.hdf5 import dataset_of, opened, readable
 from bp_lcz.so2sat.layout import dataset_name, open_split
 
 RECOGNISED = 0.25
-"""A class counts as recognised above this share; chance is 1/17."""
+"""Share of patches above which a class counts as recognised; chance is 1/17."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the judge says of a data set.
+    """The judge's verdict on a data set.
 
     Attributes:
         dataset: name of the data set.
-        confusion: counts, rows are intended classes, columns what the judge saw.
+        confusion: counts; rows are intended classes, columns are classes from the judge.
     """
 
     dataset: str
@@ -39,7 +39,7 @@ class Verdict:
 
     @property
     def shares(self) -> list[float | None]:
-        """Share of the patches of each class to which the judge gives that class; None without a patch."""
+        """Share of the patches of each class that the judge gives this class; None without a patch."""
         counts = self.confusion.sum(1)
         return [float(self.confusion[c, c] / counts[c]) if counts[c] else None for c in range(CLASS_COUNT)]
 
@@ -89,8 +89,8 @@ def agreement(weights: Path, model: Path, root: Path) -> tuple[float, int]:
 
     Args:
         weights: Keras weights of Sen2LCZ-MF.
-        model: a trained trial of the data set's channels.
-        root: data set of real patches; its labels are not looked at.
+        model: a trained trial with the channels of the data set.
+        root: data set of real patches; its labels are not used.
 
     Raises:
         UserError: if a checkpoint cannot be read or its channels are not those of the data set.

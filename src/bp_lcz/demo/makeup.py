@@ -1,4 +1,4 @@
-"""What each local climate zone is made of: buildings, ground and trees, in ranges that a patch draws from.
+"""Composition of each local climate zone: ranges of buildings, ground and trees from which a patch is drawn.
 
 Ranges of form follow Stewart & Oke (2012), Bulletin of the AMS 93(12):1879-1900, tables 2 and 3; neighbouring
 classes overlap as they do there.

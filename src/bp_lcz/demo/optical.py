@@ -74,7 +74,7 @@ class Sky:
 
 @dataclass(frozen=True)
 class Season:
-    """What decides the spectra of a city besides its materials; all shares 0..1."""
+    """Conditions that determine the spectra of a city besides its materials; all are shares 0..1."""
 
     dryness: float
     leafless: float
@@ -120,7 +120,7 @@ def surface_reflectance(
 ) -> PixelBands:
     """Mean reflectance of pixels of `subpixels` x `subpixels` subpixels, relative to full light.
 
-    Shade gets sky light only.
+    Shaded subpixels get only light from the sky.
 
     Args:
         material: position of each subpixel's surface in `spectra`.
@@ -147,7 +147,7 @@ def surface_reflectance(
 
 
 def top_of_atmosphere(surface: PixelBands, sky: Sky) -> PixelBands:
-    """Add path radiance and the glow of the surroundings, take away what scattering and gases remove."""
+    """Add path radiance and light scattered from the surroundings, and subtract losses by scattering and gases."""
     aerosol = sky.aerosol * (WAVELENGTH / 0.55) ** -sky.angstrom
     path = RAYLEIGH_PATH + 0.07 * aerosol
     scattered = 1 - np.exp(-(0.5 * RAYLEIGH_DEPTH + 0.35 * aerosol))

@@ -1,9 +1,9 @@
-"""Releases from a mirror to disk, over connections that break.
+"""Downloads releases from a mirror to disk, over connections that break.
 
-A file grows as ``NAME.part`` beside its target and takes the final name in one step, when its size and md5 are
-those of the release. The md5 is made of the bytes as they come; what an earlier run left is hashed once. A gzipped
-file is unpacked on the way. A transfer that goes on asks for the end of what is here once more and compares it: a page
-in place of the file, or a file that has changed, is found at once. So nothing wrong ever bears the final name.
+A file grows as ``NAME.part`` beside its target. It takes the final name in one step, once its size and md5 are those of
+the release. The md5 is computed while bytes arrive; bytes of an earlier run are hashed once. A gzipped file is unpacked
+on the way. A resumed transfer asks for the last bytes again and compares them, so a web page in place of the file, or a
+changed file, is found at once. So a wrong file never has the final name.
 """
 
 import os
@@ -20,7 +20,7 @@ from bp_lcz.so2sat.partial import OVERLAP, GzipSink, OtherBytesError, Part, Sink
 from bp_lcz.so2sat.releases import Release, ReleaseFile, gigabytes, releases_of
 
 RETRIES = 6
-"""Attempts in a row that may bring no new byte before a mirror is given up."""
+"""Number of consecutive attempts without a new byte after which a mirror is given up."""
 
 _LONGEST_PAUSE = 60.0
 
@@ -33,20 +33,20 @@ def download_release(
     retries: int = RETRIES,
     pause: float = 1.0,
 ) -> None:
-    """Bring a release into a folder; files that are there already are verified and left alone.
+    """Download a release into a folder. Files that are there already are verified and kept.
 
     Args:
         release: what to download.
-        folder: where to; made if need be.
-        mirrors: folders on servers, tried in this order; those of the release if empty.
+        folder: target folder, which is created if needed.
+        mirrors: folders on servers, tried in this order; by default those of the release.
         replace: remove files of the folder that are not those of the release.
-        retries: attempts in a row that may bring no new byte.
-        pause: seconds before the second attempt; doubles with each.
+        retries: number of consecutive attempts without a new byte.
+        pause: seconds before the second attempt; it doubles with each attempt.
 
     Raises:
-        UserError: if the folder cannot be written or is too small, holds other files under the same names, or no
-            mirror delivers what the release promises. What was received is kept for the next run, unless its
-            checksum is wrong.
+        UserError: if the folder cannot be written or is too small, or holds other files under the same names, or no
+            mirror delivers the files of the release. Received bytes are kept for the next run, unless their checksum
+            is wrong.
     """
     mirrors = mirrors or release.mirrors
     if not mirrors:
@@ -88,10 +88,10 @@ def download_release(
 
 
 def verify_release(release: Release, folder: Path) -> None:
-    """Compare every file of a folder with a release, by size and checksum; changes nothing.
+    """Compare every file of a folder with a release, by size and checksum, without changing anything.
 
     Raises:
-        UserError: naming each file that is missing or another, and of which release that one is.
+        UserError: if files are missing or different. It names them, and the releases to which they belong.
     """
     faults = []
     for file in release.files:
@@ -145,7 +145,7 @@ def _check_space(release: Release, folder: Path, wanted: Sequence[ReleaseFile], 
         else:
             needed += max(0, size - held)
     free = shutil.disk_usage(folder).free
-    more = f" and what {', '.join(unknown)} need" if unknown else ""
+    more = f" and the unknown size of {', '.join(unknown)}" if unknown else ""
     say(f"{release.name} into {folder}: {gigabytes(needed)}{more} to write, {gigabytes(free)} free")
     if needed > free:
         raise UserError(
@@ -156,7 +156,7 @@ def _check_space(release: Release, folder: Path, wanted: Sequence[ReleaseFile], 
 
 
 def _offered(file: ReleaseFile, mirrors: Sequence[str]) -> int | None:
-    """Bytes of a file as the first mirror that has it tells; None if none does."""
+    """Size of a file in bytes according to the first mirror that has it; None if none tells."""
     for mirror in mirrors:
         if mirror.startswith("rsync:"):
             continue
@@ -170,12 +170,12 @@ def _offered(file: ReleaseFile, mirrors: Sequence[str]) -> int | None:
 
 
 def measured_rate(file: ReleaseFile, mirrors: Sequence[str], seconds: float = 3.0) -> float | None:
-    """Bytes a second that the first mirror with a file sends now; None where none does. What comes is thrown away.
+    """Rate in bytes a second of the first mirror with a file; None if there is none. The bytes are discarded.
 
     Args:
-        file: of the release.
+        file: file of the release.
         mirrors: folders on servers.
-        seconds: for which to receive.
+        seconds: duration of the measurement.
     """
     for mirror in mirrors:
         if mirror.startswith("rsync:"):
@@ -197,7 +197,7 @@ def measured_rate(file: ReleaseFile, mirrors: Sequence[str], seconds: float = 3.
 
 
 def _bring(file: ReleaseFile, folder: Path, mirrors: Sequence[str], retries: int, pause: float) -> None:
-    """One file from the first mirror that delivers it, verified under its final name."""
+    """Download one file from the first mirror that delivers it, and verify it before it gets its final name."""
     with Part(_part_path(folder, file), file) as part:
         causes: list[str] = []
 
@@ -218,9 +218,9 @@ def _bring(file: ReleaseFile, folder: Path, mirrors: Sequence[str], retries: int
             had_bytes = part.size > 0
             is_complete = is_brought_from(mirror)
             if not is_complete and had_bytes and part.size == 0:
-                is_complete = is_brought_from(mirror)  # what was here before is to blame, and removed
+                is_complete = is_brought_from(mirror)  # the bytes from before were wrong, and are removed
         if not is_complete:
-            advice = "run again to go on" + ", or remove it to start anew" * part.is_other
+            advice = "run again to continue" + ", or remove it to start again" * part.is_other
             kept = f"; {gigabytes(part.size)} are kept in {part.path}, {advice}" if part.size else ""
             raise UserError(folder / file.name, f"no mirror delivers it: {'; '.join(causes)}{kept}")
         part.finish(folder / file.name)
@@ -228,7 +228,7 @@ def _bring(file: ReleaseFile, folder: Path, mirrors: Sequence[str], retries: int
 
 
 def _bring_from(mirror: str, part: Part, file: ReleaseFile, retries: int, pause: float) -> None:
-    """One file from one mirror, which may hold it gzipped."""
+    """Download one file from one mirror, which may hold it gzipped."""
     url = _address(mirror, file.name)
     try:
         _transfer(url, Sink(part), file, retries, pause)
@@ -239,10 +239,10 @@ def _bring_from(mirror: str, part: Part, file: ReleaseFile, retries: int, pause:
 
 
 def _transfer(url: str, sink: Sink, file: ReleaseFile, retries: int, pause: float) -> None:
-    """All bytes of one address, over as many connections as it takes.
+    """Transfer all bytes of one address, over as many connections as needed.
 
     Raises:
-        RefusedError: if the mirror refuses, or breaks off too often without a new byte.
+        RefusedError: if the mirror refuses, or breaks the connection too often without a new byte.
     """
     failures = 0
     farthest = sink.position
@@ -250,7 +250,7 @@ def _transfer(url: str, sink: Sink, file: ReleaseFile, retries: int, pause: floa
         sink.part.trim()
         is_middle = False
         try:
-            # rsync goes on behind what is there, whatever it is asked for.
+            # rsync always continues after the bytes that are there.
             wanted = sink.position if url.startswith("rsync:") else sink.next_wanted
             with open_at(url, wanted, sink.part.raw) as stream:
                 if stream.total is not None:
@@ -281,7 +281,7 @@ def _transfer(url: str, sink: Sink, file: ReleaseFile, retries: int, pause: floa
         except OtherBytesError:
             if not is_middle or file.md5 is not None:
                 raise
-            # It honours ranges and sends other bytes: the file has changed, and no checksum tells which is right.
+            # The mirror honours ranges but sends other bytes: the file has changed. No checksum tells which is right.
             say(f"{file.name}: has changed on the mirror, so the transfer starts from 0 again")
             sink.part.restart()
             sink.go_to(0)

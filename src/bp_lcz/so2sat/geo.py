@@ -1,4 +1,4 @@
-"""Where patches lie: the geo file beside each file of patches, as in So2Sat's release v4."""
+"""Positions of patches: the geo file beside each file of patches, as in So2Sat's release v4."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,12 @@ PIXEL_M = 10.0
 
 @dataclass(frozen=True)
 class Geo:
-    """Where the patches of a split lie.
+    """Positions of the patches of a split.
 
     Attributes:
         city: name of the city of each patch.
-        epsg: code of the projection, a local UTM zone.
-        tfw: world file A, D, B, E, C, F of each patch, in m.
+        epsg: EPSG code of the projection of each patch, usually a UTM zone.
+        tfw: numbers A, D, B, E, C, F of the world file of each patch, in m.
     """
 
     city: np.ndarray
@@ -30,12 +30,12 @@ class Geo:
 
     @property
     def easting(self) -> Float[np.ndarray, " patch"]:
-        """Of the upper left pixel, in m, as the world file states it."""
+        """Easting of the upper left pixel in m, as the world file states it."""
         return self.tfw[:, 4]
 
     @property
     def northing(self) -> Float[np.ndarray, " patch"]:
-        """Of the upper left pixel, in m, as the world file states it."""
+        """Northing of the upper left pixel in m, as the world file states it."""
         return self.tfw[:, 5]
 
 
@@ -48,22 +48,22 @@ def world_files(
 
 
 def read_geo(root: Path, split: Split, count: int | None = None) -> Geo | None:
-    """Where the patches of a split lie, or None if there is no ``<split>_geo.h5``.
+    """Positions of the patches of a split, or None if there is no ``<split>_geo.h5``.
 
     Args:
         root: folder of the data set.
         split: ``training``, ``validation`` or ``testing``.
-        count: number of patches of the split, checked when given.
+        count: number of patches of the split, which is checked if given.
 
     Raises:
-        UserError: if the file is unreadable, lacks a key, has another number of patches or values that are no finite
-            numbers, or its pixels are not 10 m wide (the first 2025 release of v4 had another order of ``tfw``).
+        UserError: if the file is unreadable, lacks a key, has another number of patches or values that are not finite,
+            or its pixels are not 10 m wide (the first 2025 release of v4 had another order of ``tfw``).
     """
     return read_geo_of(root / f"{split}.h5", count)
 
 
 def read_geo_of(patches: Path, count: int | None = None) -> Geo | None:
-    """Where the patches of a file of any name lie, from the ``_geo.h5`` beside it; otherwise as `read_geo`."""
+    """Positions of the patches of a file of any name, from the ``_geo.h5`` beside it; otherwise as `read_geo`."""
     path = geo_file_of(patches)
     if not path.exists():
         return None
@@ -101,7 +101,7 @@ def read_geo_of(patches: Path, count: int | None = None) -> Geo | None:
 
 
 def geo_file_of(patches: Path) -> Path:
-    """Where the geo file of a file of patches would lie."""
+    """Path of the geo file of a file of patches."""
     return patches.with_name(f"{patches.stem}_geo.h5")
 
 

@@ -1,7 +1,7 @@
-"""Patches of several projections on one ground, such as those of a city on the border of two UTM zones.
+"""Compares patches of several projections on the ground, such as in a city on the border of two UTM zones.
 
-Transverse Mercator by Krüger's series to the third order, of a millimetre within a zone and its neighbours (Karney
-2011, Journal of Geodesy 85:475-485, equations 7 to 36).
+The transverse Mercator projection uses Krüger's series to the third order. Its error is about a millimetre within a
+zone and its neighbours (Karney 2011, Journal of Geodesy 85:475-485, equations 7 to 36).
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from bp_lcz.errors import UserError
 from bp_lcz.so2sat.geo import PIXEL_M, Geo
 
 SIDE_M = PATCH_SIDE * PIXEL_M
-"""Side of a footprint."""
+"""Side of a footprint in m."""
 
 _SEMI_MAJOR, _FLATTENING, _SCALE = 6_378_137.0, 1 / 298.257223563, 0.9996
 _N = _FLATTENING / (2 - _FLATTENING)
@@ -27,9 +27,9 @@ _ECCENTRICITY = 2 * np.sqrt(_N) / (1 + _N)
 _FALSE_EASTING, _FALSE_NORTHING = 500_000.0, 10_000_000.0
 
 _SMALLEST_RADIUS = 6.33e6
-"""Of curvature of the Earth in m, less than anywhere, so that no neighbour is missed."""
+"""Radius of curvature of the Earth in m. It is smaller than the real one anywhere, so no neighbour is missed."""
 _SLACK = 1.1
-"""More than what turning against each other and the scales of two zones add to the distance of middles."""
+"""Factor above what rotation and scales of two zones add to the distance of centres."""
 _AT_ONCE = 4096
 
 
@@ -38,7 +38,7 @@ def _series(zeta: Complex[np.ndarray, "*n"], factors: tuple[float, ...]) -> Comp
 
 
 def _zone(epsg: int) -> tuple[float, float] | None:
-    """Central meridian in radians and false northing of a UTM zone of WGS 84 or ETRS89, None of another projection."""
+    """Central meridian in radians and false northing of a UTM zone of WGS 84 or ETRS89; None for other projections."""
     hundred, number = divmod(epsg, 100)
     if hundred not in (326, 327, 258) or not 1 <= number <= 60:
         return None
@@ -51,7 +51,7 @@ def is_utm(epsg: int) -> bool:
 
 
 def on_globe(places: Float[np.ndarray, "*n 2"], epsg: int) -> Float[np.ndarray, "*n 2"] | None:
-    """Longitude and latitude, in radians, of eastings and northings; None of what is no projection in metres."""
+    """Longitude and latitude in radians of eastings and northings; None if the projection is not in metres."""
     zone = _zone(epsg)
     if zone is None:
         return _by_proj(places, epsg)
@@ -94,20 +94,20 @@ def near_across(
 ) -> tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " pair"], Float[np.ndarray, " pair"]]:
     """Pairs of patches in different projections that are near each other on the ground.
 
-    The distance is that of two squares of one zone, carried over to squares that are turned against each other: 320 m
-    and the widest gap between them along any of their sides, so that they overlap exactly when it is below 320. Both
-    are taken in the UTM zone of the first, or on the ground where it has none.
+    The distance generalises that of two squares of one zone to rotated squares. It is 320 m plus the widest gap between
+    them along any of their sides, so they overlap exactly if it is below 320. Both squares are taken in the UTM zone of
+    the first, or on the ground if it has none.
 
     Args:
-        here: places of some patches.
-        there: of others.
-        within_m: distance below which a pair is given, at least 0.
+        here: positions of some patches.
+        there: positions of other patches.
+        within_m: distance below which a pair is returned, at least 0.
 
     Returns:
         Index in `here`, index in `there`, distance in m.
 
     Raises:
-        UserError: if there are several projections, and one of them is none in metres.
+        UserError: if there are several projections, and one of them is not in metres.
     """
     found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     reach = np.sqrt(2) * max(within_m, SIDE_M) * _SLACK / _SMALLEST_RADIUS
@@ -135,17 +135,17 @@ def near_across(
 
 
 def _corners(geo: Geo, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 4 2"]:
-    """Corners of footprints in turn, from the upper left one on."""
+    """Corners of footprints in clockwise order, beginning with the upper left one."""
     turns = np.array([[0, 0], [1, 0], [1, -1], [0, -1]]) * SIDE_M
     return np.stack([geo.easting[rows], geo.northing[rows]], axis=-1)[:, None] + turns
 
 
 def _on_sphere(geo: Geo, rows: Int[np.ndarray, " n"], epsg: int) -> Float[np.ndarray, "n 3"]:
-    """Middles of footprints on the unit sphere."""
+    """Centres of footprints on the unit sphere."""
     globe = on_globe(_corners(geo, rows).mean(axis=1), epsg)
     if globe is None:
         raise UserError(
-            f"EPSG:{epsg}", "is no projection in metres, so its patches cannot be compared with those of another"
+            f"EPSG:{epsg}", "is not a projection in metres, so its patches cannot be compared with those of another"
         )
     longitude, latitude = globe.T
     around = np.cos(latitude)
@@ -153,7 +153,7 @@ def _on_sphere(geo: Geo, rows: Int[np.ndarray, " n"], epsg: int) -> Float[np.nda
 
 
 def _are_apart(first: Float[np.ndarray, "n 3"], second: Float[np.ndarray, "m 3"], reach: float) -> bool:
-    """Whether the boxes round two groups already tell that no two of them are near."""
+    """Whether the bounding boxes of two groups show that no two of their members are near."""
     low, high = np.maximum(first.min(axis=0), second.min(axis=0)), np.minimum(first.max(axis=0), second.max(axis=0))
     return bool((low - high > reach).any())
 
@@ -175,7 +175,7 @@ def _candidates(
 def _around(
     globe: Float[np.ndarray, "pair 4 2"], middle: Float[np.ndarray, "pair 1 2"]
 ) -> Float[np.ndarray, "pair 4 2"]:
-    """Metres east and north of a place near by."""
+    """Metres east and north of a nearby place."""
     squared = _FLATTENING * (2 - _FLATTENING)
     rest = 1 - squared * np.sin(middle[..., 1]) ** 2
     across = _SEMI_MAJOR / np.sqrt(rest) * np.cos(middle[..., 1])
@@ -188,7 +188,7 @@ def _around(
 def _footprint_gap(
     ours: Float[np.ndarray, "pair 4 2"], theirs: Float[np.ndarray, "pair 4 2"], a: int, b: int
 ) -> Float[np.ndarray, " pair"]:
-    """Widest gap between two footprints along any of their sides, negative where they overlap (separating axes)."""
+    """Widest gap between two footprints along any of their sides; negative if they overlap (separating axes)."""
     globe, other = on_globe(ours, a), on_globe(theirs, b)
     assert globe is not None
     assert other is not None

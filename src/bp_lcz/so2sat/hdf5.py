@@ -1,4 +1,4 @@
-"""HDF5 files as they are met: on mounts without locks, with parts in other files, and with reasons not to be read."""
+"""Opens HDF5 files of all kinds: on mounts without locks, with parts in other files, damaged or unreadable."""
 
 import os
 import re
@@ -26,7 +26,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
     """Open a file read-only.
 
     Raises:
-        UserError: if there is none, or with HDF5's reason why it cannot be opened.
+        UserError: if it does not exist or cannot be opened. The text gives HDF5's reason.
     """
     if not path.exists():
         raise UserError(path, "not found")
@@ -42,12 +42,12 @@ def _open(path: Path) -> h5py.File:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        return h5py.File(path, mode="r", locking=False)  # on a mount without locks nobody can hold one
+        return h5py.File(path, mode="r", locking=False)  # a mount without locks cannot have a lock holder
 
 
 @contextmanager
 def readable(path: Path, *datasets: object) -> Iterator[None]:
-    """HDF5's errors of several lines as one that gives its reason, such as a filter of the arrays that is not here."""
+    """Turn HDF5's errors of several lines into one line with the reason, such as a missing filter of the arrays."""
     try:
         yield
     except PermissionError:
@@ -59,8 +59,8 @@ def readable(path: Path, *datasets: object) -> Iterator[None]:
         if missing := ", ".join(sorted({name for dataset in stored for name in _missing_filters(dataset)})):
             raise UserError(
                 path,
-                f"HDF5 has no filter {missing} here (HDF5_PLUGIN_PATH names a folder of them); "
-                "where there is one, `h5repack -f GZIP=1 IN OUT` makes a file for everywhere",
+                f"HDF5 lacks the filter {missing} here (HDF5_PLUGIN_PATH names a folder of filters); "
+                "on a machine with the filter, `h5repack -f GZIP=1 IN OUT` makes a file that all can read",
             ) from None
         raise UserError(path, f"HDF5 cannot read it ({reason_of(error)})") from None
 
@@ -74,7 +74,7 @@ def _missing_filters(dataset: h5py.Dataset) -> Iterator[str]:
 
 
 def reason_of(error: Exception) -> str:
-    """What HDF5 itself says, which h5py puts between brackets behind the call that failed."""
+    """HDF5's own message, which h5py puts in brackets after the failed call."""
     text = one_line(error, most=1000).strip("\"'")
     system = re.search(r"error message = '([^']*)'", text)
     inner = re.search(r"\((.*)\)", text)
@@ -82,10 +82,10 @@ def reason_of(error: Exception) -> str:
 
 
 def dataset_of(path: Path, file: h5py.File, key: str) -> h5py.Dataset | None:
-    """The array under a key, wherever a link leads; None if there is no array of that name.
+    """The array under a key, also through links; None if there is no array of that name.
 
     Raises:
-        UserError: if there is one that cannot be opened.
+        UserError: if the array cannot be opened.
     """
     link = None
     try:
@@ -103,7 +103,7 @@ def dataset_of(path: Path, file: h5py.File, key: str) -> h5py.Dataset | None:
 
 
 def _lack_of(path: Path, dataset: h5py.Dataset) -> str | None:
-    """What an array lacks: HDF5 gives its fill value, or what happens to lie in memory, for values that are nowhere."""
+    """What an array lacks, since HDF5 returns fill values or random memory for missing values."""
     plan = dataset.id.get_create_plist()
     if dataset.is_virtual:
         return _lack_of_sources(path, dataset)
@@ -119,9 +119,9 @@ def _lack_of(path: Path, dataset: h5py.Dataset) -> str | None:
 
 
 def _has_short_part(dataset: h5py.Dataset, plan: Any) -> bool:
-    """Whether a part that no filter shortens has less bytes than its values take: HDF5 gives old memory for the rest.
+    """Whether a part without a compressing filter has fewer bytes than its values need.
 
-    A part's own mask tells which filters were left out for it.
+    HDF5 would return old memory for the rest. The part's own mask tells which filters were not applied to it.
     """
     codes = [plan.get_filter(number)[0] for number in range(plan.get_nfilters())]
     size = int(np.prod(dataset.chunks)) * _item_size(dataset)
@@ -135,10 +135,10 @@ def _has_short_part(dataset: h5py.Dataset, plan: Any) -> bool:
 
 
 def check_unpacked(path: Path, dataset: h5py.Dataset) -> None:
-    """Unpack all parts that zlib made, which takes as long as reading them.
+    """Unpack all parts that zlib compressed, which takes as long as reading them.
 
     Raises:
-        UserError: if one holds less than its values take: HDF5 gives old memory for the rest.
+        UserError: if a part has fewer bytes than its values need. HDF5 would return old memory for the rest.
     """
     plan = dataset.id.get_create_plist()
     codes = [plan.get_filter(number)[0] for number in range(plan.get_nfilters())]
@@ -151,7 +151,7 @@ def check_unpacked(path: Path, dataset: h5py.Dataset) -> None:
         if not part.filter_mask >> codes.index(_ZLIB) & 1:
             with readable(path, dataset):
                 _, packed = dataset.id.read_direct_chunk(part.chunk_offset)
-            with suppress(zlib.error):  # which HDF5 finds, too
+            with suppress(zlib.error):  # HDF5 finds these errors, too
                 if len(zlib.decompressobj().decompress(packed, size)) < size:
                     raise UserError(path, f"{dataset.name[1:]} {_SHORT}")
 
@@ -162,7 +162,7 @@ def _item_size(dataset: h5py.Dataset) -> int:
 
 
 def _lack_of_sources(path: Path, dataset: h5py.Dataset) -> str | None:
-    """Of a virtual array, which HDF5 fills where a file or its array is not found."""
+    """What a virtual array lacks, since HDF5 returns fill values if a file or its array is not found."""
     sources = dataset.virtual_sources()
     for name, key in {(source.file_name, source.dset_name) for source in sources if "%b" not in source.file_name}:
         places = [path] if name == "." else [place for place in _places(path, name) if place.is_file()]
@@ -181,7 +181,7 @@ def _lack_of_sources(path: Path, dataset: h5py.Dataset) -> str | None:
 
 
 def _places(path: Path, name: str) -> list[Path]:
-    """Where HDF5 looks for a source of a virtual array, in its order."""
+    """Paths at which HDF5 looks for a source of a virtual array, in its order."""
     prefix = os.environ.get("HDF5_VDS_PREFIX", "").replace("${ORIGIN}", str(path.parent))
     names = [name, Path(name).name] if Path(name).is_absolute() else [name]
     folders = [*([Path(prefix)] if prefix else []), path.parent, Path(), path.resolve().parent]
@@ -189,7 +189,7 @@ def _places(path: Path, name: str) -> list[Path]:
 
 
 def _lack_of_external(path: Path, dataset: h5py.Dataset, plan: Any) -> str | None:
-    """Of raw files, which HDF5 fills with zeros where they end early; one that is missing it names itself."""
+    """What external raw files lack: HDF5 returns zeros if they end early. It reports missing files itself."""
     prefix = os.environ.get("HDF5_EXTFILE_PREFIX", "").replace("${ORIGIN}", str(path.parent))
     rest = dataset.size * _item_size(dataset)
     for number in range(plan.get_external_count()):
@@ -206,7 +206,7 @@ def attribute(path: Path, dataset: h5py.Dataset, name: str) -> Any:
     """An attribute, or None if there is none of that name.
 
     Raises:
-        UserError: if HDF5 does not come to its end, or only the process does.
+        UserError: if HDF5 hangs or crashes at its texts.
     """
     if name in dataset.attrs:
         check_texts(path, dataset.attrs.get_id(name).dtype, lambda: dataset.attrs[name])
@@ -214,10 +214,10 @@ def attribute(path: Path, dataset: h5py.Dataset, name: str) -> Any:
 
 
 def check_texts(path: Path, dtype: np.dtype, read: Callable[[], object]) -> None:
-    """Try texts of variable length in a child process, since HDF5 goes in circles where their heap is damaged.
+    """Read texts of variable length in a child process first, since HDF5 loops for ever if their heap is damaged.
 
     Raises:
-        UserError: if the child took more than `_SECONDS` of processor time, or HDF5 brought it down.
+        UserError: if the child takes more than `_SECONDS` of processor time, or HDF5 crashes it.
     """
     if dtype.kind != "O":
         return
@@ -231,15 +231,15 @@ def check_texts(path: Path, dtype: np.dtype, read: Callable[[], object]) -> None
             read()
         os._exit(0)
     if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-        raise UserError(path, "HDF5 does not come to the end of its texts: the file is damaged")
+        raise UserError(path, "HDF5 cannot read its texts to the end: the file is damaged")
 
 
 def offset_in(descriptor: int, dataset: h5py.Dataset) -> int | None:
     """Byte of an open file at which the values of an array begin, as NumPy stores its type.
 
-    None if they are not one plain run of bytes in this very file: chunked, compressed, compact, virtual, without any
-    value, in external storage, behind a link to another file, read by another driver than that of plain files, or of a
-    type that HDF5 converts.
+    None if they are not one plain run of bytes in this file. This is so for arrays that are chunked, compressed,
+    compact, virtual, empty, in external storage or behind a link to another file, and for another driver than that of
+    plain files or a type that HDF5 converts.
     """
     file = dataset.file
     if file.driver != "sec2" or not os.path.samestat(os.fstat(file.id.get_vfd_handle()), os.fstat(descriptor)):
@@ -251,5 +251,5 @@ def offset_in(descriptor: int, dataset: h5py.Dataset) -> int | None:
 
 
 def text(value: object) -> str:
-    """A string as HDF5 gives it, of either kind."""
+    """A string of HDF5, given as bytes or text."""
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)

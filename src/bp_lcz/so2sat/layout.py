@@ -1,4 +1,4 @@
-"""So2Sat LCZ42's file layout: the only place that knows it, and the only place that checks it.
+"""So2Sat LCZ42's file layout. Only this module knows and checks it.
 
 A data set is a folder::
 
@@ -11,9 +11,9 @@ A data set is a folder::
     training_geo.h5  validation_geo.h5  testing_geo.h5      (optional, as in release v4)
         epsg (N, 1)   tfw (N, 6)   city (N,)
 
-Without ``bands`` the channels are the official 8 and 10. The official files are contiguous float64 (52 GB
-for training), own files are often float32 in gzip chunks; both are read in one sequential pass with memory
-that does not grow with N.
+Without ``bands`` the channels are the official 8 and 10. The official files are contiguous float64 (52 GB for
+training). Other files are often float32 in gzip chunks. Both are read in one sequential pass with memory that does not
+grow with N.
 
 Data: Zhu et al. 2020, doi 10.1109/MGRS.2020.2964708, CC BY 4.0.
 """
@@ -45,10 +45,10 @@ WORKERS = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os
 """Threads of a pass over the pixels: one for each processor that this process may use."""
 
 _SLAB_BYTES = 2**28
-"""Most that one read holds of a chunked file, so that memory stays bounded for chunks of many patches."""
+"""Largest number of bytes that one read of a chunked file holds, so that memory is bounded for large chunks."""
 
 _AHEAD = 4
-"""Slabs in work for each thread, so that none waits for the one that takes the results."""
+"""Slabs in progress for each thread, so that no thread waits for the one that takes results."""
 
 T = TypeVar("T")
 
@@ -62,13 +62,13 @@ Slab = tuple[
 
 @dataclass(frozen=True)
 class StoredArray:
-    """How an array lies in its file.
+    """How an array is stored in its file.
 
     Attributes:
         key: ``sen1``, ``sen2`` or ``label``.
         shape: patches first.
-        dtype: of the stored values.
-        offset: byte of the file at which its values begin, or None where HDF5 has to read them, see `offset_in`.
+        dtype: type of the stored values.
+        offset: byte of the file at which its values begin, or None if HDF5 has to read them, see `offset_in`.
     """
 
     key: str
@@ -95,16 +95,16 @@ class StoredArray:
 
 
 class SplitReader:
-    """One open split whose form has been checked; `open_split` makes it.
+    """One open split whose form was checked. `open_split` makes it.
 
     Attributes:
         path: the HDF5 file.
         count: number of patches N.
         has_labels: whether the file holds ``label``.
-        arrays: how sen1, sen2 and, where there is one, label are stored.
+        arrays: how sen1, sen2 and label (if there is one) are stored.
         channels: names of the channels in stored order.
-        source: provenance as the file states it, or None.
-        level: processing level of Sentinel-2 as the file states it, or None.
+        source: provenance that the file states, or None.
+        level: processing level of Sentinel-2 that the file states, or None.
     """
 
     def __init__(self, path: Path, file: h5py.File, descriptor: int, needs_labels: bool = True) -> None:
@@ -113,7 +113,7 @@ class SplitReader:
         needed = KEYS if needs_labels else KEYS[:2]
         self._sen2 = _dataset(path, file, "sen2", needed)
         has_sen1 = file.get("sen1", getlink=True) is not None
-        # Without channels there is nothing to store, and HDF5 has no room of that shape.
+        # Without channels there is nothing to store, and HDF5 does not allow an array of that shape.
         self._sen1: Any
         self._sen1 = _dataset(path, file, "sen1", needed) if has_sen1 else np.empty((*self._sen2.shape[:3], 0), "f4")
         self._label = _dataset(path, file, "label", needed) if self.has_labels else None
@@ -141,7 +141,7 @@ class SplitReader:
             return np.asarray(self._label[:])
 
     def mapped(self) -> tuple[np.memmap, np.memmap]:
-        """sen1 and sen2 as they lie in the file, mapped into memory.
+        """sen1 and sen2 of the file, mapped into memory.
 
         Raises:
             UserError: if one of them is not one run of bytes of this file.
@@ -159,7 +159,7 @@ class SplitReader:
         return np.memmap(self.path, array.dtype, "r", array.offset, array.shape)
 
     def check_unpacked(self) -> None:
-        """Refuse compressed arrays with parts of less than their size, which takes as long as reading all of them."""
+        """Refuse compressed arrays with incomplete parts. This takes as long as reading all of them."""
         for dataset in self._datasets:
             if isinstance(dataset, h5py.Dataset):
                 check_unpacked(self.path, dataset)
@@ -180,7 +180,7 @@ class SplitReader:
     def images(
         self, rows: int
     ) -> Iterator[tuple[int, Float[np.ndarray, "patch 32 32 c1"], Float[np.ndarray, "patch 32 32 c2"]]]:
-        """As `chunks`, without labels, which the file need not have."""
+        """Like `chunks`, but without labels, which the file need not have."""
         for start, (sen1, sen2) in self._slabs(rows, 2):
             yield start, sen1, sen2
 
@@ -190,7 +190,7 @@ class SplitReader:
             for first in range(0, self.count, rows):
                 yield first, self._contiguous(first, min(first + rows, self.count), count)
             return
-        # A chunk is decompressed as a whole: read whole chunks and hand them out in pieces.
+        # A chunk is decompressed as a whole, so this reads whole chunks and yields them in pieces.
         step = max([rows] + [_chunks(dataset)[0] for dataset in (self._sen1, self._sen2) if _chunks(dataset)])
         patch_bytes = sum(int(np.prod(d.shape[1:])) * d.dtype.itemsize for d in (self._sen1, self._sen2))
         step = max(rows, min(step, _SLAB_BYTES // patch_bytes))
@@ -202,7 +202,7 @@ class SplitReader:
                 yield first + start, [array[start : start + rows] for array in arrays]
 
     def sen1_chunks(self, rows: int) -> Iterator[Float[np.ndarray, "patch 32 32 c1"]]:
-        """Sentinel-1 alone of all patches in stored order, in slabs of at most `rows` patches.
+        """Only Sentinel-1 of all patches in stored order, in slabs of at most `rows` patches.
 
         Raises:
             UserError: if the file cannot be read to its end.
@@ -216,17 +216,17 @@ class SplitReader:
         """Single patches, without reading the others of a contiguous file.
 
         Args:
-            indices: of the patches, ascending.
+            indices: ascending indices of the patches.
 
         Yields:
             Index, sen1 and sen2 of a patch.
 
         Raises:
-            UserError: if the file cannot be read at one of them.
+            UserError: if the file cannot be read at one of these patches.
         """
         images = (self._sen1, self._sen2)
         is_plain = all(array.offset is not None for array in self.arrays[:2])
-        # A chunk is decompressed as a whole: read those of the wanted patches that share one together.
+        # A chunk is decompressed as a whole, so wanted patches of one chunk are read together.
         shared = 1 if is_plain else max((_chunks(dataset) or (1,))[0] for dataset in images)
         for _, group in groupby(indices.tolist(), lambda index: index // shared):
             members = list(group)
@@ -241,8 +241,8 @@ class SplitReader:
     def map(self, function: Callable[..., T], rows: int, workers: int = WORKERS) -> Iterator[T]:
         """`function(start, sen1, sen2, label)` of each slab of `chunks(rows)`, in stored order.
 
-        Several threads read contiguous files and run the function, which should therefore spend its time in
-        numpy; the results do not depend on their number.
+        Several threads read contiguous files and run the function, which should spend its time in NumPy. Their number
+        does not change the results.
 
         Raises:
             UserError: if the file cannot be read to its end.
@@ -253,7 +253,7 @@ class SplitReader:
                 for first in range(0, self.count, rows)
             )
         else:
-            # HDF5 decompresses under a lock of its own: read here, compute there.
+            # HDF5 decompresses under a global lock, so this thread reads and other threads compute.
             tasks = (lambda slab=slab: function(*slab) for slab in self.chunks(rows))
         with ThreadPoolExecutor(workers) as pool:
             waiting: deque[Future[T]] = deque()
@@ -269,9 +269,9 @@ class SplitReader:
                     future.cancel()
 
     def _contiguous(self, first: int, last: int, count: int) -> list[np.ndarray]:
-        """Patches first..last - 1 of the first `count` arrays, straight from the file without HDF5 and its lock.
+        """Patches first..last - 1 of the first `count` arrays, read from the file without HDF5 and its lock.
 
-        Mapping the file into memory instead would count its pages as this process's memory.
+        If the file were mapped into memory, its pages would count as memory of this process.
         """
         with readable(self.path):
             return [array.read(self._descriptor, first, last) for array in self.arrays[:count]]
@@ -286,8 +286,8 @@ def open_split(root: Path, split: Split) -> Iterator[SplitReader]:
         split: ``training``, ``validation`` or ``testing``.
 
     Raises:
-        UserError: if the file is missing, no readable HDF5 file, or not in So2Sat's form; the text names the
-            file, the key and the cause.
+        UserError: if the file is missing, not a readable HDF5 file, or not in So2Sat's form. The text names the file,
+            the key and the cause.
 
     Example:
         >>> with open_split(Path("data/demo"), "testing") as reader:
@@ -307,7 +307,7 @@ def open_split(root: Path, split: Split) -> Iterator[SplitReader]:
 
 @contextmanager
 def open_patches(path: Path, needs_labels: bool = True) -> Iterator[SplitReader]:
-    """Open one file of any name read-only, without labels if they are not needed; errors as `open_split`."""
+    """Open one file of any name read-only, without labels if they are not needed; errors are those of `open_split`."""
     with opened(path) as file, path.open("rb") as raw:
         with readable(path):
             reader = SplitReader(path, file, raw.fileno(), needs_labels)
@@ -321,7 +321,7 @@ def check_dataset(root: Path) -> Channels:
         The channels, the same in all splits.
 
     Raises:
-        UserError: as `open_split` and `read_geo`, or if two splits differ in their channels or state two levels.
+        UserError: for the reasons of `open_split` and `read_geo`, or if splits have different channels or levels.
     """
     channels: Channels | None = None
     stated: tuple[Path, Level] | None = None
@@ -345,12 +345,12 @@ def check_dataset(root: Path) -> Channels:
 
 
 def dataset_name(root: Path) -> str:
-    """Name of the data set: that of its folder."""
+    """Name of the data set, which is the name of its folder."""
     return root.name if root.name not in ("", "..") else root.resolve().name
 
 
 def _dataset(path: Path, file: h5py.File, key: str, needed: tuple[str, ...]) -> h5py.Dataset:
-    """One dataset, its form checked."""
+    """One HDF5 dataset, whose form is checked."""
     dataset = dataset_of(path, file, key)
     if dataset is None:
         raise UserError(path, f"key {key} is missing; expected {', '.join(needed)}")
@@ -368,7 +368,7 @@ def _dataset(path: Path, file: h5py.File, key: str, needed: tuple[str, ...]) -> 
 
 
 def _level(path: Path, dataset: h5py.Dataset) -> Level | None:
-    """The level that a file states; it need not state one, as So2Sat's own do not."""
+    """The level that a file states. A file need not state one, and So2Sat's own files do not."""
     stated = attribute(path, dataset, "level")
     if stated is None:
         return None

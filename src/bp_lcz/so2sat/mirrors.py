@@ -1,4 +1,4 @@
-"""The bytes of one file on a mirror, from an offset on: ftp, http, https, rsync.
+"""Reads one file on a mirror from an offset, by ftp, http, https or rsync.
 
 Proxies are those of the environment (`http_proxy`, `https_proxy`, `ftp_proxy`, `no_proxy`, `RSYNC_PROXY`).
 Passwords come from the address, from `~/.netrc` or, for rsync, from `RSYNC_PASSWORD`.
@@ -53,10 +53,10 @@ class Stream:
     """A file on its way.
 
     Attributes:
-        start: offset of the first byte; 0 where the server cannot begin elsewhere.
-        total: bytes of the whole file on the mirror, or None where it does not say.
-        blocks: the bytes; raises `BrokenError` where the connection breaks with an error.
-        stored: the bytes lie in the target file already (rsync writes by itself).
+        start: offset of the first byte; 0 if the server cannot begin elsewhere.
+        total: bytes of the whole file on the mirror, or None if the mirror does not tell.
+        blocks: the bytes; raises `BrokenError` if the connection breaks with an error.
+        stored: whether the bytes are in the target file already (rsync writes by itself).
     """
 
     start: int
@@ -70,13 +70,13 @@ def open_at(url: str, offset: int, target: IO[bytes]) -> Iterator[Stream]:
     """Open a file on a mirror at an offset.
 
     Args:
-        url: of the file.
-        offset: bytes that are not needed again.
-        target: where the bytes go, of `offset` bytes; used by rsync alone.
+        url: address of the file.
+        offset: number of bytes that are not needed again.
+        target: target file with `offset` bytes; only rsync uses it.
 
     Raises:
         BrokenError: if the connection cannot be made now.
-        RefusedError: if it never can be, `AbsentError` if the file is not there.
+        RefusedError: if it can never be made; `AbsentError` if the file is not there.
         OSError: if rsync cannot write the target.
     """
     try:
@@ -106,7 +106,7 @@ def _proxy(url: str) -> str | None:
 
 @contextmanager
 def _open_http(url: str, offset: int) -> Iterator[Stream]:
-    # Without `identity` a server may compress on the fly, and offsets would not be those of the file.
+    # Without `identity` a server may compress the answer, and offsets would not be those of the file.
     headers = {"Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
@@ -134,7 +134,7 @@ def _open_http(url: str, offset: int) -> Iterator[Stream]:
 
 
 def _http_range(response: requests.Response, offset: int, through: str) -> tuple[int, int | None]:
-    """Where an answer begins, and the bytes of the whole file."""
+    """Offset at which an answer begins, and size of the whole file."""
     status = response.status_code
     said = f"{_host(response.url)} answers {status} {response.reason}{through}"
     if status == 206:
@@ -142,7 +142,7 @@ def _http_range(response: requests.Response, offset: int, through: str) -> tuple
         if match is None or int(match[1]) != offset:
             raise RefusedError(f"{said} with another range than was asked for")
         return offset, None if match[2] == "*" else int(match[2])
-    if status == 416:  # nothing lies behind the offset: the file is complete, or shorter than what is here
+    if status == 416:  # no bytes after the offset: the file is complete, or shorter than what is here
         match = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
         return offset, int(match[1]) if match else offset
     if status in (404, 410):
@@ -160,7 +160,7 @@ def _http_range(response: requests.Response, offset: int, through: str) -> tuple
 def _http_blocks(response: requests.Response) -> Iterator[bytes]:
     while True:
         try:
-            # read1 gives what has come; read would lose up to a block where the connection breaks.
+            # read1 returns bytes as they arrive; read would lose up to a block if the connection breaks.
             block = response.raw.read1(BLOCK, decode_content=False)
         except (HTTPError, HTTPException, OSError) as error:
             raise BrokenError(f"{_host(response.url)}: {_cause(error)}") from None
@@ -181,13 +181,13 @@ def _open_ftp(url: str, offset: int) -> Iterator[Stream]:
         with connection:
             yield Stream(start, total, _ftp_blocks(connection, host))
     finally:
-        ftp.close()  # without QUIT: after hours of transfer nobody may listen on the control connection
+        ftp.close()  # without QUIT: after hours of transfer the control connection may be dead
 
 
 def _ftp_transfer(
     ftp: ftplib.FTP, parts: urllib.parse.SplitResult, offset: int
 ) -> tuple[int, int | None, socket.socket]:
-    """Where the transfer begins, the bytes of the whole file, the data connection."""
+    """Offset at which the transfer begins, size of the whole file, and the data connection."""
     host = parts.hostname or ""
     path = urllib.parse.unquote(parts.path).lstrip("/")
     try:
@@ -242,7 +242,7 @@ def _open_rsync(url: str, offset: int, target: IO[bytes]) -> Iterator[Stream]:
     environment = dict(os.environ)
     if parts.password:
         environment["RSYNC_PASSWORD"] = urllib.parse.unquote(parts.password)
-    # --append goes on behind what is there, in place, so that the blocks can be read as they come.
+    # --append continues in place after the bytes that are there, so blocks can be read as they arrive.
     command = [binary, "--append", "--no-motd", f"--timeout={TIMEOUT:.0f}", "--contimeout=20", "--"]
     command += [without_password(url), target.name]
     with tempfile.TemporaryFile() as said:
@@ -268,7 +268,7 @@ def _rsync_blocks(
     with target.open("rb") as file:
         file.seek(offset)
         while True:
-            ended = process.poll() is not None  # asked before reading: the last bytes come before the end
+            ended = process.poll() is not None  # checked before reading, since the last bytes come before the end
             block = file.read(BLOCK)
             if block:
                 yield block

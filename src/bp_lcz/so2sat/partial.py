@@ -1,4 +1,4 @@
-"""What is here of a file that is on its way, and the bytes of a mirror that go into it."""
+"""The partial file of a download, and the bytes of a mirror that go into it."""
 
 import errno
 import hashlib
@@ -17,7 +17,7 @@ from bp_lcz.so2sat.mirrors import BLOCK, RefusedError
 from bp_lcz.so2sat.releases import ReleaseFile, gigabytes, releases_of
 
 OVERLAP = 2**16
-"""Bytes that are asked for again, to see that the mirror goes on with the same file."""
+"""Number of bytes that are requested again, to check that the mirror continues the same file."""
 
 md5 = partial(hashlib.md5, usedforsecurity=False)
 bar_of = partial(tqdm, unit="B", unit_scale=True)
@@ -25,17 +25,17 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def say(text: str) -> None:
-    """A line on standard error that breaks no progress bar."""
+    """Print a line on standard error without breaking a progress bar."""
     tqdm.write(text, file=sys.stderr)
 
 
 def is_of(releases: list[str]) -> str:
-    """Of which releases a file is, for a message; empty without any."""
+    """The releases to which a file belongs, for a message; empty if there are none."""
     return f" (it is that of {' or '.join(releases)})" if releases else ""
 
 
 class OtherBytesError(RefusedError):
-    """A mirror sends other bytes than those that are here."""
+    """A mirror sends bytes that differ from those on disk."""
 
 
 class Part:
@@ -73,7 +73,7 @@ class Part:
         return self.file.md5 is None or self._digest.hexdigest() == self.file.md5
 
     def append(self, block: bytes, stored: bool = False) -> None:
-        """Add bytes; `stored` ones are in the file already."""
+        """Add bytes; with `stored`, they are in the file already."""
         expected = _HDF5[self.size : self.size + len(block)] if self.file.name.endswith(".h5") else b""
         if not block.startswith(expected):
             self.restart()
@@ -92,7 +92,7 @@ class Part:
         self.size += len(block)
 
     def compare(self, offset: int, block: bytes) -> None:
-        """Hold bytes that came again against those that are here, which stay as they are.
+        """Compare bytes that were sent again with those on disk, which stay unchanged.
 
         Raises:
             OtherBytesError: if they differ.
@@ -112,7 +112,7 @@ class Part:
         return UserError(self.path, f"cannot be written: {error.strerror}")
 
     def check(self) -> None:
-        """Remove the bytes if they are not what the release has.
+        """Remove the bytes if they are not those of the release.
 
         Raises:
             RefusedError: if they were removed.
@@ -139,17 +139,17 @@ class Part:
         self.size, self._digest = 0, md5()
 
     def trim(self) -> None:
-        """Cut off what a broken attempt wrote and nobody has seen."""
+        """Cut off bytes that a broken attempt wrote and that were not counted."""
         self.raw.truncate(self.size)
 
     def cut(self, size: int) -> None:
-        """Forget all bytes behind the first ones."""
+        """Remove all bytes after the first ``size`` ones."""
         self.raw.truncate(size)
         self.size, self._digest = 0, md5()
         self._read()
 
     def _read(self) -> None:
-        """Hash what an earlier run left."""
+        """Hash the bytes of an earlier run."""
         size = os.fstat(self.raw.fileno()).st_size
         if self.file.size is not None and size > self.file.size:
             say(f"{self.path}: longer than the file that it is part of; starting from 0")
@@ -168,11 +168,11 @@ class Part:
 
 
 class Sink:
-    """Bytes as a mirror holds them, into a part; those that the part has already are skipped.
+    """Writes the bytes of a mirror into a part. Bytes that the part has already are compared and skipped.
 
     Attributes:
-        position: bytes of the mirror's file that were received.
-        offset: bytes of the target that these make.
+        position: number of received bytes of the mirror's file.
+        offset: number of bytes of the target that these give.
     """
 
     is_packed = False
@@ -183,7 +183,7 @@ class Sink:
 
     @property
     def next_wanted(self) -> int:
-        """Where the next transfer begins."""
+        """Offset at which the next transfer begins."""
         return max(0, self.position - OVERLAP)
 
     def check_offer(self, total: int) -> None:
@@ -199,7 +199,7 @@ class Sink:
         self.position = self.offset = start
 
     def feed(self, block: bytes, stored: bool) -> int:
-        """Take a block; returns how many bytes of the target it makes."""
+        """Take a block, and return the number of bytes of the target that it gives."""
         self.position += len(block)
         self._keep(block, stored)
         return len(block)
@@ -218,10 +218,10 @@ class Sink:
 
 
 class GzipSink(Sink):
-    """Bytes of a gzipped file, unpacked.
+    """Unpacks the bytes of a gzipped file.
 
-    The state of unpacking lives as long as the run: a broken connection goes on where it broke, a new run receives
-    the file from its beginning, and keeps what is on disk.
+    The state of the unpacker lives as long as the run. A broken connection is resumed where it broke. A new run
+    receives the file from its beginning and keeps the bytes on disk.
     """
 
     is_packed = True
@@ -233,11 +233,11 @@ class GzipSink(Sink):
 
     @property
     def next_wanted(self) -> int:
-        """Where the unpacker stands; what it has had cannot be compared, and gzip has checksums of its own."""
+        """Position of the unpacker. Earlier bytes cannot be compared, but gzip has its own checksums."""
         return self.position
 
     def check_offer(self, total: int) -> None:
-        """Nothing: the size is that of the packed file."""
+        """Check nothing, since the size is that of the packed file."""
 
     def go_to(self, start: int) -> None:
         if start != self.position or start == 0:
@@ -254,7 +254,7 @@ class GzipSink(Sink):
             try:
                 unpacked = self._unpacker.decompress(block, BLOCK)
             except zlib.error:
-                self.part.cut(self._before)  # what it gave before may be wrong too
+                self.part.cut(self._before)  # earlier output may be wrong, too
                 raise RefusedError("the mirror's gzip file is damaged") from None
             self._keep(unpacked, stored)
             block = self._unpacker.unused_data if self._unpacker.eof else self._unpacker.unconsumed_tail

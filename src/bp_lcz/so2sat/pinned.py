@@ -1,4 +1,4 @@
-"""`data.dvc` and the files that it pins; `.dvcignore` hides it from DVC, which would miss 59 GB in every clone."""
+"""`data.dvc` and the files that it pins. `.dvcignore` hides it, since DVC would report 59 GB missing in every clone."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ PINS = "data.dvc"
 
 
 def check_pins(release: Release, folder: Path) -> None:
-    """Stop before a release goes into a folder that `data.dvc` reserves for other files.
+    """Refuse to download a release into a folder that `data.dvc` reserves for other files.
 
     Raises:
         UserError: if a file of the release has another md5 than `data.dvc` pins under its name.
@@ -31,10 +31,10 @@ def check_pins(release: Release, folder: Path) -> None:
 
 
 def verify_pins(folder: Path) -> None:
-    """Stop where the files that `data.dvc` pins in a folder are others; what DVC has hashed before is not read again.
+    """Refuse a folder whose files are not those that `data.dvc` pins. Files that DVC hashed before are not read again.
 
     Raises:
-        UserError: that names the file.
+        UserError: if a file differs; the text names it.
     """
     checkout, pins = _pins_in(folder)
     for name, md5 in pins.items():
@@ -48,7 +48,7 @@ def verify_pins(folder: Path) -> None:
 
 
 def remember_pins(release: Release, folder: Path) -> None:
-    """Tell DVC the md5 of pinned files that were verified as those of a release: 59 GB are not read again."""
+    """Tell DVC the md5 of pinned files that were verified, so that 59 GB are not read again."""
     checkout, pins = _pins_in(folder)
     verified = {file.name: file.md5 for file in release.files if (folder / file.name).is_file()}
     if pins and pins.items() <= verified.items():
@@ -56,7 +56,7 @@ def remember_pins(release: Release, folder: Path) -> None:
 
 
 def _pins_in(folder: Path) -> tuple[Path, dict[str, str]]:
-    """The checkout whose `data.dvc` pins files of a folder, and their md5 by name; without any if there is none."""
+    """The checkout whose `data.dvc` pins files of a folder, and their md5 by name; no md5 if there is none."""
     absolute = _absolute(folder)
     for checkout in absolute.parents:
         if (checkout / ".dvc").is_dir() and (checkout / PINS).is_file():

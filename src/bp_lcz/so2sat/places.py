@@ -1,7 +1,7 @@
-"""Where training patches lie, as a list that is small enough for a checkpoint: squares of degrees that they touch.
+"""Positions of training patches in a short list for checkpoints: the squares of degrees that the patches touch.
 
-A square is at least a hundredth of a degree wide, which is 1.1 km from south to north, and wider where training data
-would touch too many of them. So whoever asks what a network has seen gets no patch too few, and some too many.
+A square is at least a hundredth of a degree wide, which is 1.1 km from south to north. Squares are wider if training
+data would touch too many. So a test for seen patches misses none, and reports some that were not seen.
 """
 
 import numpy as np
@@ -12,13 +12,13 @@ from bp_lcz.so2sat.geo import Geo
 from bp_lcz.so2sat.ground import SIDE_M, on_globe
 
 MOST_SQUARES = 512
-"""Of a list: 6 kB."""
+"""Largest number of squares of a list, which then takes 6 kB."""
 _STEPS = np.array([0.0, 0.5, 1.0]) * SIDE_M
-"""From a side of a footprint to the other, nearer to each other than the sides of any square."""
+"""Steps in m across a footprint. They are smaller than the side of any square."""
 
 
 def places_of(geo: Geo | None) -> Places | None:
-    """Squares that the patches of a split touch; None where nobody knows where they lie."""
+    """Squares that the patches of a split touch; None if their positions are not known."""
     if geo is None or not len(geo.epsg):
         return None
     degrees = []
@@ -32,7 +32,7 @@ def places_of(geo: Geo | None) -> Places | None:
 
 
 def joined(one: Places | None, other: Places | None) -> Places | None:
-    """Squares of both; where those of one are unknown, they are not all."""
+    """Squares of both lists. If one list is unknown, ``are_all`` is False."""
     if one is None or other is None:
         known = one or other
         return None if known is None else known.model_copy(update={"are_all": False})
@@ -49,13 +49,13 @@ def near(
     """Whether patches touch a square.
 
     Args:
-        places: see there.
-        east: of their middles, in m.
-        north: likewise.
-        epsg: code of the projection.
+        places: squares of training patches.
+        east: eastings of the patches' centres in m.
+        north: northings of the patches' centres in m.
+        epsg: EPSG code of the projection.
 
     Returns:
-        None of a projection that is not in metres.
+        One value for each patch; None if the projection is not in metres.
     """
     points = _touched(east, north, epsg)
     if points is None:
@@ -67,7 +67,7 @@ def near(
 def _touched(
     east: Float[np.ndarray, " patch"], north: Float[np.ndarray, " patch"], epsg: int
 ) -> Float[np.ndarray, "patch 9 2"] | None:
-    """Longitude and latitude in degrees of points of footprints with these middles."""
+    """Longitude and latitude in degrees of points of footprints with these centres."""
     across, down = np.meshgrid(_STEPS - SIDE_M / 2, _STEPS - SIDE_M / 2)
     corners = np.stack([east[:, None] + across.ravel(), north[:, None] + down.ravel()], axis=-1)
     globe = on_globe(corners, epsg)
@@ -75,7 +75,7 @@ def _touched(
 
 
 def _cells(degrees: Float[np.ndarray, "*n 2"], side: int) -> Int[np.ndarray, "*n 2"]:
-    """Row from the south pole and column from the meridian of 180 of the square of each place."""
+    """Row (from the south pole) and column (from the meridian of 180 degrees) of the square of each place."""
     hundredths = 100 * (degrees[..., ::-1] + [90, 180])
     return np.floor(hundredths % [18_001, 36_000] / side).astype(np.int64)
 
@@ -85,7 +85,7 @@ def _columns(side: int) -> int:
 
 
 def _listed(cells: Int[np.ndarray, "square 2"], side: int, *, are_all: bool) -> Places:
-    """Squares, each once, twice as wide until they are few enough."""
+    """Distinct squares, whose width is doubled until they are few enough."""
     while len(cells := np.unique(cells, axis=0)) > MOST_SQUARES:
         cells, side = cells // 2, 2 * side
     return Places(side=side, squares=tuple((cells @ [_columns(side), 1]).tolist()), are_all=are_all)

@@ -1,8 +1,8 @@
-"""What is published of So2Sat LCZ42 v2, for the gate to compare with.
+"""Published statistics of So2Sat LCZ42 v2, with which the gate compares data.
 
 Sources: means and standard deviations per split from zhu-xlab/SSL4EO-S12 (`so2sat_lcz42_dataset.py`) and torchgeo's
-`So2SatDataModule`. Those of this release and those of v3 random, which are other splits of the same patches, pool to
-the same eight digits: so these are over all pixels of a split, with float64 sums (`tests/so2sat/test_published.py`).
+`So2SatDataModule`. The splits of v3 random hold the same patches, and both pool to the same eight digits. So the
+statistics are over all pixels of a split, with float64 sums (`tests/so2sat/test_published.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,17 @@ from bp_lcz.so2sat.releases import SO2SAT_V2, V2_CLASS_COUNTS, V2_FIRST_TESTING
 
 @dataclass(frozen=True)
 class Published:
-    """A release.
+    """Statistics of a release.
 
     Attributes:
-        name: of the release.
-        class_counts: patches of each class by split.
+        name: name of the release.
+        class_counts: number of patches of each class by split.
         first_testing: classes 0..16 of the first patches of testing.
-        mean: of each channel by split, in stored units.
-        std: population standard deviation likewise.
-        level: of its Sentinel-2, which its files do not state.
-        patch_bytes: of a file, for each patch.
-        header_bytes: of a file, before them.
+        mean: mean of each channel by split, in stored units.
+        std: population standard deviation of each channel by split, in stored units.
+        level: processing level of its Sentinel-2, which its files do not state.
+        patch_bytes: bytes of a file for each patch.
+        header_bytes: bytes of a file before the patches.
     """
 
     name: str
@@ -37,12 +37,12 @@ class Published:
     header_bytes: int = 2048
 
     def count(self, split: str) -> int:
-        """Patches of a split."""
+        """Number of patches of a split."""
         return sum(self.class_counts[split])
 
 
 def by_band(sen1: Sequence[float], sen2: Sequence[float]) -> dict[str, float]:
-    """Official channels with their values."""
+    """Values by the names of the official channels."""
     return dict(zip(ALL_CHANNELS.names, (*sen1, *sen2), strict=True))
 
 

@@ -1,9 +1,9 @@
-"""The published releases of So2Sat LCZ42: files, checksums, labels, where they are to be had.
+"""The published releases of So2Sat LCZ42: files, checksums, labels and mirrors.
 
-This is the one place for these facts. `data.dvc` repeats three checksums, since DVC cannot import them; a test
-compares. What has not been published or measured is None, never a guess.
+Only this module holds these facts. `data.dvc` repeats three checksums, since DVC cannot import them, and a test
+compares them. Facts that were not published or measured are None.
 
-A release of one's own (a private mirror, another data set) is a `Release` in a JSON file: see docs/data.md.
+Your own release (a private mirror, another data set) is a `Release` in a JSON file: see docs/data.md.
 """
 
 import re
@@ -19,7 +19,7 @@ from bp_lcz.params import SPLITS, Split
 SO2SAT_V2 = "so2sat-v2"
 """Name of So2Sat LCZ42 v2, doi 10.14459/2018mp1483140."""
 CULTURE_10 = "so2sat-v3-culture-10"
-"""Name of the release that tests on validation and testing of v2 together."""
+"""Name of the release whose testing split is validation and testing of v2 together."""
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 MD5 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
@@ -30,13 +30,13 @@ class _Facts(BaseModel):
 
 
 class ReleaseFile(_Facts):
-    """One file of a release, as it lies on disk; a mirror may hold it gzipped.
+    """One file of a release on disk; a mirror may hold it gzipped.
 
     Attributes:
-        name: without a folder.
-        size: in bytes, or None where it is not published.
-        size_derived: the size follows from the number of patches and was not read anywhere.
-        md5: published checksum, or None where there is none.
+        name: file name without a folder.
+        size: size in bytes, or None if it is not published.
+        size_derived: whether the size was computed from the number of patches and not published.
+        md5: published checksum, or None if there is none.
     """
 
     name: FileName
@@ -49,13 +49,13 @@ class Release(_Facts):
     """A published set of files.
 
     Attributes:
-        name: by which `bp-lcz download` knows it.
-        title: what it is, in a few words.
-        doi: or the address of the record, where there is no DOI.
-        folder: of `data/`, where `bp-lcz download` puts the files unless told otherwise.
-        files: in the order in which they are fetched.
+        name: name of the release for `bp-lcz download`.
+        title: short description.
+        doi: DOI, or the address of the record if there is no DOI.
+        folder: folder below `data/` in which `bp-lcz download` puts the files by default.
+        files: files in the order of the download.
         mirrors: folders on ftp, http, https or rsync servers, tried in this order.
-        class_counts: patches of each of the 17 classes by split, or None where they are not known.
+        class_counts: number of patches of each of the 17 classes by split, or None if they are not known.
     """
 
     name: FileName
@@ -70,7 +70,7 @@ class Release(_Facts):
 
     @property
     def size(self) -> int | None:
-        """Bytes of all files, or None if that of any is unknown."""
+        """Size of all files in bytes, or None if the size of any file is unknown."""
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
@@ -79,7 +79,7 @@ _CITATION = "Zhu et al. 2020, IEEE GRSM 8(3):76-89, doi 10.1109/MGRS.2020.296470
 _LICENCE = "CC BY 4.0"
 
 PROTOCOLS: Final[Mapping[str, str]] = {SO2SAT_V2: "v2 testing", CULTURE_10: "culture-10 joined"}
-"""What results on a release are results of; numbers of one protocol are never set against those of another."""
+"""Evaluation protocol of each release. Numbers of different protocols are never compared."""
 
 V2_CLASS_COUNTS = {
     "training": [
@@ -89,19 +89,19 @@ V2_CLASS_COUNTS = {
     "validation": [256, 1254, 2353, 849, 757, 1906, 474, 3395, 1914, 860, 2287, 382, 1202, 2747, 202, 672, 2609],
     "testing": [266, 1262, 2465, 857, 763, 1936, 503, 3496, 2013, 908, 2368, 433, 1166, 2435, 205, 572, 2540],
 }
-"""Patches of each class in So2Sat LCZ42 v2 (Zhu et al. 2020)."""
+"""Number of patches of each class in So2Sat LCZ42 v2 (Zhu et al. 2020)."""
 
 
 def _derived(name: str, patches: int, md5: str) -> ReleaseFile:
-    """A file whose size follows from its patches: 18 x 1024 pixels and 17 labels in float64, and a header.
+    """A file whose size is computed from its patches: 18 x 1024 pixels and 17 labels in float64, and a header.
 
-    The rule gives the two published sizes of v2 exactly.
+    The formula gives the two published sizes of v2 exactly.
     """
     return ReleaseFile(name=name, size=patches * (18 * 1024 + 17) * 8 + 2048, size_derived=True, md5=md5)
 
 
 V3_RANDOM_PATCHES: dict[Split, int] = {"training": 320_779, "testing": 79_894}
-"""Patches of So2Sat LCZ42 v3, random split."""
+"""Number of patches of the random split of So2Sat LCZ42 v3."""
 
 _V2_FILES = (
     ReleaseFile(name="training.h5", size=52_006_404_720, md5="702bc6a9368ebff4542d791e53469244"),
@@ -190,20 +190,20 @@ RELEASES: Final[Mapping[str, Release]] = {
 }
 """The published releases by name."""
 
-# 17 10 9 17 8 13 3 3 12 11 6 6 1 14 14 14 11 7 8 17 in the numbers of the scheme, which begin with 1.
+# With the class numbers of the scheme, which begin with 1: 17 10 9 17 8 13 3 3 12 11 6 6 1 14 14 14 11 7 8 17.
 V2_FIRST_TESTING = [16, 9, 8, 16, 7, 12, 2, 2, 11, 10, 5, 5, 0, 13, 13, 13, 10, 6, 7, 16]
-"""Classes 0..16 of the first patches of its testing split."""
+"""Classes 0..16 of the first patches of the testing split of v2."""
 
 
 def release(class_counts: Mapping[str, Sequence[int]], testing: Sequence[int]) -> str | None:
-    """The release whose splits these are, told from the labels alone.
+    """The release to which these splits belong, recognised by the labels alone.
 
-    The pixels are not looked at: 59 GB would have to be hashed. `bp_lcz.registry.naming` does that, through DVC,
-    before a model takes the name of the official data. v4 has the labels of v2 and is told as v2. Culture-10 tests on
-    validation and testing of v2, one after the other, so whoever runs it has cut a validation split off its training.
+    Pixels are not checked, since 59 GB would have to be hashed. `bp_lcz.registry.naming` does that through DVC before a
+    model gets the name of the official data. v4 has the labels of v2 and is recognised as v2. Culture-10 tests on
+    validation and testing of v2, in this order, so a user of it must have split validation off its training.
 
     Args:
-        class_counts: patches of each class in ``training``, ``validation`` and ``testing``.
+        class_counts: number of patches of each class in ``training``, ``validation`` and ``testing``.
         testing: class indices 0..16 of testing, in file order.
 
     Returns:
@@ -222,13 +222,13 @@ def release(class_counts: Mapping[str, Sequence[int]], testing: Sequence[int]) -
 
 
 def is_random_split(patches: Mapping[Split, int]) -> bool:
-    """Whether these are the patches of v3's random split, which is known to tear neighbours apart.
+    """Whether these are the patches of v3's random split, which is known to separate neighbours.
 
-    It has training and testing only, so whoever runs it here has cut a validation split off one of them: one of the two
-    numbers stays, and the sum of all.
+    It has only training and testing, so a user of it must have split validation off one of them. The number of patches
+    of the other and the sum of all are unchanged.
 
     Args:
-        patches: number of them in ``training``, ``validation`` and ``testing``.
+        patches: number of patches in ``training``, ``validation`` and ``testing``.
     """
     has_one = any(patches[split] == count for split, count in V3_RANDOM_PATCHES.items())
     return has_one and sum(patches.values()) == sum(V3_RANDOM_PATCHES.values())
@@ -238,7 +238,7 @@ def known_release(name: str) -> Release:
     """A published release by its name.
 
     Raises:
-        UserError: if there is none of that name.
+        UserError: if there is no release of that name.
     """
     if name not in RELEASES:
         raise UserError(name, f"no such release; known: {', '.join(RELEASES)}")
@@ -246,7 +246,7 @@ def known_release(name: str) -> Release:
 
 
 def read_release(file: Path) -> Release:
-    """A release of one's own from a JSON file with the fields of `Release`.
+    """Read a user's own release from a JSON file with the fields of `Release`.
 
     Raises:
         UserError: if the file is missing or does not describe a release.
@@ -266,7 +266,7 @@ def read_release(file: Path) -> Release:
 
 
 def releases_of(name: str, size: int, md5: str | None = None) -> list[str]:
-    """Published releases that have this file: by its checksum, or by its size where no checksum is given."""
+    """Published releases that have this file, by its checksum, or by its size if no checksum is given."""
     return [
         release.name
         for release in RELEASES.values()
@@ -276,12 +276,12 @@ def releases_of(name: str, size: int, md5: str | None = None) -> list[str]:
 
 
 def check_not_mixed(folder: Path) -> None:
-    """Stop at a folder that holds official files of different releases, as far as their sizes tell.
+    """Refuse a folder that holds official files of different releases, by their sizes.
 
-    Costs no reading; `bp-lcz download --verify` compares checksums.
+    This reads no file; `bp-lcz download --verify` compares checksums.
 
     Raises:
-        UserError: naming what each file is.
+        UserError: if releases are mixed. The text names the release of each file.
     """
     found = {}
     for name in ("training.h5", "validation.h5", "testing.h5"):
@@ -294,7 +294,7 @@ def check_not_mixed(folder: Path) -> None:
 
 
 def releases_table() -> str:
-    """All releases as text for people: files, sizes, checksums, licence, where to get them."""
+    """All releases as text for people: files, sizes, checksums, licence and mirrors."""
     lines: list[str] = []
     for entry in RELEASES.values():
         total = "size not published" if entry.size is None else gigabytes(entry.size)
@@ -311,12 +311,12 @@ def releases_table() -> str:
 
 
 def releases_json() -> list[dict[str, Any]]:
-    """All releases in the form that `read_release` takes one of."""
+    """All releases in the form that `read_release` reads."""
     return [entry.model_dump(mode="json") for entry in RELEASES.values()]
 
 
 def gigabytes(size: int) -> str:
-    """A size for people, in decimal units as disks are sold.
+    """A size in decimal units, like sizes of disks.
 
     Example:
         >>> gigabytes(59_136_135_560)
@@ -331,5 +331,5 @@ def gigabytes(size: int) -> str:
 
 
 def without_password(url: str) -> str:
-    """An address as it may be shown."""
+    """An address without its password, for display."""
     return re.sub(r"^([a-z]+://[^/@:]*):[^/@]*@", r"\1@", url)

@@ -1,4 +1,4 @@
-"""So2Sat's form on its way to disk: the only place that writes a file of patches and the geo file beside it."""
+"""Writes files of patches in So2Sat's form, with their geo files. Only this module writes them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,16 +14,16 @@ from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.so2sat.geo import geo_file_of
 
 CITY_BYTES = 60
-"""Width of ``city``; a longer name widens it."""
+"""Smallest width of ``city`` in bytes; a longer name widens it."""
 
 _CHUNK = 64
 
 
 class PatchWriter:
-    """Two open files that take patches with their places; `new_patches` makes it.
+    """Two open files that take patches and their positions. `new_patches` makes it.
 
     Attributes:
-        count: patches so far.
+        count: number of patches so far.
     """
 
     def __init__(self, sets: Mapping[str, h5py.Dataset], is_growing: bool) -> None:
@@ -31,7 +31,7 @@ class PatchWriter:
         self.count = 0
 
     def add(self, **values: Shaped[np.ndarray, "patch ..."]) -> None:
-        """The next patches: all of ``sen1``, ``sen2``, ``label``, ``epsg``, ``tfw``, ``city`` that the files hold."""
+        """Add patches: all keys of the files, such as ``sen1``, ``sen2``, ``label``, ``epsg``, ``tfw``, ``city``."""
         total = self.count + len(values["sen2"])
         for key, dataset in self._sets.items():
             if self._is_growing:
@@ -56,17 +56,17 @@ def new_patches(
     """Make a file of patches and its geo file.
 
     Args:
-        path: of the patches.
-        channels: named in the attributes ``bands`` where they are not the official ones; without those of Sentinel-1
-            there is no ``sen1``.
-        count: of the patches, stored as one plain run of bytes like So2Sat's own; None stores them in chunks that
-            grow.
-        dtype: of ``sen1``, ``sen2`` and ``label``; float64, as So2Sat's own, where it says nothing.
+        path: file of the patches.
+        channels: channels; the attributes ``bands`` name them if they are not the official ones. Without channels of
+            Sentinel-1 there is no ``sen1``.
+        count: number of patches, which are stored as one plain run of bytes like So2Sat's own; None stores them in
+            growing chunks.
+        dtype: types of ``sen1``, ``sen2`` and ``label``; by default float64, as in So2Sat.
         has_labels: whether there is a key ``label``.
-        source: where labels and pixels come from.
-        level: processing level of Sentinel-2, ``L1C`` or ``L2A``, where it is known.
-        city_bytes: of the longest city's name in UTF-8.
-        extra: more keys of the geo file, a whole number for each patch.
+        source: origin of labels and pixels.
+        level: processing level of Sentinel-2, ``L1C`` or ``L2A``, if known.
+        city_bytes: length of the longest city's name in UTF-8.
+        extra: more keys of the geo file, with a whole number for each patch.
     """
     forms: dict[str, tuple[tuple[int, ...], DTypeLike]] = {
         key: ((PATCH_SIDE, PATCH_SIDE, len(getattr(channels, key))), (dtype or {}).get(key, "f8"))
@@ -93,7 +93,7 @@ def new_patches(
             for key, (shape, kind) in content.items()
         }
         if source is not None and has_labels:
-            # Fixed length: one of variable length would need a heap outside the 2,048 bytes of So2Sat's header.
+            # The length is fixed, since a variable one would need a heap outside the 2,048 bytes of So2Sat's header.
             sets["label"].attrs["source"] = np.bytes_(source.encode())
         if level is not None:
             sets["sen2"].attrs["level"] = np.bytes_(level)

@@ -1,4 +1,4 @@
-"""Stage ``evaluate``: one trained trial on the testing split."""
+"""Stage ``evaluate``: evaluates one trained trial on the testing split."""
 
 import io
 import json
@@ -29,10 +29,10 @@ from bp_lcz.scoring.significance import LEVEL, bootstrap_intervals
 
 
 def run(params: Params, trial: str) -> None:
-    """Write ``evaluation.json`` and ``predictions.npz`` of the trial, and what DVC shows of them.
+    """Write ``evaluation.json`` and ``predictions.npz`` of the trial, and two files for DVC.
 
-    ``metrics.json`` holds the numbers alone (`dvc metrics show`), ``confusion.csv`` the true and the predicted class of
-    each patch (`dvc plots show`).
+    ``metrics.json`` holds the numbers for `dvc metrics show`. ``confusion.csv`` holds the true and the predicted class
+    of each patch for `dvc plots show`.
     """
     settings = params.trial(trial)
     torch.set_num_threads(settings.train.threads)
@@ -84,7 +84,7 @@ def run(params: Params, trial: str) -> None:
 
 
 def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """As `numpy.savez`, which leaves sizes open that releases of Python then write in different bytes."""
+    """Write like `numpy.savez`, but with equal bytes in all releases of Python, since sizes are fixed."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             content = io.BytesIO()
@@ -115,15 +115,15 @@ def _predict(
 ) -> tuple[dict[str, np.ndarray], Float[np.ndarray, "patch 17"]]:
     """Predictions and features of all patches and, with prompting, their similarities to groups and prompts.
 
-    ``class_cosine``: of a patch's image groups and a class's prompts of the same groups, mean over groups. Beside all
-    that the probabilities as they would be without calibration.
+    ``class_cosine`` is the cosine of a patch's image groups and a class's prompts of the same groups, as mean over
+    groups. The second value holds the probabilities without calibration.
     """
     groups = classifier.network.groups
     pair_sum = np.zeros((len(groups), len(groups)))
     class_sum = np.zeros((len(groups), CLASS_COUNT, CLASS_COUNT))
     true, probability, uncalibrated, feature, class_cosine = [], [], [], [], []
     order = BatchOrder(len(store), EVALUATION_BATCH, seed=None)
-    # A single feature of the whole patch has no groups to compare.
+    # A network with a single feature of the whole patch has no groups to compare.
     is_compared = classifier.network.is_aligned and groups != [WHOLE_PATCH]
     prompting = classifier.network.prompting if is_compared else None
     for indices in tqdm(order, desc=f"evaluate {trial}", unit="batch"):
@@ -158,7 +158,7 @@ def _predict(
 
 
 def _embedding(feature: Float[np.ndarray, "patch width"]) -> dict[str, np.ndarray]:
-    """The fused features in two dimensions, for a figure, and the share of variance that each explains."""
+    """The fused features in two principal components, for a figure, and the share of variance that each explains."""
     if len(feature) < 2:
         return {"embedding": np.zeros((len(feature), 2), np.float32), "embedding_share": np.zeros(2)}
     components = PCA(2, svd_solver="full").fit(feature.astype(np.float64))

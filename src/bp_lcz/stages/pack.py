@@ -1,4 +1,4 @@
-"""Stage ``pack``: the arrays that training reads."""
+"""Stage ``pack``: writes the arrays that training reads."""
 
 from pathlib import Path
 
@@ -12,6 +12,6 @@ def run(params: Params) -> None:
     """Pack the data set that the gate has passed.
 
     Raises:
-        UserError: if there is no summary of the gate, or it is that of other data.
+        UserError: if there is no summary of the gate, or the summary is of other data.
     """
     pack(Path(params.dataset.root), GateSummary.read(SUMMARY), PACKED)

@@ -1,4 +1,4 @@
-"""Stage ``prompts``: from the template to the prompt table."""
+"""Stage ``prompts``: makes the prompt table from the templates."""
 
 import torch
 
@@ -14,14 +14,14 @@ from bp_lcz.text.table import PromptTable
 
 def run(params: Params) -> None:
     """Embed every class x group text once, so that training never calls the encoder."""
-    # Here, since this stage runs whenever trials or backbones change.
+    # Checked here, since this stage runs whenever trials or backbones change.
     for trial in map(params.trial, params.trials):
         complete_options(trial.backbone, trial.backbone_options)
     check_seeds({", ".join(names): [params.trials[name].seed for name in names] for names in params.alike()})
     section = params.prompts
     texts = {wording: prompt_texts(section.template, wording) for wording in WORDINGS}
     encoder = load_encoder(section.encoder.name, section.encoder.revision)
-    # Each wording by itself: how long the longest text of a call is shows in the last bits.
+    # Each wording has its own call, since the longest text of a call changes the last bits.
     flat = [[text for of_class in texts[wording] for text in of_class] for wording in WORDINGS]
     embedding = torch.stack([encoder(each).unflatten(0, (-1, len(GROUPS))) for each in flat])
     classes = torch.stack([encoder(class_texts(section.class_template, wording)) for wording in WORDINGS])

@@ -1,4 +1,4 @@
-"""Stage ``report``: tables and figures of all trials as a static page and as Markdown."""
+"""Stage ``report``: writes tables and figures of all trials as a static page and as Markdown."""
 
 import shlex
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def run(params: Params) -> None:
     Raises:
         UserError: if a trial or seed is missing, a folder of another trial is left over, a file is unreadable, a
             file belongs to another trial, other parameters or another data set than it should, or an entry of
-            ``paper.yaml`` points nowhere or one of ``references.yaml`` is not in form.
+            ``paper.yaml`` names something unknown, or one of ``references.yaml`` is not in form.
     """
     paper, references = load_paper(paths.PAPER, backbone_names()), load_references(paths.REFERENCES)
     matrix = read_matrix(params)
@@ -52,7 +52,7 @@ def run(params: Params) -> None:
 
 
 def rebuild_command(profile: str | None, root: str) -> str:
-    """What makes the report again in a fresh clone of the same commit; of a folder elsewhere only its name."""
+    """Command that makes the report again in a fresh clone of the same commit, with only the name of other folders."""
     folder = root if not Path(root).is_absolute() else f"/path/to/{Path(root).name}"
     is_demo = Path(root) == paths.DEMO
     if profile in _OWN_TARGETS and (is_demo or not Path(root).is_absolute()):
@@ -76,7 +76,7 @@ def _short_table(results: Sequence[TrialResult]) -> str:
         values = (f"{fraction(score, 3)} {interval_text(interval)}{mark}" for score, interval in scores)
         lines.append(f"{result.name:<{width}}  {'  '.join(f'{value:<18}' for value in values)}".rstrip())
     if any("†" in line for line in lines):
-        lines.append("† by patch, a lower bound of the width")
+        lines.append("† by patch: the true intervals are wider")
     lines.append("intervals are of single models in other cities; those of means over seeds are in the report")
     if len({result.evaluation.seed for result in results}) == 1:
         lines[-1] = "intervals are of single models in other cities; one seed decides nothing between trials"

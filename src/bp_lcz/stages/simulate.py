@@ -1,4 +1,4 @@
-"""Stage ``simulate``: the demo data."""
+"""Stage ``simulate``: makes the demo data."""
 
 from bp_lcz.demo.simulate import simulate
 from bp_lcz.params import Params
@@ -6,7 +6,7 @@ from bp_lcz.paths import DEMO
 
 
 def run(params: Params) -> None:
-    """Write the demo data set, whatever data set the pipeline runs on."""
+    """Write the demo data set, even if the pipeline runs on another data set."""
     section = params.simulate
     simulate(
         DEMO,

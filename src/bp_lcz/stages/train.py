@@ -1,4 +1,4 @@
-"""Stage ``train``: one trial of the experiment matrix."""
+"""Stage ``train``: trains one trial of the experiment matrix."""
 
 from pathlib import Path
 

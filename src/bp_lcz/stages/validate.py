@@ -1,4 +1,4 @@
-"""Stage ``validate``: the quality gate."""
+"""Stage ``validate``: runs the quality gate."""
 
 import shutil
 import sys
@@ -20,7 +20,7 @@ def run(params: Params) -> None:
         UserError: if files of different releases are mixed, a file is not in form or an expectation fails.
     """
     root = Path(params.dataset.root)
-    shutil.rmtree(GATE, ignore_errors=True)  # pages and figures of other data say nothing about these
+    shutil.rmtree(GATE, ignore_errors=True)  # pages and figures of other data would mislead
     check_not_mixed(root)
     summary = gate(
         root,

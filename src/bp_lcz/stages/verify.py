@@ -1,4 +1,4 @@
-"""Stage ``verify``: the paper's claims against the trials of this run."""
+"""Stage ``verify``: checks the paper's claims with the trials of this run."""
 
 from bp_lcz import paths
 from bp_lcz.errors import UserError
@@ -13,8 +13,8 @@ def run(params: Params, as_json: bool = False) -> None:
     """Write ``outputs/claims.json`` and print it, or in a few lines how many claims have which verdict.
 
     Raises:
-        UserError: if a claim that is comparable with the paper fails, after claims are printed and the file is written;
-            or for the reasons of the stage ``report``.
+        UserError: if a claim that is comparable with the paper fails (the claims are then printed and written
+            already), or for the reasons of the stage ``report``.
     """
     paper = load_paper(paths.PAPER, backbone_names())
     summary, results = read_matrix(params)
