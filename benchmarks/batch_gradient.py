@@ -1,4 +1,4 @@
-"""What the alignment loss weighs in batches of any size: `python -m benchmarks.batch_gradient`, in docs/ablation.md."""
+"""Size of the alignment loss's gradient by batch size: `python -m benchmarks.batch_gradient`; see docs/ablation.md."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from bp_lcz.scheme import CLASS_COUNT
 
 ALPHA, DIMENSION = 0.1, 64
 SAMPLES = 128
-"""At least so many for each number."""
+"""Smallest number of samples for each number."""
 
 CASES: tuple[tuple[Target, Loss], ...] = (
     ("graded", "sigmoid"),

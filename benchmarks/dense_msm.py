@@ -1,6 +1,6 @@
-"""The alignment loss as it is defined, over all B*G x B*G pairs of a batch: what ``bp_lcz.model.msm`` replaces.
+"""The alignment loss by its definition, over all B*G x B*G pairs of a batch. ``bp_lcz.model.msm`` replaces it.
 
-The reference of tests/model/test_msm.py and the other side of the benchmark. Nothing of the package uses it.
+It is the reference in tests/model/test_msm.py and the other side in the benchmark. The package does not use it.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Fine-tuning on few patches: against training from nothing, with curves of learning, and of some settings.
+"""Fine-tuning on few patches, compared with training from scratch: learning curves and some settings.
 
 Run in a workspace whose data and prompts are ready, with every start that `bp-lcz workspace` has brought into it:
 
@@ -6,7 +6,7 @@ Run in a workspace whose data and prompts are ready, with every start that `bp-l
     python -m benchmarks.fine_tuning --figure fine-tuning.png
     python -m benchmarks.fine_tuning --settings
 
-What is trained already is not trained again.
+Finished trainings are not repeated.
 """
 
 import argparse
@@ -35,12 +35,12 @@ from bp_lcz.scoring.metrics import confusion_matrix, kappa
 from bp_lcz.scoring.score import fraction
 
 FEW = {1: 30, 3: 20, 10: 12, 50: 6}
-"""Most patches of a class, and epochs."""
+"""Number of epochs by the largest number of patches of a class."""
 SEEDS = (1, 2, 3, 4, 5)
 SETTINGS = {"batch_size": 16, "patience": 30}
 NOTHING = "nothing"
 RATES = (0.1, 0.01, 1.0)
-"""Factors of the learning rate for old weights, the committed one first."""
+"""Factors of the learning rate for weights of the start; the committed factor comes first."""
 FEW_OF_SETTINGS = {most: FEW[most] for most in (3, 50)}
 SEEDS_OF_SETTINGS = SEEDS[:3]
 COLUMNS = ("training patches", "begun with", "kappa", "interval", "lead over {}", "interval")
@@ -80,7 +80,7 @@ def find_starts() -> dict[str, Start | None]:
 
 
 def settings_of(begun: str, start: Start | None) -> dict[str, dict[str, object]]:
-    """Rates of old weights, with statistics of the start and with those that move; as committed first."""
+    """Learning rates for weights of the start, with fixed and with moving statistics; the committed setting first."""
     return {
         f"{begun}, rate {rate}, {'frozen' if bound else 'moving'}": {
             "start": start,
@@ -158,7 +158,7 @@ def _kappa(true: Integer[np.ndarray, " patch"], predicted: Integer[np.ndarray, "
 
 
 def markdown(points: Sequence[Point]) -> str:
-    """The points as a table; the first is that which others are compared with."""
+    """The points as a table. The first point is the one with which others are compared."""
     rows = [
         (
             str(point.patches),
@@ -179,7 +179,7 @@ def _text(interval: Interval) -> str:
 
 
 def figure(points: Sequence[Point], note: Note) -> bytes:
-    """Curves of learning with the intervals of means over seeds, as PNG."""
+    """Learning curves with intervals of means over seeds, as PNG."""
     with titled_figure("Fine-tuning on few patches", note, body=3.4) as drawing:
         axes = drawing.figure.subplots()
         for number, begun in enumerate(dict.fromkeys(point.begun for point in points)):

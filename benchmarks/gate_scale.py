@@ -1,11 +1,11 @@
-"""How fast the passes over the pixels are against reading the same file, and how much memory they take.
+"""Speed of the passes over the pixels compared with reading the same file, and their memory.
 
     python -m benchmarks.gate_scale make FOLDER --gigabytes 10     # simulated patches, tiled to the wanted size
     python -m benchmarks.gate_scale time FOLDER                    # prints a table
 
-``make`` writes contiguous float64 files of So2Sat's exact layout in constant memory. Tiles differ by a factor of a
-millionth each, so that no patch is a copy of another. ``time`` lets `cat` and each pass take turns on the same file,
-both after its pages were dropped from the page cache and with as much of it cached as the memory holds.
+``make`` writes contiguous float64 files in So2Sat's exact layout in constant memory. Tiles differ by a factor of a
+millionth, so no patch is a copy of another. ``time`` runs `cat` and each pass in turns on the same file: first with an
+empty page cache, then with as much of the file cached as fits into memory.
 """
 
 import argparse
@@ -109,7 +109,7 @@ def run(command: list[str]) -> tuple[float, float]:
 
 
 def resource_unit() -> int:
-    """Bytes of a unit of ru_maxrss."""
+    """Number of bytes in the unit of ru_maxrss."""
     return 1 if sys.platform == "darwin" else 1024
 
 

@@ -1,7 +1,7 @@
-"""All that a GPU can tell, in one go of a few minutes: ``make gpu``.
+"""All tests and measurements that need a GPU, in one run of a few minutes: ``make gpu``.
 
-It needs torch, Lightning, h5py, pydantic and pytest, and neither DVC nor Prefect nor MLflow: a bare GPU machine has or
-gets them easily.
+It needs torch, Lightning, h5py, pydantic and pytest, which are easy to install on a bare GPU machine. It does not need
+DVC, Prefect or MLflow.
 """
 
 import argparse
@@ -58,7 +58,7 @@ SLAB = 1024
 
 
 class Training(Part):
-    """A training of full size; `gpu_gib` is the most that it took, None without a GPU."""
+    """A training of full size; `gpu_gib` is its peak GPU memory, None without a GPU."""
 
     store: str
     patches: dict[str, int]
@@ -71,7 +71,7 @@ class Training(Part):
 
 
 class Hours(Part):
-    """What a kind of trial takes, all its seeds together."""
+    """Hours of a kind of trial, for all its seeds together."""
 
     trials: str
     seeds: int
@@ -80,14 +80,14 @@ class Hours(Part):
 
 
 class Beside(Part):
-    """Trainings side by side, together."""
+    """Total rate of several trainings at the same time."""
 
     trainings: int
     patches_per_second: float
 
 
 class GpuResults(Record):
-    """``<machine>.gpu.json``, as far as it was measured."""
+    """``<machine>.gpu.json``; parts that were not measured are missing."""
 
     format: Literal[1] = 1
     quick: bool
@@ -166,7 +166,7 @@ def run_tests(setup: Setup, root: Path = ROOT) -> dict[str, int]:
 
 
 def full_size_trainings(setup: Setup) -> tuple[Training, ...]:
-    """Two epochs by the package's own trainer on noise of So2Sat's size, from the GPU's memory and from the host's."""
+    """Two epochs of the package's trainer on noise of So2Sat's size, from memory of the GPU and of the host."""
     packed, prompts = setup.folder / "packed", setup.folder / "prompts.safetensors"
     patches = {"training": 64, "validation": 32} if setup.quick else {"training": TRAINING, "validation": VALIDATION}
     write_noise(packed, patches, torch.device(setup.device))
@@ -202,7 +202,7 @@ def full_size_trainings(setup: Setup) -> tuple[Training, ...]:
 
 
 def write_noise(folder: Path, patches: Mapping[str, int], device: torch.device) -> None:
-    """A packed data set of noise that lies around a spectrum of each class; labelled as simulated."""
+    """A packed data set of noise around one spectrum for each class, labelled as simulated."""
     folder.mkdir()
     for seed, (split, count) in enumerate(patches.items()):
         store = NoiseStore(count, device, seed)
@@ -270,7 +270,7 @@ def paper_params() -> Params:
 
 
 def side_by_side(setup: Setup) -> tuple[Beside, ...]:
-    """Patches a second of EB-CNN with prompting, all trainings together, for several in processes of their own."""
+    """Total rate in patches a second of several trainings of EB-CNN with prompting, each in its own process."""
     found = []
     spawn = multiprocessing.get_context("spawn")
     for count in (2,) if setup.quick else (1, 2, 4, 8):
@@ -281,7 +281,7 @@ def side_by_side(setup: Setup) -> tuple[Beside, ...]:
 
 
 def _rate(setup: Setup, all_ready: threading.Barrier) -> float:
-    """Patches a second of one training, counted from when all are ready."""
+    """Rate of one training in patches a second, measured once all trainings are ready."""
     torch.set_num_threads(setup.threads)
     size, window = (8, 0.5) if setup.quick else (BATCH, 5.0)
     with repeatable():

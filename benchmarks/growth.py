@@ -1,4 +1,4 @@
-"""How cost grows with size: measured points, the exponent of a power law through them, a figure for each curve."""
+"""Growth of cost with size: measured points, the exponent of a power law through them, and a figure for each curve."""
 
 import importlib
 import pkgutil
@@ -29,10 +29,10 @@ class Series:
     """Cost at some sizes.
 
     Attributes:
-        label: of the line.
-        predicted: exponent that was expected before measuring.
-        sizes: ascending, positive.
-        cost: samples at each size, positive.
+        label: label of the line.
+        predicted: exponent that was expected before the measurement.
+        sizes: ascending positive sizes.
+        cost: positive samples at each size.
     """
 
     label: str
@@ -46,11 +46,11 @@ class Curve:
     """One figure of growth. A module of `benchmarks.rows` holds some of them in the tuple ``CURVES``.
 
     Attributes:
-        name: of the figure's file.
+        name: name of the figure's file.
         title: what is measured.
         size: name of the variable.
-        unit: of the cost.
-        measure: its series; may raise `NotMeasuredError`.
+        unit: unit of the cost.
+        measure: measures its series; may raise `NotMeasuredError`.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Curve:
 
 
 class Line(Part):
-    """What was found of a series; `quartiles` of the samples at each size."""
+    """Results of a series, with `quartiles` of the samples at each size."""
 
     label: str
     sizes: tuple[float, ...]
@@ -168,7 +168,7 @@ def measure_growth(
         if result.note:
             print(f"{result.name}: {result.note}")
     if out is None and (quick or names):
-        print("of a quick run or of some curves only nothing is kept; --out FILE writes it")
+        print("results of a quick run, or of some curves only, are not kept; --out FILE writes them")
         return None
     out = out or BENCHMARKS / f"{file_stem(machine)}.growth.json"
     if not quick or figures is not None:
@@ -220,7 +220,7 @@ def draw(result: CurveResult, machine: Machine) -> matplotlib.figure.Figure:
         axes.plot(sizes, level * sizes**line.exponent, color=color, linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel=result.size, ylabel=result.unit, title=result.title)
     low, high = axes.get_ylim()
-    if high < 10 * low:  # what is flat shall look flat
+    if high < 10 * low:  # a flat curve should look flat
         middle = np.sqrt(low * high)
         axes.set_ylim(middle / np.sqrt(10), middle * np.sqrt(10))
     marks = sorted({size for line in result.series for size in line.sizes})

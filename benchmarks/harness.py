@@ -1,7 +1,7 @@
-"""What a row of the benchmark is, how two ways of doing a thing are timed side by side, and when a row passes.
+"""Rows of the benchmark: how two ways of doing a thing are timed side by side, and when a row passes.
 
-Both sides of a row run in one process, in turns, so that a slow minute of the machine hits both. A row is judged by the
-interval of the ratio, never by one number, and how long it is measured never depends on the verdict.
+Both sides of a row run in one process, in turns, so that a slow minute of the machine affects both. The interval of the
+ratio decides a row, never one number. The duration of a measurement never depends on the verdict.
 """
 
 import gc
@@ -21,17 +21,17 @@ from scipy.stats import binom
 from bp_lcz.errors import UserError
 
 LEVEL = 0.95
-"""Of the intervals."""
+"""Confidence level of the intervals."""
 
 REPEATS = 30
 MOST_REPEATS = 90
-"""So many pairs where `REPEATS` leave too wide an interval."""
+"""Number of pairs if the interval of `REPEATS` pairs is too wide."""
 
 WIDE = 0.1
-"""Too wide, as a share of the ratio, if a row does not say otherwise."""
+"""Default width of an interval, as a share of the ratio, above which it is too wide."""
 
 QUICK_REPEATS = 6
-"""Of ``--quick``: the fewest whose smallest and largest ratio enclose the median with a probability of `LEVEL`."""
+"""Repeats of ``--quick``: the smallest number whose extreme ratios enclose the median with probability `LEVEL`."""
 
 Cache = Literal["warm", "cold"]
 
@@ -41,11 +41,11 @@ class Setup:
     """Where and how thoroughly rows are measured.
 
     Attributes:
-        folder: scratch for the data that rows make; shared by all rows, removed after the last.
-        quick: tiny sizes and `QUICK_REPEATS`: shows that a row runs, says nothing of speed.
-        large: rows that need more disk than memory, too.
+        folder: scratch folder for data of rows. All rows share it, and it is removed after the last one.
+        quick: tiny sizes and `QUICK_REPEATS`, which show only that a row runs.
+        large: whether to measure rows that need more disk than memory, too.
         device: ``cpu`` or ``cuda``.
-        threads: of torch.
+        threads: threads of torch.
     """
 
     folder: Path
@@ -74,13 +74,13 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a row found; entry i of both sides was measured back to back.
+    """Results of a row. Entries i of both sides were measured back to back.
 
     Attributes:
-        ours: values in the row's unit, one for each repeat; a single one is an exact count and its own interval.
-        theirs: likewise.
-        cache: whether the files were in the page cache, None without files.
-        beside: further figures that belong next to the row, by their label.
+        ours: values in the row's unit, one for each repeat; a single value is an exact count and its own interval.
+        theirs: values of the other side, in the same form.
+        cache: whether the files were in the page cache; None without files.
+        beside: further figures of the row, by label.
         note: one sentence that a reader needs to judge the row.
     """
 
@@ -92,7 +92,7 @@ class Measured:
 
 
 class NotMeasuredError(Exception):
-    """Raised by a row that cannot run here; its text says why, and stands in the table."""
+    """Raised by a row that cannot run here. Its text gives the reason in the table."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ class Row:
     """One line of the table. A module of `benchmarks.rows` holds some of them in the tuple ``ROWS``.
 
     Attributes:
-        name: for ``--rows``.
+        name: name for ``--rows``.
         what: what is measured.
-        against: what it is set against.
-        unit: of both sides, e.g. ``patches/s`` or ``MiB``.
-        goal: bound of ours / theirs, None for a row that informs.
+        against: what it is compared with.
+        unit: unit of both sides, e.g. ``patches/s`` or ``MiB``.
+        goal: bound of ours / theirs; None for a row that only informs.
         measure: measures both sides; may raise `NotMeasuredError`.
     """
 
@@ -118,12 +118,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Side:
-    """One way of doing the thing.
+    """One of the two ways that a row compares.
 
     Attributes:
         work: called with the number of the repeat; one call is timed.
         amount: units of work in one call; both sides may differ in it.
-        before: called untimed ahead of each call, for example to empty a cache.
+        before: called before each call without being timed, for example to empty a cache.
     """
 
     work: Callable[[int], object]
@@ -135,11 +135,11 @@ def rates(setup: Setup, ours: Side, theirs: Side, wide: float = WIDE) -> tuple[n
     """Units of work per second of both sides, measured in turns after one call of each to warm up.
 
     Args:
-        setup: where and how thoroughly.
+        setup: where and how thoroughly to measure.
         ours: one side.
-        theirs: the other.
+        theirs: the other side.
         wide: width of the interval, as a share of the ratio, above which there are more repeats. A goal near 1 needs a
-            narrow one.
+            narrow interval.
 
     Returns:
         Two arrays of equal length: `QUICK_REPEATS`, `REPEATS` or `MOST_REPEATS`.
@@ -162,7 +162,7 @@ def _in_turns(
     for limit in (QUICK_REPEATS,) if setup.quick else (REPEATS, MOST_REPEATS):
         while len(found[0]) < limit:
             repeat = len(found[0])
-            # Who comes second finds the caches that the first has left: take turns in that, too.
+            # The second side finds the caches of the first, so the order alternates.
             for position in (0, 1) if repeat % 2 == 0 else (1, 0):
                 found[position].append(value(sides[position], timed(setup, sides[position], repeat)))
         ratio = ratio_of(np.array(found[0]), np.array(found[1]))
@@ -172,7 +172,7 @@ def _in_turns(
 
 
 def timed(setup: Setup, side: Side, repeat: int) -> float:
-    """Seconds of one call, the device's queue included, without the garbage collector."""
+    """Seconds of one call, including the device's queue, without the garbage collector."""
     if side.before is not None:
         side.before(repeat)
     gc.collect(0)
@@ -194,10 +194,10 @@ def finish(setup: Setup) -> None:
 
 
 def ratio_of(ours: Float[np.ndarray, " repeat"], theirs: Float[np.ndarray, " repeat"]) -> Ratio:
-    """Median of the ratios of pairs, with the interval between two order statistics.
+    """Median of the ratios of pairs, with an interval between two order statistics.
 
-    That interval holds the median of the distribution, whatever it is, with a probability of at least `LEVEL`: that k
-    or fewer of n values lie below their median is binomial. One pair is an exact count.
+    For any distribution, this interval holds the median with a probability of at least `LEVEL`, since the number of
+    values below the median is binomial. One pair is an exact count.
 
     Raises:
         ValueError: if the sides differ in length or 2 to 5 pairs are too few for an interval.
@@ -215,7 +215,7 @@ def ratio_of(ours: Float[np.ndarray, " repeat"], theirs: Float[np.ndarray, " rep
 
 
 def verdict(ratio: Ratio, goal: Goal | None) -> Literal["met", "missed", "open", ""]:
-    """``met`` if the whole interval reaches the goal, ``missed`` if none of it does, else ``open``; "" without goal."""
+    """``met`` if the whole interval reaches the goal, ``missed`` if no part does, else ``open``; "" without goal."""
     if goal is None:
         return ""
     at_least = goal.direction == "at least"

@@ -1,4 +1,4 @@
-"""On what machine and in what state of it a benchmark ran."""
+"""Describes the machine of a benchmark and its state."""
 
 import os
 import platform
@@ -20,18 +20,18 @@ from benchmarks.speed import Machine
 
 @contextmanager
 def measuring(*, quick: bool, threads: int | None, large: bool = False) -> Iterator[tuple[Setup, Machine]]:
-    """A scratch folder, torch's threads set, and the machine's description.
+    """Set torch's threads, and give a scratch folder and the machine's description.
 
     Args:
-        quick: tiny sizes.
-        threads: of torch; all cores without.
-        large: measure what needs more disk than memory, too.
+        quick: use tiny sizes.
+        threads: threads of torch; by default all cores.
+        large: measure rows that need more disk than memory, too.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     threads = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     machine = describe(threads, device)
-    # Beside the results rather than in /tmp, which may be memory.
+    # not in /tmp, which may be in memory
     parent = Path(".scratch")
     parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent, prefix="bench-") as folder:
@@ -52,18 +52,18 @@ def describe(threads: int, device: str) -> Machine:
         threads=threads,
         commit=commit(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        # More than the cores: something else was running, and the intervals show it.
+        # If this exceeds the number of cores, something else was running, and the intervals show it.
         load_before=round(os.getloadavg()[0], 2),
     )
 
 
 def ended(machine: Machine) -> Machine:
-    """The machine with its load of now as that after the run."""
+    """The machine with its present load as the load after the run."""
     return machine.model_copy(update={"load_after": round(os.getloadavg()[0], 2)})
 
 
 def cpu_model() -> str:
-    """Name of the processor as the system gives it."""
+    """Name of the processor according to the system."""
     info = Path("/proc/cpuinfo")
     named = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
     return named.group(1).strip() if named else platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""What state the allocator is in, and how much memory a piece of work needs beyond what the process held before."""
+"""Sets the state of the allocator, and measures the memory that a piece of work adds to the process."""
 
 import ctypes
 import gc
@@ -11,9 +11,9 @@ from bp_lcz.model.memory import set_thresholds
 
 
 def as_in_a_new_process() -> None:
-    """Let glibc do again what it does by default, so that no row depends on those before it.
+    """Restore glibc's default behaviour, so that no row depends on earlier rows.
 
-    After `keep_freed_memory` blocks above 32 MiB, to which glibc's own threshold grows, come from the kernel again.
+    After `keep_freed_memory`, blocks above 32 MiB come from the kernel again; glibc's own threshold grows to this size.
     """
     if set_thresholds(mmap=32 * 2**20, trim=64 * 2**20):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""Networks and training steps for the benchmark, made of the package's own parts with the committed parameters."""
+"""Networks and training steps for the benchmark, built from the package with the committed parameters."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ from bp_lcz.scheme import CLASS_COUNT
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 TEXT_WIDTH = 384
-"""Of the packaged text encoder."""
+"""Width of the vectors of the packaged text encoder."""
 
 
 def trial_of(variant: str, backbone: str = "eb_cnn", **options: Any) -> TrialParams:
@@ -59,7 +59,7 @@ class NoiseStore:
         return self._count
 
     def gather(self, indices: Int64[np.ndarray, " batch"]) -> Batch:
-        """The patches at these positions; see `PatchStore.gather`. Equal indices in another batch are other noise."""
+        """The patches at these positions; see `PatchStore.gather`. Equal indices in another batch give other noise."""
         generator = torch.Generator(self._device).manual_seed(self._seed * self._count + int(indices[0]))
         label = torch.from_numpy(indices % CLASS_COUNT).to(self._device)
         shape = (len(indices), PATCH_SIDE, PATCH_SIDE, len(self.channels.names))
@@ -89,14 +89,14 @@ def batch_of(
 def training_step(
     network: BPLCZ, trial: TrialParams, batch: Batch, precision: str = "32-true"
 ) -> Callable[[int], Tensor]:
-    """One step as training does it, always on the same batch in memory; otherwise as `step_over`."""
+    """One training step, always on the same batch in memory; otherwise like `step_over`."""
     return step_over(lambda: batch, batch[0].device.type, network, trial, precision)
 
 
 def step_over(
     next_batch: Callable[[], Batch], device: str, network: BPLCZ, trial: TrialParams, precision: str
 ) -> Callable[[int], Tensor]:
-    """One step as training does it: a batch, augmentation, both losses, gradient, optimiser.
+    """One training step: batch, augmentation, both losses, gradient, optimiser.
 
     Returns:
         The step, to be called with its number; it gives the loss.

@@ -1,4 +1,4 @@
-"""Files of patches for the benchmark: as the official ones, packed, and of any size."""
+"""Files of patches for the benchmark: in the official form, packed, and of any size."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.so2sat.writer import new_patches
 
 PATCHES = 4096
-"""Of the benchmark's file: 600 MB, twenty times the last cache."""
+"""Number of patches of the benchmark's file: 600 MB, twenty times the last-level cache."""
 
 PATCH_VALUES = PATCH_SIDE**2 * len(ALL_CHANNELS.names)
 STORED_BYTES = 8 * (PATCH_VALUES + CLASS_COUNT)
@@ -26,9 +26,9 @@ SLAB = 512
 
 
 def dataset(setup: Setup, patches: int | None = None) -> Path:
-    """A data set in the form of the official files, contiguous float64, made once and kept for the other rows.
+    """A data set in the form of the official files, contiguous float64. It is made once and kept for other rows.
 
-    Values repeat every `SLAB` patches, and all lie in one place: no reader looks at them.
+    Values repeat every `SLAB` patches, and all patches have one position, since no reader checks them.
     """
     patches = patches or (64 if setup.quick else PATCHES)
     root = setup.folder / f"so2sat-{patches}"
@@ -52,7 +52,7 @@ def dataset(setup: Setup, patches: int | None = None) -> Path:
 
 
 def packed(setup: Setup) -> Path:
-    """The same data set, packed by the stage's own code."""
+    """The same data set, packed by the code of the stage."""
     root = dataset(setup)
     folder = root / "packed"
     if not folder.exists():
@@ -79,7 +79,7 @@ def packed(setup: Setup) -> Path:
 
 
 def sparse_packed(setup: Setup, patches: int) -> PackedStore:
-    """A packed split of any size of which only the patches that are read take memory: the file is all holes."""
+    """A packed split of any size in a sparse file, of which only the patches that are read take memory."""
     folder = setup.folder / f"sparse-{patches}"
     if not folder.exists():
         folder.mkdir()
@@ -94,7 +94,7 @@ def sparse_packed(setup: Setup, patches: int) -> PackedStore:
 
 
 def evict(path: Path) -> None:
-    """Drop a file that nothing maps from the page cache; what is not on the disk yet could not leave it."""
+    """Drop an unmapped file from the page cache, after writing it to disk (unwritten pages cannot be dropped)."""
     if not hasattr(os, "posix_fadvise"):
         raise NotMeasuredError("this system cannot drop a file from the page cache")
     with path.open("rb") as file:

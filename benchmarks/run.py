@@ -1,4 +1,4 @@
-"""Measure rows one after the other, print the table, write the results of this machine."""
+"""Measures rows one after the other, prints the table, and writes the results of this machine."""
 
 import sys
 import time
@@ -37,15 +37,15 @@ def measure_rows(
     """Run the rows, print the table, write the results.
 
     Args:
-        names: of the rows; all without.
-        quick: tiny sizes.
-        large: rows that need more disk than memory, too.
-        threads: of torch; all cores without.
-        out: file of the results. Without it a full run of all rows goes to that of this machine in
-            ``benchmarks/results``, and any other run nowhere.
+        names: names of the rows; by default all.
+        quick: use tiny sizes.
+        large: measure rows that need more disk than memory, too.
+        threads: threads of torch; by default all cores.
+        out: file for the results. By default, a full run of all rows is written to this machine's file in
+            ``benchmarks/results``, and other runs are not written.
 
     Returns:
-        The file, None if nothing was written.
+        The file, or None if nothing was written.
 
     Raises:
         UserError: if a row is unknown.
@@ -56,14 +56,14 @@ def measure_rows(
         for row in (progress := tqdm(rows, unit="row")):
             progress.set_description(f"bench {row.name}")
             results.append(result_of(row, setup))
-            # Of a run that is ended early, what is done has been said.
+            # printed at once, so that an interrupted run has shown its results so far
             tqdm.write("  ".join((row.name, *entries(results[-1])[-3:])), file=sys.stderr)
     machine = ended(machine)
     print(table(results))
     print(f"\n{machine_line(machine)}")
     if out is None:
         if quick or names:
-            print("of a quick run or of some rows only nothing is kept; --out FILE writes it")
+            print("results of a quick run, or of some rows only, are not kept; --out FILE writes them")
             return None
         out = BENCHMARKS / f"{file_stem(machine)}.json"
     SpeedResults(quick=quick, machine=machine, rows=tuple(results)).write(out)
@@ -72,7 +72,7 @@ def measure_rows(
 
 
 def show_latest() -> None:
-    """Print the committed results that were measured last, of whatever machine.
+    """Print the committed results that were measured last, on any machine.
 
     Raises:
         UserError: if there are none, or a file is not in form.

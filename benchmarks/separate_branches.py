@@ -1,4 +1,4 @@
-"""EB-CNN written the obvious way: one module for each band group, channels first. The other side of the benchmark."""
+"""EB-CNN in its plain form, the other side in the benchmark: one module for each band group, channels first."""
 
 import copy
 
@@ -16,7 +16,7 @@ class SeparateBranches(Backbone):
 
     Args:
         fused: EB-CNN of the package; it is not changed.
-        channels: the channels that it was made for.
+        channels: the channels for which it was made.
     """
 
     def __init__(self, fused: Network, channels: Channels) -> None:

@@ -1,4 +1,4 @@
-"""Committed results of `bp-lcz bench`, as the command prints them."""
+"""Records and texts of the results of `bp-lcz bench`."""
 
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -9,13 +9,13 @@ from benchmarks.harness import LEVEL, Cache, Goal
 from bp_lcz.records import Part, Record
 
 BENCHMARKS = Path("benchmarks/results")
-"""Folder of the results, one file a machine."""
+"""Folder of the results, with one file for each machine."""
 
 HEADER = ("what", "measured", "against", "measured there", f"ratio [{LEVEL:.0%}]", "goal", "verdict")
 
 
 class Machine(Part):
-    """Processor, memory, versions, commit and load: what a figure means nothing without."""
+    """Processor, memory, versions, commit and load, without which figures mean nothing."""
 
     cpu: str
     cores: int
@@ -33,7 +33,7 @@ class Machine(Part):
 
 
 class RowHead(Part):
-    """A row, all of one that was not measured."""
+    """The head of a row, and everything of a row that was not measured."""
 
     name: str
     what: str
@@ -45,7 +45,7 @@ class RowHead(Part):
 
 
 class RowResult(RowHead):
-    """A row that was measured; `seconds` is what that took."""
+    """A measured row; `seconds` is the duration of the measurement."""
 
     ours: float
     theirs: float
@@ -58,7 +58,7 @@ class RowResult(RowHead):
 
 
 class SpeedResults(Record):
-    """What `bp-lcz bench` found on a machine."""
+    """Results of `bp-lcz bench` on a machine."""
 
     remedy: ClassVar[str] = "measure with `bp-lcz bench` again, or remove it"
     format: Literal[1] = 1
@@ -68,7 +68,7 @@ class SpeedResults(Record):
 
 
 def read_latest(folder: Path) -> SpeedResults | None:
-    """The results that were measured last, of whatever machine; None if there are none.
+    """The results that were measured last, on any machine; None if there are none.
 
     Raises:
         UserError: if a file is not in form.
@@ -78,7 +78,7 @@ def read_latest(folder: Path) -> SpeedResults | None:
 
 
 def entries(row: RowHead) -> tuple[str, ...]:
-    """What the table says of a row, column by column of `HEADER`."""
+    """The entries of a row in the table, in the columns of `HEADER`."""
     goal = row.goal
     bound = "" if goal is None else f"{'≥' if goal.direction == 'at least' else '≤'} {goal.bound:g}"
     if not isinstance(row, RowResult):
@@ -91,7 +91,7 @@ def entries(row: RowHead) -> tuple[str, ...]:
 
 
 def remarks(row: RowHead) -> str:
-    """What a reader must know beside the row's figures."""
+    """Further figures and the note of a row as text."""
     beside = row.beside if isinstance(row, RowResult) else {}
     return "; ".join([*(f"{label}: {value}" for label, value in beside.items()), *([row.note] if row.note else [])])
 

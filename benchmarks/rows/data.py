@@ -1,4 +1,4 @@
-"""From the disk to a batch in memory, and to the gradient."""
+"""Rows for the way from the disk to a batch in memory, and to the gradient."""
 
 import itertools
 import multiprocessing
@@ -31,7 +31,7 @@ from bp_lcz.patches.tiers import open_store
 
 BATCH = 256
 LARGER = 1.2
-"""A file larger than memory is that many times as large."""
+"""Size of the file that is larger than memory, as a multiple of memory."""
 
 STEPS = 16
 """Training steps in one measurement: the first batch, for which there is no step to hide behind, is one of them."""

@@ -1,4 +1,4 @@
-"""An epoch of So2Sat on a GPU for each backbone, against what the GPU must do; tiny on a CPU to show that it runs."""
+"""Rows for an epoch of So2Sat on a GPU for each backbone, against the GPU's lower bound; tiny on a CPU."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.so2sat.releases import V2_CLASS_COUNTS
 
 SO2SAT = {split: sum(counts) for split, counts in V2_CLASS_COUNTS.items()}
-"""Patches of So2Sat LCZ42 v2."""
+"""Number of patches of So2Sat LCZ42 v2."""
 
 TRAINING, VALIDATION = SO2SAT["training"], SO2SAT["validation"]
 
@@ -31,10 +31,10 @@ BATCH = 256
 """As in profiles/paper.yaml."""
 
 RESIDENT = 16384
-"""Patches from which batches are gathered. So many are far beyond the GPU's cache, and more cost no more."""
+"""Number of patches from which batches are gathered. It is far beyond the GPU's cache; more would cost no more."""
 
 SECONDS = 0.25
-"""About as long as a timed call should take."""
+"""Approximate duration of a timed call."""
 
 
 def gpu_epoch(backbone: str, setup: Setup) -> Measured:
@@ -68,7 +68,7 @@ def gpu_epoch(backbone: str, setup: Setup) -> Measured:
 
 @contextmanager
 def repeatable() -> Iterator[None]:
-    """As the trainer does it: kernels that give equal bytes every time. Some of them are slower."""
+    """Use kernels that give equal bytes every time, as the trainer does. Some of them are slower."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled()
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -80,7 +80,7 @@ def repeatable() -> Iterator[None]:
 
 
 def resident_step(trial: TrialParams, size: int, setup: Setup) -> Callable[[int], Tensor]:
-    """A training step in bfloat16, its batch gathered from patches that lie on the device."""
+    """A training step in bfloat16 on a batch that is gathered from patches on the device."""
     device = torch.device(setup.device)
     store = MemoryStore(NoiseStore(4 * size if setup.quick else RESIDENT, device), device)
     random = np.random.default_rng(1)
@@ -140,7 +140,7 @@ def busy(work: Callable[[], Sequence[float]]) -> tuple[str, Sequence[float]]:
 
 
 def gpu_floor(trial: TrialParams, size: int, setup: Setup) -> tuple[float, dict[str, str]]:
-    """Seconds that a step needs at least: its products at the measured rate, plus its bytes at the measured rate."""
+    """Lower bound in seconds of a step: its products plus its bytes, both at the measured rates."""
     products, bandwidth = limits(setup)
     task = LczTask(network_of(trial), trial, torch.ones(CLASS_COUNT), steps=1).to(setup.device)
     maps = 0
@@ -163,7 +163,7 @@ def gpu_floor(trial: TrialParams, size: int, setup: Setup) -> tuple[float, dict[
 
 
 def limits(setup: Setup) -> tuple[float, float]:
-    """What this device does at most: operations a second in bfloat16 products, bytes a second in a copy."""
+    """Largest rates of this device: operations a second in bfloat16 products, bytes a second in a copy."""
     side, length = (256, 2**20) if setup.quick else (8192, 2**30)
     left = torch.randn(side, side, device=setup.device, dtype=torch.bfloat16)
     block = torch.empty(length, device=setup.device, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""A map against the network alone: what reading, windows, files and memory add to it."""
+"""Rows for a map against the network alone: cost of reading, windows, files and memory."""
 
 import shutil
 import time

@@ -1,4 +1,4 @@
-"""How the time of a region grows with its tiles: their maps, and what joins them."""
+"""Growth of the time of a region with its number of tiles: their maps, and the join."""
 
 import time
 from collections.abc import Sequence

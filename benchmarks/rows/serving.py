@@ -1,4 +1,4 @@
-"""A model at work: what HTTP leaves of the network's rate."""
+"""Rows for a served model: its rate over HTTP against the network's own rate."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ from bp_lcz.records import Checkpoint
 from bp_lcz.serving.client import Client
 
 REQUEST = 64
-"""Patches of a request."""
+"""Number of patches of a request."""
 
 
 def serving(setup: Setup) -> Measured:

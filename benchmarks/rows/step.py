@@ -1,4 +1,4 @@
-"""The training step: the alignment loss, the text side, EB-CNN, what prompting adds, ExViT, a whole epoch on a GPU."""
+"""Rows for the training step: alignment loss, text side, EB-CNN, cost of prompting, ExViT."""
 
 import copy
 import os
@@ -29,7 +29,7 @@ from bp_lcz.text.prompts import prompt_texts
 
 BATCH = 256
 DIMENSION = 64
-"""Of the space of the alignment, as in params.yaml."""
+"""Dimension of the space of the alignment, as in params.yaml."""
 
 
 def alignment(batch: int, groups: int = 7, classes: int = CLASS_COUNT) -> tuple[Tensor, Tensor, Tensor]:

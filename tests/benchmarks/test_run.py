@@ -37,7 +37,7 @@ def test_every_row_runs_in_tiny_sizes_and_is_written_as_json(name: str) -> None:
 def test_some_rows_or_a_quick_run_are_not_kept_unasked(capsys: pytest.CaptureFixture[str]) -> None:
     assert measure_rows(["gather"], quick=True, threads=1) is None
     assert not run.BENCHMARKS.exists()
-    assert "nothing is kept" in capsys.readouterr().out
+    assert "are not kept" in capsys.readouterr().out
 
 
 def test_the_table_shows_both_sides_the_ratio_the_goal_and_the_verdict() -> None:
