@@ -70,7 +70,7 @@ Mask = Annotated[Path | None, typer.Option(help="Raster, such as SCL, whose valu
 MaskValues = Annotated[
     str | None,
     typer.Option(
-        help=f"Values of the mask to leave out. Default: {','.join(map(str, SCL_UNUSABLE))}. No data: 0."
+        help=f"Values of the mask to leave out. Default: {','.join(map(str, SCL_UNUSABLE))}. Missing data count as 0."
     ),
 ]
 Area = Annotated[
