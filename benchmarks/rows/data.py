@@ -34,7 +34,7 @@ LARGER = 1.2
 """Size of the file that is larger than memory, as a multiple of memory."""
 
 STEPS = 16
-"""Training steps in one measurement: the first batch, for which there is no step to hide behind, is one of them."""
+"""Training steps in one measurement. They include the first batch, whose loading no earlier step can hide."""
 
 COLD_NOTE = (
     "before each measurement both files are dropped from the page cache (posix_fadvise); "
@@ -43,14 +43,14 @@ COLD_NOTE = (
 
 
 def batch_size(setup: Setup) -> int:
-    """Patches of a batch."""
+    """Number of patches of a batch."""
     return 8 if setup.quick else BATCH
 
 
 class FilePerItem(Dataset[Any]):
-    """The way of torchgeo's data set, written as its loop: open the file for every item, float64, a tensor each.
+    """A data set that reads like torchgeo's: it opens the file for every item and returns float64 tensors.
 
-    Its stacking of tensors to a batch, the collation, is the loader's.
+    The loader stacks the tensors into batches.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,7 +66,7 @@ class FilePerItem(Dataset[Any]):
 
 
 def file_per_item(path: Path, batches: Sequence[np.ndarray], workers: int = 0) -> DataLoader[Any]:
-    """A loader of these batches in torchgeo's way."""
+    """A loader of these batches that reads like torchgeo."""
     return DataLoader(
         FilePerItem(path),
         batch_sampler=[batch.tolist() for batch in batches],
@@ -77,7 +77,7 @@ def file_per_item(path: Path, batches: Sequence[np.ndarray], workers: int = 0) -
 
 
 def random_batches(count: int, batch: int, number: int, repeat: int) -> list[np.ndarray]:
-    """The first batches of a shuffled epoch, over again where it is too short."""
+    """The first batches of a shuffled epoch, and of further epochs if it is too short."""
     order = np.concatenate([epoch_order(count, 1, repeat + n) for n in range(-(-number * batch // count))])
     return [order[start : start + batch] for start in range(0, number * batch, batch)]
 
@@ -91,7 +91,7 @@ def exhaust(batches: Iterable[object]) -> None:
 def against_file_per_item(
     setup: Setup, root: Path, open_ours: Callable[[], PatchStore], gather: str, cold: Path | None = None
 ) -> Measured:
-    """Patches per second of one of our stores and of torchgeo's way, each with shuffled batches of its own.
+    """Patches per second of one of our stores and of reading like torchgeo, each with its own shuffled batches.
 
     Args:
         setup: of the run.
@@ -101,7 +101,7 @@ def against_file_per_item(
         cold: our file; both ways then find the page cache without theirs.
     """
     batch, theirs_path = batch_size(setup), root / "training.h5"
-    # Ours is many times as fast: more batches, so that one measurement is long enough to be timed.
+    # Our store is many times as fast, so it gets more batches, to make a measurement long enough.
     number = 1 if setup.quick or cold is not None else 8
     stores = [open_ours()]
     count = len(stores[0])
@@ -145,20 +145,20 @@ def packed_map(setup: Setup) -> Measured:
 
 
 def hdf5_cold(setup: Setup, patches: int | None = None) -> Measured:
-    """As `hdf5`, from the disk."""
+    """Like `hdf5`, but from the disk."""
     root = dataset(setup, patches)
     return against_file_per_item(setup, root, partial(Hdf5Store, root, "training"), "stored", root / "training.h5")
 
 
 def packed_cold(setup: Setup) -> Measured:
-    """As `packed_map`, from the disk."""
+    """Like `packed_map`, but from the disk."""
     folder = packed(setup)
     opened, images = partial(PackedStore, folder, "training"), folder / "training.images.npy"
     return against_file_per_item(setup, dataset(setup), opened, "gather", images)
 
 
 def hdf5_large(setup: Setup) -> Measured:
-    """As `hdf5_cold`, of a file that does not fit into memory."""
+    """Like `hdf5_cold`, but with a file that does not fit into memory."""
     memory = psutil.virtual_memory().total
     patches = int(LARGER * memory / STORED_BYTES)
     size = f"{LARGER * memory / 2**30:.0f} GiB"
@@ -175,7 +175,7 @@ def hdf5_large(setup: Setup) -> Measured:
 
 
 def gather(setup: Setup) -> Measured:
-    """Random patches of a packed split as a batch, against one copy of as many that lie side by side."""
+    """A batch of random patches of a packed split, against one copy of as many adjacent patches."""
     folder, batch, number = packed(setup), batch_size(setup), 2 if setup.quick else 8
     store = PackedStore(folder, "training")
     rows = np.load(folder / "training.images.npy", mmap_mode="r")
@@ -197,7 +197,7 @@ def gather(setup: Setup) -> Measured:
 
 
 def pipeline(setup: Setup) -> Measured:
-    """Training steps on batches as they come, against the same steps on one batch that lies there."""
+    """Training steps on loaded batches, against the same steps on one batch in memory."""
     trial, folder = trial_of("plain"), packed(setup)
     batch = 8 if setup.quick else trial.train.batch_size
     store = open_store("auto", "training", folder, dataset(setup), torch.device(setup.device))
@@ -247,19 +247,19 @@ ROWS = (
 
 
 def per_second(spent: Sequence[float]) -> str:
-    """Patches per second, of microseconds per patch."""
+    """Text of the patches per second from microseconds per patch."""
     return f"{figure(1e6 / float(np.median(spent)))} patches/s"
 
 
 def microseconds(setup: Setup, work: Callable[[int], object], patches: int) -> list[float]:
-    """Samples of the time per patch of a call, after one to warm up."""
+    """Samples of the time per patch of a call, after one warm-up call."""
     side = Side(work)
     timed(setup, side, 0)
     return [1e6 * timed(setup, side, repeat) / patches for repeat in range(3 if setup.quick else 15)]
 
 
 def sizes_of_data(setup: Setup) -> list[int]:
-    """Patches in a file."""
+    """Numbers of patches in the files."""
     return [50, 100, 200] if setup.quick else [10**3, 10**4, 10**5, 10**6]
 
 
@@ -269,14 +269,14 @@ def growth_with_data(setup: Setup) -> list[Series]:
     costs = []
     for patches in sizes_of_data(setup):
         store = sparse_packed(setup, patches)
-        # As many different patches at every size: a small file must not win by fitting into the processor's cache.
+        # Every size reads as many different patches, so a small file does not win by the processor's cache.
         batches = random_batches(patches, min(batch, patches), number, 0)
         costs.append(microseconds(setup, lambda _: exhaust(map(store.gather, batches)), sum(map(len, batches))))  # noqa: B023
     return [Series("gather of a batch", 0, sizes_of_data(setup), costs)]
 
 
 def private_mebibytes(setup: Setup, patches: int) -> float:
-    """Memory of a fresh process of its own, shared pages of files left out, after random batches of a file."""
+    """Private memory of a new process after random batches of a file, without shared pages of files."""
     sparse_packed(setup, patches)
     code = (
         "import sys, numpy as np, psutil; from pathlib import Path; from bp_lcz.patches.store import *; "

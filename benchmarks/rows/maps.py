@@ -28,9 +28,9 @@ from bp_lcz.sensors.raster import CELL_PIXELS
 
 OPTICAL = Channels((), SEN2_BANDS)
 SIDE = {"eb_cnn": 160, "sen2lcz_mf": 96}
-"""Cells along a side of the benchmark's scenes: 16 and 10 km, four seconds of either network on two cores."""
+"""Cells along a side of the scenes (16 and 10 km), about four seconds of each network on two cores."""
 TILE_PIXELS = 10_980
-"""Along a side of a tile of Sentinel-2."""
+"""Pixels along a side of a tile of Sentinel-2."""
 
 
 def classifier_of(setup: Setup, backbone: str) -> Classifier:
@@ -43,7 +43,7 @@ def classifier_of(setup: Setup, backbone: str) -> Classifier:
 
 
 def _scene(setup: Setup, height: int, width: int) -> Path:
-    """A GeoTIFF of so many pixels, all known, in blocks of 512 as products have them."""
+    """A GeoTIFF of so many pixels without gaps, in blocks of 512 like real products."""
     path = setup.folder / f"scene-{height}-{width}.tif"
     if path.exists():
         return path
@@ -56,7 +56,7 @@ def _scene(setup: Setup, height: int, width: int) -> Path:
 
 
 def any_ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Digital numbers of Sentinel-2 that compress badly and that ground may have: all bands vary with the light."""
+    """Plausible digital numbers of Sentinel-2 that compress badly: all bands vary with the light."""
     brightness, own = (
         rng.integers(300, 3000, (1, height, width)),
         rng.integers(0, 300, (len(SEN2_BANDS), height, width)),
@@ -65,7 +65,7 @@ def any_ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _map(setup: Setup, backbone: str) -> Measured:
-    """Cells of a GeoTIFF through reading, windows and network, against the network on patches that lie in memory."""
+    """Cells of a GeoTIFF through reading, windows and network, against the network on patches in memory."""
     cells = 3 if setup.quick else SIDE[backbone]
     pixels = cells * CELL_PIXELS + PATCH_SIDE - CELL_PIXELS
     path, classifier = _scene(setup, pixels, pixels), classifier_of(setup, backbone)
@@ -114,7 +114,7 @@ def files(setup: Setup) -> Measured:
 
 
 def memory(setup: Setup) -> Measured:
-    """What a map takes beyond its network on a scene of a tile's size of which a corner has data."""
+    """Memory of a map beyond its network, on a scene of a tile's size with data in one corner."""
     side = 1_098 if setup.quick else TILE_PIXELS
     classifier, patches = classifier_of(setup, "eb_cnn"), torch.rand(BATCH, PATCH_SIDE, PATCH_SIDE, len(SEN2_BANDS))
     alone = peak_mebibytes(setup, lambda: classifier.classify_alike(patches))
@@ -141,7 +141,7 @@ def memory(setup: Setup) -> Measured:
 
 
 def _sparse(setup: Setup, height: int, width: int) -> Path:
-    """A virtual raster with data in its corner alone."""
+    """A virtual raster with data only in its corner."""
     corner = _scene(setup, 342, 342)
     path = corner.with_name(f"sparse-{height}-{width}.vrt")
     place = '<SrcRect xOff="0" yOff="0" xSize="342" ySize="342"/><DstRect xOff="0" yOff="0" xSize="342" ySize="342"/>'

@@ -41,14 +41,14 @@ def alignment(batch: int, groups: int = 7, classes: int = CLASS_COUNT) -> tuple[
 
 
 def exact_alignment(image: Tensor, text: Tensor, label: Tensor) -> tuple[Tensor, ...]:
-    """Loss and gradients over distinct prompts, as training does it."""
+    """Loss and gradients over distinct prompts, as in training."""
     logits = torch.einsum("bgd,chd->bgch", 10 * image, text) - 10
     loss = msm_loss(logits, label, target="graded", loss="sigmoid", alpha=0.1)
     return loss.detach(), *torch.autograd.grad(loss, (image, text))
 
 
 def dense_alignment(image: Tensor, text: Tensor, label: Tensor) -> tuple[Tensor, ...]:
-    """The same over all pairs of image and text entries of the batch."""
+    """Loss and gradients over all pairs of image and text entries of the batch."""
     matrix = (10 * image).flatten(0, 1) @ text[label].flatten(0, 1).T - 10
     loss = dense_loss(matrix, label, "graded", "sigmoid", 0.1, len(text))
     return loss.detach(), *torch.autograd.grad(loss, (image, text))
@@ -69,11 +69,11 @@ def msm(setup: Setup) -> Measured:
 
 
 def msm_memory(setup: Setup) -> Measured:
-    """Its peak of memory."""
+    """Peak memory of the alignment loss."""
     # A quick run needs sizes that a page can show.
     inputs = alignment(128 if setup.quick else 512)
     tiny = alignment(2)
-    exact_alignment(*tiny), dense_alignment(*tiny)  # what libraries set up once belongs to neither side
+    exact_alignment(*tiny), dense_alignment(*tiny)  # so that one-time set-up of libraries counts for neither side
     return Measured(
         *peaks(setup, lambda: exact_alignment(*inputs), lambda: dense_alignment(*inputs)),
         note="growth of the resident memory of this process",
@@ -81,7 +81,7 @@ def msm_memory(setup: Setup) -> Measured:
 
 
 def text(setup: Setup) -> Measured:
-    """How often a step calls the text encoder."""
+    """Number of calls of the text encoder in a step."""
     trial, size = trial_of("bp-lcz"), 2 if setup.quick else BATCH
     batch = batch_of(size)
     step = training_step(network_of(trial), trial, batch)
@@ -149,7 +149,7 @@ def eb_cnn(precision: str) -> Callable[[Setup], Measured]:
 
 
 def convolutions(setup: Setup, network: BPLCZ, batch: Batch, dtype: torch.dtype) -> float:
-    """Seconds of the network's convolutions and their gradients on inputs of the same shapes, nothing between them."""
+    """Seconds of only the network's convolutions and their gradients, on inputs of the same shapes."""
     calls: list[Callable[[], object]] = []
 
     def note(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -223,7 +223,7 @@ def exvit_sides(setup: Setup, size: int, explicit_size: int) -> tuple[Callable[[
 def exvit(setup: Setup) -> Measured:
     """A step of ExViT with one token for each pixel.
 
-    From batch 8 on the score matrices are above the 2 GiB that glibc can be told to keep, whatever ran before.
+    From batch 8 on, the score matrices exceed the 2 GiB that glibc can keep, so earlier rows have no influence.
     """
     size = 2 if setup.quick else 8
     keep_freed_memory()
@@ -237,7 +237,7 @@ def exvit(setup: Setup) -> Measured:
 
 
 def share_in_kernel(work: Callable[[], object]) -> str:
-    """What part of the CPU time of a call the kernel takes, most of it for mapping pages."""
+    """Share of the CPU time of a call that the kernel takes, mostly to map pages."""
     before = os.times()
     work()
     after = os.times()
@@ -263,7 +263,7 @@ def peaks(setup: Setup, ours: Callable[[], object], theirs: Callable[[], object]
 
 
 def samples(setup: Setup, works: Sequence[Callable[[], object]]) -> list[list[float]]:
-    """Seconds of each piece of work, all in turns after one call to warm up."""
+    """Seconds of each piece of work, measured in turns after one warm-up call."""
     keep_freed_memory()
     for work in works:
         work()

@@ -1,10 +1,10 @@
 """Demo data: simulated Sentinel-1/-2 patches of the 17 local climate zones, in the files of So2Sat LCZ42.
 
-No pixel is measured and no place is real. Each patch is a ground scene (`simulate_form`) seen by a simulated
-Sentinel-2 (`simulate_optical`) and Sentinel-1 (`simulate_radar`). Cities differ in light, haze, season, soil, roofs,
-streets and calibration, so that held-out cities are harder than known ones, as in So2Sat.
+No pixel is measured and no place is real. Each patch is a ground scene (`bp_lcz.demo.form`) seen by a simulated
+Sentinel-2 (`bp_lcz.demo.optical`) and Sentinel-1 (`bp_lcz.demo.radar`). Cities differ in light, haze, season, soil,
+roofs, streets and calibration, so held-out cities are harder than known ones, as in So2Sat.
 
-How hard and how real the demo data are, measured: docs/simulation.md.
+docs/simulation.md measures how difficult and how realistic the demo data are.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from bp_lcz.scheme import CLASS_COUNT, CODES
 from bp_lcz.so2sat.releases import V2_CLASS_COUNTS
 from bp_lcz.so2sat.writer import new_patches
 
-# What an expert would take a patch for instead, likeliest first. So2Sat's labels have an expert confidence of 85 %,
-# and 8-5, 5-2 and 1-3 are among the confusions that Zhu et al. (2020) name.
+# Classes with which an expert would confuse each class, likeliest first. So2Sat's labels have an expert confidence of
+# 85 %, and 8-5, 5-2 and 1-3 are among the confusions that Zhu et al. (2020) name.
 NEIGHBOURS = {
     "1": ("2", "3", "4"), "2": ("5", "1", "3"), "3": ("2", "1", "6"), "4": ("5", "1", "2"), "5": ("2", "8", "4"),
     "6": ("9", "3", "5"), "7": ("3", "6"), "8": ("5", "10", "2"), "9": ("6", "B", "D"), "10": ("8", "E", "5"),
@@ -67,7 +67,7 @@ class City:
 
 
 def draw_city(seed: int, split: int, number: int, name: str) -> City:
-    """The city `number` of a split; independent of how many cities there are."""
+    """The city `number` of a split. It does not depend on the number of cities."""
     rng = _generator(seed, split, 1, number)
     dryness = float(rng.beta(1.2, 2.2))
     roof = {m: float(np.exp(rng.normal(0, 0.7))) for m in MATERIALS if m.endswith("roof") or m == "concrete"}
@@ -120,7 +120,7 @@ def _generator(seed: int, *key: int) -> np.random.Generator:
 
 
 def class_sequence(seed: int, split: int, count: int, frequencies: str) -> Int[np.ndarray, " patch"]:
-    """Classes of the first `count` patches: all 17 first, then whichever lags most behind its share.
+    """Classes of the first `count` patches: first all 17, then always the class that is furthest below its share.
 
     A longer sequence begins with the shorter one.
     """
@@ -139,13 +139,13 @@ def class_sequence(seed: int, split: int, count: int, frequencies: str) -> Int[n
 
 
 def city_sequence(seed: int, split: int, count: int, cities: int) -> Int[np.ndarray, " patch"]:
-    """City of each of the first `count` patches: one patch per city in each round, in an order of its own."""
+    """City of each of the first `count` patches. Each round has one patch of every city, in a new random order."""
     rounds = -(-count // cities)
     return np.concatenate([_generator(seed, split, 3, r).permutation(cities) for r in range(rounds)])[:count]
 
 
 def noisy_label(intended: int, noise: float, rng: np.random.Generator) -> int:
-    """The class that an expert writes down: with probability `noise` a neighbour of the intended one."""
+    """The label of an expert: with probability `noise` a neighbour of the intended class, else that class."""
     if rng.random() >= noise:
         return intended
     near = NEIGHBOURS[CODES[intended]]
@@ -171,7 +171,7 @@ def render(codes: list[str], cities: list[City], rngs: list[np.random.Generator]
 
 
 def _local_season(season: Season, rng: np.random.Generator) -> Season:
-    """Within a city, some quarters are watered, some soils are wet, some fields are ahead."""
+    """Season of a patch: dryness, vigour and turbidity differ within a city."""
     dryness, vigour, turbidity = np.clip(
         np.array([season.dryness, season.vigour, season.turbidity]) + rng.normal(0, (0.15, 0.2, 0.1)), 0, 1
     )
@@ -179,7 +179,7 @@ def _local_season(season: Season, rng: np.random.Generator) -> Season:
 
 
 def _local_sky(sky: Sky, rng: np.random.Generator) -> Sky:
-    """A city's image is a mosaic of several dates: patches differ in haze and light."""
+    """Sky of a patch. A city's image is a mosaic of several dates, so patches differ in haze and light."""
     return replace(
         sky,
         aerosol=float(np.clip(sky.aerosol * np.exp(rng.normal(0, 0.4)), 0.02, 0.8)),
@@ -188,7 +188,7 @@ def _local_sky(sky: Sky, rng: np.random.Generator) -> Sky:
 
 
 def _footprint(city: City, rank: int) -> tuple[float, ...]:
-    """World file (A, D, B, E, C, F) of patch `rank` of a city: places on a square that grows shell by shell."""
+    """World file (A, D, B, E, C, F) of patch `rank` of a city. Patches fill a square that grows shell by shell."""
     shell = int(np.sqrt(rank))
     along = rank - shell * shell
     column, row = (shell, along) if along <= shell else (2 * shell - along, shell)
@@ -227,8 +227,8 @@ def simulate(
 
     The files have the layout of So2Sat v2 (sen1, sen2, label: float64, contiguous) and v4 (epsg, tfw, city); `label`
     has the attribute `source`, which begins with "simulated"; the geo file also holds `intended`, the class before
-    label noise. The same arguments give the same bytes, and the first patches of a split do not depend on how many
-    follow.
+    label noise. The same arguments give the same bytes. The first patches of a split do not depend on the number of
+    later ones.
 
     Args:
         out: folder to write; replaced in one step when everything is there.
