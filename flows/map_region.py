@@ -190,9 +190,7 @@ def main() -> None:
         "--out", help="folder or s3://bucket/prefix for the maps (default: <tiles>-lcz beside the tiles)"
     )
     parser.add_argument("--workers", action="store_true", help="give the tiles to the workers of bp-lcz-trials")
-    parser.add_argument(
-        "--s2-level", choices=["L1C", "L2A"], help="level of all scenes, if the files do not tell it"
-    )
+    parser.add_argument("--s2-level", choices=["L1C", "L2A"], help="level of all scenes, if the files do not tell it")
     parser.add_argument("--other-level", action="store_true", help="map scenes of another level than the model takes")
     parser.add_argument(
         "--filter", default="none", help="filter of the maps: none, majority (3 x 3 cells) or wudapt (Gaussian)"

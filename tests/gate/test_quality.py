@@ -115,7 +115,9 @@ def test_the_index_of_data_docs_begins_with_the_verdict_and_lists_every_expectat
     summary = GateSummary.read(passed / "summary.json")
     assert "Quality gate of mine" in text
     met, missed = len(summary.expectations), len(summary.not_checked)
-    verdict = f"<strong>Passed.</strong> {met} of {met} expectations met, 0 failed, 0 with warnings, {missed} not checked."
+    verdict = (
+        f"<strong>Passed.</strong> {met} of {met} expectations met, 0 failed, 0 with warnings, {missed} not checked."
+    )
     assert text.index(verdict) < text.index("<table")
     for expectation in (*suite(INTENSITIES, 3.0, 0.5), *leakage_suite(False)):
         assert f"<td>{escape(expectation.name)}</td>" in text

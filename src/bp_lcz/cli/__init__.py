@@ -76,9 +76,7 @@ def _refuse_empty(arguments: list[str]) -> None:
     for before, argument in pairwise(arguments):
         option = re.fullmatch("(--[a-z0-9-]+)=", argument)
         if option or not argument:
-            raise UsageError(
-                option[1] if option else before, "its value is empty; is a variable of the shell unset?"
-            )
+            raise UsageError(option[1] if option else before, "its value is empty; is a variable of the shell unset?")
 
 
 def main() -> None:

@@ -70,9 +70,7 @@ def make(
     ] = None,
     overlaps: Annotated[
         Literal["refuse", "leave-out"],
-        typer.Option(
-            help="If polygons of --reference contradict each other: refuse them, or leave-out that ground."
-        ),
+        typer.Option(help="If polygons of --reference contradict each other: refuse them, or leave-out that ground."),
     ] = "refuse",
     trained_on: Annotated[
         Path | None,

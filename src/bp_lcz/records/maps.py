@@ -111,7 +111,7 @@ class Accuracy(Record):
         zones: zones in So2Sat's order.
         macro_f1: mean F1 of the zones of the reference.
         confusion: 17 x 17 counts of cells; rows are zones of the reference.
-        splits: mean of each metric over 25 draws of 30 % of the polygons, and range of the middle 90 %; None of a raster.
+        splits: mean of each metric over 25 draws of 30 % of the polygons, and middle 90 % of them; None of a raster.
         unadjusted_km2: area of the map in zones that too few units of the reference check, in km².
         seen: cells whose patch of 320 m shares ground with a training patch of the model; None if unknown.
         seen_by: how this is known, whether it is a bound, or why it is not known.
