@@ -57,7 +57,7 @@ def plan_lines(params: Params, paper: "Paper", hours: Mapping[str, float], befor
     """
     spent, decided = before, set[str]()
     rows = [
-        ("order of results", "trials", "hours", "done after", ""),
+        ("order of results", "trials", "hours", "there after", ""),
         ("checks and packing of the data", "", *_h(before)),
     ]
     seen = [name for name in params.trials if name not in hours]
