@@ -38,7 +38,7 @@
   const colours = zones.map(([, , colour]) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)));
   // Black over a dark forest cannot be seen.
   const black = 1 + zones.findIndex(([, , colour]) => colour === "#000000");
-  const hairline = L.polyline([], { className: "hairline", interactive: false }).addTo(map);
+  const hairline = L.polyline([], { className: "hairline", interactive: false });
   const edgesOf = (isDrawn) => {
     const is = (row, column) => row >= 0 && row < rows && column >= 0 && column < columns && isDrawn(row * columns + column);
     const corner = (row, column) => [height - row * cell, column * cell];
@@ -77,6 +77,8 @@
     const pixels = cell * map.getZoomScale(map.getZoom(), 0);
     overlay.setOpacity(slider.value / 100);
     hairline.setStyle({ opacity: slider.value / 100, weight: Math.min(pixels / 10, 1.5) });
+    if (pixels < 4) hairline.remove(); // of a whole tile it would cost seconds, and hide the cells
+    else hairline.addTo(map);
   };
   slider.addEventListener("input", blend);
   map.on("zoomend", blend);
