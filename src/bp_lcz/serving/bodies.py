@@ -49,7 +49,7 @@ class _WholeBodies(H11Protocol, asyncio.BufferedProtocol):
         return self.conn._reader
 
     def _make_room(self) -> None:
-        """Make a buffer for a long body before the application sees its first part. Its memory fills as bytes arrive."""
+        """Make a buffer for a long body before the application sees its first part. It fills as bytes arrive."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete or not isinstance(self._reader, ContentLengthReader):
             return
