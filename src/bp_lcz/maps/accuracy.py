@@ -1,4 +1,4 @@
-"""How right a map is by a reference, as numbers, as lines and as a table."""
+"""The accuracy of a map by a reference, as numbers, as messages and as a table."""
 
 import csv
 from pathlib import Path
@@ -24,6 +24,7 @@ METRICS: dict[MapMetric, tuple[str, str]] = {
     "kappa": ("kappa", "agreement beyond chance"),
 }
 FEW_UNITS = 20
+"""With fewer polygons or blocks than this, intervals are too narrow."""
 
 
 def accuracy_of(
@@ -33,14 +34,14 @@ def accuracy_of(
     seen: Bool[np.ndarray, "row column"] | None,
     seen_in: Path | None,
 ) -> Accuracy:
-    """Hold a map against a reference.
+    """Compare a map with a reference.
 
     Args:
-        lcz: zones of the map, 1..17, 0 where there is none.
-        reference: on the same cells.
-        model: that made the map.
+        lcz: zones of the map, 1..17; 0 for none.
+        reference: reference on the same cells.
+        model: model that made the map.
         seen: cells that share ground with the training patches, or may do so; None if that is unknown.
-        seen_in: the data set that tells so; without one it is the model's places.
+        seen_in: data set from which `seen` was found; None if it comes from the places that the checkpoint names.
 
     Raises:
         UserError: if no cell has a zone in both.
@@ -91,7 +92,7 @@ def accuracy_of(
 
 
 def told(found: Accuracy) -> list[str]:
-    """An accuracy in lines, the last of which says how to read it."""
+    """An accuracy as messages. The last one says how to read it."""
     band = f", band {found.band}" if found.band else ""
     few = f", and from fewer than {FEW_UNITS} they are too narrow" if found.units < FEW_UNITS else ""
     seen = "nobody knows how many" if found.seen is None else f"{found.seen:,}"

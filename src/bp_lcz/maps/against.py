@@ -1,4 +1,4 @@
-"""A map against another of the same ground, cell by cell."""
+"""Compares a map with another map of the same ground, cell by cell."""
 
 import csv
 from pathlib import Path
@@ -26,17 +26,17 @@ CEILING = (
     "References disagree among themselves: WUDAPT's maps agree with So2Sat's labels on a median of 79.7 % over 28 "
     "cities (26 to 98 %), the global map v3 on 75.2 % in Berlin and 45.9 % in Hong Kong."
 )
-"""By which any agreement is to be read."""
+"""Agreement of published maps, as a scale for any agreement."""
 _UNLIKE, _ENOUGH = 0.05, 100
-"""Kappa that maps of two meanings have, and cells from which on that tells; two of zones have more."""
+"""Kappa up to which one map may not show zones (two maps of zones have more), and fewest cells for that warning."""
 _BESIDE = "has no zone in any cell of this map; do both show the same place?"
 _BANDS = ("lczfilter", "lcz_filter", "lcz")
-"""Names of bands of zones; the filtered one is what the LCZ Generator gives people to use."""
+"""Names of bands with zones, the preferred one first. The LCZ Generator recommends its filtered band."""
 _INDEX = {value: i for values in (VALUES, WUDAPT_VALUES) for i, value in enumerate(values)} | {0: -1}
 
 
 def told(found: Comparison) -> list[str]:
-    """A comparison in lines."""
+    """A comparison as messages."""
     agree = 100 * found.scores.oa
     return [
         f"{found.other}, band {found.band}: {found.cells:,} cells compared, {agree:.1f} % agree, {100 - agree:.1f} % "
@@ -47,7 +47,7 @@ def told(found: Comparison) -> list[str]:
 
 
 def _doubts(found: Comparison) -> list[str]:
-    """Why numbers that might be zones may be classes of land cover, in a line, where the maps agree by chance alone."""
+    """A warning that the other map may show land cover instead of zones, if the maps agree only by chance."""
     scores = found.scores
     if found.cells < _ENOUGH or scores.oa > 0.5 or (scores.kappa or 0) > _UNLIKE:
         return []
@@ -75,11 +75,11 @@ def compare_maps(lcz: Path, other: Path) -> Comparison:
     """Compare two maps on the cells of the first.
 
     Args:
-        lcz: a map of ours, ``lcz.tif``.
-        other: as in `zones_of`.
+        lcz: ``lcz.tif`` of a map of this package.
+        other: another map, as in `zones_of`.
 
     Raises:
-        UserError: as `zones_of`, or if no cell has a zone in both.
+        UserError: as in `zones_of`, or if no cell has a zone in both.
     """
     with rasterio.open(lcz) as file:
         here = file.read(1).astype(np.int64) - 1
@@ -99,17 +99,17 @@ def compare_maps(lcz: Path, other: Path) -> Comparison:
 
 
 def zones_of(other: Path, crs: CRS, place: Affine, shape: tuple[int, int]) -> tuple[Int[np.ndarray, "row column"], str]:
-    """Zones of a map on the cells of another: in each that of the pixel in its middle.
+    """Zones of a map on the cells of another one. Each cell gets the zone of the pixel at its centre.
 
     Args:
-        other: any raster of zones, 1..17 or 1..10 and 101..107; of several bands ``lczFilter`` is taken, else ``lcz``.
-            Or the folder of a map of ours.
-        crs: of the cells.
-        place: of the cells.
+        other: any raster of zones, 1..17 or 1..10 and 101..107, or the folder of a map of this package. Of several
+            bands ``lczFilter`` is taken, else ``lcz``.
+        crs: coordinates of the cells.
+        place: transform from cells to these coordinates.
         shape: rows and columns of cells.
 
     Returns:
-        Class index 0..16, -1 where there is none; name of the band, or its number from 1 on.
+        Class index 0..16, -1 for none; and the name of the band, or its number from 1 on.
 
     Raises:
         UserError: if the map cannot be read, has no band of zones or other values, or no zone in any cell.
@@ -126,7 +126,7 @@ def zones_of(other: Path, crs: CRS, place: Affine, shape: tuple[int, int]) -> tu
                 dst_transform=place,
                 dst_crs=crs,
                 src_nodata=nothing,
-                dst_nodata=nothing,  # rasterio takes a 0 for not given
+                dst_nodata=nothing,  # rasterio treats a 0 as not given
                 resampling=Resampling.nearest,
                 tolerance=0,
             )
@@ -150,7 +150,7 @@ def _band(path: Path, there: Any) -> tuple[int, str]:
 
 
 def _indices(path: Path, values: Num[np.ndarray, "row column"]) -> Int[np.ndarray, "row column"]:
-    """Class index 0..16 of each value, -1 of none."""
+    """Class index 0..16 of each value, -1 for none."""
     distinct, place = np.unique(np.nan_to_num(values), return_inverse=True)
     wrong = [value for value in distinct.tolist() if value not in _INDEX]
     if wrong:

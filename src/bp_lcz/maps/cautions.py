@@ -1,4 +1,4 @@
-"""What a reader of a map must know first."""
+"""Warnings that every output of a map begins with."""
 
 from bp_lcz.errors import UserError
 from bp_lcz.records import Checkpoint, DataKind
@@ -6,15 +6,15 @@ from bp_lcz.scenes.scene import Scene
 
 
 def cautions(scene: Scene, model: Checkpoint, other_level: bool) -> tuple[str, ...]:
-    """What every output of a map says first, in sentences.
+    """The warnings of a map, in sentences.
 
     Args:
-        scene: of the map.
-        model: likewise.
-        other_level: whether scenes of another level than the model takes are accepted.
+        scene: scene of the map.
+        model: model of the map.
+        other_level: whether a scene may have another level than the model takes.
 
     Raises:
-        UserError: if they are of another level and that is not accepted.
+        UserError: if the scene has another level and `other_level` is False.
     """
     found = []
     wanted, level, (path, _) = model.level, scene.level, scene.first

@@ -1,4 +1,4 @@
-"""Zones of cells of 100 m, row by row: few rows at a time, whole batches, memory that grows with the width alone."""
+"""Predicts zones of cells of 100 m, a few rows at a time, in whole batches. Memory grows only with the width."""
 
 import time
 from collections import deque
@@ -25,15 +25,15 @@ from bp_lcz.so2sat.layout import WORKERS
 
 COLOURS = ("B04", "B03", "B02")
 COLOUR_SCALE = 10_000
-"""Of a reflectance of 1 in a picture."""
+"""Value of a reflectance of 1 in a picture."""
 NO_PERCENT = 255
 _MOST_LOOKED_AT = 15
 _MOST_SECONDS = 10
-"""That a dry run looks for a cell that can be mapped."""
+"""Seconds for which a dry run looks for a cell that can be mapped."""
 _MOST_WAITING = 32
-"""Rows of cells that wait for a batch to become full."""
+"""Most rows of cells that wait for a full batch."""
 _FEWEST, _MOST, _CELLS = 6, 12, 4000
-"""Rows of cells that are read together: as many as hold so many cells, since memory grows with their width."""
+"""Fewest and most rows of cells that are read together, and about how many cells they have: it bounds memory."""
 
 
 class Reason(IntEnum):
@@ -49,7 +49,7 @@ class Reason(IntEnum):
 
     @property
     def word(self) -> str:
-        """For people and reports."""
+        """The reason as messages and reports say it."""
         return _WORDS[self]
 
 
@@ -66,10 +66,10 @@ WITH_ZONE = (Reason.MAPPED, Reason.UNLIKE)
 
 
 def cell_type(side: int) -> np.dtype:
-    """What is kept of a cell.
+    """NumPy type of the values that are kept for a cell.
 
     Args:
-        side: pixels along a side of its picture, 1, 2, 5 or 10.
+        side: side of its picture in pixels, 1, 2, 5 or 10.
     """
     return np.dtype(
         [
@@ -87,7 +87,7 @@ def check_channels(scene: Scene, classifier: Classifier) -> None:
     """Refuse a model that takes channels which the scene lacks.
 
     Raises:
-        UserError: that names them, and a way out.
+        UserError: if channels are missing; the line names them, and a remedy.
     """
     for name, option, present, wanted in (
         ("Sentinel-1", "--s1", scene.channels.sen1, classifier.channels.sen1),
@@ -109,7 +109,7 @@ def check_channels(scene: Scene, classifier: Classifier) -> None:
 
 @dataclass
 class _Row:
-    """A row of cells whose patches are not all predicted."""
+    """A row of cells, and how many of its patches are not predicted yet."""
 
     cells: np.ndarray
     missing: int
@@ -126,12 +126,12 @@ def predict_cells(
     """Predict the cells of a scene, row after row.
 
     Args:
-        scene: that has the channels which the model takes.
+        scene: scene with the channels that the model takes.
         classifier: the model.
-        kept: what is kept of a cell, a `cell_type`.
+        kept: type of the values that are kept for a cell, from `cell_type`.
         first: row of cells to begin with.
-        before: patches of the rows above that a model was asked for: they decide the place of a patch in its batch.
-        threshold: smallest probability of a class in a cell's set of classes; None where no set is asked for.
+        before: patches that were predicted for the rows above. They decide the place of a patch in its batch.
+        threshold: smallest probability of a class in a cell's set of classes; None for no sets.
 
     Yields:
         The cells of each row, as soon as all of them are known.
@@ -155,7 +155,7 @@ def predict_cells(
 
 
 def looked_at(scene: Scene, classifier: Classifier) -> tuple[Int[np.ndarray, " reason"], int]:
-    """Reasons of the cells in some rows, spread over the scene: as many as a second allows, more if none is mapped.
+    """Count the reasons of cells in rows spread over the scene, for about a second, or longer if none is mapped.
 
     Returns:
         How many cells have each reason, and how many rows were looked at.
@@ -175,9 +175,9 @@ def looked_at(scene: Scene, classifier: Classifier) -> tuple[Int[np.ndarray, " r
 
 
 def _blocks(scene: Scene, classifier: Classifier, kept: np.dtype, first: int) -> Iterator["_Block"]:
-    """The rows of cells from one on, read while the network is at work on those before, if a core has nothing to do.
+    """Rows of cells from `first` on. If a core is free, they are read while the network works on earlier rows.
 
-    Without such a core a second thread holds up one of the network's, for which all the others wait.
+    Without a free core, a reading thread would slow down a thread of the network, and all others wait for that one.
     """
     down, across = scene.cells
     height = min(max(_CELLS // across, _FEWEST), _MOST)
@@ -199,8 +199,8 @@ class _Block:
     """Rows of cells, and the pixels under them as the network takes them.
 
     Attributes:
-        cells: with reasons and pictures, and without zones.
-        patches: of the cells, standardised, a view in which each row of pixels is one with its channels.
+        cells: cells with reasons and pictures, still without zones.
+        patches: standardised patches of the cells, as a view. A row of pixels and their channels is one axis.
     """
 
     cells: Shaped[np.ndarray, "row cell"]
@@ -219,7 +219,7 @@ class _Block:
             _chosen(getattr(strip, key), getattr(scene.channels, key), getattr(taken, key)) for key in ("sen1", "sen2")
         )
         images = torch.from_numpy(transform(sen1.transpose(1, 2, 0), sen2.transpose(1, 2, 0), taken))
-        pixels = classifier.network.standardise(images).flatten(1)  # here, where each pixel is once and not ten times
+        pixels = classifier.network.standardise(images).flatten(1)  # before patches overlap: each pixel only once
         count = len(taken.names)
         self.patches = pixels.unfold(0, PATCH_SIDE, CELL_PIXELS).unfold(1, PATCH_SIDE * count, CELL_PIXELS * count)
 
@@ -227,12 +227,12 @@ class _Block:
 def _chosen(
     values: Float32[np.ndarray, "channel row width"], present: Sequence[str], taken: Sequence[str]
 ) -> Float32[np.ndarray, "taken row width"]:
-    """Channels in the order of a model, without a copy where it takes all of them."""
+    """Channels in the order of a model. If it takes all of them, nothing is copied."""
     return values if taken == present else values[[present.index(band) for band in taken]]
 
 
 def _reasons(scene: Scene, strip: Strip, rows: range, takes_radar: bool) -> UInt8[np.ndarray, "row cell"]:
-    """Of each cell, from all pixels of its patch."""
+    """The reason of each cell. It depends on all pixels of its patch."""
     found = np.full((len(rows), scene.cells[1]), Reason.MAPPED, np.uint8)
     for reason, wrong in (
         (Reason.MASKED, strip.masked),
@@ -255,7 +255,7 @@ def _pictures(
     """True colours of cells: mean reflectance of the pixels under each pixel of the picture, times `COLOUR_SCALE`."""
     inner = colours[:, CELL.start :, CELL.start : colours.shape[2] - CELL.start][:, : rows * CELL_PIXELS]
     step = CELL_PIXELS // side
-    # Rows first, which lie one after the other in memory.
+    # Sum over rows first, since a row is contiguous in memory.
     under = inner.reshape(len(COLOURS), rows, side, step, -1).sum(axis=3)
     mean = under.reshape(len(COLOURS), rows, side, -1, side, step).sum(axis=5) / step**2
     whole = np.rint(np.nan_to_num(mean * COLOUR_SCALE)).clip(0, 2**16 - 1).astype(np.uint16)
@@ -265,8 +265,8 @@ def _pictures(
 class _Batch:
     """Patches of several rows of cells, predicted when there are enough of them.
 
-    A patch has the place in its batch that its number among all patches of the map gives it, so that a map that goes
-    on in its middle has the bits of one made at once, and those of predictions for a file of the same patches.
+    The number of a patch among all patches of the map decides its place in a batch. So a resumed map has the same bits
+    as one made at once, and as predictions for a file of the same patches.
     """
 
     def __init__(self, classifier: Classifier, before: int, threshold: float | None) -> None:
@@ -287,10 +287,10 @@ class _Batch:
                 self.predict()
 
     def predict(self) -> None:
-        """Predict what is there."""
+        """Predict the patches that have been added."""
         if not self._parts:
             return
-        # Places of other patches are filled with a real one; they decide nothing.
+        # Empty places hold a copy of a real patch; their results are not used.
         self._images[: self._start] = self._images[self._start]
         self._images[self._filled :] = self._images[self._start]
         images = self._images.unflatten(2, (PATCH_SIDE, -1))
@@ -308,9 +308,9 @@ class _Batch:
 def _found(
     probability: Float32[np.ndarray, "patch 17"], is_unlike: Bool[np.ndarray, " patch"], threshold: float | None
 ) -> dict[str, np.ndarray]:
-    """Zone, percent, and how sure: highest probability, its distance to the second, entropy by its largest value.
+    """Zone, percentages and quality: highest probability, its margin to the second, entropy divided by its maximum.
 
-    With a threshold also how many classes the set of each cell has.
+    With a threshold, also the number of classes in the set of each cell.
     """
     second, first = np.partition(probability, -2, axis=1)[:, -2:].T
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -1,4 +1,4 @@
-"""What changed between two maps of ours, as far as both are sure of it, beside what two maps of one year differ by."""
+"""Change between two maps of this package, in cells of which both are certain, and the noise of two maps of a year."""
 
 import csv
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from bp_lcz.sensors.raster import opened, reading
 
 CHANGE = "change.csv"
 MOST_ERROR = 0.1
-"""Sum of what the two probabilities lack to 1, up to which a cell counts as certain in both maps."""
+"""A cell counts as certain in both maps if (1 - p1) + (1 - p2) is at most this, with both zones' probabilities p."""
 NO_FLOOR = (
     "Without a second map of the same year (--same-year) nobody knows how much of this change is noise: two maps of "
     "one summer differ, too."
@@ -32,11 +32,11 @@ _SHOWN, _TAIL = 8, (1 - LEVEL) / 2
 
 @dataclass(frozen=True)
 class OwnCells:
-    """Cells of a map of ours.
+    """Cells of a map of this package.
 
     Attributes:
-        zones: class index 0..16 of each, -1 where there is none.
-        lacking: of the probability of that zone to 1, in percent.
+        zones: class index 0..16 of each cell, -1 for none.
+        lacking: 100 % minus the probability of that zone, in percent.
         is_known: whether the cell has a zone and is like the training data.
     """
 
@@ -46,11 +46,11 @@ class OwnCells:
 
 
 def read_own(folder: Path, place: Affine, shape: tuple[int, int]) -> OwnCells:
-    """Read a map of ours onto the cells of another of the same grid.
+    """Read a map of this package onto the cells of another one in the same grid.
 
     Args:
-        folder: with ``lcz.tif``, ``probability.tif`` and ``quality.tif``.
-        place: of the cells.
+        folder: folder with ``lcz.tif``, ``probability.tif`` and ``quality.tif``.
+        place: transform from cells to their coordinates.
         shape: rows and columns of cells.
 
     Raises:
@@ -75,13 +75,13 @@ def read_own(folder: Path, place: Affine, shape: tuple[int, int]) -> OwnCells:
 
 @dataclass(frozen=True)
 class Made:
-    """Of what a map was made, as far as it decides what two maps differ by.
+    """What a map was made from, as far as two maps must agree in it.
 
     Attributes:
-        weights_sha256: of the model.
-        filter: that went over the zones.
+        weights_sha256: SHA-256 of the model's weights.
+        filter: filter of the zones.
         scene: what was found in the files.
-        temperature: that calibrated the probabilities.
+        temperature: temperature that calibrated the probabilities.
     """
 
     weights_sha256: str
@@ -91,25 +91,25 @@ class Made:
 
     @property
     def years(self) -> set[str]:
-        """In which the scenes were taken, as far as that is known."""
+        """Years of the scenes, as far as they are known."""
         return {time[:4] for file in self.scene.files for time in file.taken or ()}
 
 
 def check_own(
     folder: Path, made: Made, crs: CRS, place: Affine, shape: tuple[int, int], is_same_year: bool = False
 ) -> None:
-    """Refuse a folder whose model, filter, level of Sentinel-2 or cells are others.
+    """Refuse a map with another model, filter, temperature, level of Sentinel-2 or grid of cells.
 
     Args:
-        folder: of a map.
-        made: of what this map is made.
-        crs: of the cells of this map.
-        place: of the cells.
+        folder: folder of a map.
+        made: what this map is made from.
+        crs: coordinates of the cells of this map.
+        place: transform from cells to these coordinates.
         shape: rows and columns of cells.
-        is_same_year: whether the folder is to be of the year of this map.
+        is_same_year: whether the other map must be of the year of this map.
 
     Raises:
-        UserError: that says which, or that the folder is of another year.
+        UserError: if one of these differs, the map is of another year, or no cell is common.
     """
     report = MapReport.read(folder / REPORT)
     other = Made(report.model.weights_sha256, report.filter, report.scene, report.temperature)
@@ -143,10 +143,10 @@ def change_between(
 
     Args:
         this: cells of this map.
-        other: of the map of another date.
-        same_year: of a map of the year of this one.
-        names: of the other map, and of that of the same year.
-        place: of the cells.
+        other: cells of the map of another date.
+        same_year: cells of a map of the year of this one.
+        names: names of the other map and of that of the same year.
+        place: transform from cells to their coordinates.
     """
     unit = blocks(place, this.zones.shape).ravel()
     pairs = [_Pair(this, each, str(name)) for each, name in zip((other, same_year), names, strict=True) if each]
@@ -167,7 +167,7 @@ def change_between(
 
 
 def told(found: Change) -> list[str]:
-    """A change in lines."""
+    """A change as messages."""
     lines = [
         f"from {found.pair.other}: {_line(found.pair)}",
         *(f"  {text}" for text in largest(found)),
@@ -190,7 +190,7 @@ def verdict(found: Change) -> str:
 
 
 def largest(found: Change) -> list[str]:
-    """The largest transitions in lines, each with what noise gives on as much ground."""
+    """A line for each of the largest transitions, with the area that noise gives on as much ground."""
     lines = []
     for start, end, km2, noise in sorted(_transitions(found), key=lambda row: -row[2])[:_SHOWN]:
         floor = "" if noise is None else f", noise {noise:.2f}"
@@ -213,7 +213,7 @@ Part = tuple[slice, slice]
 
 
 def _common(here: tuple[int, int], there: tuple[int, int], down: int, across: int) -> tuple[Part, Part]:
-    """The part that two grids share, in each of them; the corner of the second lies so many cells from the first's."""
+    """The common part of two grids, in each. The second's corner lies `down` and `across` cells from the first's."""
     ours, theirs = [], []
     for length, other, step in zip(here, there, (down, across), strict=True):
         first, last = max(step, 0), max(min(step + other, length), 0)
@@ -246,7 +246,7 @@ class _Pair:
 
 
 def _ratio(counts: np.ndarray, drawn: np.ndarray | None, numbers: list[int]) -> Estimate:
-    """Share of certain cells that changed, of one pair, or of the first minus the second, by blocks."""
+    """Share of certain cells that changed, for one pair, or for the first minus the second. Intervals are by blocks."""
 
     def share(sums: np.ndarray) -> np.ndarray:
         certain, changed = sums[..., 0::2], sums[..., 1::2]
@@ -264,7 +264,7 @@ def _ratio(counts: np.ndarray, drawn: np.ndarray | None, numbers: list[int]) -> 
 
 
 def _transitions(found: Change) -> list[tuple[int, int, float, float | None]]:
-    """Zones before and after, km2, and what noise gives on as much ground, of each change that is there."""
+    """For each change: zone before, zone after, its area in km2, and the area that noise gives on as much ground."""
     matrix = np.array(found.pair.transitions)
     noise = None
     if found.noise is not None and found.noise.certain:

@@ -1,4 +1,4 @@
-"""Two maps of the same scenes against one reference: which model makes the better map of a city."""
+"""Compares two maps of the same scenes with one reference, to find which model maps a city better."""
 
 from pathlib import Path
 
@@ -21,16 +21,17 @@ def contest(candidate: Path, champion: Path, reference: Path, *, samples: int, s
     Args:
         candidate: folder of the map of the model that may become champion.
         champion: folder of the map of the champion, of the same files with the same options.
-        reference: as of `read_reference`; neither model may have been trained on it.
+        reference: reference, as in `read_reference`. Neither model may have been trained on it.
         samples: number of resamples.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Returns:
-        Kappa of both, and the interval of the lead by polygons or blocks of 1 km, never by cells, which err together.
+        Kappa of both, and the interval of the lead. Resampling is by polygons or blocks of 1 km, since cells in them
+        err together.
 
     Raises:
-        UserError: if a map or the reference cannot be read, the maps are of other scenes or options, or no cell has
-            all three zones.
+        UserError: if a map or the reference cannot be read, the maps differ in scenes or options, or no cell has a zone
+            in all three.
     """
     reports = [MapReport.read(folder / REPORT) for folder in (candidate, champion)]
     other = [name for name in _SAME if getattr(reports[0], name) != getattr(reports[1], name)]

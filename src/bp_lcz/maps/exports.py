@@ -1,4 +1,4 @@
-"""The map in the forms that other tools of urban climate read, each with what its reader does not say."""
+"""Writes a map in the forms that other tools of urban climate read, with notes that these tools do not give."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ from bp_lcz.maps.symbology import WUDAPT_VALUES, palette, write_symbology
 from bp_lcz.sensors.raster import SIDE_POINTS, outline
 
 FOLDER = "exports"
-"""Of a map's folder, in which they lie."""
+"""Subfolder of a map's folder for these files."""
 _DEGREES = CRS.from_epsg(4326)
 _STEP = 100 / 111_319.49079327358
-"""Degrees of a cell of the LCZ Generator: 100 m of the equator, counted from 0."""
+"""Side of a cell of the LCZ Generator in degrees: 100 m at the equator. Cells are counted from 0 degrees."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class _Map:
     """What the forms are made from.
 
     Attributes:
-        folder: of the map.
-        crs: in metres.
-        transform: of the cells.
-        lcz: 1..17, 0 where there is none.
+        folder: folder of the map.
+        crs: coordinates of the cells, in metres.
+        transform: from cells to these coordinates.
+        lcz: zones 1..17, 0 for none.
     """
 
     folder: Path
@@ -61,11 +61,11 @@ def write_exports(folder: Path, names: Sequence[str]) -> list[str]:
     """Write the map of a folder in other forms, as ``exports/<name>.tif``.
 
     Args:
-        folder: with ``lcz.tif`` and, for ``wudapt``, ``probability.tif``.
-        names: of `export_names`.
+        folder: folder with ``lcz.tif`` and, for ``wudapt``, ``probability.tif``.
+        names: names of the forms, from `export_names`.
 
     Returns:
-        For each what to know of it, in one line.
+        One line for each form, with what to know about it.
     """
     if not names:
         return []
@@ -78,7 +78,7 @@ def write_exports(folder: Path, names: Sequence[str]) -> list[str]:
 
 
 def _write_wudapt(source: _Map, path: Path) -> str:
-    """The form of the LCZ Generator, but with its 0 declared: undeclared, LCZ4r takes it for water."""
+    """The form of the LCZ Generator, but with 0 declared as no data. Otherwise LCZ4r reads 0 as water."""
     with rasterio.open(source.folder / PROBABILITY) as file:
         percent = file.read()
     own = np.maximum(source.lcz, 1)[None].astype(np.intp) - 1
@@ -138,7 +138,7 @@ def _write(
 
 
 def _degree_grid(source: _Map) -> tuple[Affine, tuple[int, int]]:
-    """Of the cells of the LCZ Generator that hold the whole map; its rows and columns."""
+    """Transform, and rows and columns, of the cells of the LCZ Generator that hold the whole map."""
     west, south, east, north = _outline(source).bounds
     left, top = int(np.floor(west / _STEP)), int(np.ceil(north / _STEP))
     shape = top - int(np.floor(south / _STEP)), int(np.ceil(east / _STEP)) - left
@@ -148,7 +148,7 @@ def _degree_grid(source: _Map) -> tuple[Affine, tuple[int, int]]:
 def _to_degrees(
     source: _Map, values: UInt8[np.ndarray, "row column"], out: Int16[np.ndarray, "_ _"], place: Affine
 ) -> None:
-    """Fill an array with the cell that lies nearest."""
+    """Fill an array with the zone or percentage of the nearest cell."""
     reproject(
         values.astype(np.int16),
         out,
@@ -164,16 +164,16 @@ def _to_degrees(
 
 
 def _outline(source: _Map) -> Polygon:
-    """In degrees, which go on beyond 180."""
+    """Outline of the map in degrees, which go on beyond 180."""
     path = source.folder / LCZ
     with rasterio.open(path) as file:
         return outline(path, file, _DEGREES)
 
 
 def _inner_degrees(source: _Map) -> tuple[float, float, float, float]:
-    """West, south, east, north of what lies on the map on all sides.
+    """West, south, east, north of a box that lies inside the map.
 
-    w2w checks the box round the map, which is larger: a UTM zone is turned against the degrees.
+    w2w only checks the box around the map. That box is larger, since UTM grids are turned against degrees.
     """
     ring = np.array(_outline(source).exterior.coords)
     top, right, bottom, left = (

@@ -1,4 +1,4 @@
-"""Filters that take single cells out of a map. Each gives a cell without a zone none, and asks no such cell."""
+"""Filters that remove single cells from a map. Cells without a zone keep none, and have no influence."""
 
 from collections.abc import Callable
 
@@ -16,31 +16,32 @@ _RADIUS_SIGMA_M = {
     **dict.fromkeys(("A", "B", "C", "D", "F"), (200, 75)),
     **dict.fromkeys(("G",), (50, 25)),
 }
-"""Of the LCZ Generator's Gaussian filter: wide where a zone is large in nature, narrow for rivers."""
+"""Radius and standard deviation of the LCZ Generator's Gaussian filter in m, by zone: wide for large zones, narrow for
+rivers."""
 
 Map = UInt8[np.ndarray, "row column"]
 
 
 def majority(lcz: Map) -> Map:
-    """The most frequent zone of the 3 x 3 cells round each cell.
+    """The most frequent zone of the 3 x 3 cells around each cell.
 
-    Of several equally frequent ones a cell keeps its own if that is among them, and else gets the lowest.
+    If several zones are equally frequent, a cell keeps its own if it is one of them, and otherwise gets the lowest.
 
     Args:
-        lcz: 1..17, 0 where there is none.
+        lcz: zones 1..17, 0 for none.
     """
     around = np.ones((3, 3), np.uint8)
     return _strongest(lcz, lambda cells, _: ndimage.correlate(cells.astype(np.uint8), around, mode="constant"))
 
 
 def wudapt(lcz: Map) -> Map:
-    """The LCZ Generator's filter: each zone spreads by a Gaussian of its own, and the strongest takes the cell.
+    """The LCZ Generator's filter: each zone is smoothed by its own Gaussian, and the strongest zone takes the cell.
 
-    Of equally strong ones a cell keeps its own or gets the lowest. On a map of the LCZ Generator this gives its own
-    ``lczFilter``, but for a cell in 6,000.
+    If several are equally strong, a cell keeps its own or gets the lowest. For maps of the LCZ Generator the result
+    differs from their own ``lczFilter`` in one cell of 6,000.
 
     Args:
-        lcz: 1..17, 0 where there is none; cells of 100 m.
+        lcz: zones 1..17 of cells of 100 m, 0 for none.
 
     Source: Demuzere et al. (2021), doi:10.3389/fenvs.2021.637455.
     """
@@ -60,7 +61,7 @@ def wudapt(lcz: Map) -> Map:
 
 
 FILTERS: dict[str, Callable[[Map], Map]] = {"none": lambda lcz: lcz, "majority": majority, "wudapt": wudapt}
-"""By the names that ``--filter`` takes."""
+"""Filters by the names that ``--filter`` takes."""
 
 
 def _strongest(

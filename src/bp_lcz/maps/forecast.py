@@ -1,4 +1,4 @@
-"""What a map would be and how long it would take, by a look at some of its rows."""
+"""Forecasts the size of a map and the time it takes, from some of its rows."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -18,20 +18,20 @@ _TRIED_PATCHES = 32
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a map would be.
+    """Size and duration of a map that is not made yet.
 
     Attributes:
-        crs: of its grid.
+        crs: coordinates of its grid.
         across: cells from west to east.
         down: cells from north to south.
         cell: side of a cell in units of the CRS, m.
         west: easting of the north-west corner.
-        north: its northing.
-        rows: that were looked at.
-        reasons: how many of their cells have a zone, or why they have none, in words.
-        cells: about so many would be mapped.
-        seconds: that the network would take for them.
-        device: on which.
+        north: northing of the north-west corner.
+        rows: number of rows that were checked.
+        reasons: number of their cells by reason, in words.
+        cells: estimated number of cells that would get a zone.
+        seconds: estimated time that the network would take for them.
+        device: device of the network.
     """
 
     crs: str
@@ -50,10 +50,10 @@ class Forecast:
 def look_ahead(
     scene: Scene, classifier: Classifier, place: Affine, tell: Callable[[str], object]
 ) -> tuple[Forecast, np.ndarray]:
-    """Look at some rows, and tell the grid and what is there.
+    """Check some rows, and print the grid through `tell`.
 
     Returns:
-        The forecast, and how many of the cells that were looked at have each `Reason`.
+        The forecast, and the number of checked cells by `Reason`.
     """
     down, across = scene.cells
     west, north = place @ (0, 0)
@@ -71,7 +71,7 @@ def look_ahead(
 
 
 def shares(reasons: np.ndarray) -> str:
-    """Of the cells, in percent: those with a zone, and by reason those without."""
+    """Percentage of cells with a zone, and of those without one by reason, as text."""
     percent = 100 * reasons / max(int(reasons.sum()), 1)
     mapped = f"mapped {percent[list(WITH_ZONE)].sum():.1f} %"
     if reasons[Reason.UNLIKE]:
@@ -82,13 +82,13 @@ def shares(reasons: np.ndarray) -> str:
 
 
 def duration(seconds: float) -> str:
-    """In the unit that suits it."""
+    """A duration as text, in seconds, minutes or hours."""
     minutes = seconds / 60
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
 def _seconds_per_patch(classifier: Classifier) -> float:
-    """Of the network, on patches of nothing."""
+    """Time of the network for a patch, measured on zeros."""
     images = torch.zeros(_TRIED_PATCHES, 32, 32, len(classifier.channels.names))
     classifier.run(images)
     start = time.perf_counter()

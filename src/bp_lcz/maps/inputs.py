@@ -1,4 +1,4 @@
-"""The files that a map is made of: which they are, and their hashes."""
+"""The files that a map is made from, and their hashes."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from bp_lcz.sensors.raster import opened
 
 
 def input_files(options: SceneOptions, scene: Scene) -> list[Path]:
-    """The files of a scene: those that were named, all in folders, and those that rasters and STAC items name too."""
+    """The files of a scene: those that the user named, all of a folder, and files that rasters and items refer to."""
     named = [*options.s1, *options.s2, *area_files(options.area)]
     if options.mask is not None:
         named += _of_raster(options.mask)
@@ -22,7 +22,7 @@ def input_files(options: SceneOptions, scene: Scene) -> list[Path]:
 
 
 def _add(path: Path, found: dict[Path, None]) -> None:
-    """A file and those that it names, once; all of a folder."""
+    """Add a file and the files that it refers to, or all files of a folder, each once."""
     if path.is_dir():
         found |= dict.fromkeys(sorted(file for file in path.rglob("*") if file.is_file()))
     elif path not in found and path.is_file():
@@ -40,10 +40,10 @@ State = tuple[str, int, int]
 
 
 def states(files: list[Path], before: list[State] | None = None) -> list[State]:
-    """Path, size and time of change of each, by which a run knows that they are those of another time.
+    """Path, size and time of change of each file. They show whether a file has changed since `before`.
 
     Raises:
-        UserError: if one is not as it was.
+        UserError: if a file changed or disappeared.
     """
     found = []
     for number, file in enumerate(files):
@@ -57,5 +57,5 @@ def states(files: list[Path], before: list[State] | None = None) -> list[State]:
 
 
 def hashed(files: list[Path]) -> tuple[InputFile, ...]:
-    """Name, size and hash of each."""
+    """Name, size and hash of each file."""
     return tuple(InputFile(name=file.name, bytes=file.stat().st_size, sha256=file_sha256(file)) for file in files)

@@ -1,4 +1,4 @@
-"""The map as an item of a spatio-temporal catalogue (STAC), for catalogues and QGIS to find and read."""
+"""Writes a map as an item of a spatio-temporal catalogue (STAC), which catalogues and QGIS can read."""
 
 import json
 from collections.abc import Sequence
@@ -26,17 +26,17 @@ _EXTENSIONS = (
 )
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _ANY_TIME = ("2015-06-27T00:00:00Z", "2100-01-01T00:00:00Z")
-"""From the first image of Sentinel-2; an item needs an end, and there is none that no later scene makes wrong."""
+"""Times of an item whose scenes have none: from the first image of Sentinel-2 to an end that no scene will exceed."""
 _EDGE_POINTS, _DECIMALS = 8, 6
 
 
 def write_item(folder: Path, name: str, taken: Sequence[tuple[str, str] | None], notices: Sequence[str]) -> None:
-    """Write ``item.json``; equal maps give equal bytes.
+    """Write ``item.json``. Equal maps give equal bytes.
 
     Args:
-        folder: with ``lcz.tif``.
-        name: of the map.
-        taken: first and last moment of each scene, as RFC 3339 has them; None where they are unknown.
+        folder: folder with ``lcz.tif``.
+        name: name of the map.
+        taken: first and last time of each scene, in the form of RFC 3339; None if unknown.
         notices: what a reader must know first.
     """
     path = folder / LCZ
@@ -81,7 +81,7 @@ def _turned(longitude: float) -> float:
 
 
 def _cut(ring: Polygon) -> Polygon | MultiPolygon:
-    """Counterclockwise, in two at 180 degrees, and to a tenth of a metre, as GeoJSON has it."""
+    """An outline as GeoJSON wants it: counterclockwise, cut in two at 180 degrees, rounded to a tenth of a metre."""
     world = shapely.box(-180, -90, 180, 90)
     turned = [translate(ring, turn).intersection(world) for turn in (-360, 0, 360)]
     pieces = [orient(piece) for piece in turned if piece.area]

@@ -1,4 +1,4 @@
-"""A map of local climate zones: from scenes and a model to the files of its folder."""
+"""Makes a map of local climate zones: the files of its folder from scenes and a model."""
 
 import shutil
 import time
@@ -60,21 +60,21 @@ _FILES = (
     (ITEM, "the map as an item of a catalogue (STAC)"),
 )
 _BYTES_BESIDE = 80
-"""Of a cell in the outputs, while they are written."""
+"""Bytes of a cell in all outputs while they are written."""
 _SPARE_BYTES = 2**24
 
 
 @dataclass(frozen=True)
 class MapOptions:
-    """What a map is made of, and how.
+    """What a map is made from, and how.
 
     Attributes:
-        scene: files, and what they do not say.
-        filter: that goes over the zones, of `FILTERS`.
-        exports: forms for other tools, of `export_names`.
-        others: what to set the map beside.
-        other_level: whether scenes of another level than the model takes are accepted.
-        set_coverage: share of cells whose set of classes is to hold the true one; None for no sets.
+        scene: files of the scenes, and options for reading them.
+        filter: filter of the zones, a name of `FILTERS`.
+        exports: forms for other tools, from `export_names`.
+        others: what the map is compared with.
+        other_level: whether a scene may have another level than the model takes.
+        set_coverage: share of cells whose set of classes should hold the true one; None for no sets.
     """
 
     scene: SceneOptions
@@ -91,17 +91,17 @@ class MapOptions:
 
 @dataclass(frozen=True)
 class _Plan:
-    """A map that can be made.
+    """A map whose inputs have been checked.
 
     Attributes:
-        scene: open.
+        scene: the open scene.
         classifier: the model.
-        name: of the model.
-        options: see there.
-        out: folder to make; ``map`` where that is not known.
-        notices: what a reader must know first.
-        files: that are read.
-        states: of them, as they were at first.
+        name: name of the model.
+        options: what the map is made from.
+        out: folder to make; ``map`` if it is unknown.
+        notices: warnings that every output begins with.
+        files: files that are read.
+        states: their states at the start.
     """
 
     scene: Scene
@@ -126,7 +126,7 @@ class _Plan:
 
     @property
     def place(self) -> rasterio.Affine:
-        """Of the cells."""
+        """Transform from cells to the coordinates of the grid."""
         grid = self.scene.grid.transform
         return grid @ grid.translation(CELL.start, CELL.start) @ grid.scale(CELL_PIXELS)
 
@@ -138,25 +138,25 @@ class _Plan:
 
     @property
     def taken(self) -> list[tuple[str, str] | None]:
-        """First and last moment of each scene of Sentinel-2; None where they are unknown."""
+        """First and last time of each scene of Sentinel-2; None if unknown."""
         return [file.taken for file in self.scene.findings.files if file.quantity == "reflectance"]
 
     @property
     def made(self) -> Made:
-        """Of what the map is made."""
+        """What the map is made from, as comparisons need it."""
         model = self.classifier.description
         temperature = model.calibration.temperature if model.calibration else None
         return Made(model.weights_sha256, self.options.filter, self.scene.findings, temperature)
 
     @property
     def kept(self) -> np.dtype:
-        """What is kept of a cell, with as fine a picture as is worth it."""
+        """Type of the values kept for a cell. Its picture is as fine as `MOST_PIXELS` allows."""
         sides = [side for side in (10, 5, 2) if side * max(self.shape) <= MOST_PIXELS]
         return cell_type(max(sides, default=1))
 
     @property
     def key(self) -> str:
-        """Of everything that decides the bytes of a row."""
+        """Hash of everything that decides the bytes of a row."""
         return key_of(
             {
                 "model": self.classifier.description.weights_sha256,
@@ -173,18 +173,18 @@ class _Plan:
 def make_map(
     classifier: Classifier, name: str, options: MapOptions, out: Path, tell: Callable[[str], object] = print
 ) -> MapReport:
-    """Make a map; a run that was killed goes on where it was.
+    """Make a map. A run that was killed continues where it stopped.
 
     Args:
         classifier: the model.
-        name: of the model.
-        options: see there.
+        name: name of the model.
+        options: what the map is made from.
         out: folder to make: ``lcz.tif``, ``probability.tif``, ``quality.tif``, ``areas.csv``, ``report.json``,
             ``item.json``, ``map.html`` and what the options ask for. It appears whole or not at all.
-        tell: takes each line of what is found and made.
+        tell: takes each message.
 
     Returns:
-        What the map says of itself.
+        The report of the map.
 
     Raises:
         UserError: if the folder exists, the disk has too little space, a file cannot be read or used, the scenes lack
@@ -209,7 +209,7 @@ def make_map(
             cells = rows.read()
             reasons = _counts(cells["reason"], len(Reason))
             written = _write(plan, cells, reasons) if cells["lcz"].any() else None
-        if written is None:  # once the rows are gone: another run would find the same
+        if written is None:  # only here, when the rows are deleted: another run would find the same
             raise _no_cell(options, "no cell", reasons)
         report, agreement = written
         done = [*plan.scene.losses(), f"{todo:,} cells in {seconds:.1f} s", *agreement]
@@ -225,12 +225,12 @@ def plan_map(
     out: Path | None = None,
     tell: Callable[[str], object] = print,
 ) -> Forecast:
-    """Tell what a map would be: what was found, its grid, how many cells have data, how long it takes.
+    """Print what a map would be: findings in the files, its grid, how many cells have data, how long it takes.
 
     Nothing is written.
 
     Raises:
-        UserError: as `make_map`, as far as that is known without reading all.
+        UserError: as in `make_map`, as far as it is known without reading whole files.
     """
     with _planned(classifier, name, options, out) as plan:
         for line in (*plan.lines, *plan.notices):
@@ -260,7 +260,7 @@ def _planned(classifier: Classifier, name: str, options: MapOptions, out: Path |
         files = input_files(options.scene, scene)
         plan = _Plan(scene, classifier, name, options, out or Path("map"), notices, files, states(files))
         _check_space(plan)
-        _ = plan.threshold  # refuses now a coverage that the model has no threshold for
+        _ = plan.threshold  # raises now if the model has no threshold for this coverage
         options.others.check(plan.made, scene.grid.crs, plan.place, plan.shape)
         yield plan
 
@@ -295,7 +295,7 @@ def _write(
 
 
 def _story(plan: _Plan, beside: Beside) -> Story:
-    """What the page tells beside its pictures."""
+    """The texts of the page."""
     model = plan.classifier.description
     lines = [
         f"{plan.name}: {model.backbone}, {model.variant}, weights {model.weights_sha256[:12]}",
@@ -353,12 +353,12 @@ def _report(
 
 
 def _counts(values: UInt8[np.ndarray, "row cell"], kinds: int) -> np.ndarray:
-    """How often each value is there, row by row: the cells may be mapped into memory."""
+    """Count of each value. Rows are counted one by one, since the cells may be a memory-mapped file."""
     return sum((np.bincount(row, minlength=kinds) for row in values), start=np.zeros(kinds, np.int64))
 
 
 def _areas(report: MapReport) -> list[str]:
-    """The areas of a map and the shares of the reasons, in lines."""
+    """Areas of the zones and shares of the reasons, as messages."""
     mapped = sum(report.zones.values())
     lines = [
         f"{zone.code:>3}  {zone.name:<22}{count * CELL_KM2:>12,.2f} km2{100 * count / mapped:>7.1f} %"

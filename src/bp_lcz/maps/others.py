@@ -1,4 +1,4 @@
-"""What a finished map is set beside: other maps, and what is known of its ground."""
+"""Compares a finished map with other maps and with a reference."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from bp_lcz.maps.reference import AS_USUAL, Reading, near_cells, read_reference,
 from bp_lcz.records import Accuracy, Change, Checkpoint, Comparison
 
 Cells = tuple[CRS, Affine, tuple[int, int]]
-"""Coordinates, place, rows and columns of the cells of a map."""
+"""Coordinates, transform, and (rows, columns) of the cells of a map."""
 
 _CHANGE_FILES = ((change.CHANGE, "zones before and after of the cells of which both maps are certain, in km2"),)
 _ACCURACY_FILES = (
@@ -27,15 +27,15 @@ _ACCURACY_FILES = (
 
 @dataclass(frozen=True)
 class Others:
-    """What to set a map beside.
+    """What a map is compared with.
 
     Attributes:
-        reference: zones that are known, to tell how right the map is.
-        reading: of a reference of polygons.
+        reference: known zones, which give the accuracy of the map.
+        reading: how a reference of polygons is read.
         trained_on: folder of the data set that the model was trained on.
         against: another map.
-        compare: the folder of a map of ours of another date.
-        same_year: likewise, of the year of this map, to tell change from noise.
+        compare: folder of a map of this package of another date.
+        same_year: folder of such a map of the year of this map; it separates change from noise.
     """
 
     reference: Path | None = None
@@ -53,16 +53,16 @@ class Others:
             raise UsageError("--compare", "is missing; --same-year needs it, to tell how much of the change is noise")
 
     def check(self, made: change.Made, crs: CRS, place: Affine, shape: tuple[int, int]) -> None:
-        """Refuse now what could not be set beside a map in the end.
+        """Check before the map is made that it can be compared.
 
         Args:
-            made: of what the map is made.
-            crs: of the cells.
-            place: of the cells.
+            made: what the map is made from.
+            crs: coordinates of the cells.
+            place: transform from cells to these coordinates.
             shape: rows and columns of cells.
 
         Raises:
-            UserError: if a file cannot be read or has no zone in any cell, or a map of ours is of another kind.
+            UserError: if a file cannot be read or has no zone in any cell, or a map was made in another way.
         """
         if self.reference is not None:
             read_reference(self.reference, crs, place, shape, self.reading)
@@ -76,12 +76,12 @@ class Others:
 
 @dataclass(frozen=True)
 class Beside:
-    """What was found.
+    """Results of the comparisons.
 
     Attributes:
-        accuracy: by the reference.
-        against: the other map.
-        change: from the map of another date.
+        accuracy: accuracy by the reference.
+        against: comparison with another map.
+        change: change from the map of another date.
     """
 
     accuracy: Accuracy | None = None
@@ -90,28 +90,28 @@ class Beside:
 
     @property
     def files(self) -> tuple[tuple[str, str], ...]:
-        """Name and content of each file that tells of it."""
+        """Name and content of each file with these results."""
         return (*(_ACCURACY_FILES if self.accuracy else ()), *(_CHANGE_FILES if self.change else ()))
 
     @property
     def agreement(self) -> list[str]:
-        """How far the other map agrees, in lines."""
+        """Agreement with the other map, as messages."""
         return against.told(self.against) if self.against else []
 
     @property
     def lines(self) -> list[str]:
-        """All of it in lines."""
+        """All results as messages."""
         right = accuracy.told(self.accuracy) if self.accuracy else []
         return [*right, *self.agreement, *(change.told(self.change) if self.change else [])]
 
 
 def set_beside(folder: Path, others: Others, model: Checkpoint) -> Beside:
-    """Set a map beside others, and write what was found.
+    """Compare a map with others, and write the results.
 
     Args:
-        folder: with the map's rasters; gets ``accuracy.json`` and ``confusion.csv``, ``against.csv``, ``change.csv``.
-        others: see there.
-        model: that made the map.
+        folder: folder of the map; gets ``accuracy.json``, ``confusion.csv``, ``against.csv`` and ``change.csv``.
+        others: what the map is compared with.
+        model: model that made the map.
 
     Raises:
         UserError: if a file cannot be read, or has no zone in a cell that the map has one in.

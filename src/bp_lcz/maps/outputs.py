@@ -1,4 +1,4 @@
-"""The files of a map that other tools read: rasters as cloud-optimised GeoTIFF, and areas as a table."""
+"""Writes the files of a map that other tools read: cloud-optimised GeoTIFFs, and a table of areas."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ REPORT = "report.json"
 QUALITY_BANDS = ("highest probability (%)", "margin to the second (%)", "entropy (% of its largest)", "reason")
 CELL_KM2 = (CELL_M / 1000) ** 2
 MOST_PIXELS = 2400
-"""Along a side of a picture in true colours."""
+"""Most pixels along a side of a picture in true colours."""
 _DARK, _GAMMA = 1, 1 / 1.5
-"""Percent of the values of a picture that become black, and as many white; how those between become lighter."""
+"""Percent of a picture's values that become black, and as many white; exponent that brightens the others."""
 _BLOCK = 512
 _ROWS = 128
-"""Written at once."""
+"""Rows that are written at once."""
 
 
 def write_rasters(
@@ -44,13 +44,13 @@ def write_rasters(
     """Write ``lcz.tif`` with its colours and names, ``probability.tif`` and ``quality.tif``.
 
     Args:
-        folder: to write into.
-        cells: of the map; may be mapped into memory.
-        lcz: their zones, after any filter; 0 where there is none.
-        crs: of the cells.
-        place: of the cells.
-        tags: to write into each file.
-        set_coverage: of the sets whose sizes become a band of their own; None where there are none.
+        folder: folder to write into.
+        cells: cells of the map, which may be a memory-mapped file.
+        lcz: zones of the cells after any filter, 0 for none.
+        crs: coordinates of the cells.
+        place: transform from cells to these coordinates.
+        tags: tags of each file.
+        set_coverage: coverage of the sets of classes, whose sizes become a band; None for no sets.
     """
     shape = cells.shape
 
@@ -92,8 +92,8 @@ def write_areas(path: Path, counts: Sequence[int], notice: str, accuracy: Accura
     Args:
         path: a CSV file to make.
         counts: cells of each zone, in the order of `ZONES`.
-        notice: what a reader must know first, for a column of its own.
-        accuracy: by a reference, whose areas get columns, too.
+        notice: warning for a column of its own.
+        accuracy: accuracy by a reference. Its adjusted areas get columns, too.
     """
     more = ["km2_adjusted", "km2_low", "km2_high"] if accuracy else []
     adjusted = [zone.adjusted_km2 for zone in accuracy.zones] if accuracy else [None] * len(ZONES)
@@ -108,9 +108,9 @@ def write_areas(path: Path, counts: Sequence[int], notice: str, accuracy: Accura
 
 
 def true_colours(cells: Shaped[np.ndarray, "row cell"]) -> UInt8[np.ndarray, "line sample 3"]:
-    """A picture of a map's ground, without haze; of a very large map only of every n-th cell.
+    """A picture of a map's ground, without haze. In a very large map it shows only every n-th cell.
 
-    The darkest hundredth of each colour becomes 1, the brightest of all 255; 0 is where nothing is known.
+    The darkest hundredth of each colour becomes 1, and the brightest hundredth of all colours 255. 0 means unknown.
     """
     step = -(-max(cells.shape) // MOST_PIXELS)
     picture = cells["picture"][::step, ::step].transpose(0, 2, 1, 3, 4)

@@ -1,6 +1,6 @@
-"""The map as one page that opens from a disk, on a phone too, and asks no server for anything.
+"""Writes a map as one page that opens from a disk, also on a phone, and needs no server.
 
-Leaflet is part of it. The zones and the probabilities of each cell are packed into the page, which draws them itself.
+The page contains Leaflet, and the packed zones and probabilities of each cell, which it draws itself.
 """
 
 import base64
@@ -32,9 +32,9 @@ from bp_lcz.templates import template_environment
 
 PAGE = "map.html"
 MOST_CELLS = 1_500_000
-"""That a page holds; a full tile of Sentinel-2 has 1.2 million. Of a larger map it shows every second, third, ..."""
+"""Most cells of a page; a full tile of Sentinel-2 has 1.2 million. Larger maps show every second, third, ... cell."""
 SHOWN = 4
-"""Zones of a cell whose probabilities are told."""
+"""Number of zones whose probabilities are shown for a cell."""
 REASONS = {
     Reason.OUTSIDE_AREA: "outside the area",
     Reason.RIM: "rim: their patch of 320 m reaches beyond the scene",
@@ -43,27 +43,28 @@ REASONS = {
     Reason.MASKED: "masked, such as clouds",
     Reason.UNLIKE: "unlike the training data",
 }
-"""Of ``quality.tif``; a cell with the last one has a zone all the same."""
+"""Texts for the reasons of ``quality.tif``. A cell with the last one still has a zone."""
 _NODE_M, _MOST_NODES = 3_500, 41
-"""Between points at which longitude and latitude are exact; the page interpolates, to a metre up to 140 km."""
+"""Distance in m and largest number of points with exact longitude and latitude. The page interpolates between them,
+with an error of up to a metre in maps of 140 km."""
 _QUALITY = 80
-"""Of the picture, as WebP counts it."""
+"""WebP quality of the picture, 0 to 100."""
 
 
 @dataclass(frozen=True)
 class Story:
-    """What a page tells besides its pictures, as plain text.
+    """The texts and numbers of a page, besides its pictures.
 
     Attributes:
         title: name of the map.
-        days: on which its scenes were taken; empty where that is unknown.
+        days: days of its scenes; empty if unknown.
         model: lines about the model.
-        notices: sentences that a reader must know first.
+        notices: warnings that come first.
         agreement: lines about agreement with another map.
         findings: lines about the inputs, and by what evidence.
         files: name and content of each file beside the page.
-        accuracy: by a reference.
-        change: from a map of another date.
+        accuracy: accuracy by a reference.
+        change: change from a map of another date.
     """
 
     title: str
@@ -79,13 +80,13 @@ class Story:
 
 @dataclass(frozen=True)
 class _Cells:
-    """What a page shows of each cell; of a large map only of every n-th.
+    """What a page shows for each cell, or for every n-th cell of a large map.
 
     Attributes:
         step: n.
-        lcz: 1..17, 0 where there is none.
-        reason: as in ``quality.tif``.
-        ranked: the most probable zones, and after each its percent.
+        lcz: zones 1..17, 0 for none.
+        reason: reasons as in ``quality.tif``.
+        ranked: the most probable zones, each followed by its probability in percent.
     """
 
     step: int
@@ -95,13 +96,13 @@ class _Cells:
 
 
 def days_of(taken: Sequence[tuple[str, str] | None]) -> str:
-    """The first and the last day of scenes, for people.
+    """The first and the last day of scenes, as text.
 
     Args:
-        taken: first and last moment of each scene, as RFC 3339 has them; None where they are unknown.
+        taken: first and last time of each scene, in the form of RFC 3339; None if unknown.
 
     Returns:
-        Nothing where one of them is unknown.
+        The days; an empty text if one of them is unknown.
 
     Example:
         >>> days_of([("2020-03-02T10:10:29Z", "2020-03-02T10:10:29Z")])
@@ -121,12 +122,12 @@ def write_page(folder: Path, true_colour: UInt8[np.ndarray, "line sample 3"], st
     """Write ``map.html`` into the folder of a map.
 
     Args:
-        folder: with ``lcz.tif``, ``probability.tif`` and ``quality.tif``.
-        true_colour: picture of the same ground, of any resolution; black where nothing is known.
-        story: the words.
+        folder: folder with ``lcz.tif``, ``probability.tif`` and ``quality.tif``.
+        true_colour: picture of the same ground, of any resolution; black where it is unknown.
+        story: texts and numbers.
 
     Returns:
-        The page; equal inputs give equal bytes.
+        Path of the page. Equal inputs give equal bytes.
     """
     with rasterio.open(folder / LCZ) as file:
         lcz, crs, place = file.read(1), file.crs, file.transform
@@ -248,7 +249,7 @@ def _reasons(reason: UInt8[np.ndarray, "row column"], within: int) -> list[dict[
 
 
 def _share(part: int, whole: int) -> str:
-    """Percent with one decimal; what is there at all is never 0.0."""
+    """Percent with one decimal. A part that is not empty is never shown as 0.0."""
     percent = 100 * part / max(whole, 1)
     return "< 0.1 %" if 0 < percent < 0.05 else f"{percent:.1f} %"
 
@@ -261,7 +262,7 @@ def _image(picture: UInt8[np.ndarray, "line sample 3"]) -> str:
 
 
 def _hash(script: str) -> str:
-    """By which the page's policy lets a script of ours run, and no other."""
+    """Hash of a script. The page's security policy allows only scripts with listed hashes."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}'"
 
 

@@ -1,4 +1,4 @@
-"""What a map is held against: zones of its cells as somebody else knows them, and the units in which they stand."""
+"""Reads a reference for a map: known zones of its cells, and the polygon or block that each cell belongs to."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ _DEGREES = CRS.from_epsg(4326)
 _BLOCK_M = 1000
 _PATCH_M = PATCH_SIDE * PIXEL_M
 _DECIMALS = 6
-"""Of places in cells, so that patches that touch do not overlap by a rounding error."""
+"""Decimals of positions in cells. Rounding keeps patches that only touch from overlapping."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Reference:
     """Zones of the cells of a map.
 
     Attributes:
-        name: of the file.
-        sha256: of the file.
-        kind: of what it consists.
-        band: of a raster.
-        zones: class index 0..16 of each cell, -1 where there is none.
+        name: name of the file.
+        sha256: SHA-256 of the file.
+        kind: whether it holds polygons or a raster.
+        band: band of a raster.
+        zones: class index 0..16 of each cell, -1 for none.
         unit: number of the polygon or block that a cell lies in.
-        lines: what was found in the file and left out, for people.
+        lines: what was found in the file and left out, as messages.
     """
 
     name: str
@@ -55,12 +55,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class Reading:
-    """How the zones of a file of polygons are told; see `read_zones`.
+    """How the zones of a file of polygons are read; see `read_zones`.
 
     Attributes:
-        field: that holds them.
+        field: field that holds the zones.
         label_map: JSON from other names to zones.
-        overlaps: what becomes of polygons of different zones on one ground.
+        overlaps: what to do with overlapping polygons of different zones.
     """
 
     field: str | None = None
@@ -74,18 +74,18 @@ AS_USUAL = Reading()
 def read_reference(
     path: Path, crs: CRS, place: Affine, shape: tuple[int, int], reading: Reading = AS_USUAL
 ) -> Reference:
-    """Read zones onto the cells of a map: in each that of the pixel, or of the polygon, in its middle.
+    """Read zones onto the cells of a map. Each cell gets the zone of the pixel or polygon at its centre.
 
     Args:
-        path: a raster as in `zones_of`, or polygons as in `read_zones`, by the end of its name.
-        crs: of the cells.
-        place: of the cells.
+        path: a raster as in `zones_of`, or polygons as in `read_zones`. Its suffix tells which.
+        crs: coordinates of the cells.
+        place: transform from cells to these coordinates.
         shape: rows and columns of cells.
-        reading: of polygons.
+        reading: how polygons are read.
 
     Raises:
-        UserError: as `zones_of` and `read_zones`, if no cell has its middle in a polygon, a raster is to be read as
-            polygons are, or it is a folder.
+        UserError: as in `zones_of` and `read_zones`; if no cell has its centre in a polygon; if options for polygons
+            are given for a raster; or if it is a folder.
     """
     if path.is_dir():
         raise UserError(
@@ -118,12 +118,12 @@ def seen_cells(root: Path, crs: CRS, place: Affine, shape: tuple[int, int]) -> B
 
     Args:
         root: folder of the data set.
-        crs: of the cells.
-        place: of the cells.
+        crs: coordinates of the cells.
+        place: transform from cells to these coordinates.
         shape: rows and columns of cells.
 
     Raises:
-        UserError: if nothing tells where the patches lie.
+        UserError: if the training split has no geo file.
     """
     geo = read_geo(root, "training")
     if geo is None:
@@ -148,16 +148,16 @@ def seen_cells(root: Path, crs: CRS, place: Affine, shape: tuple[int, int]) -> B
 def near_cells(
     places: Places, crs: CRS, place: Affine, shape: tuple[int, int]
 ) -> Bool[np.ndarray, "row column"] | None:
-    """Cells whose patch of 320 m touches a square that training patches touch, too; more than `seen_cells`.
+    """Cells whose patch of 320 m touches a square with training patches. They include those of `seen_cells`.
 
     Args:
-        places: of a checkpoint.
-        crs: of the cells.
-        place: of the cells.
+        places: squares with training patches, from a checkpoint.
+        crs: coordinates of the cells.
+        place: transform from cells to these coordinates.
         shape: rows and columns of cells.
 
     Returns:
-        None of coordinates without a code, or that are not in metres.
+        The cells; None if the coordinates have no EPSG code or are not in metres.
     """
     epsg, rows = crs.to_epsg(), []
     east = place.c + place.a * (np.arange(shape[1]) + 0.5)
@@ -170,7 +170,7 @@ def near_cells(
 
 
 def blocks(place: Affine, shape: tuple[int, int]) -> Int[np.ndarray, "row column"]:
-    """Number of the square kilometre of each cell, on multiples of 1 km."""
+    """Number of the block of 1 km that each cell lies in. Blocks lie on multiples of 1 km."""
     row, column = np.indices(shape)
     east, north = place.c + place.a * (column + 0.5), place.f + place.e * (row + 0.5)
     block = np.stack([north // _BLOCK_M, east // _BLOCK_M]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Colours and names of the zones in the forms in which readers of rasters look for them."""
+"""Colours and names of the zones in the forms that readers of rasters expect."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,15 +7,15 @@ from xml.etree import ElementTree as ET
 from bp_lcz.scheme import ZONES
 
 VALUES = tuple(range(1, 18))
-"""Of the zones in our maps, in the order of `ZONES`."""
+"""Values of the zones in maps of this package, in the order of `ZONES`."""
 WUDAPT_VALUES = (*range(1, 11), *range(101, 108))
-"""As some tools of WUDAPT write them."""
+"""Values of the zones in files of some WUDAPT tools, in the order of `ZONES`."""
 _COLUMNS = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
-"""Of GDAL's attribute table: name, type (0 whole number, 2 text), use (5 value, 2 name, 6..8 colour)."""
+"""Columns of GDAL's attribute table: name, type (0 whole number, 2 text), use (5 value, 2 name, 6..8 colour)."""
 
 
 def palette(values: Sequence[int] = VALUES) -> dict[int, tuple[int, int, int, int]]:
-    """Red, green, blue, alpha of each value, as `rasterio` writes them; 0, which is no zone, is transparent."""
+    """Red, green, blue, alpha of each value, as `rasterio` takes them. The value 0 (no zone) is transparent."""
     colors = {value: (*_rgb(zone.color), 255) for value, zone in zip(values, ZONES, strict=True)}
     return {0: (0, 0, 0, 0), **colors}
 
@@ -25,14 +25,14 @@ def write_symbology(raster: Path, values: Sequence[int] = VALUES) -> None:
 
     Args:
         raster: a map with one band of zones; it is not opened.
-        values: of the zones in it, in the order of `ZONES`.
+        values: values of the zones in it, in the order of `ZONES`.
     """
     for path, tree in (
         (raster.with_suffix(".qml"), _style(values)),
         (raster.with_name(f"{raster.name}.aux.xml"), _attributes(values)),
     ):
         ET.indent(tree)
-        path.write_bytes(ET.tostring(tree) + b"\n")  # without a declaration, under which GDAL looks for nothing
+        path.write_bytes(ET.tostring(tree) + b"\n")  # GDAL cannot read it with an XML declaration
 
 
 def labels() -> list[str]:
@@ -41,7 +41,7 @@ def labels() -> list[str]:
 
 
 def _style(values: Sequence[int]) -> ET.Element:
-    """A style of QGIS 3; its own files have many more settings, all of which it fills in."""
+    """A style of QGIS 3. QGIS fills in the settings that are not given."""
     root = ET.Element("qgis", version="3.22", styleCategories="Symbology")
     renderer = ET.SubElement(
         ET.SubElement(root, "pipe"), "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1"

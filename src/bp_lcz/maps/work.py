@@ -1,4 +1,4 @@
-"""The finished rows of a map in the making, from which a killed run goes on."""
+"""Keeps the finished rows of a map on disk, so that a killed run can continue."""
 
 import hashlib
 import json
@@ -18,14 +18,14 @@ from bp_lcz.files import locked
 from bp_lcz.maps.cells import WITH_ZONE
 
 _SECONDS = 5
-"""After which rows go to the disk: what a killed run loses, beside those that wait for their batch."""
+"""Seconds after which rows are written. A killed run loses these, and rows that wait for their batch."""
 
 
 class FinishedRows:
-    """Rows of cells in a file that only grows; a row that is not whole does not count.
+    """Rows of cells in a file that only grows. An incomplete row does not count.
 
     Attributes:
-        count: rows that are there.
+        count: number of finished rows.
     """
 
     def __init__(self, file: Path, kept: np.dtype, across: int) -> None:
@@ -45,7 +45,7 @@ class FinishedRows:
             self.keep()
 
     def keep(self) -> None:
-        """Bring what was added to the disk."""
+        """Write added rows to the disk."""
         self._file.write(b"".join(self._waiting))
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -53,18 +53,18 @@ class FinishedRows:
         self._since = time.monotonic()
 
     def read(self) -> Shaped[np.ndarray, "row cell"]:
-        """All that is there, mapped into memory."""
+        """All finished rows, as a memory-mapped array."""
         self.keep()
         if not self.count:
             return np.empty((0, self._across), self._type)
         return np.memmap(self._path, self._type, "r", shape=(self.count, self._across))
 
     def predicted(self) -> int:
-        """How many cells of them a model was asked for."""
+        """Number of their cells that a model has predicted."""
         return sum(int(np.isin(row["reason"], WITH_ZONE).sum()) for row in self.read())
 
     def close(self) -> None:
-        """Keep what is there, and let go of the file."""
+        """Write added rows and close the file."""
         self.keep()
         self._file.close()
 
@@ -78,12 +78,12 @@ def finished_rows(out: Path, key: str, kept: np.dtype, across: int) -> Iterator[
     Args:
         out: folder of the map.
         key: hash of everything that decides its bytes, from `key_of`.
-        kept: what is kept of a cell.
-        across: cells of a row.
+        kept: type of the values that are kept for a cell.
+        across: number of cells in a row.
 
     Raises:
         BusyError: if another process makes a map of that name.
-        UserError: if the map is there.
+        UserError: if the map exists.
     """
     folder = out.parent / f".{out.name}.work"
     try:
@@ -101,7 +101,7 @@ def finished_rows(out: Path, key: str, kept: np.dtype, across: int) -> Iterator[
 
 
 def refuse_existing(out: Path) -> None:
-    """No map is written over.
+    """Refuse to overwrite a map.
 
     Raises:
         UserError: if there is a folder or file of that name.
@@ -115,5 +115,5 @@ def refuse_existing(out: Path) -> None:
 
 
 def key_of(facts: Any) -> str:
-    """A short hash of facts that JSON or else `str` can tell."""
+    """A short hash of facts, written as JSON, or by `str` where JSON has no form for them."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]

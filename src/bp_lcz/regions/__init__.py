@@ -1,1 +1,1 @@
-"""Many tiles as one map: which scenes a folder holds, the map of each, where results go, and what joins them."""
+"""Makes one map of many tiles: finds the scenes of a folder, maps each tile, stores the maps and joins them."""

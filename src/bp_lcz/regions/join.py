@@ -1,4 +1,4 @@
-"""The maps of a region's tiles as one: a virtual raster for each UTM zone, one table of areas, one page."""
+"""Joins the maps of a region's tiles: a virtual raster for each UTM zone, one table of areas, one page."""
 
 import io
 import re
@@ -30,27 +30,27 @@ from bp_lcz.scheme import CLASS_COUNT, ZONES
 from bp_lcz.sensors.raster import CELL_M
 
 _ROWS = 256
-"""Read at once."""
+"""Rows that are read at once."""
 _MOST_PIXELS = 1000
-"""Along a side of a picture of a zone."""
+"""Most pixels along a side of a picture of a UTM zone."""
 _MOST_NAMED = 10
-"""Tiles in a sentence; the table of the page has all."""
+"""Most tiles that a sentence names. The table of the page has all."""
 
 
 def join_tiles(store: Store, title: str, states: Mapping[str, str], failures: Mapping[str, str]) -> list[str]:
-    """Join what is there, and write it beside the tiles: ``lcz-<zone>.vrt``, ``areas.csv`` and ``index.html``.
+    """Join finished maps, and write the result beside the tiles: ``lcz-<zone>.vrt``, ``areas.csv`` and ``index.html``.
 
-    In the overlap of two tiles the cells are those of the first by name; the areas count them once, also where tiles
-    of two zones overlap.
+    Where two tiles overlap, the map shows the one whose name comes first. Areas count each cell once, also where tiles
+    of two UTM zones overlap.
 
     Args:
-        store: of the region.
-        title: of the page.
-        states: of the tiles that have a map, by name.
-        failures: lines about the others, by name.
+        store: store of the region.
+        title: title of the page.
+        states: states of the tiles that have a map, by name.
+        failures: messages about the other tiles, by name.
 
     Returns:
-        The areas and what was written, in lines.
+        Messages with the areas and the names of the files.
 
     Raises:
         UserError: if the store refuses.
@@ -81,7 +81,7 @@ def join_tiles(store: Store, title: str, states: Mapping[str, str], failures: Ma
 
 
 def _notices(reports: Mapping[str, MapReport]) -> list[str]:
-    """Those of the maps, each once, but one sentence for all tiles with many cells unlike the training data."""
+    """The warnings of all maps, each once. One sentence names all tiles with many cells unlike the training data."""
     told, shares = set[str](), dict[str, float]()
     for tile, report in reports.items():
         warning = too_many_unlike(report.reasons[Reason.UNLIKE.word], sum(report.zones.values()))
@@ -96,13 +96,13 @@ def _notices(reports: Mapping[str, MapReport]) -> list[str]:
 
 
 def write_waiting(store: Store, title: str, tiles: Sequence[str]) -> None:
-    """Write the page of a region of which nothing is made yet, by which a store that refuses is known at once."""
+    """Write the page of a region before its maps are made. So a store that refuses is noticed at once."""
     page = region_page(title, [0] * CLASS_COUNT, [], {}, dict.fromkeys(tiles, WAITS), [])
     store.write(PAGE, page.encode())
 
 
 def count_cells(rasters: Sequence[Path]) -> Int[np.ndarray, " value"]:
-    """How many cells have each value 0..17 in some maps; ground that an earlier one has mapped counts as 0."""
+    """Number of cells with each value 0..17 in some maps. Cells that an earlier map covers count as 0."""
     counts = np.zeros(CLASS_COUNT + 1, np.int64)
     for number, raster in enumerate(rasters):
         with ExitStack() as stack:
@@ -122,15 +122,15 @@ def count_cells(rasters: Sequence[Path]) -> Int[np.ndarray, " value"]:
 
 
 def _may_overlap(one: DatasetReader, other: DatasetReader) -> bool:
-    """Whether two maps may show the same ground; a place too far from a zone has no coordinates in it."""
+    """Whether two maps may show the same ground. They do not if one has no coordinates in the other's UTM zone."""
     boxes = [transform_bounds(file.crs, "EPSG:4326", *file.bounds) for file in (one, other)]
     (west, south, east, north), (left, bottom, right, top) = boxes
-    is_across = west > east or left > right  # 180 degrees
+    is_across = west > east or left > right  # of the meridian at 180 degrees
     return min(north, top) > max(south, bottom) and (is_across or min(east, right) > max(west, left))
 
 
 def _join(folder: Path, crs: str, reports: Mapping[str, MapReport]) -> Path:
-    """The virtual raster of the maps of one zone, which have one grid, with its style for QGIS."""
+    """The virtual raster of all maps in one UTM zone, which share a grid, with its style for QGIS."""
     west, north = min(report.west for report in reports.values()), max(report.north for report in reports.values())
     corners = {t: (round((r.west - west) / CELL_M), round((north - r.north) / CELL_M)) for t, r in reports.items()}
     width = max(corners[tile][0] + report.columns for tile, report in reports.items())
@@ -148,7 +148,7 @@ def _join(folder: Path, crs: str, reports: Mapping[str, MapReport]) -> Path:
     names = ET.SubElement(band, "CategoryNames")
     for text in ("", *labels()):
         ET.SubElement(names, "Category").text = text
-    for tile in sorted(reports, reverse=True):  # what comes last lies on top
+    for tile in sorted(reports, reverse=True):  # the last one lies on top
         rows, columns = reports[tile].rows, reports[tile].columns
         source = ET.SubElement(band, "ComplexSource", resampling="nearest")
         ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = f"{TILES}/{tile}/{LCZ}"
@@ -164,7 +164,7 @@ def _join(folder: Path, crs: str, reports: Mapping[str, MapReport]) -> Path:
 
 
 def _picture(raster: Path) -> Picture:
-    """A small picture of a zone; the middle of what is thinned out, no mean of classes."""
+    """A small picture of a UTM zone. Each pixel shows the class of one cell, not a mean."""
     with rasterio.open(raster) as file:
         step = max(1, -(-max(file.shape) // _MOST_PIXELS))
         shape = (-(-file.height // step), -(-file.width // step))

@@ -1,4 +1,4 @@
-"""The map of one tile, which any machine may make again: what is finished is kept."""
+"""Makes the map of one tile. A finished map is kept, so any machine may run this again."""
 
 import shutil
 from collections.abc import Callable
@@ -24,24 +24,24 @@ def make_tile(
     options: MapOptions,
     tell: Callable[[str], object] = print,
 ) -> str:
-    """Make the map of a tile in the store, unless it is there.
+    """Make the map of a tile in the store, unless it exists.
 
-    Another process that is at it is waited for. What one that was killed has finished of the map on a disk that both
-    reach is not done again.
+    If another process makes the same map, this one waits for it. Rows that a killed process finished are not computed
+    again, if both processes reach the same disk.
 
     Args:
-        store: of the region.
-        tile: its name.
+        store: store of the region.
+        tile: name of the tile.
         classifier: the model.
-        name: of the model.
-        options: with the scenes of the tile.
-        tell: takes each line of what is found and made.
+        name: name of the model.
+        options: what the map is made from, with the scenes of the tile.
+        tell: takes each message.
 
     Returns:
         `MADE` or `KEPT`.
 
     Raises:
-        UserError: as `make_map`; if the store refuses, or holds a map of other inputs or another model.
+        UserError: as in `make_map`; if the store refuses; or if it holds a map of other inputs or another model.
     """
     place = store.place(tile)
     with locked(place.parent / f".{tile}.lock", f"another process makes {tile}", tell=tell):
@@ -54,7 +54,7 @@ def make_tile(
                 where, "is a map of other scenes, other options or another model; remove it, or name another place"
             )
         if (place / REPORT).exists() and not _is_of(MapReport.read(place / REPORT), classifier, options):
-            shutil.rmtree(place)  # made for a store that never got it
+            shutil.rmtree(place)  # left over: the store never received it
         if not place.exists():
             make_map(classifier, name, options, place, tell)
         store.send(tile)
@@ -62,13 +62,13 @@ def make_tile(
 
 
 def report_of(store: Store, tile: str) -> MapReport | None:
-    """What the map of a tile in the store says of itself, None where there is none."""
+    """The report of a tile's map in the store; None if there is no map."""
     content = store.read(name := f"{TILES}/{tile}/{REPORT}")
     return None if content is None else MapReport.parse(content, f"{store.address}/{name}")
 
 
 def _is_of(report: MapReport, classifier: Classifier, options: MapOptions) -> bool:
-    """Whether a map is of this model, these files and what is found in them now."""
+    """Whether a map was made with this model from these files, and the files still give the same findings."""
     model = classifier.description
     temperature = model.calibration.temperature if model.calibration else None
     made = report.model.weights_sha256, report.temperature, report.filter, report.set_coverage

@@ -1,4 +1,4 @@
-"""The page of a region: its zones, and each tile with its state and areas. It asks no server for anything."""
+"""The page of a region: its zones, and each tile with its state and areas. It needs no server."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ from bp_lcz.templates import template_environment
 
 PAGE = "index.html"
 WAITS = "waits"
-"""State of a tile of which nothing is known yet."""
+"""State of a tile that is not started."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A zone of the region, as PNG, and the virtual raster that it shows."""
+    """A picture of a UTM zone of the region as PNG, and the virtual raster that it shows."""
 
     crs: str
     raster: str
@@ -28,7 +28,7 @@ class Picture:
 
     @property
     def content(self) -> str:
-        """For a page."""
+        """The PNG as text for the page."""
         return base64.b64encode(self.png).decode("ascii")
 
 
@@ -43,12 +43,12 @@ def region_page(
     """The page as HTML.
 
     Args:
-        title: of the region.
-        counts: cells of each zone, in the order of `ZONES`, overlap counted once.
-        pictures: of each UTM zone.
-        reports: of the tiles that have a map, by name.
-        states: of all tiles, by name; of those without a map the reason.
-        notices: what a reader must know first.
+        title: title of the region.
+        counts: cells of each zone, in the order of `ZONES`. Overlaps count once.
+        pictures: a picture of each UTM zone.
+        reports: reports of the tiles that have a map, by name.
+        states: state of each tile by name, or the reason why it has no map.
+        notices: warnings that come first.
     """
     return (
         template_environment("bp_lcz.regions")
@@ -75,7 +75,7 @@ def region_page(
 
 
 def unlike_share(report: MapReport) -> float:
-    """Of the cells of a tile that have a zone, those that are unlike the training data."""
+    """Share of a tile's mapped cells that are unlike the training data."""
     return report.reasons[Reason.UNLIKE.word] / sum(report.zones.values())
 
 

@@ -1,4 +1,4 @@
-"""Where the maps of a region go: a folder, or a bucket of an S3-compatible store."""
+"""Stores the maps of a region in a folder, or in a bucket of an S3-compatible store."""
 
 import hashlib
 import mimetypes
@@ -22,22 +22,22 @@ class Store(ABC):
     """A region's files by their names, such as ``tiles/32UQD/lcz.tif``.
 
     Attributes:
-        address: of the store, for messages.
+        address: address of the store in messages.
     """
 
     address: str
 
     @abstractmethod
     def place(self, tile: str) -> Path:
-        """The folder in which the map of a tile is made; it is the same in each run on one machine."""
+        """The folder in which the map of a tile is made. It is the same in each run on a machine."""
 
     @abstractmethod
     def send(self, tile: str) -> None:
-        """Bring the map from its place into the store, its report last: what has that is whole."""
+        """Copy a map from its place into the store. Its report comes last, so a map with a report is complete."""
 
     @abstractmethod
     def read(self, name: str) -> bytes | None:
-        """The content of a file, None where there is none."""
+        """The content of a file; None if it does not exist."""
 
     @abstractmethod
     def write(self, name: str, content: bytes) -> None:
@@ -54,7 +54,7 @@ class Folder(Store):
         return self._folder / TILES / tile
 
     def send(self, tile: str) -> None:
-        """Nothing: the map was made there."""
+        """Do nothing: the map was made in its place."""
 
     def read(self, name: str) -> bytes | None:
         try:
@@ -68,7 +68,7 @@ class Folder(Store):
 
 
 class Bucket(Store):
-    """A prefix of a bucket. Address and keys of the store are those of the environment, as boto3 takes them.
+    """A prefix of a bucket. boto3 takes address and keys of the store from the environment.
 
     Raises:
         UserError: if boto3 is not installed; in each method, if the store refuses.
@@ -115,7 +115,7 @@ class Bucket(Store):
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """What the store says in one line."""
+        """Turn errors of the store into one line."""
         from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
         try:
@@ -138,7 +138,7 @@ def store_of(out: str, scratch: Path) -> Store:
         scratch: folder of this machine in which maps for a bucket are made.
 
     Raises:
-        UserError: if there is no such kind of store.
+        UserError: if the address has another scheme.
     """
     if re.match(r"s3://[^/]", out):
         return Bucket(out.rstrip("/"), scratch)

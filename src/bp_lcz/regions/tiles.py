@@ -1,4 +1,4 @@
-"""Which tiles a folder of scenes holds, by the names of its entries."""
+"""Finds the tiles in a folder of scenes, by the names of its entries."""
 
 import re
 from pathlib import Path
@@ -16,9 +16,9 @@ class Tile(BaseModel):
     """Scenes of one place, which become one map.
 
     Attributes:
-        name: of the tile and the folder of its map.
-        s2: Sentinel-2; what is named first wins where they overlap.
-        s1: Sentinel-1, if there is any.
+        name: name of the tile and of the folder of its map.
+        s2: scenes of Sentinel-2. Where they overlap, the first one counts.
+        s1: scenes of Sentinel-1, if there are any.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -29,15 +29,15 @@ class Tile(BaseModel):
 
 
 def find_tiles(folder: Path) -> tuple[list[Tile], list[str]]:
-    """The tiles of a folder, by name, and the names of entries that are no scenes.
+    """The tiles of a folder, by name, and the names of entries that are not scenes.
 
-    An entry is a tile: a GeoTIFF, VRT, JP2, STAC item, SAFE folder or zip is its scene of Sentinel-2, and ``X_s1``
-    beside ``X`` its Sentinel-1. Any other folder is a tile of all scenes in it, or of one with a file for each band;
-    those that are called ``…_s1`` or ``S1A_…`` are Sentinel-1. Names that begin with a dot are passed over.
+    Each entry is a tile. A GeoTIFF, VRT, JP2, STAC item, SAFE folder or zip ``X`` is its scene of Sentinel-2, and
+    ``X_s1`` its Sentinel-1. Any other folder is a tile of all scenes in it, or of one scene with a file for each band.
+    Scenes called ``…_s1`` or ``S1A_…`` are Sentinel-1. Names that begin with a dot are ignored.
 
     Raises:
-        UserError: if the folder is missing or holds no scene, two entries give a tile the same name, or one is
-            Sentinel-1 of no tile.
+        UserError: if the folder is missing or holds no scene, two tiles have the same name, or Sentinel-1 belongs to
+            no tile.
     """
     if not folder.is_dir():
         raise UserError(folder, "no such folder; expected one with a scene or a folder of scenes for each tile")
@@ -82,7 +82,7 @@ def _is_scene(entry: Path) -> bool:
 
 
 def _name(entry: Path) -> str:
-    """Without what tells the kind of file, such as ``.SAFE.zip``."""
+    """Name without the suffixes of its format, such as ``.SAFE.zip``."""
     while entry.suffix.lower() in _SUFFIXES:
         entry = entry.with_suffix("")
     return entry.name

@@ -1,1 +1,1 @@
-"""A model at work: over HTTP, its client, and predictions of a file."""
+"""Uses a trained model: a server over HTTP, its client, and predictions for a file."""

@@ -1,4 +1,4 @@
-"""Bodies straight from the socket to their place: the web server copies each byte five times, 256 KiB after 256 KiB."""
+"""Reads bodies of requests from the socket into one buffer. Without it the web server copies each byte five times."""
 
 import asyncio
 from typing import Any
@@ -8,15 +8,15 @@ from h11._readers import ContentLengthReader
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 REST = "bp_lcz.rest"
-"""Key in the scope of a request of what follows the parts of its body, which uvicorn's own way would copy once more."""
+"""Key in a request's scope for the rest of its body, which does not pass through uvicorn and so is not copied again."""
 _PART = 64 * 2**10
-"""Bytes that are read at once of heads and short bodies; what a longer body has left goes to its place."""
+"""Bytes that are read at once of heads and short bodies. The rest of a longer body goes into its own buffer."""
 
 
 class _WholeBodies(H11Protocol, asyncio.BufferedProtocol):
-    """uvicorn's protocol, but that a long body whose length is known, or what follows its parts, is put into the scope.
+    """uvicorn's protocol, except that the rest of a long body of known length is put into the scope.
 
-    h11 has no call for bytes that it need not see. Its `_reader` counts them, so its version is bound.
+    h11 has no function to skip bytes. So its private `_reader` is told their number, and its version is bounded.
     """
 
     most = 0
@@ -27,13 +27,13 @@ class _WholeBodies(H11Protocol, asyncio.BufferedProtocol):
         self._body: memoryview | None = None
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
-        """Where the next bytes go."""
+        """Buffer for the next bytes."""
         if self._body is not None and self.cycle.response_complete:
-            self._body = None  # answered before it was there: uvicorn drops the rest
+            self._body = None  # already answered: uvicorn drops the rest
         return self._part if self._body is None else self._body[-self._reader._remaining :]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """They are there."""
+        """Take in bytes that arrived in the buffer."""
         if self._body is None:
             self.data_received(bytes(self._part[:nbytes]))
             self._make_room()
@@ -49,7 +49,7 @@ class _WholeBodies(H11Protocol, asyncio.BufferedProtocol):
         return self.conn._reader
 
     def _make_room(self) -> None:
-        """For a long body, before the application sees that some of it is there; memory is touched as it comes."""
+        """Make a buffer for a long body before the application sees its first part. It fills as bytes arrive."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete or not isinstance(self._reader, ContentLengthReader):
             return
@@ -62,5 +62,5 @@ class _WholeBodies(H11Protocol, asyncio.BufferedProtocol):
 
 
 def whole_bodies(most: int) -> type[asyncio.Protocol]:
-    """Protocol for uvicorn that puts bodies of up to so many bytes into the scope; longer ones come in parts."""
+    """Protocol for uvicorn that puts bodies of at most this many bytes into the scope. Longer ones come in parts."""
     return type("WholeBodies", (_WholeBodies,), {"most": most})

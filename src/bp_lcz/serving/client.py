@@ -1,4 +1,4 @@
-"""A client of the scoring server: patches in, class probabilities out; it needs neither torch nor MLflow."""
+"""A client of the scoring server: patches in, class probabilities out. It needs neither torch nor MLflow."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,16 +22,16 @@ from bp_lcz.scheme import CLASS_COUNT
 from bp_lcz.serving.wire import NPY, decode_arrays, npy_parts
 
 BATCH = 256
-"""Patches per request, 18 MiB with all channels: as many as `bp-lcz predict` takes at once, for the same last bits."""
+"""Patches per request, 18 MiB with all channels. `bp-lcz predict` uses the same size, so results have equal bits."""
 
 
 class Client:
     """A scoring server.
 
-    Each call makes a connection of its own; those in a ``with`` statement share one, which saves a millisecond or two.
+    Each call opens its own connection. Calls in a ``with`` statement share one, which saves a millisecond or two.
 
     Args:
-        url: of the server, as `bp-lcz serve` prints it. A loopback address is never asked for through a proxy.
+        url: URL of the server, as `bp-lcz serve` prints it. Loopback addresses never use a proxy.
         timeout: seconds to wait for an answer.
 
     Example: ``Client("http://127.0.0.1:5001").predict_proba(sen1, sen2)``
@@ -51,12 +51,12 @@ class Client:
         self._timeout = timeout
 
     def __enter__(self) -> "Client":
-        """Keep the connection from one call to the next."""
+        """Keep one connection for all calls in the block."""
         self._kept = self._connections()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it."""
+        """Close the connection."""
         if self._kept:
             self._kept.clear()
         self._kept = None
@@ -65,13 +65,13 @@ class Client:
         """Class probabilities of raw patches, as `bp_lcz.model.checkpoint.Classifier.predict_proba` gives them.
 
         Args:
-            sen1: (N, 32, 32, C1) as So2Sat stores it: an array, or what NumPy makes one of, of floating-point numbers.
-                They are sent as float32, which is what the network sees of any type.
-            sen2: (N, 32, 32, C2) likewise.
+            sen1: (N, 32, 32, C1) floating-point numbers as So2Sat stores them, in any form that NumPy takes.
+                They are sent as float32, the type that the network computes with.
+            sen2: (N, 32, 32, C2), in the same form.
 
         Raises:
-            UserError: if these are no such arrays, the numbers of patches differ, a value is not finite as float32,
-                there is no answer or none of a scoring server, or it refuses; the text is its reason.
+            UserError: if these are not such arrays, the numbers of patches differ, a value is not finite as float32, no
+                scoring server answers, or it refuses. The text is then its reason.
         """
         images = _patches("sen1", sen1), _patches("sen2", sen2)
         count = len(images[0])
@@ -108,7 +108,7 @@ class Client:
                 yield connections
 
     def _connections(self) -> urllib3.PoolManager:
-        """Through the proxy that requests would take; all else of requests is a millisecond for nothing."""
+        """Connections through the proxy that `requests` would use. `requests` itself would cost a millisecond more."""
         proxy = None if self._is_local else select_proxy(self._url, get_environ_proxies(self._url))
         try:
             return (
@@ -129,7 +129,7 @@ class Client:
             return connections.request(
                 method, f"{self._url}/{path}", timeout=self._timeout, retries=False, redirect=False, **content
             )
-        except (urllib3.exceptions.HTTPError, ValueError) as error:  # the second for a host that cannot be one
+        except (urllib3.exceptions.HTTPError, ValueError) as error:  # the second for an invalid host name
             raise self._unanswered(error) from None
 
     def _invoke(
@@ -150,7 +150,7 @@ class Client:
 
 
 def _patches(key: str, images: ArrayLike) -> Float32[np.ndarray, "patch 32 32 channel"]:
-    """Patches as an array; the server looks at their values."""
+    """Patches as an array. The server checks their values."""
     try:
         values = np.asarray(images)
     except (ValueError, TypeError):
@@ -164,7 +164,7 @@ def _patches(key: str, images: ArrayLike) -> Float32[np.ndarray, "patch 32 32 ch
 
 
 def _refusal(answer: urllib3.BaseHTTPResponse) -> str:
-    """What the server says in JSON, or the name of the status."""
+    """The server's reason from its JSON, or the name of the status."""
     try:
         return str(answer.json()["error"])
     except (ValueError, KeyError, TypeError):

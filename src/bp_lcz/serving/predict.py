@@ -1,4 +1,4 @@
-"""Class probabilities of a file of patches, as a table: in one pass, with memory that does not grow with it."""
+"""Writes class probabilities of a file of patches as a table, in one pass and in constant memory."""
 
 import json
 import os
@@ -32,13 +32,13 @@ _CODES, _NAMES = (np.array([getattr(zone, field) for zone in ZONES]) for field i
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was predicted.
+    """Summary of the predictions for a file.
 
     Attributes:
-        patches: number of them.
+        patches: number of patches.
         agreement: share whose label is the predicted class; None without labels.
-        unlike: number of those that are unlike the training data; None where the model does not know.
-        warnings: why the classes may be wrong, in lines.
+        unlike: number of patches that are unlike the training data; None if the model cannot tell.
+        warnings: reasons why the classes may be wrong.
     """
 
     patches: int
@@ -55,14 +55,14 @@ def predict_file(workspace: Path, model: str, file: Path, out: Path) -> Predicti
         model: folder of a checkpoint, or ``models:/<name>@<alias>`` or ``models:/<name>/<version>``. Either way the
             installed package loads safetensors and JSON; nothing of the model is executed.
         file: HDF5 with ``sen1`` and ``sen2`` as So2Sat stores them, and optionally ``label``; it may hold more channels
-            than the model takes. ``<name>_geo.h5`` beside it is used where it exists.
+            than the model takes. ``<name>_geo.h5`` beside it is used if it exists.
         out: parquet file to write: ``patch``, ``code``, ``name``, ``p_1`` to ``p_17`` in So2Sat's order of classes;
-            ``unlike`` (the training data) where the model knows; ``label`` (code, null where a row is not one-hot)
-            where there are labels; ``city``, ``easting``, ``northing`` (m, upper left pixel), ``epsg`` where there is
-            a geo file. The metadata of its schema name model, digest and data.
+            ``unlike`` (the training data) if the model can tell; ``label`` (code, null if a row is not one-hot) if
+            there are labels; ``city``, ``easting``, ``northing`` (m, upper left pixel), ``epsg`` if there is a geo
+            file. The metadata of its schema name model, digest and data.
 
     Raises:
-        UserError: if `out` cannot be written, has the ending of another format, is a file that is read or lies in the
+        UserError: if `out` cannot be written, has the suffix of another format, is an input file or lies in the
             model's folder, the model or the file cannot be read, the file has no patches or lacks a channel that the
             model takes, or a patch holds values that are not finite as float32 or for which the network gives no
             probabilities. Then nothing is written.
@@ -70,12 +70,12 @@ def predict_file(workspace: Path, model: str, file: Path, out: Path) -> Predicti
     _refuse_overwriting(model, file, out)
     if out.suffix.lower() not in ("", ".parquet", ".pq"):
         raise UserError(out, "is written as Parquet; give it a name that ends in .parquet")
-    with staged_file(out) as staged:  # first: whether `out` can be written is known before anything is computed
+    with staged_file(out) as staged:  # first, so that an `out` that cannot be written fails before anything is computed
         return _write(workspace, model, file, staged)
 
 
 def _refuse_overwriting(model: str, file: Path, out: Path) -> None:
-    """No file that is read, by whatever link, and nothing in the model's folder may be written over."""
+    """Refuse to overwrite an input file, also through a link, or anything in the model's folder."""
     for read in (file, geo_file_of(file)) if file.is_file() else ():
         if _is_same_file(read, out):
             raise UserError(
@@ -128,7 +128,7 @@ def _write(workspace: Path, model: str, file: Path, out: Path) -> Prediction:
 
 
 def other_level(model: Level | None, found: Level | None) -> str | None:
-    """A warning where Sentinel-2 has another level than the model was trained on; None if a level is not known."""
+    """A warning if Sentinel-2 has another level than the model was trained on; None if not, or if one is unknown."""
     if model is None or found is None or model == found:
         return None
     return (
@@ -138,7 +138,7 @@ def other_level(model: Level | None, found: Level | None) -> str | None:
 
 
 def load_model(workspace: Path, model: str) -> tuple[Classifier, str]:
-    """A model on the GPU if there is one, by the installed package from safetensors and JSON alone.
+    """Load a model from safetensors and JSON, onto the GPU if there is one.
 
     Args:
         workspace: checkout or workspace, whose store holds a registered model.
@@ -151,7 +151,7 @@ def load_model(workspace: Path, model: str) -> tuple[Classifier, str]:
     Raises:
         UserError: if there is no such model, or its files are missing, damaged, or not those that were registered.
     """
-    keep_freed_memory(OF_BATCHES)  # each batch uses the pages of the last one
+    keep_freed_memory(OF_BATCHES)  # so that each batch reuses the memory of the last one
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if not model.startswith("models:"):
         if (Path(model) / DESCRIPTION).is_file():
@@ -201,7 +201,7 @@ def _classes(label: np.ndarray) -> np.ndarray:
 
 
 def _positions(reader: SplitReader, channels: Channels) -> tuple[list[int], list[int]]:
-    """Where the file holds the channels that the model takes."""
+    """Positions in the file of the channels that the model takes."""
     found = []
     for key in ("sen1", "sen2"):
         stored, wanted = getattr(reader.channels, key), getattr(channels, key)

@@ -1,7 +1,7 @@
-"""Whether data are what they seem, before hours are spent on them: published weights whose level on them is known.
+"""Checks a data set before hours are spent on it, by scoring published weights whose accuracy on it is known.
 
 The published Sen2LCZ-MF was scored by its authors on the official testing split. If this project's reading, network and
-metrics give the same numbers, then pixels, bands, labels and metrics are right, all at once.
+metrics give the same numbers, then pixels, bands, labels and metrics are all right.
 """
 
 import tempfile
@@ -23,20 +23,20 @@ from bp_lcz.so2sat.layout import open_split
 from bp_lcz.so2sat.releases import V2_CLASS_COUNTS
 
 TOLERANCE = 0.0005
-"""12 of 24,188 patches. Only the last bits of float32 may differ, as the authors' library adds up in another order. On
-1,215 real patches these move a probability by at most 3e-6, and the two best classes are that near to each other in
-about one of 100,000 patches: less than one is expected to change its class."""
+"""Largest difference of a score: 12 of 24,188 patches. The authors' library adds in another order, so the last bits of
+float32 may differ. On 1,215 real patches they change a probability by at most 3e-6. The two best classes are that close
+in about one of 100,000 patches, so less than one patch should change its class."""
 
 MODEL = "sen2lcz-mf"
 
 
 @dataclass(frozen=True)
 class KnownLevel:
-    """What published weights reach on a testing split.
+    """Known scores of published weights on a testing split.
 
     Attributes:
-        split: its name for people.
-        class_counts: patches of each class, by which it is known.
+        split: name of the split in messages.
+        class_counts: patches of each class, which identify the split.
         scores: overall accuracy, mean recall and kappa.
         source: where the predictions behind them are published.
     """
@@ -58,12 +58,12 @@ SEN2LCZ_V2 = KnownLevel(
 
 @dataclass(frozen=True)
 class Proof:
-    """Data on which the published weights give what is known.
+    """A data set on which the published weights reach their known scores.
 
     Attributes:
         root: folder of the data set.
-        level: the known numbers.
-        found: ours.
+        level: the known scores.
+        found: the scores that were computed.
     """
 
     root: Path
@@ -84,17 +84,17 @@ def prove_data(
 
     Args:
         root: folder of the data set.
-        weights: the published file on this machine; without it, it is downloaded.
-        kept: checkpoint folder of the weights, made if need be, so that they are fetched once.
-        level: the known numbers.
+        weights: the published file on this machine; None downloads it.
+        kept: folder for a checkpoint of the weights, so that they are downloaded only once.
+        level: the known scores.
 
     Returns:
-        The proof; None if the labels are those of another testing split, for which nothing is known.
+        The proof; None for another testing split, whose scores are not known.
 
     Raises:
         TemporaryError: if the server of the weights cannot be reached.
-        UserError: if the data give other numbers, have as many patches with other labels, or cannot be read; or if the
-            weights are others.
+        UserError: if the scores differ, if labels differ in a split of the same size, if the data cannot be read, or if
+            the file of weights is another.
     """
     with open_split(root, "testing") as reader:
         labels = reader.labels().argmax(axis=1)
@@ -118,7 +118,7 @@ def hold_against(level: KnownLevel, root: Path, scores: Scores) -> Proof:
     """Compare scores with a known level.
 
     Raises:
-        UserError: if one is farther from it than `TOLERANCE`.
+        UserError: if a score differs by more than `TOLERANCE`.
     """
     found = {name: value or 0.0 for name, value in (("OA", scores.oa), ("AA", scores.aa), ("kappa", scores.kappa))}
     if any(abs(found[name] - known) > TOLERANCE for name, known in level.scores.items()):
@@ -132,7 +132,7 @@ def hold_against(level: KnownLevel, root: Path, scores: Scores) -> Proof:
 
 
 def no_proof(root: Path) -> str:
-    """What to say of a testing split for which nothing is known."""
+    """The message for a testing split whose scores are not known."""
     return (
         f"{root}: no proof; what the published Sen2LCZ-MF reaches is known for {SEN2LCZ_V2.split} alone, and this is "
         "another testing split"

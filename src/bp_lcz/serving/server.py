@@ -1,7 +1,7 @@
-"""The scoring server: the classifier itself behind a small FastAPI application.
+"""The scoring server: a classifier behind a small FastAPI application.
 
-Patches come as plain arrays, which take no more memory than their bytes. JSON takes many times its own size once it is
-decoded: it is for a few patches by hand, and bounded accordingly. Nothing of a registered model is executed.
+Patches come as plain arrays, which take no more memory than their bytes. Decoded JSON takes many times its size, so it
+is only for a few patches by hand, and its size is limited. Nothing of a registered model is executed.
 """
 
 import asyncio
@@ -34,11 +34,11 @@ from bp_lcz.serving.wire import NPY, decode_arrays, encode_arrays
 
 JSON = "application/json"
 MOST_JSON = 4 * 2**20
-"""Bytes of JSON: eleven patches with all digits. Lists in lists take 60 times as much once decoded."""
+"""Most bytes of JSON: eleven patches with all digits. Decoded nested lists take 60 times as much."""
 
 _BODY_SECONDS = _A_MINUTE = 60
 _LOOK = 256
-"""Patches after which the log may tell that too many are unlike the training data."""
+"""Number of patches after which the log may warn that too many are unlike the training data."""
 _MOST_CONNECTIONS = 32
 _JSON_FORM = 'expected {"inputs": {"sen1": [...], "sen2": [...]}} with nothing but numbers in the lists'
 _FOREIGN = "the Host of the request is not this machine"
@@ -50,7 +50,7 @@ def serve_model(workspace: Path, model: str, host: str, port: int, max_body: int
 
     Args:
         workspace: checkout or workspace, whose store holds a registered model.
-        model: as `load_model` takes it; what an alias means is settled once, at the start.
+        model: model as `load_model` takes it. An alias is resolved once, at the start.
         host: address to listen on.
         port: 0 for any free one.
         max_body: most bytes of a request.
@@ -59,7 +59,7 @@ def serve_model(workspace: Path, model: str, host: str, port: int, max_body: int
         UserError: if there is no such model, its artifacts are gone or changed, or the address is taken.
     """
     share_one_heap()
-    network = ThreadPoolExecutor(1)  # loads, too: torch keeps threads of its own for each thread that has used it
+    network = ThreadPoolExecutor(1)  # it also loads the model: torch starts threads for each thread that uses it
     classifier, name = network.submit(load_model, workspace, model).result()
     listener = listen(host, port)
     local = is_local(host)
@@ -75,19 +75,19 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket for the web server.
 
     Raises:
-        UserError: if the address is taken, or none of this machine.
+        UserError: if the address is taken, or does not belong to this machine.
     """
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise UserError(f"{host}:{port}", f"cannot listen there ({error.strerror or error})") from None
-    # Connections inherit it. Without it an answer's body waits for the client's word that its head is there: 40 ms.
+    # Connections inherit this. Otherwise the body of an answer waits 40 ms until the client has acknowledged the head.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
 def web_server(app: Callable[..., Awaitable[None]], max_body: int) -> uvicorn.Server:
-    """The web server, which is the same whatever other loops and parsers are installed.
+    """The web server. It does not depend on which other event loops and parsers are installed.
 
     Args:
         app: an ASGI application.
@@ -107,7 +107,7 @@ def web_server(app: Callable[..., Awaitable[None]], max_body: int) -> uvicorn.Se
 
 
 class _Server(uvicorn.Server):
-    """Tells a limit of the machine in a line a minute; asyncio has a traceback for each connection that waits."""
+    """Logs a limit of the machine at most once a minute. asyncio would log a traceback for each waiting connection."""
 
     _told = -inf
 
@@ -125,13 +125,13 @@ class _Server(uvicorn.Server):
 
 
 class _Seen:
-    """Patches since the last look at how many are unlike the training data, in which a log gets at most one line."""
+    """Counts patches that are unlike the training data. After each `_LOOK` patches the log gets at most one line."""
 
     def __init__(self) -> None:
         self._patches = self._unlike = 0
 
     def add(self, unlike: Bool[np.ndarray, " patch"]) -> None:
-        """Those of a request."""
+        """Count the patches of a request."""
         self._patches, self._unlike = self._patches + len(unlike), self._unlike + int(unlike.sum())
         if self._patches >= _LOOK:
             if warning := too_many_unlike(self._unlike, self._patches):
@@ -153,14 +153,14 @@ def application(
     """The application that answers with a classifier's probabilities.
 
     Args:
-        classifier: of the model.
-        name: of the model, sent as the header ``x-model``, beside the level of Sentinel-2 that it takes.
+        classifier: the model.
+        name: name of the model, sent as the header ``x-model``. Another header gives its level of Sentinel-2.
         max_body: most bytes of a request.
-        network: where the classifier is at work, one thread.
-        only_local_names: refuse requests whose Host is another than this machine's: a page in a browser could reach
-            a local server under a name of its own.
+        network: executor with one thread, in which the classifier runs.
+        only_local_names: refuse requests whose Host is not a name of this machine. Otherwise a page in a browser could
+            reach a local server under a foreign name.
     """
-    network = network or ThreadPoolExecutor(1)  # a request has all cores, and memory holds the arrays of one at a time
+    network = network or ThreadPoolExecutor(1)  # one request at a time has all cores and memory
     headers = {"x-model": quote(name), "x-level": classifier.description.level or "unknown"}
     seen = _Seen()
     shapes = {
@@ -175,7 +175,7 @@ def application(
         if is_foreign(request):
             raise RefusedError(403, _FOREIGN)
 
-    # No middleware: Starlette's make a task of each part of a body.
+    # No middleware: with it, Starlette makes a task for each part of a body.
     app = FastAPI(openapi_url=None, dependencies=[Depends(check_host)])
 
     @app.get("/health")
@@ -232,7 +232,7 @@ def application(
 
 
 async def _read(request: Request, limit: int) -> bytes | memoryview:
-    """The body, which must say how long it is; what is refused is neither read nor kept."""
+    """The body of a request, whose length must be stated. A refused body is not read."""
     length = request.headers.get("content-length", "")
     if not length.isdecimal():
         raise RefusedError(411, "Content-Length is missing")
@@ -248,7 +248,7 @@ async def _read(request: Request, limit: int) -> bytes | memoryview:
                     raise RefusedError(400, "the body ended early")
                 parts.append(message.get("body", b""))
                 there += len(parts[-1])
-                if there > int(length):  # where Transfer-Encoding decides, Content-Length does not
+                if there > int(length):  # with Transfer-Encoding, Content-Length means nothing
                     raise RefusedError(400, "the body is longer than Content-Length says")
                 more = message.get("more_body", False)
     except TimeoutError:
@@ -259,12 +259,12 @@ async def _read(request: Request, limit: int) -> bytes | memoryview:
 
 def _decode_json(body: bytes) -> list[np.ndarray]:
     """The patches of MLflow's ``inputs``; the classifier checks their shapes and values."""
-    # Of a long string among numbers NumPy would make as many strings as long; of true it makes 1.
+    # NumPy would turn all numbers into long strings for one long string among them, and true into 1.
     if body.count(b'"') != 6 or any(word in body for word in (b"true", b"false")):
         raise UserError(JSON, _JSON_FORM)
     try:
         inputs = json.loads(body.decode())["inputs"]
-        # The lists take more than all that follows, so each goes as soon as it is an array.
+        # The lists take most of the memory, so each is dropped as soon as it is an array.
         return [np.asarray(inputs.pop(key), np.float64) for key in ("sen1", "sen2")]
     except (KeyError, TypeError, AttributeError):
         raise UserError(JSON, _JSON_FORM) from None

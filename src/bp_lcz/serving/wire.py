@@ -1,4 +1,4 @@
-"""Patches and probabilities as the body of a request or an answer: plain arrays, whose size is known beforehand."""
+"""Patches and probabilities as bodies of requests and answers: plain arrays, whose size is known in advance."""
 
 import io
 import math
@@ -9,28 +9,28 @@ import numpy as np
 from bp_lcz.errors import UserError
 
 NPY = "application/x-npy"
-"""Content type of `.npy` files one after the other, as `numpy.save` writes them."""
+"""Content type of concatenated `.npy` files, as `numpy.save` writes them."""
 
 _MOST_HEADER = 1024
-"""Bytes of a header that are looked at; NumPy writes 128."""
+"""Most bytes of a header; NumPy writes 128."""
 _FIXED = 10
-"""Bytes before the description."""
+"""Bytes of a header before its description of the array."""
 _HEAD = re.compile(
     rb"\x93NUMPY\x01\x00(?P<length>..)\{ *'descr': *'(?P<kind>[<>|=]\w{1,9})',"
     rb" *'fortran_order': *(?P<is_fortran>True|False),"
     rb" *'shape': *\((?P<shape>\d{1,18}(?:, *\d{1,18})*),? *\),? *\} *\n",
     re.DOTALL,
 )
-"""Of format 1.0, as NumPy and others write it; NumPy itself would evaluate it as a literal of Python."""
+"""Description in a header of format 1.0. NumPy itself would evaluate it as a Python literal."""
 
 
 def encode_arrays(*arrays: np.ndarray) -> bytes:
-    """Arrays of numbers as `.npy` files one after the other, in one copy."""
+    """Arrays of numbers as concatenated `.npy` files, with one copy."""
     return b"".join(npy_parts(*arrays))
 
 
 def npy_parts(*arrays: np.ndarray) -> list[memoryview]:
-    """The bytes of `encode_arrays` in parts, without a copy of arrays whose rows lie one after the other."""
+    """The bytes of `encode_arrays` in parts. Contiguous arrays are not copied."""
     parts = []
     for array in map(np.ascontiguousarray, arrays):
         head = io.BytesIO()
@@ -40,11 +40,11 @@ def npy_parts(*arrays: np.ndarray) -> list[memoryview]:
 
 
 def decode_arrays(body: bytes | bytearray | memoryview, **shapes: tuple[int, ...]) -> list[np.ndarray]:
-    """The arrays of a body, as views of it: nothing is allocated, whatever their headers say.
+    """The arrays of a body, as views of it. So headers cannot make it allocate memory.
 
     Args:
-        body: `.npy` files one after the other, float32 or float64, rows first, and nothing behind the last.
-        shapes: of the arrays in their order, by name and without the first axis, whose length is free.
+        body: concatenated `.npy` files of float32 or float64 in C order, and nothing after the last.
+        shapes: shapes of the arrays by name, in their order, without the first axis, which may have any length.
 
     Raises:
         UserError: if the body is anything else; `where` is the name of the array at fault.
