@@ -24,10 +24,10 @@ WHOLE_PATCH = "patch"
 
 
 class Output(NamedTuple):
-    """What the network says of a batch.
+    """Output of the network for a batch.
 
     Attributes:
-        logits: of the classes.
+        logits: scores of the classes.
         alignment: scaled and biased similarity of image group g and the prompt of class c and group h; None where
             nothing is aligned.
         feature: the fused feature that was classified.
@@ -106,10 +106,10 @@ class BandGroupPrompting(nn.Module):
 
     @torch.no_grad()
     def bound_scale(self) -> None:
-        """To be called after each step of the optimiser.
+        """Bound the scale; call it after each step of the optimiser.
 
-        The parameter is clamped, as CLIP does, and not what comes of it, whose gradient beyond the bound would be zero:
-        a scale that has once come there would stay.
+        The parameter is clamped, as CLIP does. If the result were clamped instead, its gradient beyond the bound would
+        be zero, and the scale could never come back.
         """
         self.log_scale.clamp_(max=math.log(LARGEST_LOGIT_SCALE))
 

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: a temperature, and sets of classes that hold the true one so often as asked.
+"""Calibration: a temperature, and sets of classes that hold the true class as often as asked.
 
 Both are fitted on the validation split when training ends (docs/adr/0025). Sets are split conformal prediction with the
 probability of a class as its score (Vovk et al. 2005; Sadinle, Lei and Wasserman 2019): a class is in the set if its
@@ -93,7 +93,7 @@ def _temperature(logits: Float[np.ndarray, "patch klass"], label: Integer[np.nda
 
 
 def _threshold(scores: Float[np.ndarray, " patch"], percent: int) -> float:
-    """The largest one below which no more patches lie than a new patch may miss; 0 where there are too few to tell."""
+    """Largest score that at most the allowed share of patches lies below; 0 if there are too few patches to tell."""
     missed = math.floor((len(scores) + 1) * (100 - percent) / 100)
     # Rounded down: a class with just the score of a patch of the validation split is in.
     return math.floor(1e6 * scores[missed - 1]) / 1e6 if missed else 0.0

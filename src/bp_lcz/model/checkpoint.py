@@ -29,7 +29,7 @@ WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 BATCH = 256
 LARGEST_OPTION = 4096
-"""Of a network that comes from elsewhere: no width, depth or number of heads is larger."""
+"""Largest width, depth or number of heads of a network that another party made."""
 
 
 Classified = tuple[Float[np.ndarray, "patch 17"], Bool[np.ndarray, " patch"]]
@@ -136,7 +136,7 @@ class Classifier:
 
     @contextmanager
     def _averages(self, standardised: Float[Tensor, "patch 32 32 channel"]) -> Iterator[list[Tensor]]:
-        """Averages over each patch of what the likeness looks at, there once the network has run."""
+        """Averages over each patch of the layers that the likeness compares. They are filled when the network runs."""
         likeness, network = self.description.likeness, self.network
         layers = likeness.layers if likeness else ()
         found = [] if layers or likeness is None else [standardised.mean((1, 2)) * network.std + network.mean]
@@ -178,7 +178,7 @@ def write_checkpoint(folder: Path, network: BPLCZ, description: Checkpoint) -> N
 
 
 def versions() -> dict[str, str]:
-    """Of what computes a network."""
+    """Versions of the packages that compute a network."""
     return {"bp_lcz": bp_lcz.__version__, "torch": str(torch.__version__), "numpy": np.__version__}
 
 

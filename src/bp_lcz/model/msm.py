@@ -116,7 +116,7 @@ def msm_loss(
 
 
 def _text_counts(label: Int[Tensor, "batch"], class_count: int, other: float) -> Float[Tensor, "batch klass"]:
-    """How often a prompt of each class stands against a sample: once for its own text, ``other`` for one of others."""
+    """Weight of each class's prompts for a sample: 1 for its own text, plus ``other`` for each other sample's."""
     own = one_hot(label, class_count).float()
     return own + other * (own.sum(0) - own)
 

@@ -28,7 +28,7 @@ CHANNELS = Channels((), SEN2_BANDS)
 """What the published network sees."""
 
 PUBLISHED_SHA256 = "2ca98e4adb7d67cc0f69e8168826b763eb7df8cb6ca508689fa34c171e2e8b2a"
-"""Of ``sen2lcz_drop_32_weights.best.hdf5``."""
+"""SHA-256 of ``sen2lcz_drop_32_weights.best.hdf5``."""
 
 PUBLISHED = (
     "published weights of Sen2LCZ-MF, Qiu et al. 2020, trained on So2Sat LCZ42; "
@@ -40,8 +40,8 @@ HEADS = ("dense_1", "dense_2", "dense_5", "dense_4")
 """Keras names of the heads at 32, 16, 8 and 4 pixels a side."""
 
 LIMIT = 0.66
-"""Largest distance of a patch from the training data, which only who has So2Sat could take from it: 95 % of the
-simulated patches are nearer. Real scenes: docs/adr/0021-unlike-the-training-data.md."""
+"""Largest distance of a patch that counts as like the training data. 95 % of the simulated patches are nearer, since
+So2Sat itself is not at hand. Real scenes: docs/adr/0021-unlike-the-training-data.md."""
 
 Layout = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -85,9 +85,10 @@ def convert_sen2lcz(weights: Path, out: Path) -> Path:
 
 
 def _likeness(network: BPLCZ) -> Likeness:
-    """What the network itself keeps of its training data: mean and variance of what its first block normalises.
+    """Statistics of the training data that the network holds: mean and variance in its first batch normalisation.
 
-    Those of So2Sat's bands are published, but not their covariance, without which a wrong offset hides.
+    Mean and variance of So2Sat's bands are published. Their covariance is not, and without it a wrong offset is
+    not seen.
     """
     layers = tuple(f"backbone.blocks.0.{3 * layer + 1}" for layer in range(Options().convolutions))
     norms = [cast(nn.BatchNorm2d, network.get_submodule(layer)) for layer in layers]

@@ -15,7 +15,7 @@ from bp_lcz.paths import start_folder
 from bp_lcz.so2sat.layout import open_split
 
 PARTS = ("backbone", "group_encoder", "prompting", "classifier")
-"""Of a network, each old or new as a whole."""
+"""Parts of a network. Each part is old or new as a whole."""
 
 
 def load_start(starts: Path, start: Start) -> Classifier:
@@ -35,10 +35,10 @@ def load_start(starts: Path, start: Start) -> Classifier:
 
 
 def check_start(start: Classifier, params: Params) -> list[str]:
-    """Tell before anything dear has run whether trials can begin with a network on the data of their parameters.
+    """Check before any long work whether trials can begin with a network on the data of their parameters.
 
     Returns:
-        What speaks against it and does not stop it, in lines; nothing of data that are not there yet.
+        Warnings, as lines. Data that do not exist yet are not checked.
 
     Raises:
         UserError: for the reasons of `take_over`, or if the training split cannot be read.

@@ -37,7 +37,7 @@ SYMMETRIES: tuple[tuple[tuple[int, ...], bool], ...] = (
 flip passes over the memory and a transposition does not, so none needs more than one pass."""
 
 MONITORED = "validation_score"
-"""By which the epoch that is kept is chosen: kappa of the validation split, or its loss where it has one class."""
+"""Score that chooses the epoch to keep: kappa of the validation split, or its negative loss if it has one class."""
 
 
 def class_weights(counts: Sequence[int], exponent: float) -> Float[Tensor, "klass"]:
@@ -129,7 +129,7 @@ class LczTask(lightning.LightningModule):
         return loss
 
     def _alignment(self, output: Output, label: Tensor) -> Tensor:
-        """Of image groups and texts, and for the joint matrix the mean of that and of image groups among themselves."""
+        """Loss of image groups against texts. The joint matrix takes the mean with image groups against each other."""
         variant, model = self.trial.variant, self.trial.model
         target, form = alignment_target(variant, model), alignment_loss(variant, model)
         assert output.alignment is not None

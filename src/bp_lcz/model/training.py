@@ -200,10 +200,10 @@ def train_trial(
 
 
 def _is_first_process(trial: TrialParams) -> bool:
-    """Whether this process holds the state and writes; Lightning starts the program again for each further one.
+    """Whether this process holds the state and writes. Lightning starts the program again for each other process.
 
-    What Slurm, torchrun or another launcher around it says of ranks and tasks is not about this training: one process
-    for each device of params.yaml trains, whatever the environment says.
+    Ranks and tasks in the environment, which Slurm or torchrun may set, do not concern this training: one process
+    trains for each device in params.yaml.
     """
     if trial.train.devices > 1 and os.environ.setdefault(_FIRST, str(os.getpid())) != str(os.getpid()):
         return False
@@ -259,9 +259,10 @@ def code_of(backbone: str) -> list[Path]:
 
 
 class _WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints that are there as a whole or not at all, on this disk.
+    """Writes each checkpoint as a whole or not at all.
 
-    Lightning's own writes elsewhere and moves, which over two file systems is a copy that a kill cuts short.
+    Lightning writes to another folder and moves the file. Between two file systems that is a copy, and a kill
+    leaves half of it.
     """
 
     def save_checkpoint(

@@ -1,4 +1,4 @@
-"""Whether a patch is unlike the training data, which the probabilities of a network do not tell.
+"""Tells whether a patch is unlike the training data. The probabilities of a network do not tell that.
 
 A patch is its averages: of the transformed channels, or of what layers of a network take. Their distance from those of
 the training data is the mean square of the averages after standardisation and, where the covariance is known, after
@@ -26,7 +26,7 @@ def channel_means(images: Float[np.ndarray, "patch 32 32 channel"]) -> Float64[n
 
 
 def fit_likeness(means: Float[np.ndarray, "patch channel"]) -> Likeness:
-    """What tells other patches from those of a training split.
+    """Statistics of a training split that tell which other patches are unlike it.
 
     Args:
         means: `channel_means` of the transformed training patches, at least one.

@@ -55,18 +55,18 @@ class BatchOrder:
         number, processes = self.share
         for start in range(0, self.count, self.batch_size):
             batch = order[start : start + self.batch_size]
-            # A last batch too small to share is everyone's: equal gradients have themselves as mean.
+            # A last batch with too few patches to share goes to every process. The mean of equal gradients is the same.
             yield batch[number::processes] if len(batch) >= processes else batch
 
 
 def few_of_each_class(labels: Int64[np.ndarray, " patch"], most: int, seed: int) -> Int64[np.ndarray, " some"]:
-    """At most so many patches of each class, in the order of the file; fewer are some of those that more would be."""
+    """At most `most` patches of each class, in the order of the file. A smaller `most` gives a subset."""
     drawn = np.random.default_rng(seed).permutation(len(labels))
     return np.sort(np.concatenate([drawn[labels[drawn] == klass][:most] for klass in np.unique(labels)]))
 
 
 def chosen_patches(train: Train, folder: Path, seed: int) -> dict[Split, Int64[np.ndarray, " patch"]]:
-    """The patches that a training takes of a split of which it does not take all.
+    """Indices of the patches that a training uses, for each split that it does not use as a whole.
 
     Raises:
         UserError: if leaving out classes leaves none.

@@ -1,4 +1,4 @@
-"""Which store a training reads its patches from. Every one gives the same batches: it is no part of a result."""
+"""Chooses the store that a training reads patches from. All stores give equal batches and equal results."""
 
 from pathlib import Path
 from typing import Literal

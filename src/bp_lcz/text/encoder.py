@@ -13,7 +13,7 @@ from bp_lcz.files import file_sha256
 
 PACKAGED_MINILM = "packaged-minilm"
 PACKAGED_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""Of all-MiniLM-L6-v2's official model.safetensors."""
+"""SHA-256 of the official model.safetensors of all-MiniLM-L6-v2."""
 
 
 @dataclass(frozen=True)
