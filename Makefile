@@ -25,7 +25,7 @@ export PIP_USER := 0
 CHATTER := ^ *(Collecting|Requirement|Obtaining|Processing|Using cached|Looking|Preparing|Installing b|Checking|Getting|Building|Created|Stored|Successfully|Found|Attempting|Uninstalling|Not uninstalling|WARNING: Location|Downloading .*( kB|bytes|metadata))
 
 .DEFAULT_GOAL := help
-.PHONY: help install fuzz reproduce tables ablation ablation-template study leftout paper server mlflow server-stop worker deploy test \
+.PHONY: help install fuzz reproduce tables ablation ablation-template study plug-in leftout paper server mlflow server-stop worker deploy test \
   coverage test-all bench bench-growth docs release gpu lint format audit constraints clean
 
 help:  ## list the targets
@@ -80,6 +80,9 @@ ablation-template: $(INSTALLED)  ## the same with another prompt template; about
 
 study: $(INSTALLED)  ## what each part does, with controls, five seeds, large simulated data; about eleven hours on two cores
 	$(call run_profile) && PYTHONPATH=src bp-lcz choose
+
+plug-in: $(INSTALLED)  ## whether prompting and its texts help ResNet and ViT, five seeds; about 80 minutes on two cores
+	$(call run_profile)
 
 leftout: $(INSTALLED)  ## whether a text finds a class that the training never saw; an hour on one core
 	$(call run_profile)

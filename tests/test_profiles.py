@@ -34,7 +34,7 @@ def settings(params):
 
 @pytest.mark.parametrize(
     ("profile", "seeds"),
-    [("tables", 3), ("ablation", 3), ("ablation-template", 3), ("study", 5), ("leftout", 5), ("paper", 5)],
+    [("tables", 3), ("ablation", 3), ("ablation-template", 3), ("study", 5), ("plug-in", 5), ("leftout", 5), ("paper", 5)],
 )
 def test_every_setting_has_every_seed_once_and_names_end_with_it(profile, seeds):
     params = matrix(profile)
@@ -59,7 +59,7 @@ def test_a_matrix_stands_for_the_trials_that_were_run(profile, digest):
     assert sha256(json.dumps(trials, sort_keys=True).encode()).hexdigest()[:16] == digest
 
 
-@pytest.mark.parametrize("profile", ["tables", "ablation", "ablation-template", "study", "leftout", "paper"])
+@pytest.mark.parametrize("profile", ["tables", "ablation", "ablation-template", "study", "plug-in", "leftout", "paper"])
 def test_the_head_of_a_profile_tells_command_and_number_of_trials(profile):
     head = (ROOT / f"profiles/{profile}.yaml").read_text().partition("\nmatrix:")[0]
     assert f"make {profile} " in head
@@ -112,6 +112,18 @@ def test_the_study_has_every_control_and_every_setting_that_its_rule_names():
     options = {trial.backbone_options.get("fusion") for trial in trials if trial.backbone == "resnet"}
     assert options == {"early", "feature", "decision", "sen1", "sen2"}
     assert params.rule == "docs/study.md"
+
+
+def test_backbones_without_group_branches_have_every_control_and_the_first_is_whole_before_the_second_begins():
+    params = matrix("plug-in")
+    trials = [params.trial(name) for name in params.trials]
+    with_texts = {(variant, "text") for variant in ("plain", "encoder", "bgp", "bp-lcz")}
+    random = {("bgp", "random"), ("bp-lcz", "random")}
+    for backbone, more in (("resnet", {("bgp", "permuted"), ("bp-lcz", "permuted")}), ("vit", set())):
+        of = {(trial.variant, trial.prompts.source) for trial in trials if trial.backbone == backbone}
+        assert of == with_texts | random | more
+    assert [trial.backbone for trial in trials] == ["resnet"] * 30 + ["vit"] * 30 + ["resnet"] * 10
+    assert params.rule == "docs/plug-in.md"
 
 
 def test_classes_are_left_out_one_at_a_time_with_texts_and_both_controls():
