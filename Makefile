@@ -103,7 +103,7 @@ server-stop: $(INSTALLED)  ## stop both
 worker: $(INSTALLED)  ## a Prefect worker of the pool bp-lcz, in this clone, until it is stopped
 	@exec $(BIN)/python -m flows.operate worker $(if $(POOL),--pool "$(POOL)") $(if $(LIMIT),--limit "$(LIMIT)")
 
-deploy: $(INSTALLED)  ## tell the Prefect server the deployments of prefect.yaml
+deploy: $(INSTALLED)  ## register the deployments of prefect.yaml with the Prefect server
 	@$(BIN)/python -m flows.operate deploy
 
 test: $(INSTALLED)  ## all tests that fit ten minutes

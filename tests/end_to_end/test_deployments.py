@@ -1,6 +1,7 @@
 """A real server, worker and deployments, as `make server`, `make worker` and `make deploy` start them."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -211,8 +212,11 @@ def test_a_run_ends_with_its_killed_worker_and_the_next_goes_on(site: Site, tmp_
         assert worker.wait(60) == 1
         assert "error: worker second: exit status -9" in log.read_text()
 
+    # A log of its own: the killed worker may have lost lines of epochs that its checkpoint holds.
+    log = tmp_path / "third.log"
     with site.worker(log, "third"):
         done = site.command(*deployment)
         assert done.returncode == 0, done.stdout[-2000:] + log.read_text()[-4000:]
-        assert ": resuming from" in log.read_text()
-        assert log.read_text().count(": epoch 1/") == 3, "one first epoch for each trial"
+        resumed = re.findall(r"(\S+): resuming from", log.read_text())
+        assert resumed
+        assert not [trial for trial in resumed if f"{trial}: epoch 1/" in log.read_text()]
