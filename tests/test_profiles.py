@@ -34,7 +34,15 @@ def settings(params):
 
 @pytest.mark.parametrize(
     ("profile", "seeds"),
-    [("tables", 3), ("ablation", 3), ("ablation-template", 3), ("study", 5), ("plug-in", 5), ("leftout", 5), ("paper", 5)],
+    [
+        ("tables", 3),
+        ("ablation", 3),
+        ("ablation-template", 3),
+        ("study", 5),
+        ("plug-in", 5),
+        ("leftout", 5),
+        ("paper", 5),
+    ],
 )
 def test_every_setting_has_every_seed_once_and_names_end_with_it(profile, seeds):
     params = matrix(profile)
