@@ -123,9 +123,9 @@ def test_a_staged_file_that_fails_leaves_the_old_one(tmp_path):
     [
         ("folder", "is a folder"),
         (".", "is a folder"),
-        ("file/x.parquet", "file is no folder"),
-        ("file/deeper/x.parquet", "deeper is no folder"),
-        ("/proc/nothing/x.parquet", "/proc/nothing is no folder"),
+        ("file/x.parquet", "file is not a folder"),
+        ("file/deeper/x.parquet", "deeper is not a folder"),
+        ("/proc/nothing/x.parquet", "/proc/nothing is not a folder"),
         ("x" * 300, "(file name too long)"),
     ],
 )

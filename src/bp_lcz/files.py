@@ -137,7 +137,7 @@ def refuse_below_file(target: Path) -> None:
     """
     above = next(place for place in target.absolute().parents if os.path.lexists(place))
     if not os.path.isdir(above):  # noqa: PTH112 - Path's own fails where a name is too long
-        raise UserError(target, f"cannot be written: {above} is no folder")
+        raise UserError(target, f"cannot be written: {above} is not a folder")
 
 
 @contextmanager
@@ -155,7 +155,7 @@ def _staging(target: Path, is_folder: bool) -> Iterator[Path]:
                 raise
             reason = (error.strerror or str(error)).lower()
             raise UserError(
-                target, f"cannot be written: {target.parent} is no folder, nor can it be made one ({reason})"
+                target, f"cannot be written: {target.parent} is not a folder, nor can it be made one ({reason})"
             ) from None
         if scratch is None:
             raise UserError(target, f"is a {found}; expected the name of a {expected}")

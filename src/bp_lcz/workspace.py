@@ -303,7 +303,7 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 def _check_renewable(main: Path, folder: Path) -> None:
     listed = git(main, "worktree", "list", "--porcelain").splitlines()
     if f"worktree {folder}" not in listed:
-        raise UserError(folder, "exists but is no workspace of this checkout; move it away")
+        raise UserError(folder, "exists but is not a workspace of this checkout; move it away")
     edited = _changed(folder, f":!{PARAMS_FILE}", f":!{LOCK_FILE}")
     if edited:
         raise UserError(

@@ -154,5 +154,5 @@ def _indices(path: Path, values: Num[np.ndarray, "row column"]) -> Int[np.ndarra
     distinct, place = np.unique(np.nan_to_num(values), return_inverse=True)
     wrong = [value for value in distinct.tolist() if value not in _INDEX]
     if wrong:
-        raise UserError(path, f"{wrong[0]:g} is no local climate zone; expected 1..17, or 1..10 and 101..107")
+        raise UserError(path, f"{wrong[0]:g} is not a local climate zone; expected 1..17, or 1..10 and 101..107")
     return np.array([_INDEX[value] for value in distinct.tolist()])[place].reshape(values.shape)

@@ -94,7 +94,9 @@ def read_reference(
     if are_polygons(path):
         return _polygons(path, crs, place, shape, reading)
     if reading != AS_USUAL:
-        raise UserError(path, "is no file of polygons, and --field, --label-map and --overlaps are for polygons alone")
+        raise UserError(
+            path, "is not a file of polygons, and --field, --label-map and --overlaps are for polygons alone"
+        )
     zones, band = zones_of(path, crs, place, shape)
     return Reference(path.name, file_sha256(path), "raster", band, zones, blocks(place, shape))
 

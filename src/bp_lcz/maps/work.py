@@ -89,7 +89,7 @@ def finished_rows(out: Path, key: str, kept: np.dtype, across: int) -> Iterator[
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(out, f"cannot be written: {error.filename} is no folder") from None
+        raise UserError(out, f"cannot be written: {error.filename} is not a folder") from None
     with locked(folder / "lock", "another process makes this map", wait=False):
         refuse_existing(out)
         rows = FinishedRows(folder / f"{key}.rows", kept, across)

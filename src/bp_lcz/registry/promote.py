@@ -258,7 +258,7 @@ def _history(client: "MlflowClient", name: str, champion: int) -> list[int]:
     try:
         stored = TypeAdapter(list[int]).validate_json(client.get_registered_model(name).tags.get(HISTORY_TAG, "[]"))
     except ValidationError:
-        raise UserError(name, f"its tag {HISTORY_TAG} is no list of versions; remove the tag") from None
+        raise UserError(name, f"its tag {HISTORY_TAG} is not a list of versions; remove the tag") from None
     for position in range(len(stored) - 1, -1, -1):
         if stored[position] == champion:
             return stored[: position + 1]

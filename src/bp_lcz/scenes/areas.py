@@ -221,7 +221,7 @@ def moved(where: object, shape: BaseGeometry, own: CRS, crs: CRS) -> BaseGeometr
     """A shape in other coordinates. Its sides get more points, so that they keep their course."""
     west, south, east, north = shape.bounds
     if own.is_geographic and not -90 <= south <= north <= 90:  # a GeoJSON in metres that does not say so
-        raise UserError(where, f"{west:.0f}, {south:.0f} are no degrees; state its coordinate reference system")
+        raise UserError(where, f"{west:.0f}, {south:.0f} are not degrees; state its coordinate reference system")
     girth = 360.0 if own.is_geographic else _GIRTH_M / own.linear_units_factor[1] if own.is_projected else np.inf
     if max(east - west, north - south) > 2 * girth:  # PROJ would wind it around the Earth for minutes
         raise UserError(where, f"{west:.9g}, {south:.9g} to {east:.9g}, {north:.9g} is more than the Earth")

@@ -41,7 +41,7 @@ def class_lookup(path: Path, zones: Any, band: int, label_map: Path | None) -> d
     """
     values = np.unique(sample(path, zones, [band]))
     if (values % 1 != 0).any():
-        raise UserError(path, "holds values that are no whole numbers; classes cannot be interpolated")
+        raise UserError(path, "holds values that are not whole numbers; classes cannot be interpolated")
     present = {int(value) for value in values} - {0}
     if label_map is None:
         lookup = {value: value - 1 for value in range(1, CLASS_COUNT + 1)}
@@ -49,7 +49,9 @@ def class_lookup(path: Path, zones: Any, band: int, label_map: Path | None) -> d
         found = present - set(lookup)
         if found:
             some = ", ".join(map(str, sorted(found)[:5]))
-            raise UserError(path, f"{some}: no local climate zones (1..17, or 1..10 and 101..107); give --label-map")
+            raise UserError(
+                path, f"{some} are not local climate zones (1..17, or 1..10 and 101..107); give --label-map"
+            )
         return lookup
     try:
         pairs = {int(value): place for value, place in read_label_map(label_map).items()}

@@ -161,7 +161,9 @@ def _texts(
         texts = [_text(one.fields.get(chosen)) for one in drawn]
         strange = _strange(texts, known)
         if strange:
-            raise UserError(path, f"field {chosen} holds {_listed(strange)}: no local climate zones; {_REMEDY}")
+            raise UserError(
+                path, f"field {chosen} holds {_listed(strange)}, which are not local climate zones; {_REMEDY}"
+            )
         return f"field {chosen}", texts
     layers = [re.sub(r" \(#\d+\)$", "", one.layer) for one in drawn]
     names = [_text(one.fields.get(found.get(_NAME, ""))) for one in drawn]

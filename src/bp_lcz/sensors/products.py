@@ -165,7 +165,7 @@ def _folder(path: Path) -> _Folder | None:
         with zipfile.ZipFile(path) as archive:
             members = sorted(one for one in archive.namelist() if not one.endswith("/"))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise UserError(path, f"is no readable zip (truncated?): {one_line(error)}") from None
+        raise UserError(path, f"is not a readable zip (truncated?): {one_line(error)}") from None
     for member in members:
         if member.startswith(("/", "\\")) or ":" in member or ".." in re.split(r"[/\\]", member):
             raise UserError(path, f"holds a path outside itself ({member}); unpack nothing of it")

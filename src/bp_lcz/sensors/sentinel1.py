@@ -240,7 +240,7 @@ def _unit(path: Path, dataset: Stack, values: Float[np.ndarray, "band pixel"], a
         return found[0] if asked == "auto" else asked
     vh, vv = np.median(values, axis=1)
     if asked in ("linear", "amplitude") and (values < LINEAR[0]).mean() > _MOST_STRANGE:
-        raise UserError(path, f"negative values are no linear power; leave out --s1-units {asked}")
+        raise UserError(path, f"negative values are not linear power; leave out --s1-units {asked}")
     if vv > MEDIAN_LINEAR[1]:
         raise UserError(path, f"median VV of {vv:.4g}: not calibrated? Give sigma or gamma nought")
     seen = f"medians of VV {vv:.4g} and VH {vh:.4g}"

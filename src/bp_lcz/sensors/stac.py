@@ -49,7 +49,9 @@ def read_item(stack: ExitStack, path: Path, name_of: Callable[[str], str]) -> St
     lacking = {name: href for name, href in remote.items() if name not in found}
     if lacking:
         name, href = next(iter(lacking.items()))
-        raise UserError(path, f"its band {name} is no local file ({href[:120]}); download it, and name it in the item")
+        raise UserError(
+            path, f"its band {name} is not a local file ({href[:120]}); download it, and name it in the item"
+        )
     if not found:
         raise UserError(path, "has no assets with bands that are understood (bands, eo:bands, or names such as blue)")
     bands = [band for band, _ in found.values()]

@@ -163,7 +163,7 @@ def load_model(workspace: Path, model: str) -> tuple[Classifier, str]:
                 return load_classifier(write_pretrained(model, Path(scratch) / model), device), model
         raise UserError(
             model,
-            f"is no folder with a {DESCRIPTION}; expected the folder of a checkpoint, such as outputs/models/<trial>, "
+            f"is not a folder with a {DESCRIPTION}; expected a checkpoint, such as outputs/models/<trial>, "
             f"models:/<name>@<alias>, or {', '.join(PRETRAINED)}, which is downloaded",
         )
     from bp_lcz.registry.connection import open_store
