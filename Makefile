@@ -25,7 +25,7 @@ export PIP_USER := 0
 CHATTER := ^ *(Collecting|Requirement|Obtaining|Processing|Using cached|Looking|Preparing|Installing b|Checking|Getting|Building|Created|Stored|Successfully|Found|Attempting|Uninstalling|Not uninstalling|WARNING: Location|Downloading .*( kB|bytes|metadata))
 
 .DEFAULT_GOAL := help
-.PHONY: help install fuzz reproduce tables ablation ablation-template study plug-in leftout paper server mlflow server-stop worker deploy test \
+.PHONY: help install fuzz reproduce tables ablation ablation-template study plug-in forms few leftout paper server mlflow server-stop worker deploy test \
   coverage test-all bench bench-growth docs release gpu lint format audit constraints clean
 
 help:  ## list the targets
@@ -84,7 +84,13 @@ study: $(INSTALLED)  ## what each part does, with controls, five seeds, large si
 plug-in: $(INSTALLED)  ## whether prompting and its texts help ResNet and ViT, five seeds; about 80 minutes on two cores
 	$(call run_profile)
 
-leftout: $(INSTALLED)  ## whether a text finds a class that the training never saw; an hour on one core
+forms: $(INSTALLED)  ## which form of the loss and of the texts is the default, five seeds; about 105 minutes on two cores
+	$(call run_profile) && PYTHONPATH=src bp-lcz choose
+
+few: $(INSTALLED)  ## whether a text helps where labels are few, five seeds; about an hour on two cores
+	$(call run_profile)
+
+leftout: $(INSTALLED)  ## whether a text finds a class that the training never saw; 40 minutes on two cores
 	$(call run_profile)
 
 paper: $(INSTALLED)  ## every backbone and variant, five seeds, on So2Sat LCZ42 v2, which it brings; needs a GPU

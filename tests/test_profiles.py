@@ -40,6 +40,8 @@ def settings(params):
         ("ablation-template", 3),
         ("study", 5),
         ("plug-in", 5),
+        ("forms", 5),
+        ("few", 5),
         ("leftout", 5),
         ("paper", 5),
     ],
@@ -67,7 +69,9 @@ def test_a_matrix_stands_for_the_trials_that_were_run(profile, digest):
     assert sha256(json.dumps(trials, sort_keys=True).encode()).hexdigest()[:16] == digest
 
 
-@pytest.mark.parametrize("profile", ["tables", "ablation", "ablation-template", "study", "plug-in", "leftout", "paper"])
+@pytest.mark.parametrize(
+    "profile", ["tables", "ablation", "ablation-template", "study", "plug-in", "forms", "few", "leftout", "paper"]
+)
 def test_the_head_of_a_profile_tells_command_and_number_of_trials(profile):
     head = (ROOT / f"profiles/{profile}.yaml").read_text().partition("\nmatrix:")[0]
     assert f"make {profile} " in head
@@ -132,6 +136,39 @@ def test_backbones_without_group_branches_have_every_control_and_the_first_is_wh
         assert of == with_texts | random | more
     assert [trial.backbone for trial in trials] == ["resnet"] * 30 + ["vit"] * 30 + ["resnet"] * 10
     assert params.rule == "docs/plug-in.md"
+
+
+def test_the_choice_of_the_default_is_among_every_form_at_three_weights():
+    params = matrix("forms")
+    trials = [params.trial(name) for name in params.trials if name.endswith("-s1")]
+    full = [trial for trial in trials if trial.variant == "bp-lcz" and trial.train.batch_size == 64]
+    with_texts = [
+        trial.model
+        for trial in full
+        if trial.model.pairs == "texts" and trial.prompts.wording == "names" and not trial.prompts.centre
+    ]
+    assert {(model.target, model.loss, model.alignment_weight) for model in with_texts} == {
+        (*form, weight)
+        for form in (("graded", "sigmoid"), ("graded", "softmax"), ("class_group", "sigmoid"))
+        for weight in (0.1, 0.5, 2.0)
+    }
+    assert {trial.model.loss for trial in full if trial.model.pairs == "joint"} == {"softmax", "sigmoid"}
+    assert {(trial.prompts.wording, trial.prompts.centre) for trial in full} == set(
+        product(("names", "described"), (False, True))
+    )
+    assert {trial.variant for trial in trials if trial.train.batch_size == 512} == {"plain", "bgp", "bp-lcz"}
+    assert {trial.prompts.source for trial in trials} == {"text"}
+    assert params.rule == "docs/forms.md"
+
+
+def test_few_patches_of_each_class_have_the_controls():
+    params = matrix("few")
+    trials = [params.trial(name) for name in params.trials if name.endswith("-s1")]
+    vectors = {("plain", "text"), ("encoder", "text"), *product(("bgp", "bp-lcz"), ("text", "random"))}
+    found = {(trial.train.per_class, trial.variant, trial.prompts.source) for trial in trials}
+    assert found == {(count, *each) for count in (5, 20, 100) for each in vectors}
+    assert params.simulate.patches.training >= 17 * 100
+    assert params.rule == "docs/few.md"
 
 
 def test_classes_are_left_out_one_at_a_time_with_texts_and_both_controls():

@@ -46,7 +46,7 @@ def score(
 
 @commands.command()
 def choose(as_json: AsJson = False) -> None:
-    """Apply the rule of docs/study.md to the validation split of this run: which setting of bp-lcz is the default?
+    """Apply the rule of docs/forms.md to the validation split of this run: which setting of bp-lcz is the default?
 
     Example: bp-lcz choose
     """
