@@ -47,6 +47,7 @@ $(INSTALLED): pyproject.toml constraints.txt constraints-runtime.txt
 	@echo "compiling them"
 	@# On all cores, which pip does on one. Some packages bring files that are no Python.
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+	@echo "$(VENV) is ready; \`source $(BIN)/activate\` puts its commands on the path"
 
 reproduce: $(INSTALLED)  ## every stage, tables, figures, report, a registered model
 ifeq ($(strip $(DATASET)$(START)),)

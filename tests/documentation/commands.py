@@ -23,7 +23,6 @@ OTHERS = frozenset(
         "docker",
         "export",
         "git",
-        "open",
         "pg_dump",
         "psql",
         "python3",
@@ -32,6 +31,7 @@ OTHERS = frozenset(
         "source",
         "su",
         "w2w",
+        "xdg-open",
     ]
 )
 """Programs of the system and builtins of the shell, of which nothing is checked."""

@@ -68,6 +68,12 @@ def test_a_box_in_degrees_may_cross_180():
     assert box.area == pytest.approx(2130 * 2213, rel=0.01)
 
 
+@pytest.mark.parametrize("box", ["-72.47,-38.84,-72.49,-38.825", "10.1,50,10,50.1"])
+def test_a_box_with_west_and_east_swapped_is_not_taken_for_one_around_the_earth(box):
+    with pytest.raises(UserError, match="west and east"):
+        read_area(box, CRS.from_epsg(32632))
+
+
 @pytest.mark.parametrize("damage", ["missing", "text", "empty", "points", "crossing", "no coordinates", "metres"])
 def test_areas_that_are_none_are_one_line(tmp_path, damage):
     path = tmp_path / "area.geojson"

@@ -41,7 +41,7 @@ app = typer.Typer(
     "Stages read params.yaml in the current folder; `dvc repro` runs those that are out of date.",
 )
 
-for _family in (results, datasets, maps, checkout, stages, models):
+for _family in (maps, datasets, results, checkout, stages, models):
     app.add_typer(_family.commands)
 
 

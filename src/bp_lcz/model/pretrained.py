@@ -100,4 +100,4 @@ def _check(file: Path, where: object, sha256: str) -> None:
         raise UserError(where, f"has more than {MOST_BYTES:,} bytes, so it is another file")
     if (found := hashlib.sha256(content).hexdigest()) != sha256:
         page = "a page in place of the weights: " * content.lstrip()[:1].startswith(b"<")
-        raise UserError(where, f"{page}sha256 {found}; expected {sha256}")
+        raise UserError(where, f"{page or 'is not the published file: '}sha256 {found}; expected {sha256}")

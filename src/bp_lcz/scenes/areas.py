@@ -214,6 +214,8 @@ def _box(area: str, numbers: list[str]) -> BaseGeometry:
         raise UserError(f"--area {area}", "expected a file, or W,S,E,N in degrees") from None
     if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90 and west != east):
         raise UserError(f"--area {area}", "expected west, south, east, north in degrees")
+    if east < west and east + 360 - west > 180:  # no box across the date line is so wide
+        raise UserError(f"--area {area}", "has west and east swapped; expected west, south, east, north in degrees")
     return shapely.box(west, south, east + 360 * (east < west), north)
 
 

@@ -235,7 +235,9 @@ def _names(path: Path, dataset: Stack, named: tuple[str, ...] | None) -> tuple[l
         if dataset.count not in ORDERS:
             known = ", ".join(map(str, ORDERS))
             raise UserError(path, f"has {dataset.count} bands without names; expected {known} bands or --s2-bands")
-        names, by = list(ORDERS[dataset.count]), "by their order, since no description names them"
+        names = list(ORDERS[dataset.count])
+        shared = next(filter(None, dataset.descriptions), None)
+        by = "by their order, since " + (f"all are called {shared}" if shared else "no description names them")
     else:
         if len(texts) != dataset.count:
             raise UserError(path, f"has {dataset.count} bands, but --s2-bands names {len(texts)}")
