@@ -82,7 +82,7 @@ class Devices:
         self.folder.chmod(0o700)  # an older folder may be open to others
         self._graph = dict(graph or {})
         self._asked, self._done = set[str](), set(done)
-        self._lines, self._waiting = dict[str, tuple[str, ...]](), list[str]()
+        self._lines, self._waiting, self._holding = dict[str, tuple[str, ...]](), list[str](), set[str]()
         self._turn = Lock()
         self._closed = Event()
 
@@ -107,17 +107,24 @@ class Devices:
                 if self._is_next(stage, params, time.monotonic() - started):
                     slot = None if self._closed.is_set() else self.try_take(stage, params)
                     if slot is None and not is_told:
-                        tell(f"{stage} waits for a device")
+                        tell(f"{stage} waits for a device" + ", which another run holds" * (not self.is_in_use))
                         is_told = True
                 if slot is None and self._closed.wait(_PAUSE):
                     raise UserError(stage, "not started: the run has been stopped")
         finally:
             with self._turn:
                 self._waiting.remove(stage)
+        self._holding.add(stage)
         try:
             yield slot
         finally:
+            self._holding.remove(stage)
             slot.free()
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a stage of this object has a device."""
+        return bool(self._holding)
 
     def tell_done(self, stage: str) -> None:
         """Note that a stage has succeeded, so that stages which need it may ask for devices."""
