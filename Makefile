@@ -82,7 +82,7 @@ ablation-template: $(INSTALLED)  ## the same with another prompt template; about
 study: $(INSTALLED)  ## what each part does, with controls, five seeds, large simulated data; about eleven hours on two cores
 	$(call run_profile) && PYTHONPATH=src bp-lcz choose
 
-plug-in: $(INSTALLED)  ## whether prompting and its texts help ResNet and ViT, five seeds; about 80 minutes on two cores
+plug-in: $(INSTALLED)  ## whether prompting and its texts help ResNet and ViT, five seeds; about 105 minutes on two cores
 	$(call run_profile)
 
 forms: $(INSTALLED)  ## which form of the loss and of the texts is the default, five seeds; about 105 minutes on two cores

@@ -5,6 +5,7 @@ without a Prefect server count alike. The files belong to one user of one machin
 devices, in any checkout. Other local users cannot open or replace the files.
 """
 
+import logging
 import os
 import shutil
 import stat
@@ -87,13 +88,13 @@ class Devices:
         self._closed = Event()
 
     @contextmanager
-    def take(self, stage: str, params: Params, tell: Callable[[str], object]) -> Iterator[Slot]:
+    def take(self, stage: str, params: Params, log: Callable[[int, str], object]) -> Iterator[Slot]:
         """Devices for a stage as soon as they are free. Stages of this object take turns in the order of the graph.
 
         Args:
             stage: name of the stage in dvc.yaml.
             params: parameters of its workspace.
-            tell: receives one line if the stage has to wait.
+            log: receives level and line if the stage has to wait; a warning if another run holds the device.
 
         Raises:
             UserError: if this machine has too few devices, or `close` is called meanwhile.
@@ -107,24 +108,23 @@ class Devices:
                 if self._is_next(stage, params, time.monotonic() - started):
                     slot = None if self._closed.is_set() else self.try_take(stage, params)
                     if slot is None and not is_told:
-                        tell(f"{stage} waits for a device" + ", which another run holds" * (not self.is_in_use))
+                        if self._holding:  # what a stage of the same run holds is no news
+                            log(logging.INFO, f"{stage} waits for a device")
+                        else:
+                            log(logging.WARNING, f"{stage} waits for a device, which another run holds")
                         is_told = True
                 if slot is None and self._closed.wait(_PAUSE):
                     raise UserError(stage, "not started: the run has been stopped")
         finally:
             with self._turn:
                 self._waiting.remove(stage)
-        self._holding.add(stage)
+                if slot is not None:
+                    self._holding.add(stage)
         try:
             yield slot
         finally:
             self._holding.remove(stage)
             slot.free()
-
-    @property
-    def is_in_use(self) -> bool:
-        """Whether a stage of this object has a device."""
-        return bool(self._holding)
 
     def tell_done(self, stage: str) -> None:
         """Note that a stage has succeeded, so that stages which need it may ask for devices."""

@@ -97,12 +97,8 @@ def run_stage(stage: str, workspace: Path, devices: Devices, params: Params, pul
         pull: take results of other machines from the DVC remote.
     """
     logger, trial = get_run_logger(), stage.partition("@")[2]
-
-    def tell_wait(line: str) -> None:  # for a stage of this run it is no news on the terminal
-        (logger.info if devices.is_in_use else logger.warning)(line)
-
     try:
-        with devices.take(stage, params, tell_wait) as slot, tempfile.TemporaryDirectory(prefix="bp-lcz-") as folder:
+        with devices.take(stage, params, logger.log) as slot, tempfile.TemporaryDirectory(prefix="bp-lcz-") as folder:
             started = time.monotonic()
             file = Path(folder) / "progress.jsonl"
             extra = slot.environment | {PROGRESS_FILE: str(file)}

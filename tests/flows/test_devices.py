@@ -68,7 +68,7 @@ def test_who_waits_for_a_device_gets_it_when_it_is_free_or_gives_up_with_the_run
 
     def wait() -> None:
         try:
-            with devices.take("validate", params, waits.put) as slot:
+            with devices.take("validate", params, lambda _, line: waits.put(line)) as slot:
                 done.put(slot.devices)
         except UserError as error:
             done.put(error.where)
@@ -78,7 +78,7 @@ def test_who_waits_for_a_device_gets_it_when_it_is_free_or_gives_up_with_the_run
         assert held is not None
         waiting = threading.Thread(target=wait)
         waiting.start()
-        assert "another run" in waits.get(timeout=60)
+        assert waits.get(timeout=60) == "validate waits for a device, which another run holds"
         assert done.empty()
         (held.free if is_freed else devices.close)()
         waiting.join(60)
@@ -89,17 +89,15 @@ def test_who_waits_for_a_stage_of_its_own_run_is_not_told_of_another_run(params:
     devices, waits = Devices(1, []), queue.SimpleQueue[str]()
 
     def wait() -> None:
-        with refuses("validate"), devices.take("validate", params, waits.put):
+        with refuses("validate"), devices.take("validate", params, lambda _, line: waits.put(line)):
             pass
 
     with devices.take("pack", params, print):
-        assert devices.is_in_use
         waiting = threading.Thread(target=wait)
         waiting.start()
-        assert "another run" not in waits.get(timeout=60)
+        assert waits.get(timeout=60) == "validate waits for a device"
         devices.close()
         waiting.join(60)
-    assert not devices.is_in_use
 
 
 def test_the_first_of_the_graph_goes_first_whoever_asks_first(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,3 +57,9 @@ def naming_texts(dataset: Any) -> list[str] | None:
     """Descriptions of the bands; None if they do not differ, as some tools give all bands the same description."""
     texts = [text or "" for text in dataset.descriptions]
     return texts if any(texts) and (len(set(texts)) > 1 or len(texts) == 1) else None
+
+
+def why_by_order(dataset: Any) -> str:
+    """Why bands without `naming_texts` are named by their order, for the line of what was found."""
+    shared = dataset.descriptions[0]
+    return "by their order, since " + (f"all are called {shared}" if shared else "no description names them")

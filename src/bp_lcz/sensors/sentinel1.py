@@ -9,7 +9,7 @@ from scipy.ndimage import maximum_filter, minimum_filter, uniform_filter
 
 from bp_lcz.bands import SEN1_BANDS
 from bp_lcz.errors import UserError
-from bp_lcz.sensors.names import naming_texts, polarisation
+from bp_lcz.sensors.names import naming_texts, polarisation, why_by_order
 from bp_lcz.sensors.sampling import majority, sample
 from bp_lcz.sensors.stack import Stack
 
@@ -177,7 +177,7 @@ def _bands(path: Path, dataset: Stack, named: tuple[str, ...] | None) -> tuple[d
     if texts is None:
         order = {len(SEN1_BANDS): SEN1_BANDS, 2: INTENSITIES[::-1]}.get(dataset.count)  # VV first, as in products
         found = {} if order is None else {band: [number] for number, band in enumerate(order, start=1)}
-        by = "by their order, since no description names them"
+        by = why_by_order(dataset)
     elif len(texts) == len(SEN1_BANDS) and {text.strip().lower() for text in texts} == set(official):
         found = {official[text.strip().lower()]: [number] for number, text in enumerate(texts, start=1)}
         by = "by name"

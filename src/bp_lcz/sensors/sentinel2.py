@@ -14,7 +14,7 @@ from scipy.ndimage import label
 
 from bp_lcz.bands import SEN2_BANDS
 from bp_lcz.errors import UsageError, UserError
-from bp_lcz.sensors.names import ORDERS, band_name, level_of, moment, naming_texts
+from bp_lcz.sensors.names import ORDERS, band_name, level_of, moment, naming_texts, why_by_order
 from bp_lcz.sensors.sampling import majority, pixels_where, sample, thinned
 from bp_lcz.sensors.spectrum import check_spectrum
 from bp_lcz.sensors.stack import Stack
@@ -235,9 +235,7 @@ def _names(path: Path, dataset: Stack, named: tuple[str, ...] | None) -> tuple[l
         if dataset.count not in ORDERS:
             known = ", ".join(map(str, ORDERS))
             raise UserError(path, f"has {dataset.count} bands without names; expected {known} bands or --s2-bands")
-        names = list(ORDERS[dataset.count])
-        shared = next(filter(None, dataset.descriptions), None)
-        by = "by their order, since " + (f"all are called {shared}" if shared else "no description names them")
+        names, by = list(ORDERS[dataset.count]), why_by_order(dataset)
     else:
         if len(texts) != dataset.count:
             raise UserError(path, f"has {dataset.count} bands, but --s2-bands names {len(texts)}")
