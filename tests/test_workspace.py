@@ -546,7 +546,7 @@ def test_a_folder_without_a_data_set_is_refused(checkout: Path, dataset: Path) -
 
 def test_a_folder_that_is_no_workspace_is_left_alone(checkout: Path) -> None:
     (checkout / ".workspaces/one").mkdir(parents=True)
-    with refuses(checkout / ".workspaces/one", "no workspace"):
+    with refuses(checkout / ".workspaces/one", "is not a workspace"):
         make_workspace("one")
 
 
