@@ -36,8 +36,11 @@ def test_committed_parameters_are_valid() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "named", "fact"),
     [
-        ("train.epoch", 3, "train.epoch", "unknown key"),
-        ("trian", {}, "trian", "unknown key"),
+        ("train.epoch", 3, "train.epoch", "unknown key; known: epochs"),
+        ("trian", {}, "trian", "unknown key; known: profile"),
+        ("trian", {}, "trian", "validate"),
+        ("simulate.patches.test", 3, "simulate.patches.test", "known: training, validation, testing"),
+        ("trials.eb_cnn-plain.variants", "bgp", "trials.eb_cnn-plain.variants", "known: backbone, variant"),
         ("cells", {}, "cells", "trials"),
         ("train.epochs", 0, "train.epochs", 0),
         ("train.epochs", "3", "train.epochs", "integer; '3' was read as text, write 3"),

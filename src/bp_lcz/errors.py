@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from tokenize import TokenError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
 
 STATUS_FILE = "BP_LCZ_STATUS_FILE"
 """Environment variable with the file in which a stage's command leaves its `Ending` for the flow."""
@@ -115,10 +115,11 @@ def one_line(error: BaseException, most: int = 200) -> str:
     return " ".join(str(error).split())[:most]
 
 
-def first_mistake(error: "ValidationError", section: str = "") -> str:
+def first_mistake(error: "ValidationError", section: str = "", model: "type[BaseModel] | None" = None) -> str:
     """The first error of a pydantic model as ``section.key: cause``.
 
-    A mistyped key gives two errors, an unknown and a missing key. The unknown key is the more helpful one.
+    With the model, an unknown key is followed by the known ones. A mistyped key gives two errors, an unknown and a
+    missing key. The unknown key is the more helpful one.
     """
     unknown = ("extra_forbidden", "unexpected_keyword_argument")
     first = min(error.errors(include_url=False), key=lambda one: one["type"] not in unknown)
@@ -128,7 +129,21 @@ def first_mistake(error: "ValidationError", section: str = "") -> str:
     message = told.get(first["type"], first["msg"].removeprefix("Value error, "))
     if first["type"] in ("float_type", "int_type"):
         message += _of_text(first["input"], is_whole=first["type"] == "int_type")
+    if model and first["type"] in unknown:
+        message += f"; known: {', '.join(_keys_at(model, first['loc'][:-1]))}"
     return " ".join(": ".join(filter(None, [key, message])).split())
+
+
+def _keys_at(model: Any, place: tuple[int | str, ...]) -> list[str]:
+    """The keys of a model, or of the model at this place in it, which may be the value of a mapping."""
+    for part in place:
+        of_mapping = get_args(model)
+        model = of_mapping[-1] if of_mapping else _fields(model)[str(part)]
+    return list(_fields(model))
+
+
+def _fields(model: "type[BaseModel]") -> dict[str, Any]:
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
 
 
 def _of_text(value: object, *, is_whole: bool) -> str:

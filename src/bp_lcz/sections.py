@@ -69,12 +69,12 @@ def parse_section(section: type[SectionT], values: Any, where: str, file: str = 
         file: name of the file, for messages.
 
     Raises:
-        UserError: at an unknown key or a value out of range; the text names the key and the cause.
+        UserError: at an unknown key or a value out of range; the text names the key and the cause, and the known keys.
     """
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        message = first_mistake(error, where)
+        message = first_mistake(error, where, section)
         if message.startswith("cells:"):
             message += "; it is now called trials"
         raise UserError(file, message) from None
