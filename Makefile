@@ -94,7 +94,7 @@ few: $(INSTALLED)  ## whether a text helps where labels are few, five seeds; abo
 leftout: $(INSTALLED)  ## whether a text finds a class that the training never saw; 40 minutes on two cores
 	$(call run_profile)
 
-paper: $(INSTALLED)  ## every backbone and variant, five seeds, on So2Sat LCZ42 v2, which it brings; needs a GPU
+paper: $(INSTALLED)  ## every backbone, with controls, five seeds, on So2Sat LCZ42 v2, which it brings; needs a GPU
 	@$(BIN)/python -m flows.paper $(if $(strip $(DATASET)),--dataset "$(DATASET)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") && \
 	  echo && cd .workspaces/paper && PYTHONPATH=src bp-lcz verify
 

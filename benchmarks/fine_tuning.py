@@ -2,7 +2,8 @@
 
 Run in a workspace whose data and prompts are ready, with every start that `bp-lcz workspace` has brought into it:
 
-    w=$(bp-lcz workspace few --dataset /data/real_mini --start models/sen2lcz-mf) && cd "$w" && dvc repro pack prompts
+    w=$(bp-lcz workspace real_mini --dataset /data/real_mini --start models/sen2lcz-mf)
+    cd "$w" && dvc repro pack prompts
     python -m benchmarks.fine_tuning --figure fine-tuning.png
     python -m benchmarks.fine_tuning --settings
 

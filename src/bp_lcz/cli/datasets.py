@@ -30,7 +30,7 @@ def split(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the order in which cities or blocks go to the splits.")] = 1,
     testing: Annotated[
         list[str] | None,
-        typer.Option(help="File in the folders whose patches all go to testing; the others make the rest. Repeatable."),
+        typer.Option(help="Name of a file whose patches all go to testing; --shares divides the others. Repeatable."),
     ] = None,
 ) -> None:
     """Divide patches with geo files into three splits that share no ground.
@@ -156,7 +156,7 @@ def tile(
     shares: Shares = (0.7, 0.1, 0.2),
     seed: Annotated[int, typer.Option(min=0, help="See `bp-lcz split`.")] = 1,
 ) -> None:
-    """Cut co-registered Sentinel scenes into a data set of patches, with Sentinel-1 or without.
+    """Cut Sentinel scenes of one place into a data set of patches, with Sentinel-1 or without.
 
     Example: bp-lcz tile --s2 S2A_MSIL1C_X.SAFE.zip --area berlin.geojson --out /data/berlin
 

@@ -35,7 +35,10 @@ commands = typer.Typer()
 @commands.command("map")
 def make(
     model: Annotated[
-        str, typer.Argument(help="Model: folder of a checkpoint, models:/<name>@<alias>, or sen2lcz-mf (downloaded).")
+        str,
+        typer.Argument(
+            help="Model: folder of a checkpoint, models:/<name>@<alias> or /<version>, or sen2lcz-mf (downloaded)."
+        ),
     ],
     s2: S2,
     out: Annotated[
@@ -85,7 +88,9 @@ def make(
     ] = None,
     same_year: Annotated[
         Path | None,
-        typer.Option(help="Folder of a second map of the same year, to measure the noise in that change."),
+        typer.Option(
+            help="With --compare: folder of another map of the year of this map, to measure the noise in that change."
+        ),
     ] = None,
     export: Annotated[str, typer.Option(help="Files for other tools: wudapt, wrf, umep, separated by commas.")] = "",
     set_coverage: Annotated[

@@ -124,7 +124,9 @@ def serve(
 
 @registry
 def predict(
-    model: Annotated[str, typer.Argument(help="Model: folder of a checkpoint, or models:/<name>@<alias>.")],
+    model: Annotated[
+        str, typer.Argument(help="Model: folder of a checkpoint, models:/<name>@<alias> or models:/<name>/<version>.")
+    ],
     file: Annotated[Path, typer.Argument(help="HDF5 file with sen1 and sen2 as So2Sat stores them.")],
     out: Annotated[Path, typer.Option(callback=to_make, help="Parquet file to write.")],
     as_json: AsJson = False,

@@ -93,7 +93,7 @@ def aa(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the drawing; equal seeds give equal tables.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """A/A test of the intervals: how often they find a false lead of a procedure over itself, and how often a true one.
+    """Test the intervals: how often do they find a lead of a method over itself, and how often a true lead?
 
     Example: bp-lcz aa
 

@@ -90,7 +90,7 @@ def report() -> None:
 @stage
 def verify(as_json: AsJson = False) -> None:
     """Count the verdicts on the claims of paper.yaml and name those that fail or stay undecided; fail if a comparable
-    claim fails. reports/index.html has all of every claim, and so have outputs/claims.json and --json.
+    claim fails. All details are in reports/index.html, in outputs/claims.json and in what --json prints.
 
     Example: bp-lcz verify
     """

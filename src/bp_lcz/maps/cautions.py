@@ -21,18 +21,18 @@ def cautions(scene: Scene, model: Checkpoint, other_level: bool) -> tuple[str, .
     if level is None and wanted is not None:
         found.append(
             f"Nothing tells the level of {path.name}, and the model takes {wanted}. If it has another level, a third "
-            "to a half of the zones are wrong. Say the level with --s2-level."
+            "to more than half of the zones are wrong. Say the level with --s2-level."
         )
     elif level != wanted and wanted is not None:
         if not other_level:
             raise UserError(
                 path,
-                f"is {level}, but the model takes {wanted}, and a third to a half of the zones would be wrong; give "
-                f"{wanted}, or a model that takes {level}, or --other-level to make the map all the same",
+                f"is {level}, but the model takes {wanted}, and a third to more than half of the zones would be wrong; "
+                f"give {wanted}, or a model that takes {level}, or --other-level to make the map all the same",
             )
         found.append(
-            f"The scene is {level}, but the model takes {wanted}. In {wanted} a third to a half of the zones would be "
-            "others."
+            f"The scene is {level}, but the model takes {wanted}. In {wanted} a third to more than half of the zones "
+            "would be others."
         )
     if anew := [file.name for file in scene.findings.files if file.resampled and file.quantity == "reflectance"]:
         found.append(

@@ -132,8 +132,8 @@ def other_level(model: Level | None, found: Level | None) -> str | None:
     if model is None or found is None or model == found:
         return None
     return (
-        f"Sentinel-2 is of level {found}, but the model was trained on {model}; that gives a third to a half of all "
-        "patches another class"
+        f"Sentinel-2 is of level {found}, but the model was trained on {model}; that gives a third to more "
+        "than half of all patches another class"
     )
 
 
