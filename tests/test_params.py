@@ -41,6 +41,7 @@ def test_committed_parameters_are_valid() -> None:
         ("trian", {}, "trian", "validate"),
         ("simulate.patches.test", 3, "simulate.patches.test", "known: training, validation, testing"),
         ("trials.eb_cnn-plain.variants", "bgp", "trials.eb_cnn-plain.variants", "known: backbone, variant"),
+        ("train.start", {"name": "a", "colour": 1}, "train.start.colour", "unknown key; known: name"),
         ("cells", {}, "cells", "trials"),
         ("train.epochs", 0, "train.epochs", 0),
         ("train.epochs", "3", "train.epochs", "integer; '3' was read as text, write 3"),

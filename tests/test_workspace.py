@@ -495,6 +495,7 @@ def test_an_unknown_profile_is_refused_with_the_known_ones(checkout: Path) -> No
         ("trials:\n  a: {seed: 1}\n  a: {seed: 2}\n", BAD, ["duplicate key a in line 3"]),
         ("cells: {}", TOGETHER, ["cells", "trials"]),
         ("matrix: {seed: [1]}", BAD, ["matrix.seed: unknown key"]),
+        ("matrix: {seeds: [1], order: [{row: [a]}]}", BAD, ["matrix.order.0.row: unknown key; known: rows"]),
         ("matrix: [1]", BAD, ["matrix: expected a mapping"]),
         ("matrix: {seeds: [1]}\ntrials: {}", BAD, ["trials beside"]),
         ("matrix: {seeds: [1]}", TOGETHER, ["trials", 1]),

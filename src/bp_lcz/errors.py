@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from tokenize import TokenError
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -134,16 +134,25 @@ def first_mistake(error: "ValidationError", section: str = "", model: "type[Base
     return " ".join(": ".join(filter(None, [key, message])).split())
 
 
-def _keys_at(model: Any, place: tuple[int | str, ...]) -> list[str]:
-    """The keys of a model, or of the model at this place in it, which may be the value of a mapping."""
+def _keys_at(model: "type[BaseModel]", place: tuple[int | str, ...]) -> list[str]:
+    """The keys of a model, or of the model at this place in it."""
+    annotation: Any = model
     for part in place:
-        of_mapping = get_args(model)
-        model = of_mapping[-1] if of_mapping else _fields(model)[str(part)]
-    return list(_fields(model))
+        is_container = get_origin(annotation) in (dict, list, tuple)
+        annotation = _model_in(annotation) if is_container else _fields(annotation)[str(part)]
+    return list(_fields(annotation))
 
 
-def _fields(model: "type[BaseModel]") -> dict[str, Any]:
-    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+def _fields(annotation: Any) -> dict[str, Any]:
+    fields = _model_in(annotation).model_fields.items()
+    return {field.alias or name: field.annotation for name, field in fields}
+
+
+def _model_in(annotation: Any) -> Any:
+    """The model that an annotation is or holds: that of an optional value, or of the values of a container."""
+    if hasattr(annotation, "model_fields"):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
 
 
 def _of_text(value: object, *, is_whole: bool) -> str:
