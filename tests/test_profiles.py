@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 import yaml
 
-from bp_lcz.params import Params, backbone_names, load_params
+from bp_lcz.params import Params, backbone_names
 from bp_lcz.report.claims import load_paper
 from bp_lcz.scoring.results import overrides
 from bp_lcz.workspace import _merge, _read_profile
@@ -36,8 +36,6 @@ def settings(params):
     ("profile", "seeds"),
     [
         ("tables", 3),
-        ("ablation", 3),
-        ("ablation-template", 3),
         ("study", 5),
         ("plug-in", 5),
         ("forms", 5),
@@ -59,8 +57,6 @@ def test_every_setting_has_every_seed_once_and_names_end_with_it(profile, seeds)
     ("profile", "digest"),
     [
         ("tables", "9892126c975862f6"),
-        ("ablation", "4c3616417a5a8f54"),
-        ("ablation-template", "cfe3e63e31bfa929"),
         ("paper", "c72c9a0f37aaf6cc"),
     ],
 )
@@ -69,9 +65,7 @@ def test_a_matrix_stands_for_the_trials_that_were_run(profile, digest):
     assert sha256(json.dumps(trials, sort_keys=True).encode()).hexdigest()[:16] == digest
 
 
-@pytest.mark.parametrize(
-    "profile", ["tables", "ablation", "ablation-template", "study", "plug-in", "forms", "few", "leftout", "paper"]
-)
+@pytest.mark.parametrize("profile", ["tables", "study", "plug-in", "forms", "few", "leftout", "paper"])
 def test_the_head_of_a_profile_tells_command_and_number_of_trials(profile):
     head = (ROOT / f"profiles/{profile}.yaml").read_text().partition("\nmatrix:")[0]
     assert f"make {profile} " in head
@@ -84,20 +78,6 @@ def test_the_tables_have_both_backbones_in_three_variants_and_name_the_tokens_of
     exvit = {name: params.trial(name) for name, trial in params.trials.items() if trial.backbone == "exvit"}
     assert {trial.backbone_options["token_size"] for trial in exvit.values()} == {4}
     assert all(name.startswith("exvit_t4-") for name in exvit)
-
-
-def test_the_ablation_has_every_factor_around_the_default():
-    params = matrix("ablation")
-    trials = [params.trial(name) for name in params.trials]
-    assert {trial.variant for trial in trials} == {"plain", "msm", "bgp", "bp-lcz"}
-    full = [trial.model for trial in trials if trial.variant == "bp-lcz"]
-    pairs = {(model.target, model.loss) for model in full}
-    same_as_bgp = {("identity", "softmax"), ("class_group", "softmax")}
-    assert pairs == set(product(("identity", "class_group", "graded"), ("softmax", "sigmoid"))) - same_as_bgp
-    assert {0.01, 0.05, 0.1, 0.2} == {model.alpha for model in full}
-    assert {"none", "visual", "text", "both"} == {model.augment for model in full}
-    assert len({model.alignment_weight for model in full}) >= 3
-    assert {"32-true", "bf16-mixed"} == {trial.train.precision for trial in trials}
 
 
 def test_the_study_has_every_control_and_every_setting_that_its_rule_names():
@@ -206,9 +186,3 @@ def test_every_claim_has_two_seeds_before_the_third_of_any_trial_and_cheap_ones_
     assert {trial.seed for name, trial in params.trials.items() if name in order[:10]} == {1}
     assert order[0] == "eb_cnn-plain-s1"
     assert order.index("eb_cnn-bp-lcz-permuted-s2") < order.index("exvit-plain-s1")
-
-
-def test_the_ablation_of_the_template_changes_nothing_else():
-    params, committed = matrix("ablation-template"), load_params(ROOT / "params.yaml")
-    assert params.prompts.template != committed.prompts.template
-    assert params.model_copy(update={"prompts": committed.prompts, "trials": committed.trials}) == committed

@@ -271,7 +271,7 @@ TARGETS = {
         is_text=True,
     ),
     "params": Target(_copy_of("params.yaml"), lambda path: load_params(path) and None, is_text=True),
-    "profile": Target(_copy_of("profiles/ablation.yaml"), _sections, is_text=True),
+    "profile": Target(_copy_of("profiles/forms.yaml"), _sections, is_text=True),
     "paper": Target(_copy_of("paper.yaml"), lambda path: load_paper(path, backbone_names()) and None, is_text=True),
     "references": Target(_copy_of("references.yaml"), lambda path: load_references(path) and None, is_text=True),
     "release": Target(_release, lambda path: read_release(path) and None, is_text=True),

@@ -44,6 +44,13 @@ def test_other_numbers_give_another_figure():
     assert figures.confusion(evaluation(), NOTE) != figures.confusion(other, NOTE)
 
 
+def test_axes_span_the_trials_of_other_backbones_too():
+    own, wide = evaluation(), dataclasses.replace(evaluation(), intervals={"oa": (0.1, 1.0), "kappa": (0.0, 0.9)})
+    alone = figures.overview([own], NOTE)
+    assert figures.overview([own], NOTE, beside=[own]) == alone
+    assert figures.overview([own], NOTE, beside=[own, wide]) != alone
+
+
 def test_every_figure_shows_its_warning():
     unmarked = Note(NOTE.text, "")
     assert figures.overview([evaluation()], NOTE) != figures.overview([evaluation()], unmarked)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from sklearn.decomposition import PCA
 
 from bp_lcz.model.calibration import set_sizes, set_threshold
 from bp_lcz.model.checkpoint import load_classifier
@@ -167,3 +168,18 @@ def test_an_untrained_trial_is_named(workspace: Params) -> None:
     (MODELS / "plain" / "model.safetensors").unlink()
     with refuses(MODELS / "plain/model.safetensors", "not found"):
         evaluate.run(workspace, "plain")
+
+
+@pytest.mark.parametrize("shape", [(300, 20), (2, 20), (300, 2)])
+def test_the_embedding_is_the_first_two_principal_components(shape: tuple[int, int]) -> None:
+    feature = np.random.default_rng(1).normal(size=shape) @ np.diag(np.arange(shape[1], 0, -1.0)) + 5
+    found, theirs = evaluate._embedding(feature), PCA(2, svd_solver="full").fit(feature)
+    signs = np.sign((found["embedding"] * theirs.transform(feature)).sum(0))
+    np.testing.assert_allclose(found["embedding"], theirs.transform(feature) * signs, atol=1e-5)
+    np.testing.assert_allclose(found["embedding_share"], theirs.explained_variance_ratio_, atol=1e-12)
+
+
+def test_equal_features_have_an_embedding_without_variance() -> None:
+    found = evaluate._embedding(np.ones((5, 3)))
+    assert not found["embedding"].any()
+    assert not found["embedding_share"].any()

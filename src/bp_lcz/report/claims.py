@@ -150,7 +150,7 @@ def failures(outcomes: Sequence[CheckedClaim]) -> list[CheckedClaim]:
 def claims_text(outcomes: Sequence[CheckedClaim], summary: GateSummary) -> str:
     """What the data are, how many claims have which verdict, and a line for each that trials here refute or leave open.
 
-    The report and ``claims.json`` have all of every claim.
+    All details of each claim are in the report and in ``claims.json``.
     """
     compared = [each for each in outcomes if each.difference is not None]
     lines = [data_text(summary), f"verdicts of {len(outcomes)} claims: {_counts([each.verdict for each in outcomes])}"]

@@ -55,8 +55,16 @@ class Pooled:
 _VARIANT_COLORS = {"plain": "#8c959f", "encoder": "#009e73", "msm": "#e69f00", "bgp": "#56b4e9", "bp-lcz": "#0072b2"}
 
 
-def overview(evaluations: Sequence[Pooled], note: Note, title: str = "Overall accuracy and kappa") -> bytes:
-    """Overall accuracy and kappa of each trial, with intervals where they are known."""
+def overview(
+    evaluations: Sequence[Pooled],
+    note: Note,
+    title: str = "Overall accuracy and kappa",
+    beside: Sequence[Pooled] = (),
+) -> bytes:
+    """Overall accuracy and kappa of each trial, with intervals where they are known.
+
+    The axes also span the trials ``beside``, so that figures of several backbones can be compared.
+    """
     with titled_figure(title, note, body=0.85 + 0.42 * len(evaluations)) as drawing:
         panels = drawing.figure.subplots(1, 2, sharey=True)
         rows = range(len(evaluations))
@@ -70,12 +78,18 @@ def overview(evaluations: Sequence[Pooled], note: Note, title: str = "Overall ac
             axes.spines["left"].set_visible(False)
             axes.tick_params(axis="y", length=0)
             axes.margins(x=0.12)
+            axes.update_datalim([(value, 0) for other in beside for value in _values(other, metric)], updatey=False)
+            axes.autoscale_view(scaley=False)
             axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
             axes.xaxis.set_major_formatter(leading_dot())
         panels[0].set_yticks(rows, [evaluation.trial for evaluation in evaluations])
         panels[0].set_ylim(len(evaluations) - 0.5, -0.8)
         drawing.figure.supxlabel(_interval_legend(evaluations), fontsize=8.5, color=MUTED)
     return drawing.png
+
+
+def _values(evaluation: Pooled, metric: Metric) -> list[float]:
+    return [*(evaluation.by_seed[metric] or ()), *(evaluation.intervals[metric] or ())]
 
 
 def _point_with_interval(axes: Axes, row: int, evaluation: Pooled, metric: Metric) -> None:

@@ -164,7 +164,7 @@ def _plan(summary: GateSummary, groups: Sequence[Group], patches: bytes) -> list
         ),
         PlannedFigure("patches", "patches.png", "Some patches of each class", lambda: patches),
     ]
-    by_backbone = _by_backbone(groups)
+    by_backbone, everything = _by_backbone(groups), [_pooled(group) for group in groups]
     for backbone, members in by_backbone:
         plan.append(
             PlannedFigure(
@@ -176,6 +176,7 @@ def _plan(summary: GateSummary, groups: Sequence[Group], patches: bytes) -> list
                     [_pooled(member) for member in members],
                     note,
                     "Overall accuracy and kappa" + f", {backbone}" * (len(by_backbone) > 1),
+                    everything,
                 ),
             )
         )

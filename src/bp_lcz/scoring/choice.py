@@ -1,4 +1,4 @@
-"""Chooses the default setting of the method on the validation split, by the rule of docs/study.md."""
+"""Chooses the default setting of the method on the validation split, by the rule of docs/study.md and docs/forms.md."""
 
 import statistics
 from collections.abc import Iterator, Sequence

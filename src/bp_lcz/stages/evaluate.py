@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from sklearn.decomposition import PCA
 from tqdm import tqdm
 
 from bp_lcz.errors import UserError
@@ -161,8 +160,11 @@ def _embedding(feature: Float[np.ndarray, "patch width"]) -> dict[str, np.ndarra
     """The fused features in two principal components, for a figure, and the share of variance that each explains."""
     if len(feature) < 2:
         return {"embedding": np.zeros((len(feature), 2), np.float32), "embedding_share": np.zeros(2)}
-    components = PCA(2, svd_solver="full").fit(feature.astype(np.float64))
+    centred = feature.astype(np.float64) - feature.mean(axis=0, dtype=np.float64)
+    _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
+    # The sign of an axis is arbitrary; its largest entry is made positive.
+    axes = axes[:2] * np.sign(axes[[0, 1], np.abs(axes[:2]).argmax(axis=1)])[:, None]
     return {
-        "embedding": components.transform(feature).astype(np.float32),
-        "embedding_share": np.nan_to_num(components.explained_variance_ratio_),
+        "embedding": (centred @ axes.T).astype(np.float32),
+        "embedding_share": sizes[:2] ** 2 / max(float((sizes**2).sum()), np.finfo(float).tiny),
     }

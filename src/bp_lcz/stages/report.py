@@ -16,7 +16,7 @@ from bp_lcz.report.tables import data_name
 from bp_lcz.scoring.results import TrialResult, group_seeds, read_matrix
 from bp_lcz.scoring.score import fraction
 
-_OWN_TARGETS = ("tables", "ablation", "ablation-template", "study", "leftout", "paper")
+_OWN_TARGETS = ("tables", "study", "plug-in", "forms", "few", "leftout", "paper")
 """Profiles that have a target in the Makefile."""
 
 

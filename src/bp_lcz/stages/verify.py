@@ -23,7 +23,7 @@ def run(params: Params, as_json: bool = False) -> None:
     method = tuple(method_sentences(group_seeds(results)))
     claims = Claims(**about, method=method, claims=tuple(outcomes))
     claims.write(paths.CLAIMS)
-    short = f"{claims_text(outcomes, summary)}\nall of every claim: {paths.CLAIMS}, and the report in {paths.REPORTS}"
+    short = f"{claims_text(outcomes, summary)}\nall details of each claim: {paths.CLAIMS} and {paths.REPORTS}"
     print(claims.model_dump_json(indent=1) if as_json else short, flush=True)
     failed = failures(outcomes)
     if failed:
