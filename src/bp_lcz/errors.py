@@ -129,23 +129,23 @@ def first_mistake(error: "ValidationError", section: str = "", model: "type[Base
     message = told.get(first["type"], first["msg"].removeprefix("Value error, "))
     if first["type"] in ("float_type", "int_type"):
         message += _of_text(first["input"], is_whole=first["type"] == "int_type")
-    if model and first["type"] in unknown:
-        message += f"; known: {', '.join(_keys_at(model, first['loc'][:-1]))}"
+    if model and first["type"] in unknown and (known := _keys_at(model, first["loc"][:-1])):
+        message += f"; known: {', '.join(known)}"
     return " ".join(": ".join(filter(None, [key, message])).split())
 
 
 def _keys_at(model: "type[BaseModel]", place: tuple[int | str, ...]) -> list[str]:
-    """The keys of a model, or of the model at this place in it."""
+    """The keys of a model, or of the model at this place in it; none where a choice of several models is on the way."""
     annotation: Any = model
     for part in place:
         is_container = get_origin(annotation) in (dict, list, tuple)
-        annotation = _model_in(annotation) if is_container else _fields(annotation)[str(part)]
+        annotation = _model_in(annotation) if is_container else _fields(annotation).get(str(part))
     return list(_fields(annotation))
 
 
 def _fields(annotation: Any) -> dict[str, Any]:
-    fields = _model_in(annotation).model_fields.items()
-    return {field.alias or name: field.annotation for name, field in fields}
+    found = _model_in(annotation)
+    return {field.alias or name: field.annotation for name, field in found.model_fields.items()} if found else {}
 
 
 def _model_in(annotation: Any) -> Any:

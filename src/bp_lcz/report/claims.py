@@ -122,7 +122,7 @@ def read_committed(form: type[PartT], path: Path) -> PartT:
     except FileNotFoundError:
         raise UserError(path, "not found; run inside a BP-LCZ checkout or workspace") from None
     except ValidationError as error:
-        raise UserError(path, first_mistake(error)) from None
+        raise UserError(path, first_mistake(error, model=form)) from None
 
 
 def check_claims(paper: Paper, summary: GateSummary, results: Sequence[TrialResult]) -> list[CheckedClaim]:

@@ -127,8 +127,8 @@ def test_the_same_place_in_a_batch_gives_the_same_bits(backbone: str) -> None:
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_an_unknown_option_is_named(backbone: str) -> None:
-    with refuses("params.yaml", f"backbones.{backbone}.colour: unknown key"):
+def test_an_unknown_option_is_named_with_the_known_ones(backbone: str) -> None:
+    with refuses("params.yaml", f"backbones.{backbone}.colour: unknown key", *SMALL[backbone]):
         build_backbone(backbone, ALL_CHANNELS, {"colour": 3})
 
 

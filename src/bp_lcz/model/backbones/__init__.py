@@ -175,4 +175,4 @@ def _parse(name: str, options: dict[str, Any]) -> tuple[ModuleType, BaseModel]:
         # As JSON, where a list may stand for a tuple but a text for no number, as in the other sections.
         return module, module.Options.model_validate_json(json.dumps(options), strict=True)
     except ValidationError as error:
-        raise UserError("params.yaml", first_mistake(error, f"backbones.{name}")) from None
+        raise UserError("params.yaml", first_mistake(error, f"backbones.{name}", module.Options)) from None
