@@ -42,7 +42,7 @@ def model_card(
         model: ``model.json`` of the trial.
         evaluation: its ``evaluation.json``.
         summary: the gate's ``summary.json``.
-        tags: tags of the run, from `bp_lcz.registry.lineage.trial_tags`.
+        tags: tags of the run, from `bp_lcz.registry.lineage.tags_of_trials`.
         places: positions of the patches of each split; None if they are not known.
     """
     interval = evaluation.interval

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,26 @@ _CODE = ("src", "dvc.yaml", "constraints.txt", "constraints-runtime.txt")
 """Paths that determine a result, besides parameters and data, which have tags of their own."""
 
 
-def trial_tags(workspace: Path, params: Params, trial: str) -> TrialTags:
-    """Tags by which a run or a model version of a trial is found and traced.
+def tags_of_trials(workspace: Path, params: Params, trials: Iterable[str]) -> dict[str, TrialTags]:
+    """Tags by which a run or a model version of each trial is found and traced.
+
+    What the trials share is read once: DVC's record of a study of 90 trials takes six seconds.
 
     Raises:
-        UserError: if DVC has no record of the trial or of the data, or the trial's files are not there.
+        UserError: if DVC has no record of a trial or of the data, or a trial's files are not there.
     """
-    description = ModelDescription.read(workspace / MODELS / trial / "model.json")
     lock = _read_lock(workspace)
+    shared = {
+        "data_md5": _data_md5(workspace, lock, params.dataset.root),
+        "testing_digest": PackManifest.read(workspace / PACKED / "manifest.json").digest("testing."),
+        "git_commit": git(workspace, "rev-parse", "HEAD"),
+        "git_dirty": "true" if git(workspace, "status", "--porcelain", "--", *_CODE) else "false",
+    }
+    return {trial: _tags(workspace, trial, _lock_hash(lock, trial), shared) for trial in trials}
+
+
+def _tags(workspace: Path, trial: str, lock_hash: str, shared: dict[str, Any]) -> TrialTags:
+    description = ModelDescription.read(workspace / MODELS / trial / "model.json")
     return TrialTags(
         trial=trial,
         backbone=description.backbone,
@@ -37,13 +50,10 @@ def trial_tags(workspace: Path, params: Params, trial: str) -> TrialTags:
         leakage=description.leakage.status,
         channels=json.dumps({"sen1": description.channels.sen1, "sen2": description.channels.sen2}),
         level=description.level or "not stated",
-        data_md5=_data_md5(workspace, lock, params.dataset.root),
-        testing_digest=PackManifest.read(workspace / PACKED / "manifest.json").digest("testing."),
-        git_commit=git(workspace, "rev-parse", "HEAD"),
-        git_dirty="true" if git(workspace, "status", "--porcelain", "--", *_CODE) else "false",
-        lock_hash=_lock_hash(lock, trial),
+        lock_hash=lock_hash,
         weights_sha256=description.weights_sha256,
         versions=json.dumps(description.versions, sort_keys=True),
+        **shared,
     )
 
 

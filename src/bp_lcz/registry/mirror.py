@@ -17,7 +17,7 @@ from bp_lcz.paths import EVALUATIONS, MODELS, REPORTS
 from bp_lcz.records import SCORES, Evaluation, Timings, TrialTags
 from bp_lcz.registry.card import run_note
 from bp_lcz.registry.connection import open_experiment, open_store
-from bp_lcz.registry.lineage import trial_tags
+from bp_lcz.registry.lineage import tags_of_trials
 from bp_lcz.registry.naming import model_name
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def mirror_trials(workspace: Path, params: Params) -> dict[str, str]:
         UserError: if a trial's files or its DVC record are missing.
     """
     runs = {}
-    tags = {trial: trial_tags(workspace, params, trial) for trial in params.trials}
+    tags = tags_of_trials(workspace, params, params.trials)
     name = model_name(workspace, params.dataset.root)
     with open_store(workspace) as client:
         experiment = open_experiment(client, name, workspace)

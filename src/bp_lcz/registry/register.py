@@ -16,7 +16,7 @@ from bp_lcz.paths import EVALUATIONS, MODELS, SUMMARY
 from bp_lcz.records import DataKind, Evaluation, GateSummary, ModelDescription
 from bp_lcz.registry.card import description_of, model_card
 from bp_lcz.registry.connection import open_store, raise_unanswered
-from bp_lcz.registry.lineage import trial_tags
+from bp_lcz.registry.lineage import tags_of_trials
 from bp_lcz.registry.mirror import end_run
 from bp_lcz.registry.naming import model_name
 from bp_lcz.registry.package import Package, Patches, code_folder, example_patches, log_package
@@ -67,7 +67,7 @@ def register_best(workspace: Path, params: Params, runs: Mapping[str, str]) -> R
     trial = ranking.best if params.registered == "best" else ranking.method
     if trial is None:
         return None
-    tags = trial_tags(workspace, params, trial)
+    tags = tags_of_trials(workspace, params, [trial])[trial]
     name = model_name(workspace, params.dataset.root)
     example = example_patches(workspace / params.dataset.root)
     checkpoint = workspace / MODELS / trial
