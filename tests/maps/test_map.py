@@ -355,6 +355,15 @@ def test_a_dry_run_of_a_scene_without_a_whole_patch_is_refused_after_what_was_fo
     assert any(line.startswith("grid: ") for line in lines)
 
 
+@pytest.mark.parametrize("down", [20, 27, 40])
+def test_the_rows_that_a_dry_run_looks_at_stand_for_all(network, tmp_path, down):
+    path = write_tif(tmp_path / "s2.tif", optical(10 * down)[:, :, :60])
+    found = plan_map(network, "small", options_of({"s2": path}), tell=print)
+    report = make_map(network, "small", options_of({"s2": path}), tmp_path / "out", print)
+    made = sum(report.zones.values())
+    assert abs(found.cells - made) <= 1.5 * made / (down - 7), "a row and a half of those that have zones"
+
+
 def test_a_dry_run_looks_on_until_it_finds_a_cell(network, tmp_path):
     values = optical(600)
     values[:, :550] = 0

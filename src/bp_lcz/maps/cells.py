@@ -163,7 +163,8 @@ def looked_at(scene: Scene, classifier: Classifier) -> tuple[Int[np.ndarray, " r
     down, _ = scene.cells
     counts = np.zeros(len(Reason), np.int64)
     begin, seen = time.monotonic(), 0
-    spread = set(np.linspace(0, down - 1, _MOST_LOOKED_AT + 2).astype(int)[1:-1].tolist())
+    wanted = min(down, _MOST_LOOKED_AT)
+    spread = {int((part + 0.5) * down / wanted) for part in range(wanted)}  # the middle of equal parts of the scene
     for row in sorted(range(down), key=lambda row: (row not in spread, abs(row - down // 2))):
         spent = time.monotonic() - begin
         if spent > _MOST_SECONDS or (counts[Reason.MAPPED] and (spent > 1 or row not in spread)):
