@@ -10,11 +10,13 @@ from typer.testing import CliRunner
 
 from bp_lcz.cli import app
 from bp_lcz.params import load_params
+from bp_lcz.report.left_out import left_out_table
 from bp_lcz.report.so_far import SoFar, so_far
 from bp_lcz.report.tables import Table, ablation_table, comparison_table, differences_of, mean_text
 from bp_lcz.scoring.results import Group, group_seeds, read_matrix
 from tests.refusals import refuses
 from tests.scoring.results import write_params, write_results
+from tests.scoring.test_left_out import without
 
 ROWS = {
     "eb_cnn-plain": {"variant": "plain"},
@@ -99,6 +101,17 @@ def test_the_command_prints_markdown_that_names_what_has_not_run_or_json() -> No
     assert any(line.startswith("| eb_cnn-plain | ") for line in lines)
     found = json.loads(CliRunner().invoke(app, ["so-far", "--json"], catch_exceptions=False).stdout)
     assert set(found) == {field.name for field in fields(SoFar)}
+
+
+def test_classes_left_out_of_the_training_are_shown_once_all_their_trials_have_run(workspace: Path) -> None:
+    trials = {**without("2"), **without("B"), **without("2", "random"), **without("B", "random")}
+    shutil.rmtree(workspace / "outputs")
+    write_params(workspace, trials)
+    write_results(workspace, trials, patches=800, groups=("RGB",))
+    table = so_far(load_params()).tables[-1].table
+    assert table == left_out_table(read_matrix(load_params()).summary, list(groups().values()))
+    remove("B-random-s3")
+    assert len(so_far(load_params()).tables) == 3
 
 
 def test_without_a_whole_setting_there_is_no_table() -> None:

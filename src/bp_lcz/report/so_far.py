@@ -9,6 +9,7 @@ from bp_lcz.params import Params, Variant
 from bp_lcz.paths import EVALUATIONS
 from bp_lcz.records import GateSummary
 from bp_lcz.report.comparisons import factors, pairs
+from bp_lcz.report.left_out import NOTE, left_out_table
 from bp_lcz.report.page import environment
 from bp_lcz.report.tables import Entry, Table, data_name, differences_of, interval_notes, mean_text, patches
 from bp_lcz.scoring.results import SECTIONS, Group, check_same_patches, group_seeds, label_of, overrides, read_matrix
@@ -59,7 +60,7 @@ class SoFar:
         rule: hash of the decision rule of the matrix, if it has one.
         trials: number of trials.
         done: number of evaluated trials.
-        tables: means, differences and factors.
+        tables: means, differences and factors; also classes left out of the training, if there are any.
         notes: what the brackets mean.
     """
 
@@ -98,12 +99,13 @@ def so_far(params: Params) -> SoFar:
     check_same_patches(results)
     groups = {member.name: group for group in group_seeds(results) for member in group.members}
     rows = [replace(row, group=groups.get(row.trials[0])) for row in rows]
+    left_out = _left_out(summary, rows)
     return SoFar(
         rule=params.rule,
         trials=len(params.trials),
         done=sum(len(row.done) for row in rows),
-        tables=[_means(summary, rows), _leads(summary, rows), _factors(summary, rows)],
-        notes=interval_notes([row.group for row in rows if row.group]),
+        tables=[_means(summary, rows), _leads(summary, rows), _factors(summary, rows), *left_out],
+        notes=[*interval_notes([row.group for row in rows if row.group]), *[NOTE] * bool(left_out)],
     )
 
 
@@ -128,6 +130,14 @@ def _means(summary: GateSummary, rows: Sequence[Row]) -> Shown:
         else:
             entries.append([Entry(row.label), *_scores(row.group), Entry(seeds)])
     return Shown(Table(_caption("Results so far", summary), ("trials", "OA", "kappa", "seeds"), entries), not_run)
+
+
+def _left_out(summary: GateSummary, rows: Sequence[Row]) -> list[Shown]:
+    """Classes left out of the training, once all their trials have run: "all" means the same classes in each row."""
+    groups = [row.group for row in rows if row.settings["train"]["leave_out"]]
+    whole = [group for group in groups if group is not None]
+    table = left_out_table(summary, whole) if len(whole) == len(groups) else None
+    return [Shown(table, [])] if table else []
 
 
 def _leads(summary: GateSummary, rows: Sequence[Row]) -> Shown:
