@@ -1,11 +1,13 @@
 """The wheel and the source distribution, built from a copy of the checkout, and the wheel at work elsewhere."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import venv
 from pathlib import Path
 from zipfile import ZipFile
@@ -13,6 +15,7 @@ from zipfile import ZipFile
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from bp_lcz.model.checkpoint import load_classifier, write_checkpoint
 from tests.conftest import ROOT
@@ -58,6 +61,13 @@ def scripts(tmp_path_factory, built) -> Path:
     installed = next(folder.glob("lib/python*/site-packages"))
     (installed / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder / "bin"
+
+
+def test_the_version_is_that_of_the_citation_and_of_the_newest_section_of_the_changelog():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    sections = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert next(name for name in sections if name != "Unreleased") == version
 
 
 def test_the_wheel_has_the_package_and_nothing_else(built, tracked):
