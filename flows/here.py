@@ -15,6 +15,7 @@ from prefect import get_client
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL
 
+from bp_lcz.errors import TemporaryError
 from bp_lcz.files import locked
 from bp_lcz.workspace import main_checkout
 from flows.ending import one_line
@@ -78,5 +79,9 @@ def _await_server(workspace: Path) -> None:
     """Start the flow's server, one process at a time, since two would collide when they make its database."""
     print("starting Prefect ...", file=sys.stderr)
     logging.getLogger("prefect").addFilter(lambda record: "temporary server" not in record.getMessage())
-    with locked(main_checkout(workspace) / ".prefect/start.lock"), get_client(sync_client=True) as client:
-        client.hello()
+    with locked(main_checkout(workspace) / ".prefect/start.lock"):
+        try:
+            with get_client(sync_client=True) as client:
+                client.hello()
+        except RuntimeError as error:  # by Prefect, when its own server did not answer in time
+            raise TemporaryError("Prefect", f"{error} The machine may be too busy: run again later") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bp_lcz.errors import TemporaryError
 from tests.conftest import ROOT
 from tests.registry.conftest import server_that_answers
 
@@ -21,18 +22,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def last_line(folder: Path, url: str, *arguments: str) -> str:
-    """Of a command that must end with status 1 and without a traceback."""
+def last_line(folder: Path, url: str, *arguments: str, status: int = 1, **variables: str) -> str:
+    """Of a command that must end with this status and without a traceback."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", *arguments],
         cwd=ROOT,
-        env=environment | {"PREFECT_API_URL": url, "PREFECT_HOME": str(folder)},
+        env=environment | {"PREFECT_API_URL": url, "PREFECT_HOME": str(folder)} | variables,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == status
     assert "Traceback" not in done.stderr
     assert "hidden" not in done.stdout + done.stderr
     return done.stderr.splitlines()[-1]
@@ -42,6 +43,12 @@ def test_a_flow_whose_server_is_not_there_says_how_to_start_one(folder: Path) ->
     line = last_line(folder, "http://me:hidden@127.0.0.1:9/api", *TRAIN, str(folder))
     assert line.startswith("error: http://127.0.0.1:9/api: no answer (")
     assert line.endswith("; `make server` starts one")
+
+
+def test_a_flow_whose_own_server_does_not_start_in_time_says_so(folder: Path) -> None:
+    never = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "0"}
+    line = last_line(folder, "", *TRAIN, str(folder), status=TemporaryError.status, **never)
+    assert line.startswith("error: Prefect: ")
 
 
 @pytest.mark.parametrize("arguments", [TRAIN, ("flows.operate", "deploy"), ("flows.operate", "worker")])
