@@ -15,7 +15,7 @@ from shapely import Polygon
 
 from bp_lcz.errors import UserError
 from bp_lcz.files import file_sha256
-from bp_lcz.maps.accuracy import accuracy_of, told, write_confusion
+from bp_lcz.maps.accuracy import accuracy_of, doubts_of, told, write_confusion
 from bp_lcz.maps.others import Others
 from bp_lcz.maps.reference import Reading, near_cells, read_reference, seen_cells
 from bp_lcz.records import DataKind
@@ -87,6 +87,18 @@ def test_a_reference_that_the_map_has_no_zone_in_is_refused(raster, model):
     with pytest.raises(UserError) as refused:
         accuracy_of(np.where(np.arange(60) < 30, 0, patchy()).astype(np.uint8), raster(known), model, None, None)
     assert refused.value.where == "known.tif"
+
+
+def test_a_reference_that_agrees_by_chance_alone_may_be_no_map_of_zones(raster, model):
+    rng = np.random.default_rng(1)
+    lcz = rng.integers(1, 18, (60, 60)).astype(np.uint8)
+    unlike = accuracy_of(
+        lcz, raster(np.where(rng.random((60, 60)) < 0.5, 4, patchy()).astype(np.uint8)), model, None, None
+    )
+    (warning,) = doubts_of(unlike)
+    assert "LCZ 4 (Open high-rise)" in warning
+    assert warning in told(unlike)
+    assert not doubts_of(accuracy_of(patchy(), raster(patchy()), model, None, None))
 
 
 def drawn(path, *more):

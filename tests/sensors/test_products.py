@@ -289,6 +289,12 @@ def test_a_zip_whose_checksums_do_not_hold_is_refused(tmp_path):
     assert band.filename in error.what
 
 
+def test_of_several_files_without_a_band_the_largest_may_have_all(tmp_path):
+    write_tif(tmp_path / "landcover.tif", optical()[:1])
+    write_tif(tmp_path / "s2.tif", optical())
+    assert "; if s2.tif has all bands" in refused(tmp_path).what
+
+
 @pytest.mark.parametrize("name", ["s2.tif", "B02.tif"])
 def test_of_a_file_of_all_bands_in_a_zip_is_said_what_to_do(tmp_path, name):
     (tmp_path / "in").mkdir()

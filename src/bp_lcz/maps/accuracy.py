@@ -7,10 +7,11 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from bp_lcz.errors import UserError
-from bp_lcz.maps.against import CEILING
+from bp_lcz.maps.against import CEILING, doubts
 from bp_lcz.maps.outputs import CELL_KM2
 from bp_lcz.maps.reference import Reference
 from bp_lcz.records import Accuracy, Checkpoint, DataKind, Estimate, MapMetric, ZoneAccuracy
+from bp_lcz.scenes.split import counted
 from bp_lcz.scheme import CLASS_COUNT, CODES, ZONES
 from bp_lcz.scoring.map_accuracy import adjusted_areas, confusions_of, estimated, repeated_splits
 from bp_lcz.scoring.metrics import confusion_metrics
@@ -98,14 +99,21 @@ def told(found: Accuracy) -> list[str]:
     seen = "nobody knows how many" if found.seen is None else f"{found.seen:,}"
     return [
         *found.found,
-        f"{found.reference}{band}: {found.cells:,} cells in {found.units:,} {found.unit}s, {found.unmapped:,} more "
-        "without a zone on this map",
+        f"{found.reference}{band}: {found.cells:,} cells in {counted(found.units, found.unit)}; {found.unmapped:,} "
+        "other cells of it have no zone on this map",
         *(f"{METRICS[name][0]:<6} {measured(name, each)}, {METRICS[name][1]}" for name, each in found.metrics.items()),
         f"all but kappa are in percent; intervals are 95 % by {found.unit}{few}",
         *([_split_line(found.splits)] if found.splits else []),
         f"{seen} of these cells share ground with a patch that the model was trained on: {found.seen_by}",
+        *doubts_of(found),
         found.ceiling,
     ]
+
+
+def doubts_of(found: Accuracy) -> list[str]:
+    """A warning if the map agrees with the reference only by chance."""
+    oa, kappa = (found.metrics[name].value for name in ("oa", "kappa"))
+    return doubts(found.reference, found.confusion, oa or 0.0, kappa)
 
 
 def measured(name: MapMetric, estimate: Estimate) -> str:

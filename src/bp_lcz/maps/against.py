@@ -1,6 +1,7 @@
 """Compares a map with another map of the same ground, cell by cell."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,29 +38,35 @@ _INDEX = {value: i for values in (VALUES, WUDAPT_VALUES) for i, value in enumera
 
 def told(found: Comparison) -> list[str]:
     """A comparison as messages."""
-    agree = 100 * found.scores.oa
+    scores = found.scores
+    agree = 100 * scores.oa
     return [
         f"{found.other}, band {found.band}: {found.cells:,} cells compared, {agree:.1f} % agree, {100 - agree:.1f} % "
         f"differ, kappa {fraction(found.scores.kappa, 3)}",
         f"{found.here_alone:,} cells have a zone in this map only, {found.there_alone:,} in the other only",
-        *([] if found.is_own else [*_doubts(found), CEILING]),
+        *([] if found.is_own else [*doubts(found.other, scores.confusion, scores.oa, scores.kappa), CEILING]),
     ]
 
 
-def _doubts(found: Comparison) -> list[str]:
-    """A warning that the other map may show land cover instead of zones, if the maps agree only by chance."""
-    scores = found.scores
-    if found.cells < _ENOUGH or scores.oa > 0.5 or (scores.kappa or 0) > _UNLIKE:
+def doubts(other: str, confusion: Sequence[Sequence[int]], oa: float, kappa: float | None) -> list[str]:
+    """A warning that the other map may show land cover instead of zones, if the maps agree only by chance.
+
+    Args:
+        other: name of the other map or reference.
+        confusion: cells by its zone (row) and the zone here (column).
+        oa: share of the cells that agree.
+        kappa: their kappa; None if undefined.
+    """
+    counts = np.array(confusion).sum(axis=1)
+    if counts.sum() < _ENOUGH or oa > 0.5 or (kappa or 0) > _UNLIKE:
         return []
-    cells = np.array(scores.confusion).sum(axis=1) / found.cells
+    cells = counts / counts.sum()
     many = [
         f", LCZ {code} ({name}) has {share:.0%} of all cells, more than cities have"
         for code, name, share in zip(CODES, NAMES, cells, strict=True)
         if share > MOST_OF.get(code, 1)
     ]
-    return [
-        f"warning: {found.other}: agrees no better than by chance{''.join(many)}; is it a map of zones, of this place?"
-    ]
+    return [f"warning: {other}: agrees no better than by chance{''.join(many)}; is it a map of zones, of this place?"]
 
 
 def write_table(found: Comparison, path: Path) -> None:

@@ -22,11 +22,12 @@ from jaxtyping import Float64, UInt8
 from PIL import Image
 from rasterio.warp import transform
 
-from bp_lcz.maps.accuracy import FEW_UNITS, METRICS, measured, shown
+from bp_lcz.maps.accuracy import FEW_UNITS, METRICS, doubts_of, measured, shown
 from bp_lcz.maps.cells import Reason
 from bp_lcz.maps.change import largest, verdict
 from bp_lcz.maps.outputs import LCZ, PROBABILITY, QUALITY
 from bp_lcz.records import Accuracy, Change
+from bp_lcz.scenes.split import counted
 from bp_lcz.scheme import ZONES
 from bp_lcz.templates import template_environment
 
@@ -156,6 +157,8 @@ def write_page(folder: Path, true_colour: UInt8[np.ndarray, "line sample 3"], st
             licence=_text("leaflet-1.9.4/LICENSE"),
             metrics=METRICS,
             few_units=FEW_UNITS,
+            counted=counted,
+            doubts=doubts_of(story.accuracy) if story.accuracy else [],
             measured=measured,
             shown=shown,
             colours={zone.code: zone.color for zone in ZONES},

@@ -28,6 +28,7 @@ from bp_lcz.registry.connection import open_store
 from bp_lcz.registry.fetch import fetch_artifact, fetch_classifier
 from bp_lcz.registry.mirror import PREDICTIONS
 from bp_lcz.registry.versions import CHALLENGER, CHAMPION, find_champion, find_version, run_of
+from bp_lcz.scenes.split import counted
 from bp_lcz.scoring.metrics import confusion_matrix, defined, kappa
 from bp_lcz.scoring.significance import bootstrap_differences, bootstrap_intervals
 
@@ -217,7 +218,7 @@ def _judge_maps(maps: MapContest, candidate: Contender, champion: Contender) -> 
         if contender.tags.weights_sha256 != sha256:
             return False, f"the map given for version {contender.version} was made by other weights ({sha256[:12]})"
     named = f"version {champion.version} on {maps.cells:,} cells of a map against {maps.reference}"
-    note = f"; with only {maps.units} {maps.unit}s the interval is too narrow" * (maps.units < _FEW_UNITS)
+    note = f"; with only {counted(maps.units, maps.unit)} the interval is too narrow" * (maps.units < _FEW_UNITS)
     return _sure(maps.lead, maps.lead_interval, named, note)
 
 

@@ -105,7 +105,7 @@ def drawn_polygons(path: Path, has_fields: bool = True, within: Box | None = Non
             values = {name: column[place] for name, column in fields.items()}
             polygons.append(Drawn(layer, place + 1, shape, crs, values))
     if not polygons and not others[OUTSIDE]:
-        raise UserError(path, f"holds no polygons ({', '.join(sorted(others)) or 'nothing'})")
+        raise UserError(path, f"holds no polygons ({', '.join(sorted(others)) or 'it is empty'})")
     for one in polygons:
         if not one.shape.is_valid:
             reason = shapely.is_valid_reason(one.shape)

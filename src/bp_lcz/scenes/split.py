@@ -318,9 +318,12 @@ def _account(part: Int[np.ndarray, " patch"], label: np.ndarray, rule: SplitRule
     return lines
 
 
+_PLURALS = {"patch": "patches", "class": "classes", "city": "cities", "block of 1 km": "blocks of 1 km"}
+
+
 def counted(count: int, noun: str) -> str:
     """A number of things in words: ``1 patch``, ``1,200 patches``."""
-    plural = {"patch": "patches", "class": "classes", "city": "cities"}.get(noun, f"{noun}s")
+    plural = _PLURALS.get(noun, f"{noun}s")
     return f"{count:,} {noun if count == 1 else plural}"
 
 
