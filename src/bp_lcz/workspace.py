@@ -178,7 +178,9 @@ def git(folder: Path, *arguments: str) -> str:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from None
         if "dubious ownership" in lines[0]:
             raise UserError(folder, f"belongs to another user; if you trust it, `{lines[-1].strip()}`") from None
-        advice = "; run this in the clone of BP-LCZ (an unpacked archive is none)" if "not a git rep" in lines[-1] else ""
+        advice = (
+            "; run this in a git clone of BP-LCZ, not in an unpacked archive" if "not a git rep" in lines[-1] else ""
+        )
         causes = [f" ({line[7:]})" for line in lines[:-1] if line.startswith("error: ")][:1]
         raise UserError(folder, "".join([lines[-1].removeprefix("fatal: "), *causes, advice])) from None
     return done.stdout.rstrip("\n")
