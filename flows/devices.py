@@ -111,7 +111,10 @@ class Devices:
                         if self._holding:  # what a stage of the same run holds is no news
                             log(logging.INFO, f"{stage} waits for a device")
                         else:
-                            log(logging.WARNING, f"{stage} waits for a device, which another run holds")
+                            log(
+                                logging.WARNING,
+                                f"{stage} waits for a place on the device: other runs of this user have all",
+                            )
                         is_told = True
                 if slot is None and self._closed.wait(_PAUSE):
                     raise UserError(stage, "not started: the run has been stopped")

@@ -78,7 +78,7 @@ def test_who_waits_for_a_device_gets_it_when_it_is_free_or_gives_up_with_the_run
         assert held is not None
         waiting = threading.Thread(target=wait)
         waiting.start()
-        assert waits.get(timeout=60) == "validate waits for a device, which another run holds"
+        assert waits.get(timeout=60) == "validate waits for a place on the device: other runs of this user have all"
         assert done.empty()
         (held.free if is_freed else devices.close)()
         waiting.join(60)
