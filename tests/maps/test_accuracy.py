@@ -95,9 +95,9 @@ def test_a_reference_that_agrees_by_chance_alone_may_be_no_map_of_zones(raster, 
     unlike = accuracy_of(
         lcz, raster(np.where(rng.random((60, 60)) < 0.5, 4, patchy()).astype(np.uint8)), model, None, None
     )
-    (warning,) = doubts_of(unlike)
-    assert "LCZ 4 (Open high-rise)" in warning
-    assert warning in told(unlike)
+    (doubt,) = doubts_of(unlike)
+    assert "LCZ 4 (Open high-rise)" in doubt
+    assert f"warning: {doubt}" in told(unlike)
     assert not doubts_of(accuracy_of(patchy(), raster(patchy()), model, None, None))
 
 

@@ -39,7 +39,7 @@ def test_a_comparable_claim_that_fails_ends_with_status_1_after_table_and_file(w
     told = done.stdout.splitlines()
     assert "2 claims: 1 holds, 1 fails" in told[1]
     assert [line.partition(", ")[0] for line in told if "better" in line] == ["  fails: better"]
-    assert str(CLAIMS_FILE) in told[-1]
+    assert f" {CLAIMS_FILE} and " in told[-1]
     verdicts = [(claim.name, claim.verdict) for claim in Claims.read(CLAIMS_FILE).claims]
     assert verdicts == [("good", "holds"), ("bad", "fails")]
 

@@ -105,13 +105,13 @@ def told(found: Accuracy) -> list[str]:
         f"all but kappa are in percent; intervals are 95 % by {found.unit}{few}",
         *([_split_line(found.splits)] if found.splits else []),
         f"{seen} of these cells share ground with a patch that the model was trained on: {found.seen_by}",
-        *doubts_of(found),
+        *(f"warning: {each}" for each in doubts_of(found)),
         found.ceiling,
     ]
 
 
 def doubts_of(found: Accuracy) -> list[str]:
-    """A warning if the map agrees with the reference only by chance."""
+    """The doubt that the reference shows zones, if the map agrees with it only by chance."""
     oa, kappa = (found.metrics[name].value for name in ("oa", "kappa"))
     return doubts(found.reference, found.confusion, oa or 0.0, kappa)
 

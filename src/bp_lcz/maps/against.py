@@ -40,16 +40,17 @@ def told(found: Comparison) -> list[str]:
     """A comparison as messages."""
     scores = found.scores
     agree = 100 * scores.oa
+    doubted = [f"warning: {each}" for each in doubts(found.other, scores.confusion, scores.oa, scores.kappa)]
     return [
         f"{found.other}, band {found.band}: {found.cells:,} cells compared, {agree:.1f} % agree, {100 - agree:.1f} % "
         f"differ, kappa {fraction(found.scores.kappa, 3)}",
         f"{found.here_alone:,} cells have a zone in this map only, {found.there_alone:,} in the other only",
-        *([] if found.is_own else [*doubts(found.other, scores.confusion, scores.oa, scores.kappa), CEILING]),
+        *([] if found.is_own else [*doubted, CEILING]),
     ]
 
 
 def doubts(other: str, confusion: Sequence[Sequence[int]], oa: float, kappa: float | None) -> list[str]:
-    """A warning that the other map may show land cover instead of zones, if the maps agree only by chance.
+    """The doubt that the other map shows land cover instead of zones, if the maps agree only by chance.
 
     Args:
         other: name of the other map or reference.
@@ -66,7 +67,7 @@ def doubts(other: str, confusion: Sequence[Sequence[int]], oa: float, kappa: flo
         for code, name, share in zip(CODES, NAMES, cells, strict=True)
         if share > MOST_OF.get(code, 1)
     ]
-    return [f"warning: {other}: agrees no better than by chance{''.join(many)}; is it a map of zones, of this place?"]
+    return [f"{other}: agrees no better than by chance{''.join(many)}; is it a map of zones, of this place?"]
 
 
 def write_table(found: Comparison, path: Path) -> None:

@@ -191,7 +191,7 @@ def _bands(
     named = {member: name for member in images if (name := name_of(PurePosixPath(member).stem))}
     itself = f"has all bands, {folder.unpacked}name that file itself"
     if not named:
-        largest = max(images, key=lambda member: (folder.size([member]), member), default=None)
+        largest = max(images, key=lambda member: folder.size([member]), default=None)
         advice = f"; if {largest} {itself}" if largest else ""
         understood = "such as B02.jp2, …_B02_10m.tif or blue.tif"
         raise UserError(folder.path, f"holds no bands that are understood, {understood}{advice}")
