@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 LOG = Path(".scratch/run.log")
 """Path of the log in the workspace; each run appends to it."""
 SHOW_CURSOR = b"\x1b[?25h"
+_DVC = ("dvc", "dvc_objects", "dvc_data")
 _FORM = "%(asctime)s | %(levelname)-7s | %(message)s"
 
 
@@ -44,7 +45,11 @@ class Screen:
 
     @contextmanager
     def opened(self, log: Path) -> Iterator[None]:
-        """Show stages, and write the log of Prefect and of the stages to a file; warnings are shown, too."""
+        """Show stages, and write the log of Prefect, DVC and the stages to a file; warnings are shown, too."""
+        import dvc.logger  # adds handlers that would print every warning of DVC a second time
+
+        for name in _DVC:
+            logging.getLogger(name).handlers.clear()
         log.parent.mkdir(parents=True, exist_ok=True)
         root, file = logging.getLogger(), logging.FileHandler(log, encoding="utf-8")
         file.setFormatter(logging.Formatter(_FORM))

@@ -85,12 +85,22 @@ def test_settings_of_progress_bars_that_are_none_are_named(name: str, value: str
 )
 @pytest.mark.parametrize("below", ["sub", "sub/sub"])
 def test_an_output_below_a_file_is_refused_before_anything_is_read(
-    arguments: list[str], below: str, tmp_path: Path
+    arguments: list[str], below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    for name in ("file", "s2.tif"):
+        (tmp_path / name).touch()
     out = tmp_path / "file" / below
     with refuses(out, tmp_path / "file"):
         CliRunner().invoke(app, [*arguments, str(out)], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("command", [["map", "model"], ["tile"]], ids=" ".join)
+def test_a_missing_scene_is_named_before_anything_is_read(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "s2.tif").touch()
+    scenes = ["--s2", str(tmp_path / "s2.tif"), "--s1", str(tmp_path / "s1.tif")]
+    with refuses(tmp_path / "s1.tif"):
+        CliRunner().invoke(app, [*command, *scenes, "--out", str(tmp_path / "out")], catch_exceptions=False)
 
 
 @pytest.mark.parametrize("command", [*STAGES, *OTHERS])
@@ -231,16 +241,16 @@ def test_a_kernel_that_fails_is_a_fault_of_the_program() -> None:
     ids=lambda option: option[0],
 )
 def test_an_option_about_a_file_that_is_not_given_is_refused(command: tuple[str, ...], option: tuple[str, str]) -> None:
-    error = CliRunner().invoke(app, [*command, "--s2", "s2.tif", "--out", "out", *option]).exception
+    error = CliRunner().invoke(app, [*command, "--s2", __file__, "--out", "out", *option]).exception
     assert isinstance(error, UsageError)
     assert error.where == option[0]
 
 
 def test_a_map_needs_a_folder_unless_it_is_a_dry_run() -> None:
-    error = CliRunner().invoke(app, ["map", "model", "--s2", "s2.tif"]).exception
+    error = CliRunner().invoke(app, ["map", "model", "--s2", __file__]).exception
     assert isinstance(error, UsageError)
     assert error.where == "--out"
-    error = CliRunner().invoke(app, ["map", "no/model", "--s2", "s2.tif", "--dry-run"]).exception
+    error = CliRunner().invoke(app, ["map", "no/model", "--s2", __file__, "--dry-run"]).exception
     assert isinstance(error, UserError)
     assert not isinstance(error, UsageError)
     assert "no/model" in error.where
@@ -262,7 +272,9 @@ def test_a_fault_of_the_program_has_a_status_of_its_own_and_a_traceback() -> Non
     assert result.stderr.splitlines()[-1] == "KeyError: 'lost'"
 
 
-@pytest.mark.parametrize("command", [("split", "a"), ("tile", "--s1", "a.tif", "--s2", "b.tif")], ids=["split", "tile"])
+@pytest.mark.parametrize(
+    "command", [("split", "a"), ("tile", "--s1", __file__, "--s2", __file__)], ids=["split", "tile"]
+)
 def test_a_seed_that_none_can_be_is_a_usage_error(command: tuple[str, ...], tmp_path: Path) -> None:
     result = bp_lcz(*command, "--out", "out", "--seed", "-1", folder=tmp_path)
     assert result.returncode == 2
@@ -300,7 +312,7 @@ def test_no_tool_reports_home_unless_the_user_asks(switch: str) -> None:
 
 
 def test_a_map_of_labels_without_labels_is_not_passed_over(tmp_path: Path) -> None:
-    command = ["tile", "--s2", "b.tif", "--out", str(tmp_path / "out"), "--label-map", "map.json"]
+    command = ["tile", "--s2", __file__, "--out", str(tmp_path / "out"), "--label-map", "map.json"]
     result = CliRunner().invoke(app, command)
     assert isinstance(result.exception, UserError)
     assert result.exception.where == "--label-map"
@@ -321,7 +333,7 @@ def test_a_map_of_labels_without_labels_is_not_passed_over(tmp_path: Path) -> No
 def test_options_about_other_labels_than_those_given_are_refused(
     tmp_path: Path, labels: str, options: tuple[str, str], where: str
 ) -> None:
-    command = ["tile", "--s2", "b.tif", "--out", str(tmp_path / "out"), "--labels", labels, *options]
+    command = ["tile", "--s2", __file__, "--out", str(tmp_path / "out"), "--labels", labels, *options]
     error = CliRunner().invoke(app, command).exception
     assert isinstance(error, UserError)
     assert error.where == where

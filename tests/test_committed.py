@@ -91,10 +91,10 @@ def other_trials(stages: dict[str, Any]) -> None:
         (timed_only, "3 of 3 stages as in dvc.lock"),
         (other_weights, "2 of 3 stages as in dvc.lock; other outputs of equal inputs: train@one"),
         (other_figures, "2 of 3 stages as in dvc.lock; other outputs of equal inputs: report"),
-        (other_code, "2 of 3 stages as in dvc.lock; of other inputs: pack"),
+        (other_code, "2 of 3 stages as in dvc.lock; other inputs: pack"),
         (
             other_trials,
-            "2 of 4 stages as in dvc.lock; not run here: train@one; not in the committed one: train@two",
+            "2 of 4 stages as in dvc.lock; not run here: train@one; not in it: train@two",
         ),
     ],
 )

@@ -1,3 +1,5 @@
+from typing import Literal
+
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -17,6 +19,7 @@ class Circle(Strict):
 
 
 class Drawing(Strict):
+    colour: Literal["red", "green"] = "red"
     first: Square | None = None
     others: list[Circle] = []
     any_form: Square | Circle = Square()
@@ -25,7 +28,7 @@ class Drawing(Strict):
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        ({"frist": {}}, "frist: unknown key; known: first, others, any_form"),
+        ({"frist": {}}, "frist: unknown key; known: colour, first, others, any_form"),
         ({"first": {"sied": 1}}, "first.sied: unknown key; known: side"),
         ({"others": [{}, {"raduis": 1}]}, "others.1.raduis: unknown key; known: radius"),
     ],
@@ -34,6 +37,12 @@ def test_an_unknown_key_is_followed_by_the_known_ones_of_its_place(found, said):
     with pytest.raises(ValidationError) as caught:
         Drawing.model_validate(found)
     assert first_mistake(caught.value, model=Drawing) == said
+
+
+def test_a_value_that_is_none_of_a_few_is_followed_by_them():
+    with pytest.raises(ValidationError) as caught:
+        Drawing.model_validate({"colour": "gren"})
+    assert first_mistake(caught.value) == "colour: 'gren'; expected 'red' or 'green'"
 
 
 def test_below_a_choice_of_models_an_unknown_key_is_named_alone():

@@ -55,7 +55,7 @@ def compare_bytes(workspace: Path) -> Compared:
     same, reasons = list[str](), dict[str, list[str]]()
     for stage in sorted(then | now):
         if stage not in then:
-            reason = "not in the committed one"
+            reason = "not in it"
         elif stage not in now or not all((workspace / path).exists() for path in _md5s(now[stage], "outs", set())):
             reason = "not run here"
         else:
@@ -65,7 +65,7 @@ def compare_bytes(workspace: Path) -> Compared:
                 continue
             every_timed = {path for each in now for path in _timed(definitions, each)}
             inputs = [(entry.get("params"), _md5s(entry, "deps", every_timed)) for entry in (then[stage], now[stage])]
-            reason = "other outputs of equal inputs" if inputs[0] == inputs[1] else "of other inputs"
+            reason = "other outputs of equal inputs" if inputs[0] == inputs[1] else "other inputs"
         reasons.setdefault(reason, []).append(stage)
     return Compared(len(same), len(then | now), reasons)
 

@@ -127,6 +127,8 @@ def first_mistake(error: "ValidationError", section: str = "", model: "type[Base
     key = ".".join([section] * bool(section) + list(parts))
     told = {**dict.fromkeys(("model_type", "dict_type"), "expected a mapping"), **dict.fromkeys(unknown, "unknown key")}
     message = told.get(first["type"], first["msg"].removeprefix("Value error, "))
+    if first["type"] == "literal_error":
+        message = f"{first['input']!r}; expected {first['ctx']['expected']}"
     if first["type"] in ("float_type", "int_type"):
         message += _of_text(first["input"], is_whole=first["type"] == "int_type")
     if model and first["type"] in unknown and (known := _keys_at(model, first["loc"][:-1])):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bp_lcz.bands import SCL_UNUSABLE
-from bp_lcz.cli.shown import AsJson, show, to_make
+from bp_lcz.cli.shown import AsJson, show, to_make, to_read
 from bp_lcz.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,14 +47,16 @@ def split(
 S2 = Annotated[
     list[Path],
     typer.Option(
+        callback=to_read,
         help="Sentinel-2 scene: a raster, a .SAFE folder or zip, a folder with one file per band, or a STAC item. "
-        "Repeatable: later scenes fill the gaps of earlier ones."
+        "Repeatable: later scenes fill the gaps of earlier ones.",
     ),
 ]
 S1 = Annotated[
     list[Path] | None,
     typer.Option(
-        help="Sentinel-1 scene in the same forms: VV and VH in one file or two, or So2Sat's channels. Repeatable."
+        callback=to_read,
+        help="Sentinel-1 scene in the same forms: VV and VH in one file or two, or So2Sat's channels. Repeatable.",
     ),
 ]
 S2Level = Annotated[str | None, typer.Option(help="Level of Sentinel-2, L1C or L2A. Default: from the files.")]

@@ -1,11 +1,13 @@
-"""How a command prints its results: as text for people or, with ``--json``, only as JSON on standard output."""
+"""What commands share: results as text or, with ``--json``, only as JSON; and checks of paths before the work."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import TypeAdapter
 
+from bp_lcz.errors import UserError
 from bp_lcz.files import refuse_below_file
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print all details as JSON, for scripts.")]
@@ -25,3 +27,15 @@ def to_make(target: Path | None) -> Path | None:
     if target is not None:
         refuse_below_file(target)
     return target
+
+
+def to_read(files: list[Path] | None) -> list[Path] | None:
+    """Callback of an option for files to read, which refuses a missing one before the slow imports.
+
+    Raises:
+        UserError: if one does not exist.
+    """
+    for file in files or ():
+        if not os.path.exists(file):  # noqa: PTH110 - Path's own fails where a name is too long
+            raise UserError(file, "not found")
+    return files
