@@ -46,7 +46,7 @@ class Screen:
     @contextmanager
     def opened(self, log: Path) -> Iterator[None]:
         """Show stages, and write the log of Prefect, DVC and the stages to a file; warnings are shown, too."""
-        import dvc.logger  # adds handlers that would print every warning of DVC a second time
+        import dvc.logger  # noqa: F401 - its handlers would print every warning of DVC a second time
 
         for name in _DVC:
             logging.getLogger(name).handlers.clear()
