@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from bp_lcz.bands import ALL_CHANNELS
-from bp_lcz.model.checkpoint import load_classifier
+from bp_lcz.model.checkpoint import load_classifier, versions
 from bp_lcz.model.training import train_trial
 from tests.model.packed import small_trial, write_inputs
 from tests.refusals import refuses
@@ -137,3 +138,9 @@ def test_a_pickle_in_place_of_weights_is_not_executed(copy: Path, tmp_path: Path
 
 def test_channel_names_come_back(trained: Path) -> None:
     assert load_classifier(trained).channels == ALL_CHANNELS
+
+
+def test_the_build_of_pytorch_is_named_where_it_may_decide_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.9.0+cu130")
+    assert versions()["torch"] == versions("cpu")["torch"] == "2.9.0"
+    assert versions("NVIDIA H100")["torch"] == "2.9.0+cu130"

@@ -263,6 +263,18 @@ def test_prompting_is_compared_with_its_controls(tmp_path, without_figures):
     assert all(against[name] == ["plain"] for name in ("encoder", "msm", "random", "permuted"))
 
 
+def test_a_backbone_is_compared_with_the_one_that_the_matrix_names_first(tmp_path, without_figures):
+    first, second = "eb_cnn", "resnet"
+    names = [f"{backbone}-{variant}" for backbone in (first, second) for variant in ("plain", "bgp")]
+    trials = {name: {"backbone": name.split("-")[0], "variant": name.split("-")[1], "seed": 1} for name in names}
+    trials["resnet-low"] = trials["resnet-bgp"] | {"overrides": {"model": {"alpha": 0.05}}}
+    rows = table(make_report(tmp_path, trials, patches=200, groups=("RGB",)), "Differences")
+    assert {(row[0], row[-1]) for row in rows if row[0].split("-")[0] != row[-1].split("-")[0]} == {
+        (f"{second}-plain", f"{first}-plain"),
+        (f"{second}-bgp", f"{first}-bgp"),
+    }
+
+
 def test_differences_are_those_of_equal_seeds_averaged(seeds):
     rows = table(seeds, "Differences")
     assert [(row[0], row[-1]) for row in rows] == [("bgp", "plain"), ("bgp-low", "plain")]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bp_lcz.errors import UserError
 from bp_lcz.gate.leakage import find_neighbours
 from bp_lcz.params import SPLITS
-from bp_lcz.scenes.split import SplitRule, assign, counted, split_folders
+from bp_lcz.scenes.split import SplitRule, assign, split_folders
 from bp_lcz.so2sat.geo import Geo, read_geo, world_files
 from bp_lcz.so2sat.ground import in_zone, near_across, on_globe
 from bp_lcz.so2sat.layout import check_dataset, open_split
@@ -193,21 +193,6 @@ def test_several_files_of_several_folders_make_one_data_set(tmp_path):
         assert geo is not None
         cities += set(geo.city)
     assert sorted(cities) == ["a", "b", "c"]
-
-
-@pytest.mark.parametrize(
-    ("count", "noun", "text"),
-    [
-        (1, "patch", "1 patch"),
-        (0, "patch", "0 patches"),
-        (1, "class", "1 class"),
-        (2, "class", "2 classes"),
-        (2, "city", "2 cities"),
-        (1200, "block", "1,200 blocks"),
-    ],
-)
-def test_numbers_of_things_are_said_as_people_say_them(count, noun, text):
-    assert counted(count, noun) == text
 
 
 def test_classes_that_a_split_lacks_are_named(tmp_path):

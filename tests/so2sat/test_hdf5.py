@@ -377,3 +377,23 @@ def test_texts_in_whose_heap_hdf5_goes_in_circles_are_one_line(
     path.write_bytes(content)
     with refuses(path), open_patches(tmp_path / "testing.h5"):
         read_geo_of(tmp_path / "testing.h5")
+
+
+def test_texts_of_an_unchanged_file_are_tried_once_and_those_of_a_changed_one_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(tmp_path, patches={"testing": 2}, cities={"testing": 1})
+    path, tries, fork = tmp_path / "testing.h5", list[Path](), os.fork
+    with h5py.File(path, "a") as file:
+        file["sen2"].attrs["bands"] = list(ALL_CHANNELS.sen2)
+    monkeypatch.setattr(os, "fork", lambda: tries.append(path) or fork())
+
+    def read() -> int:
+        tries.clear()
+        with open_patches(path):
+            return len(tries)
+
+    first = read()
+    assert (first > 0, read()) == (True, 0)
+    os.utime(path, ns=(0, 0))
+    assert read() == first

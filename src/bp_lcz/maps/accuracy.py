@@ -11,10 +11,10 @@ from bp_lcz.maps.against import CEILING, doubts
 from bp_lcz.maps.outputs import CELL_KM2
 from bp_lcz.maps.reference import Reference
 from bp_lcz.records import Accuracy, Checkpoint, DataKind, Estimate, MapMetric, ZoneAccuracy
-from bp_lcz.scenes.split import counted
 from bp_lcz.scheme import CLASS_COUNT, CODES, ZONES
 from bp_lcz.scoring.map_accuracy import adjusted_areas, confusions_of, estimated, repeated_splits
 from bp_lcz.scoring.metrics import confusion_metrics
+from bp_lcz.words import counted
 
 ACCURACY, CONFUSION = "accuracy.json", "confusion.csv"
 METRICS: dict[MapMetric, tuple[str, str]] = {

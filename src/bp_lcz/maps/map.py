@@ -161,7 +161,7 @@ class _Plan:
             {
                 "model": self.classifier.description.weights_sha256,
                 "calibration": [self.classifier.description.calibration, self.threshold],
-                "computed by": [versions(), self.classifier.device, torch.get_num_threads()],
+                "computed by": [versions(self.classifier.device), self.classifier.device, torch.get_num_threads()],
                 "scene": [asdict(self.options.scene), self.scene.findings.model_dump(mode="json")],
                 "files": self.states,
                 "area": None if self.scene.area is None else self.scene.area.wkb_hex,
@@ -348,7 +348,8 @@ def _report(
         against=beside.against,
         accuracy=beside.accuracy,
         change=beside.change,
-        versions=versions() | {"rasterio": rasterio.__version__, "gdal": rasterio.__gdal_version__},
+        versions=versions(plan.classifier.device)
+        | {"rasterio": rasterio.__version__, "gdal": rasterio.__gdal_version__},
     )
 
 

@@ -27,9 +27,9 @@ from bp_lcz.maps.cells import Reason
 from bp_lcz.maps.change import largest, verdict
 from bp_lcz.maps.outputs import LCZ, PROBABILITY, QUALITY
 from bp_lcz.records import Accuracy, Change
-from bp_lcz.scenes.split import counted
 from bp_lcz.scheme import ZONES
 from bp_lcz.templates import template_environment
+from bp_lcz.words import counted
 
 PAGE = "map.html"
 MOST_CELLS = 1_500_000

@@ -18,10 +18,10 @@ from bp_lcz.maps.against import zones_of
 from bp_lcz.records import Places
 from bp_lcz.scenes.areas import degrees_around, moved
 from bp_lcz.scenes.polygons import Overlaps, are_polygons, read_zones
-from bp_lcz.scenes.split import counted
 from bp_lcz.sensors.raster import CELL_M
 from bp_lcz.so2sat.geo import PIXEL_M, geo_file_of, read_geo
 from bp_lcz.so2sat.places import near
+from bp_lcz.words import counted
 
 _DEGREES = CRS.from_epsg(4326)
 _BLOCK_M = 1000

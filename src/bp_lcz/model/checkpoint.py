@@ -177,9 +177,14 @@ def write_checkpoint(folder: Path, network: BPLCZ, description: Checkpoint) -> N
     description.model_copy(update={"weights_sha256": digest}).write(folder / DESCRIPTION)
 
 
-def versions() -> dict[str, str]:
-    """Versions of the packages that compute a network."""
-    return {"bp_lcz": bp_lcz.__version__, "torch": str(torch.__version__), "numpy": np.__version__}
+def versions(device: str = "cpu") -> dict[str, str]:
+    """Versions of the packages that compute a network; on a GPU also PyTorch's build, such as ``2.9.0+cu130``.
+
+    On a CPU the builds give equal results.
+    """
+    build = str(torch.__version__)
+    release, _, _ = build.partition("+")
+    return {"bp_lcz": bp_lcz.__version__, "torch": release if device == "cpu" else build, "numpy": np.__version__}
 
 
 def load_classifier(folder: Path, device: str = "cpu") -> Classifier:

@@ -191,7 +191,7 @@ def train_trial(
             leakage=manifest.leakage,
             source=manifest.source,
             text=_text(table, trial),
-            versions=versions(),
+            versions=versions(device),
             device=device,
         )
         _publish(out, network, description, task.history, clock)

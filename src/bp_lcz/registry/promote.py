@@ -28,9 +28,9 @@ from bp_lcz.registry.connection import open_store
 from bp_lcz.registry.fetch import fetch_artifact, fetch_classifier
 from bp_lcz.registry.mirror import PREDICTIONS
 from bp_lcz.registry.versions import CHALLENGER, CHAMPION, find_champion, find_version, run_of
-from bp_lcz.scenes.split import counted
 from bp_lcz.scoring.metrics import confusion_matrix, defined, kappa
 from bp_lcz.scoring.significance import bootstrap_differences, bootstrap_intervals
+from bp_lcz.words import counted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

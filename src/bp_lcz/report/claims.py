@@ -20,6 +20,7 @@ from bp_lcz.scoring.results import METRICS, Group, TrialResult, check_same_patch
 from bp_lcz.scoring.score import fraction
 from bp_lcz.sections import read_sections
 from bp_lcz.so2sat.releases import PROTOCOLS
+from bp_lcz.words import counted
 
 PartT = TypeVar("PartT", bound=Part)
 
@@ -347,4 +348,4 @@ def _reproduced_text(reproduced: Sequence[Reproduced]) -> str:
         deviation = "" if trials.deviation is None else f" ± {fraction(trials.deviation, 3)}"
         parts.append(f"{trials.trials} {fraction(trials.mean, 3)}{deviation}")
     seeds = reproduced[0].seeds  # the same for all
-    return f"{' against '.join(parts)} ({seeds} seed{'s' if seeds != 1 else ''})"
+    return f"{' against '.join(parts)} ({counted(seeds, 'seed')})"

@@ -36,10 +36,11 @@ SettingT = TypeVar("SettingT", bound=Setting)
 
 
 def pairs(groups: Sequence[SettingT]) -> Iterator[tuple[SettingT, SettingT]]:
-    """Pairs of trials to compare: each setting with its plain backbone and with its controls."""
-    for group in (each for each in groups if each.variant != "plain"):
-        plain = plain_partner(group, groups)
-        yield from ((group, other) for other in [*filter(None, [plain]), *_controls(group, groups)])
+    """Pairs of trials to compare: each setting with its plain backbone, its controls and the first backbone."""
+    for group in groups:
+        plain = None if group.variant == "plain" else plain_partner(group, groups)
+        others = [*filter(None, [plain]), *_controls(group, groups), *_of_first_backbone(group, groups)]
+        yield from ((group, other) for other in others)
 
 
 def plain_partner(group: SettingT, groups: Sequence[SettingT]) -> SettingT | None:
@@ -90,6 +91,12 @@ def _controls(group: SettingT, groups: Sequence[SettingT]) -> list[SettingT]:
         and group.variant in ("bgp", "bp-lcz")
         and (each.variant == "encoder" or (each.variant == group.variant and each is not group))
     ]
+
+
+def _of_first_backbone(group: SettingT, groups: Sequence[SettingT]) -> list[SettingT]:
+    """The same setting with the backbone that the matrix names first, if that is another one."""
+    alike = [each for each in groups if (each.variant, each.overrides) == (group.variant, group.overrides)]
+    return [each for each in alike if each.backbone == groups[0].backbone != group.backbone]
 
 
 def _factor_keys(groups: Sequence[Setting]) -> list[frozenset[str]]:

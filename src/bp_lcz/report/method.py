@@ -7,6 +7,7 @@ from bp_lcz.params import Variant
 from bp_lcz.report.claims import difference_text, interval_text
 from bp_lcz.scoring.results import Group
 from bp_lcz.scoring.score import fraction
+from bp_lcz.words import counted
 
 PARTS: tuple[Variant, ...] = ("bgp", "plain", "encoder")
 """``bp-lcz`` is compared with these: prompting without the matrix, the backbone, its layers without texts."""
@@ -33,9 +34,9 @@ def answer_sentence(groups: Sequence[Group]) -> str:
     if interval is None:
         return f"{text}; there is no interval, since all patches belong to one {resampling.unit}."
     seeds = f"{len(best.seeds)} seeds" if len(best.seeds) > 1 else "one seed"
-    unit = {"city": "cities", "patch": "patches"}.get(resampling.unit, f"{resampling.unit}s")
     wider = "; the true one is wider" if resampling.lower_bound else ""
-    return f"{text} (95 % interval {interval_text(interval)}, {seeds}, {resampling.blocks:,} {unit}{wider})."
+    blocks = counted(resampling.blocks, resampling.unit)
+    return f"{text} (95 % interval {interval_text(interval)}, {seeds}, {blocks}{wider})."
 
 
 def _sentence(method: Group, parts: Sequence[Group]) -> str:

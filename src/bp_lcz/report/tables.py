@@ -13,6 +13,7 @@ from bp_lcz.scoring.results import METRICS, Group, TrialResult, overrides_text
 from bp_lcz.scoring.score import fraction
 from bp_lcz.scoring.significance import LEVEL, mcnemar
 from bp_lcz.so2sat.releases import PROTOCOLS
+from bp_lcz.words import counted, plural
 
 
 class Entry(NamedTuple):
@@ -110,7 +111,9 @@ def comparison_table(summary: GateSummary, groups: Sequence[Group]) -> Table | N
         p = ", ".join(_probability(test["p"]) for test in tests)
         rows.append([Entry(group.label), *differences, *_row(*counts, p, partner.label)])
     header = ("trials", "OA difference", "kappa difference", "only these right", "only others right")
-    caption = _caption("Differences from the plain backbone and from controls, mean over equal seeds", summary)
+    caption = _caption(
+        "Differences from the plain backbone, from controls and from the first backbone, mean over equal seeds", summary
+    )
     return Table(caption, (*header, "McNemar p by seed", "against"), rows, text=("against",)) if rows else None
 
 
@@ -240,11 +243,10 @@ def interval_notes(groups: Sequence[Group]) -> list[str]:
     notes = []
     for group in groups:
         interval, seeds = group.members[0].evaluation.interval, len(group.seeds)
-        unit, blocks = interval.unit, interval.blocks
-        plural = {"city": "cities", "patch": "patches"}.get(unit, f"{unit}s")
+        unit, blocks, others = interval.unit, counted(interval.blocks, interval.unit), f"other {plural(interval.unit)}"
         of_a_model = (
-            f"{LEVEL:.0%} percentile intervals of a bootstrap over {blocks:,} {plural} ({interval.samples:,} "
-            f"resamples, seed {interval.seed}). They are about one trained model in other {plural}."
+            f"{LEVEL:.0%} percentile intervals of a bootstrap over {blocks} ({interval.samples:,} "
+            f"resamples, seed {interval.seed}). They are about one trained model in {others}."
         )
         if not any(group.intervals().values()):
             note = f"No intervals: all patches belong to one {unit}, so there is nothing to resample."
@@ -252,9 +254,9 @@ def interval_notes(groups: Sequence[Group]) -> list[str]:
             note = f"In brackets: {of_a_model} † One seed decides nothing: another seed may lie outside."
         else:
             note = (
-                f"In brackets: {LEVEL:.0%} intervals of means over training seeds. {seeds} seeds and {blocks:,} "
-                f"{plural} are two crossed samples (jackknife and Student's t), so the intervals are about other seeds "
-                f"and other {plural}. For single trials: {of_a_model}"
+                f"In brackets: {LEVEL:.0%} intervals of means over training seeds. {seeds} seeds and {blocks} "
+                f"are two crossed samples (jackknife and Student's t), so the intervals are about other seeds "
+                f"and {others}. For single trials: {of_a_model}"
             )
         if interval.lower_bound:
             note += (

@@ -13,10 +13,10 @@ from bp_lcz.errors import UserError
 from bp_lcz.params import SPLITS
 from bp_lcz.scenes.areas import moved
 from bp_lcz.scenes.polygons import Zones
-from bp_lcz.scenes.split import counted
 from bp_lcz.scheme import CODES
 from bp_lcz.sensors.raster import CELL, CELL_M, Grid
 from bp_lcz.so2sat.geo import PIXEL_M, Geo
+from bp_lcz.words import counted
 
 _SLACK_M = 0.01
 """Metres by which a cell may reach out of its polygon, whose corners may be rounded."""

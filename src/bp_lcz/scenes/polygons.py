@@ -19,8 +19,8 @@ from shapely.geometry.base import BaseGeometry
 from bp_lcz.errors import UserError
 from bp_lcz.scenes.areas import OUTSIDE, Box, Drawn, drawn_polygons, meets, moved
 from bp_lcz.scenes.labels import read_label_map
-from bp_lcz.scenes.split import counted
 from bp_lcz.scheme import CODES, NAMES
+from bp_lcz.words import counted
 
 Overlaps = Literal["refuse", "leave-out"]
 

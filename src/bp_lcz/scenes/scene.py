@@ -27,7 +27,6 @@ from bp_lcz.errors import UsageError, UserError
 from bp_lcz.records import SceneFindings
 from bp_lcz.scenes.areas import read_area
 from bp_lcz.scenes.mosaic import MosaicPart, check_parts, merged
-from bp_lcz.scenes.split import counted
 from bp_lcz.scenes.turned import note_turned
 from bp_lcz.sensors.lee import LEE_LOOKS, LEE_WINDOW
 from bp_lcz.sensors.misplaced import misplaced_bands
@@ -52,6 +51,7 @@ from bp_lcz.sensors.sentinel1 import UNITS as S1_UNITS
 from bp_lcz.sensors.sentinel2 import OFFSET_DN, Optical, read_optical
 from bp_lcz.sensors.stack import Stack, StackLayer
 from bp_lcz.so2sat.geo import PIXEL_M
+from bp_lcz.words import counted
 
 _CHUNK = 64
 """Rows that are read together, at fixed northings."""

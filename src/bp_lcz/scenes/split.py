@@ -19,6 +19,7 @@ from bp_lcz.so2sat.geo import Geo, read_geo_of
 from bp_lcz.so2sat.ground import near_across
 from bp_lcz.so2sat.layout import KEYS, SplitReader, open_patches
 from bp_lcz.so2sat.writer import new_patches
+from bp_lcz.words import counted
 
 _ROWS = 128
 _DEALS = 20
@@ -316,15 +317,6 @@ def _account(part: Int[np.ndarray, " patch"], label: np.ndarray, rule: SplitRule
         few = "validation has one class alone, so its loss and not kappa tells which epoch of training is kept"
         lines.append(f"warning: {few}; take another --seed, or draw two classes in three places or more")
     return lines
-
-
-_PLURALS = {"patch": "patches", "class": "classes", "city": "cities", "block of 1 km": "blocks of 1 km"}
-
-
-def counted(count: int, noun: str) -> str:
-    """A number of things in words: ``1 patch``, ``1,200 patches``."""
-    plural = _PLURALS.get(noun, f"{noun}s")
-    return f"{count:,} {noun if count == 1 else plural}"
 
 
 def rule_from(

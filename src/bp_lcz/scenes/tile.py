@@ -21,13 +21,14 @@ from bp_lcz.scenes.cells import PolygonCells
 from bp_lcz.scenes.labels import RasterCells, class_lookup, label_band, source_of
 from bp_lcz.scenes.polygons import Overlaps, are_polygons, read_zones
 from bp_lcz.scenes.scene import Scene, SceneOptions, opened_scene
-from bp_lcz.scenes.split import SplitRule, counted, new_folder, write_splits
+from bp_lcz.scenes.split import SplitRule, new_folder, write_splits
 from bp_lcz.scheme import CLASS_COUNT, CODES, NAMES
 from bp_lcz.sensors.plausible import Stored
 from bp_lcz.sensors.raster import CELL, check_overlap, on_grid, opened
 from bp_lcz.so2sat.geo import PIXEL_M, geo_file_of, read_geo_of, world_files
 from bp_lcz.so2sat.layout import KEYS, open_patches
 from bp_lcz.so2sat.writer import new_patches
+from bp_lcz.words import counted
 
 PATCHES = "patches.h5"
 

@@ -110,5 +110,5 @@ def _whole(path: Path, file: h5py.File, key: str) -> np.ndarray:
     if dataset is None:
         raise UserError(path, f"key {key} is missing")
     with readable(path, dataset):
-        check_texts(path, dataset.dtype, lambda: dataset[:])
+        check_texts(path, key, dataset.dtype, lambda: dataset[:])
         return np.asarray(dataset[:])

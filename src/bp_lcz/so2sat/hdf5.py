@@ -17,6 +17,8 @@ from bp_lcz.errors import UserError, one_line
 from bp_lcz.files import NO_LOCKS
 
 _SECONDS = 4
+_SOUND = set[tuple[int, int, int, int, str]]()
+"""Texts that a child of this process has read: file, its size and time of change, place in the file."""
 _ZLIB = h5py.h5z.FILTER_DEFLATE
 _SHORT = "holds parts of less than their size: the file is damaged"
 
@@ -209,17 +211,22 @@ def attribute(path: Path, dataset: h5py.Dataset, name: str) -> Any:
         UserError: if HDF5 hangs or crashes at its texts.
     """
     if name in dataset.attrs:
-        check_texts(path, dataset.attrs.get_id(name).dtype, lambda: dataset.attrs[name])
+        place = f"{dataset.name} {name}"
+        check_texts(path, place, dataset.attrs.get_id(name).dtype, lambda: dataset.attrs[name])
     return dataset.attrs.get(name)
 
 
-def check_texts(path: Path, dtype: np.dtype, read: Callable[[], object]) -> None:
+def check_texts(path: Path, place: str, dtype: np.dtype, read: Callable[[], object]) -> None:
     """Read texts of variable length in a child process first, since HDF5 loops for ever if their heap is damaged.
+
+    A child takes 50 ms, so the same texts (``place`` in the file) of an unchanged file are read only once.
 
     Raises:
         UserError: if the child takes more than `_SECONDS` of processor time, or HDF5 crashes it.
     """
-    if dtype.kind != "O":
+    now = path.stat()
+    key = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, place)
+    if dtype.kind != "O" or key in _SOUND:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads: h5py holds its lock over a fork
@@ -232,6 +239,7 @@ def check_texts(path: Path, dtype: np.dtype, read: Callable[[], object]) -> None
         os._exit(0)
     if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
         raise UserError(path, "HDF5 cannot read its texts to the end: the file is damaged")
+    _SOUND.add(key)
 
 
 def offset_in(descriptor: int, dataset: h5py.Dataset) -> int | None:
