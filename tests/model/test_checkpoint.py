@@ -4,6 +4,8 @@ import hashlib
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -144,3 +146,11 @@ def test_the_build_of_pytorch_is_named_where_it_may_decide_a_result(monkeypatch:
     monkeypatch.setattr(torch, "__version__", "2.9.0+cu130")
     assert versions()["torch"] == versions("cpu")["torch"] == "2.9.0"
     assert versions("NVIDIA H100")["torch"] == "2.9.0+cu130"
+
+
+def test_a_model_is_loaded_without_the_compiler_whose_import_takes_seconds(trained: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from bp_lcz.model.checkpoint import load_classifier\n"
+        "load_classifier(Path(sys.argv[1])); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program, trained], check=True)

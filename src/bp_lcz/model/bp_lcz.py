@@ -65,7 +65,8 @@ class BandGroupPrompting(nn.Module):
         # Scales of SigLIP and of CLIP. The bias is learnt only where the loss can see it: a softmax does not change
         # when all its logits move together.
         pairwise = alignment_loss(variant, model) == "sigmoid"
-        self.log_scale = nn.Parameter(torch.tensor(10.0 if pairwise else 1 / 0.07).log())
+        # math's logarithm: that of a tensor on the meta device imports PyTorch's compiler, which takes two seconds.
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0 if pairwise else 1 / 0.07)))
         prior = prior_logit(alignment_target(variant, model), model.alpha, class_count, group_count)
         self.bias = nn.Parameter(torch.tensor(prior)) if pairwise else 0.0
         self.visual = augment in ("visual", "both")
