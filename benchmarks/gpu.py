@@ -138,7 +138,8 @@ def measure_gpu(out: Path | None = None, *, quick: bool = False) -> Path | None:
 
 def epochs(setup: Setup) -> tuple[RowHead, ...]:
     """The rows of `benchmarks.rows.gpu`."""
-    rows = [row for row in find_rows() if row.name.startswith("gpu-epoch-")][: 1 if setup.quick else None]
+    names = "gpu-epoch-eb_cnn" if setup.quick else "gpu-epoch-"
+    rows = [row for row in find_rows() if row.name.startswith(names)]
     return tuple(result_of(row, setup) for row in tqdm(rows, desc="epoch of each backbone"))
 
 

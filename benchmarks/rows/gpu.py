@@ -41,7 +41,7 @@ def gpu_epoch(backbone: str, setup: Setup) -> Measured:
     """Seconds of a training epoch, from measured steps on patches that lie on the GPU, against its floor."""
     if setup.device != "cuda" and not setup.quick:
         raise NotMeasuredError("torch sees no GPU")
-    size = 8 if setup.quick else BATCH
+    size = 2 if setup.quick else BATCH
     trial = trial_of("bp-lcz", backbone, **({"token_size": 8} if setup.quick and backbone == "exvit" else {}))
     with repeatable():
         step = resident_step(trial, size, setup)

@@ -80,7 +80,7 @@ def test_everything_runs_and_is_written_as_json(tmp_path: Path, monkeypatch: pyt
     assert out is not None
     found = GpuResults.read(out)
     assert (found.quick, found.trainings) == (True, (training,))
-    assert [row.name for row in found.rows] == ["gpu-epoch-convnext_v2"]
+    assert [row.name for row in found.rows] == ["gpu-epoch-eb_cnn"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the GPU that the test wants missing")
