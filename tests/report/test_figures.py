@@ -49,6 +49,8 @@ def test_axes_span_the_trials_of_other_backbones_too():
     alone = figures.overview([own], NOTE)
     assert figures.overview([own], NOTE, beside=[own]) == alone
     assert figures.overview([own], NOTE, beside=[own, wide]) != alone
+    long = dataclasses.replace(own, trial="sen2lcz_mf-bp-lcz")
+    assert figures.overview([own], NOTE, beside=[own, long]) != alone
 
 
 def test_every_figure_shows_its_warning():

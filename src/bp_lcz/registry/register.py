@@ -116,7 +116,7 @@ class Ranking(NamedTuple):
         if self.best == self.method:
             return f"{own}, best of all trials"
         name, other = ("bp-lcz trial", self.method) if trial == self.best else ("trial", self.best)
-        return f"{own}; best {name} {other} {fraction(self.kappas[str(other)], 3)}"
+        return f"{own}; the best {name}, {other}, has {fraction(self.kappas[str(other)], 3)}"
 
 
 def rank_trials(workspace: Path, params: Params) -> Ranking:

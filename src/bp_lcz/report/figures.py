@@ -63,7 +63,8 @@ def overview(
 ) -> bytes:
     """Overall accuracy and kappa of each trial, with intervals where they are known.
 
-    The axes also span the trials ``beside``, so that figures of several backbones can be compared.
+    The axes also span the trials ``beside`` and leave room for their names, so that figures of several backbones can be
+    compared.
     """
     with titled_figure(title, note, body=0.85 + 0.42 * len(evaluations)) as drawing:
         panels = drawing.figure.subplots(1, 2, sharey=True)
@@ -82,7 +83,9 @@ def overview(
             axes.autoscale_view(scaley=False)
             axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
             axes.xaxis.set_major_formatter(leading_dot())
-        panels[0].set_yticks(rows, [evaluation.trial for evaluation in evaluations])
+        longest = max((each.trial for each in (*evaluations, *beside)), key=len)
+        panels[0].set_yticks([*rows, -0.5], [*(evaluation.trial for evaluation in evaluations), longest])
+        panels[0].get_yticklabels()[-1].set_color("none")
         panels[0].set_ylim(len(evaluations) - 0.5, -0.8)
         drawing.figure.supxlabel(_interval_legend(evaluations), fontsize=8.5, color=MUTED)
     return drawing.png
