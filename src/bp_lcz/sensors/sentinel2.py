@@ -234,7 +234,12 @@ def _names(path: Path, dataset: Stack, named: tuple[str, ...] | None) -> tuple[l
     if texts is None:
         if dataset.count not in ORDERS:
             known = ", ".join(map(str, ORDERS))
-            raise UserError(path, f"has {dataset.count} bands without names; expected {known} bands or --s2-bands")
+            needed = ", ".join(SEN2_BANDS)
+            raise UserError(
+                path,
+                f"has {dataset.count} bands without names; expected {known} bands, or names in --s2-bands, of which "
+                f"{needed} are needed",
+            )
         names, by = list(ORDERS[dataset.count]), why_by_order(dataset)
     else:
         if len(texts) != dataset.count:
