@@ -159,7 +159,7 @@ def train_bp_lcz(workspace: Path = Path(), concurrency: PositiveInt = 2, pull: b
             # A failed claim of the paper is a result too: the model is registered anyway.
             failed_claim = failures.pop(TARGET, None)
             if failures:
-                return Failed(message="; ".join(failures.values()))
+                return Failed(message=_one_line_of(failures))
             mirrored = mirror(workspace, params)
             if mirrored.is_failed():
                 return Failed(message=mirrored.message)
@@ -234,6 +234,14 @@ def run_stages(
     finally:
         devices.close()
     return outcomes, failures if lost is None else {lost: failures[lost]}
+
+
+def _one_line_of(failures: Mapping[str, str]) -> str:
+    """All failures in one line. Stages that failed for one reason share it, since one mistake may concern all trials."""
+    stages = dict[str, list[str]]()
+    for stage, message in failures.items():
+        stages.setdefault(message.removeprefix(f"stage {stage}: "), []).append(stage)
+    return "; ".join(f"stage {', '.join(names)}: {reason}" for reason, names in stages.items())
 
 
 def _tell_so_far(stage: str, workspace: Path, params: Params, outcomes: Mapping[str, str]) -> None:
