@@ -237,7 +237,7 @@ def run_stages(
 
 
 def _one_line_of(failures: Mapping[str, str]) -> str:
-    """All failures in one line. Stages that failed for one reason share it, since one mistake may concern all trials."""
+    """All failures in one line. Stages that failed for one reason share it: one mistake may concern all trials."""
     stages = dict[str, list[str]]()
     for stage, message in failures.items():
         stages.setdefault(message.removeprefix(f"stage {stage}: "), []).append(stage)

@@ -125,7 +125,10 @@ def test_the_best_trial_is_registered_whatever_its_variant_and_the_best_of_the_m
 ) -> None:
     workspace.use_trials({"one-plain": "plain", "one-bp-lcz": "bp-lcz"}, register="best")
     registration = register(workspace)
-    assert (registration.trial, registration.choice) == ("one-plain", "kappa .700; the best bp-lcz trial, one-bp-lcz, has .600")
+    assert (registration.trial, registration.choice) == (
+        "one-plain",
+        "kappa .700; the best bp-lcz trial, one-bp-lcz, has .600",
+    )
 
 
 def test_the_best_of_the_method_and_of_all_by_name_where_equal(workspace: FinishedWorkspace) -> None:
