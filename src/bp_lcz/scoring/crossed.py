@@ -13,7 +13,7 @@ tests; jackknife over cities after Dorfman, Berbaum and Metz 1992. docs/statisti
 
 import numpy as np
 from jaxtyping import Float, Integer
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from bp_lcz.records import Interval, Metric
 from bp_lcz.scheme import CLASS_COUNT
@@ -72,7 +72,7 @@ def half_width(*sides: Float[np.ndarray, "*batch _ city"]) -> Float[np.ndarray, 
         cities - 1
     )
     freedom = np.divide(variance**2, parts, out=np.ones_like(parts), where=parts > 0)
-    return np.asarray(t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(variance))
+    return np.asarray(stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(variance))
 
 
 def pseudovalues(

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
-from scipy.stats import rankdata
 
 from bp_lcz.records import Interval
 from bp_lcz.scheme import CODES
@@ -80,6 +79,8 @@ def joined(found: Sequence[Found]) -> Found:
 
 def _rank(similarity: Float[np.ndarray, " patch"], is_own: Bool[np.ndarray, " patch"]) -> Float[np.ndarray, " own"]:
     """For each patch of the class, the share of other patches that are less similar."""
+    from scipy.stats import rankdata  # here, since its import takes a second
+
     own = similarity[is_own]
     among_all = rankdata(similarity)[is_own]
     return (among_all - rankdata(own)) / max(len(similarity) - len(own), 1)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from bp_lcz.records import Estimate, MapMetric
 from bp_lcz.scheme import BUILT, CLASS_COUNT, NATURAL
@@ -170,7 +170,7 @@ def adjusted_areas(
     values = area @ shares
     spread = area / cells * np.sqrt(units / np.maximum(units - 1, 1))
     errors = np.einsum("m,umr->ur", spread, counts - within[:, :, None] * shares)
-    half = norm.ppf(0.5 + LEVEL / 2) * np.sqrt((errors**2).sum(axis=0))
+    half = ndtri(0.5 + LEVEL / 2) * np.sqrt((errors**2).sum(axis=0))
     known = confusions.sum(axis=(0, 2)) > 0
     found = tuple(
         Estimate(value=float(value), interval=(max(float(value - by), 0.0), float(value + by)))

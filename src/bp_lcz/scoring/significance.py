@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Integer
 from scipy.sparse import csr_array
-from scipy.stats import binomtest
 
 from bp_lcz.records import Interval, Metric
 from bp_lcz.scheme import CLASS_COUNT
@@ -84,6 +83,8 @@ def mcnemar(
         ``b``: patches that only a classifies correctly; ``c``: patches that only b classifies correctly; ``p``:
         two-sided probability of a split at least as uneven if both were equally good (1 if they never differ).
     """
+    from scipy.stats import binomtest  # here, since its import takes a second
+
     a_right, b_right = pred_a == y_true, pred_b == y_true
     only_a, only_b = int((a_right & ~b_right).sum()), int((b_right & ~a_right).sum())
     p = float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
