@@ -46,7 +46,7 @@ print(bp_lcz.__file__, *sorted({{"lightning", "prefect", "dvc", "transformers"}}
 def test_a_version_says_what_it_came_from(workspace: FinishedWorkspace) -> None:
     registration = register(workspace)
     assert registration == Registration(
-        "bp-lcz-demo", "1", "challenger", "one-bp-lcz", "kappa .600; best trial one-plain .700"
+        "bp-lcz-demo", "1", "challenger", "one-bp-lcz", "kappa .600; the best trial, one-plain, has .700"
     )
     with open_store(workspace.folder) as client:
         version = client.get_model_version_by_alias("bp-lcz-demo", "challenger")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bp_lcz.bands import SCL_UNUSABLE
-from bp_lcz.cli.shown import AsJson, show, to_make, to_read
+from bp_lcz.cli.shown import AsJson, refuse_missing, show, to_make
 from bp_lcz.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ def split(
 S2 = Annotated[
     list[Path],
     typer.Option(
-        callback=to_read,
         help="Sentinel-2 scene: a raster, a .SAFE folder or zip, a folder with one file per band, or a STAC item. "
         "Repeatable: later scenes fill the gaps of earlier ones.",
     ),
@@ -55,7 +54,6 @@ S2 = Annotated[
 S1 = Annotated[
     list[Path] | None,
     typer.Option(
-        callback=to_read,
         help="Sentinel-1 scene in the same forms: VV and VH in one file or two, or So2Sat's channels. Repeatable.",
     ),
 ]
@@ -166,6 +164,7 @@ def tile(
 
     Example: bp-lcz tile --s2 S2A_MSIL1C_X.SAFE.zip --labels areas.kml --out /data/berlin
     """
+    refuse_missing(*s2, *(s1 or ()))
     from bp_lcz.scenes.polygons import are_polygons
     from bp_lcz.scenes.split import SplitRule
     from bp_lcz.scenes.tile import TileOptions, cut_scenes

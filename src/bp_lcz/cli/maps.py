@@ -22,7 +22,7 @@ from bp_lcz.cli.datasets import (
     S2Units,
     scene_options,
 )
-from bp_lcz.cli.shown import AsJson, show, to_make
+from bp_lcz.cli.shown import AsJson, refuse_missing, show, to_make
 from bp_lcz.errors import UsageError
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def make(
 
     Example: bp-lcz map models/sen2lcz-mf --s2 june.tif --compare berlin_2016 --same-year berlin_may --out berlin
     """
+    refuse_missing(*s2, *(s1 or ()))
     from bp_lcz.maps.exports import export_names
     from bp_lcz.maps.map import MapOptions, make_map, plan_map
     from bp_lcz.maps.others import Others

@@ -29,13 +29,12 @@ def to_make(target: Path | None) -> Path | None:
     return target
 
 
-def to_read(files: list[Path] | None) -> list[Path] | None:
-    """Callback of an option for files to read, which refuses a missing one before the slow imports.
+def refuse_missing(*files: Path) -> None:
+    """Refuse a missing file before the slow imports of a command.
 
     Raises:
         UserError: if one does not exist.
     """
-    for file in files or ():
+    for file in files:
         if not os.path.exists(file):  # noqa: PTH110 - Path's own fails where a name is too long
             raise UserError(file, "not found")
-    return files
