@@ -129,6 +129,17 @@ def try_lock(descriptor: int, file: Path) -> bool:
         ) from None
 
 
+def refuse_missing(*files: Path) -> None:
+    """Refuse a file or folder that is not there, at once, before slow imports.
+
+    Raises:
+        UserError: if one does not exist.
+    """
+    for file in files:
+        if not os.path.exists(file):  # noqa: PTH110 - Path's own fails where a name is too long
+            raise UserError(file, "not found")
+
+
 def refuse_below_file(target: Path) -> None:
     """Refuse at once a target that `staged_folder` would refuse after the computation.
 

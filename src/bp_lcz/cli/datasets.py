@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bp_lcz.bands import SCL_UNUSABLE
-from bp_lcz.cli.shown import AsJson, refuse_missing, show, to_make
+from bp_lcz.cli.shown import AsJson, show, to_make
 from bp_lcz.errors import UserError
+from bp_lcz.files import refuse_missing
 
 if TYPE_CHECKING:
     from bp_lcz.scenes.scene import SceneOptions
@@ -48,13 +49,13 @@ S2 = Annotated[
     list[Path],
     typer.Option(
         help="Sentinel-2 scene: a raster, a .SAFE folder or zip, a folder with one file per band, or a STAC item. "
-        "Repeatable: later scenes fill the gaps of earlier ones.",
+        "Repeatable: later scenes fill the gaps of earlier ones."
     ),
 ]
 S1 = Annotated[
     list[Path] | None,
     typer.Option(
-        help="Sentinel-1 scene in the same forms: VV and VH in one file or two, or So2Sat's channels. Repeatable.",
+        help="Sentinel-1 scene in the same forms: VV and VH in one file or two, or So2Sat's channels. Repeatable."
     ),
 ]
 S2Level = Annotated[str | None, typer.Option(help="Level of Sentinel-2, L1C or L2A. Default: from the files.")]

@@ -22,8 +22,9 @@ from bp_lcz.cli.datasets import (
     S2Units,
     scene_options,
 )
-from bp_lcz.cli.shown import AsJson, refuse_missing, show, to_make
+from bp_lcz.cli.shown import AsJson, show, to_make
 from bp_lcz.errors import UsageError
+from bp_lcz.files import refuse_missing
 
 if TYPE_CHECKING:
     from bp_lcz.maps.forecast import Forecast

@@ -1,13 +1,11 @@
-"""What commands share: results as text or, with ``--json``, only as JSON; and checks of paths before the work."""
+"""How a command prints its results: as text for people or, with ``--json``, only as JSON on standard output."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import TypeAdapter
 
-from bp_lcz.errors import UserError
 from bp_lcz.files import refuse_below_file
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print all details as JSON, for scripts.")]
@@ -27,14 +25,3 @@ def to_make(target: Path | None) -> Path | None:
     if target is not None:
         refuse_below_file(target)
     return target
-
-
-def refuse_missing(*files: Path) -> None:
-    """Refuse a missing file before the slow imports of a command.
-
-    Raises:
-        UserError: if one does not exist.
-    """
-    for file in files:
-        if not os.path.exists(file):  # noqa: PTH110 - Path's own fails where a name is too long
-            raise UserError(file, "not found")

@@ -1,6 +1,5 @@
 """Rasters of any projection, resolution and direction, read on one grid."""
 
-import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from shapely import Polygon
 
 from bp_lcz.bands import PATCH_SIDE
 from bp_lcz.errors import UserError
+from bp_lcz.files import refuse_missing
 from bp_lcz.so2sat.geo import PIXEL_M
 
 _WEB_MERCATOR = 3857  # EPSG; its metres are not metres on the ground
@@ -118,8 +118,8 @@ def opened(path: Path, target: str | None = None) -> Iterator[Any]:
     Raises:
         UserError: if it is missing or unreadable, or has no map coordinates.
     """
-    if target is None and not os.path.exists(path):  # noqa: PTH110 - Path's own fails where a name is too long
-        raise UserError(path, "not found")
+    if target is None:
+        refuse_missing(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # an error below says it
